@@ -1,0 +1,63 @@
+"""Train a recipe: `deepspeed launcher/train.py --ds_config ds_configs/zero2_cpu.json [--recipe NAME] [key=value ...]`.
+
+The same command, run again, goes on where the run stopped; a finished run prints its closing table again.
+"""
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+from shards.errors import InputError
+
+DEFAULT_RECIPE = "d2tv"
+
+
+def parse_arguments(arguments: list[str]) -> argparse.Namespace:
+    from trainer.recipe import recipe_names
+
+    parser = argparse.ArgumentParser(
+        prog="deepspeed launcher/train.py",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"recipes: {', '.join(recipe_names())}. Every key of a recipe can be overridden: "
+        "`training.steps=100 run=runs/short`. `d2tv recipe NAME` prints one with all its keys.",
+    )
+    parser.add_argument("--ds_config", type=Path, required=True, help="DeepSpeed keys, e.g. ds_configs/zero2_cpu.json")
+    parser.add_argument(
+        "--recipe", default=DEFAULT_RECIPE, help=f"name or path of a recipe (default: {DEFAULT_RECIPE})"
+    )
+    parser.add_argument("--local_rank", type=int, default=None, help=argparse.SUPPRESS)  # the launcher adds it
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="values that override the recipe's")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit code 0: trained to the end; 2: an input to mend; 3: stopped by a signal, checkpoint written."""
+    options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
+    from trainer.distributed import ranks_from_environment
+    from trainer.recipe import load_recipe
+    from trainer.run import execute, plan_run
+
+    try:
+        ranks = ranks_from_environment()
+        plan = plan_run(load_recipe(options.recipe, options.overrides), options.ds_config, ranks)
+        return 0 if execute(plan) else 3
+    except InputError as error:
+        return refuse(error)
+
+
+def refuse(error: InputError) -> int:
+    """Say it once, in one line. Every rank sees the same input, so rank 0 speaks and the others wait to be ended."""
+    if os.environ.get("RANK", "0") == "0":
+        print(f"error: {error}", file=sys.stderr, flush=True)
+    else:
+        time.sleep(5)  # the launcher ends all ranks when one leaves: rank 0 must have spoken by then
+    return 2
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    sys.exit(code)

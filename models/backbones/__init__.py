@@ -1,0 +1,1 @@
+"""Pretrained text backbones, one file each, behind one shape: encoder, decoder, head."""

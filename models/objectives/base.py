@@ -1,0 +1,63 @@
+"""What the trainer asks of an objective, whatever the paper.
+
+The trainer minimises  J = sum over terms of  weight * (sum over the global batch) / (count over the global batch)
+where the global batch is all ranks and all accumulation micro-steps. An objective therefore returns sums and
+counts, never means, and J depends neither on the world size nor on the accumulation.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from models.config import NetworkConfig, StrictConfig
+from models.network import Network
+from shards.schema import Batch
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Term:
+    """One summand of the loss on one micro-batch."""
+
+    sum: Tensor  # scalar, float32, differentiable
+    count: float  # what it is averaged over: target tokens or anchors of this micro-batch
+    weight: float  # its factor in J; may depend on the step
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outputs:
+    """What one forward gives. `row_nll` and `row_tokens` have the keys 'mms' and 'mxls', each (B,) float32.
+
+    row_nll: detached sum of the plain -log p of a row's summary, in nats; zero where a branch did not train on
+    the row (a monolingual row has no student, a placeholder has neither). row_tokens: the tokens summed over.
+    """
+
+    terms: dict[str, Term]
+    row_nll: dict[str, Tensor]
+    row_tokens: dict[str, Tensor]
+    scalars: dict[str, float]
+
+
+class ObjectiveConfig(StrictConfig):
+    """Base of the configurations in the registry."""
+
+    def check(self, network: NetworkConfig) -> None:
+        """Raises InputError, naming the fix, for a combination that makes no sense with this network."""
+
+
+class Objective(nn.Module, ABC):
+    """What a paper minimises: a module around the network that may hold parameters of its own.
+
+    Every parameter takes part in every forward, whatever the batch holds (masked, multiplied by zero): ranks
+    that use different parameters in a step hang or misalign gradient buckets.
+    """
+
+    network: Network
+
+    @abstractmethod
+    def counts(self, batch: Batch) -> dict[str, float]:
+        """`Term.count` of every term, from the batch alone: known before the first forward of a global batch."""
+
+    @abstractmethod
+    def forward(self, batch: Batch, step: int) -> Outputs:
+        """step: optimizer steps taken so far."""

@@ -1,0 +1,94 @@
+"""Random networks and batches of any shape, for tests and benchmarks: no files, no tokenizer, no corpus.
+
+Shape suffixes as in shards/schema.py.
+"""
+
+import torch
+from torch import Tensor
+
+from models.config import FusionConfig, NetworkConfig, TextConfig, VisionConfig
+from shards.schema import Batch
+
+PAD_ID, EOS_ID, FIRST_WORD = 0, 1, 8  # ids 2..7 are left to start tokens
+
+
+def tiny_config(*, vision: bool = True, dropout: float = 0.0, hidden_size: int | None = None) -> NetworkConfig:
+    """A network of some thousand parameters: D = 16, C = 8, 12 wide features, 3 images of 4 regions."""
+    return NetworkConfig(
+        text=TextConfig(d_model=16, d_ff=24, d_kv=4, num_heads=4, num_layers=2, dropout=dropout),
+        vision=VisionConfig(
+            enabled=vision,
+            feature_size=12,
+            hidden_size=hidden_size,
+            num_layers=2,
+            num_heads=2,
+            ffn_size=20,
+            dropout=dropout,
+            max_images=3,
+            regions=4,
+        ),
+        fusion=FusionConfig(hidden_size=8, num_heads=2, dropout=dropout),
+    )
+
+
+def random_batch(
+    *,
+    rows: int = 4,
+    document: int = 9,
+    summary: int = 5,
+    images: int = 3,
+    regions: int = 4,
+    features: int = 12,
+    vocab_size: int = 50,
+    groups: int = 1,
+    full: bool = False,
+    seed: int = 0,
+) -> Batch:
+    """Rows of random lengths up to `document` and `summary` tokens (exactly that many where `full`).
+
+    Target documents are two tokens shorter, so that the two branches differ in width. Row 0 has images and row 2,
+    where there is one, is monolingual and has none, unless `full`: then all rows are cross-lingual with all images.
+    """
+    random = torch.Generator().manual_seed(seed)
+    target = max(1, document - 2)
+
+    def ids(width: int) -> Tensor:
+        return torch.randint(FIRST_WORD, vocab_size, (rows, width), generator=random)
+
+    def mask(width: int, least: int = 1) -> Tensor:
+        length_B = torch.randint(least, width + 1, (rows, 1), generator=random)
+        return torch.arange(width) < (torch.full_like(length_B, width) if full else length_B)
+
+    source_mask_BM, target_mask_BM, summary_mask_BN = mask(document), mask(target), mask(summary)
+    source_ids_BM = ids(document).masked_fill(~source_mask_BM, PAD_ID)
+    target_ids_BM = ids(target).masked_fill(~target_mask_BM, PAD_ID)
+    last_B1 = summary_mask_BN.sum(dim=1, keepdim=True) - 1
+    summary_ids_BN = ids(summary).masked_fill(~summary_mask_BN, PAD_ID).scatter(1, last_B1, EOS_ID)
+    image_mask_BI = mask(images, least=0)
+    cross_B = torch.ones(rows, dtype=torch.bool)
+    if not full:
+        image_mask_BI[0, 0] = True
+        if rows > 2:
+            cross_B[2], image_mask_BI[2] = False, False
+    roi_BIRV = torch.rand(rows, images, regions, features, generator=random)
+    boxes_BIR4 = torch.rand(rows, images, regions, 4, generator=random)
+    row_B = torch.arange(rows)
+    return Batch(
+        source_ids_BM=source_ids_BM,
+        source_mask_BM=source_mask_BM,
+        target_ids_BM=target_ids_BM,
+        target_mask_BM=target_mask_BM,
+        summary_ids_BN=summary_ids_BN,
+        summary_mask_BN=summary_mask_BN,
+        start_B=2 + row_B % (FIRST_WORD - 2),
+        roi_BIRV=(roi_BIRV * image_mask_BI[:, :, None, None]).half(),
+        boxes_BIR4=boxes_BIR4 * image_mask_BI[:, :, None, None],
+        image_mask_BI=image_mask_BI,
+        cross_B=cross_B,
+        weight_B=torch.ones(rows),
+        source_language_B=torch.zeros(rows, dtype=torch.int64),
+        target_language_B=torch.zeros(rows, dtype=torch.int64),
+        story_B=row_B.clone(),
+        group_B=row_B * groups // rows,
+        slot_B=row_B.clone(),
+    )

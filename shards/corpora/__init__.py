@@ -1,0 +1,42 @@
+"""Where stories come from: one file a corpus, each an implementation of `Source`."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from shards.errors import InputError, did_you_mean
+from shards.schema import Story
+
+#: the names `open_source` knows.
+SOURCES: tuple[str, ...] = ("emoji",)
+
+
+class Source(Protocol):
+    """A corpus that can be turned into shards."""
+
+    @property
+    def name(self) -> str:
+        """The corpus's name: one of `SOURCES`."""
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Names as in shards/languages.py, sorted; every one has at least one article."""
+
+    def keys(self) -> list[str]:
+        """Every story's key, sorted; the same list on every machine."""
+
+    def load(self, keys: Sequence[str]) -> Iterator[Story]:
+        """The stories of `keys`, in that order. Image features are computed in batches across them."""
+
+    def provenance(self) -> dict[str, Any]:
+        """What the corpus was made from, for its manifest: JSON-able, and free of paths and times."""
+
+
+def open_source(name: str, cache: Path) -> Source:
+    """The source called `name`, with its downloads under `cache`; `InputError` for an unknown name."""
+    # Imported on demand: a source's own module may import ours, and none need load the others' libraries.
+    if name == "emoji":
+        from shards.corpora.emoji import EmojiSource
+
+        return EmojiSource(cache)
+    raise InputError(f"unknown corpus {name!r}{did_you_mean(name, SOURCES)}; known: {', '.join(SOURCES)}")

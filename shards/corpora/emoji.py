@@ -1,0 +1,211 @@
+"""The emoji corpus: what Unicode's CLDR says of 1,966 characters in 44 languages, and how vendors draw them.
+
+A story is a character. In each language its document is the character's keywords, its summary the
+character's name, both written by people. Its images are up to four vendors' renderings. It is small and
+real, covers all 44 x 44 directions, and any machine can fetch it.
+"""
+
+import io
+import json
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from shards.corpora.npm import CLDR, EMOJI_IMAGES, RESNET, fetch, read_members
+from shards.errors import InputError, did_you_mean
+from shards.features import GridFeatures, grid_boxes
+from shards.languages import LANGUAGE_CODES
+from shards.schema import Article, Images, Story
+
+VENDORS: tuple[str, ...] = tuple(EMOJI_IMAGES)
+
+#: CLDR has no annotations in Kirundi.
+LANGUAGES: tuple[str, ...] = tuple(name for name in LANGUAGE_CODES if name != "kirundi")
+
+#: How a list is written, where it is not with ", ".
+_SEPARATORS: dict[str, str] = {
+    **dict.fromkeys(("arabic", "pashto", "persian", "urdu"), "، "),
+    **dict.fromkeys(("chinese_simplified", "chinese_traditional", "japanese"), "、"),
+    **dict.fromkeys(("amharic", "tigrinya"), "፣ "),
+}
+
+#: Some entries hold several keywords, as translators typed them.
+_LIST = re.compile(r",\s+|\s*[،、，፣]\s*")
+
+#: Stories whose images go through the network at a time: some 40 MB of features.
+_STORIES_AT_ONCE = 64
+
+
+class EmojiSource:
+    """The emoji corpus as a `shards.corpora.Source`. Downloads the packages it needs into `cache`."""
+
+    def __init__(self, cache: Path, vendors: Sequence[str] = VENDORS) -> None:
+        """`vendors` in the order their renderings take in the image sequence; none means no images."""
+        for vendor in vendors:
+            if vendor not in EMOJI_IMAGES:
+                hint = did_you_mean(vendor, EMOJI_IMAGES)
+                raise InputError(f"unknown emoji vendor {vendor!r}{hint}; known: {', '.join(EMOJI_IMAGES)}")
+        self.name = "emoji"
+        self.languages = LANGUAGES
+        self._cache = cache
+        self._vendors = tuple(vendors)
+        annotations = _read_annotations(fetch(CLDR, cache))
+        characters = sorted(set().union(*annotations.values()), key=story_key)
+        articles = {character: _articles(character, annotations) for character in characters}
+        self._articles = {story_key(character): each for character, each in articles.items() if each}
+        self._listed = {language: len(entries) for language, entries in annotations.items()}
+        self._characters = len(characters)
+
+    def keys(self) -> list[str]:
+        """Code points in lowercase hexadecimal, joined with "-": "1f469-200d-1f4bb". Without U+FE0F."""
+        return sorted(self._articles)
+
+    def load(self, keys: Sequence[str]) -> Iterator[Story]:
+        """The stories of `keys`, in order. One without a rendering has no images.
+
+        Raises: InputError for a key that `keys()` does not have, and as `shards.corpora.npm.fetch`.
+        """
+        for key in keys:
+            if key not in self._articles:
+                raise InputError(f"the emoji corpus has no story {key!r}{did_you_mean(key, self._articles)}")
+        for start in range(0, len(keys), _STORIES_AT_ONCE):
+            chunk = keys[start : start + _STORIES_AT_ONCE]
+            renderings = [self._renderings.get(key, []) for key in chunk]
+            features = self._features([png for each in renderings for png in each])
+            first = 0
+            for key, each in zip(chunk, renderings, strict=True):
+                roi_IRV = features[first : first + len(each)]
+                first += len(each)
+                yield Story(key=key, articles=self._articles[key], shared_images=_images(roi_IRV))
+
+    def provenance(self) -> dict[str, Any]:
+        """The packages, the extractor, and by language what became of the characters.
+
+        `listed` characters have an entry in the language, of which `emptied` had no keyword besides the
+        name, which leaves `articles`.
+        """
+        counts = dict.fromkeys(self.languages, 0)
+        for articles in self._articles.values():
+            for article in articles:
+                counts[article.language] += 1
+        return {
+            "corpus": self.name,
+            "packages": [
+                package.provenance() for package in (CLDR, *(EMOJI_IMAGES[vendor] for vendor in self._vendors))
+            ],
+            "features": self._extractor.describe() if self._vendors else None,
+            "vendors": list(self._vendors),
+            "characters": self._characters,
+            "stories": len(self._articles),
+            "stories_with_images": len(self._renderings.keys() & self._articles.keys()),
+            "languages": {
+                language: {
+                    "listed": self._listed[language],
+                    "emptied": self._listed[language] - counts[language],
+                    "articles": counts[language],
+                }
+                for language in self.languages
+            },
+        }
+
+    @cached_property
+    def _renderings(self) -> dict[str, list[bytes]]:
+        """Story key -> its PNGs in vendor order. Read once: all of them are some 30 MB."""
+        renderings: dict[str, list[bytes]] = {}
+        for vendor in self._vendors:
+            # A dict first: for six characters one vendor has two files, with and without U+FE0F.
+            for key, png in dict(_read_pngs(fetch(EMOJI_IMAGES[vendor], self._cache), vendor)).items():
+                renderings.setdefault(key, []).append(png)
+        return renderings
+
+    @cached_property
+    def _extractor(self) -> GridFeatures:
+        return GridFeatures(fetch(RESNET, self._cache))
+
+    def _features(self, pngs: Sequence[bytes]) -> NDArray[np.float16]:
+        if not pngs:
+            return np.empty((0, 0, 0), np.float16)
+        return self._extractor.extract([Image.open(io.BytesIO(png)) for png in pngs])
+
+
+def story_key(character: str) -> str:
+    """The character's code points in hexadecimal, four digits at least, joined with "-", without U+FE0F."""
+    return "-".join(f"{ord(code_point):04x}" for code_point in character if code_point != "\ufe0f")
+
+
+def document(keywords: Sequence[str], names: Sequence[str], separator: str) -> str:
+    """The keywords as one text, without the name, which is the summary: else the task would be copying.
+
+    An entry that equals a name is removed; then entries are split at list commas (", " and those of other
+    scripts), parts that equal a name are removed, and so is what occurs twice. "Equals" ignores case,
+    spaces, punctuation and invisible characters ("hot-dog" is the name "Hot dog"). A keyword that merely
+    contains the name, and one that is a word of it, stays. Empty when nothing is left.
+    """
+    seen = {_folded(name) for name in names}
+    kept = []
+    for entry in keywords:
+        if _folded(entry) in seen:
+            continue
+        for part in _LIST.split(entry):
+            folded = _folded(part)
+            if folded and folded not in seen:
+                seen.add(folded)
+                kept.append(part)
+    return separator.join(kept)
+
+
+def _folded(text: str) -> str:
+    """NFC, case-folded, without spaces, punctuation, format characters; the text itself if that is all it is."""
+    plain = unicodedata.normalize("NFC", text).casefold()
+    return "".join(c for c in plain if unicodedata.category(c)[0] not in "CPZ") or plain.strip()
+
+
+def _read_annotations(archive: Path) -> dict[str, dict[str, dict[str, list[str]]]]:
+    """language -> character -> {"default": keywords, "tts": [name]}.
+
+    The -full package has inheritance resolved: the marker of an inherited value never occurs in it.
+    """
+    languages = {f"annotations/{LANGUAGE_CODES[name]}/annotations.json": name for name in LANGUAGES}
+    found = {
+        languages[path]: json.loads(content)["annotations"]["annotations"]
+        for path, content in read_members(archive, languages.__contains__)
+    }
+    assert found.keys() == set(LANGUAGES)  # the package is pinned
+    return {language: found[language] for language in LANGUAGES}
+
+
+def _read_pngs(archive: Path, vendor: str) -> Iterator[tuple[str, bytes]]:
+    """(story key, PNG) of every rendering of a vendor, those with a skin tone included."""
+    folder = f"img/{vendor}/64/"
+    for name, png in read_members(archive, lambda name: name.startswith(folder)):
+        # CLDR leaves out the variation selector that asks for the coloured form; vendors write it.
+        code_points = [code_point for code_point in Path(name).stem.split("-") if code_point != "fe0f"]
+        yield "-".join(code_points), png
+
+
+def _articles(character: str, annotations: dict[str, dict[str, dict[str, list[str]]]]) -> tuple[Article, ...]:
+    """The character's articles in every language that lists it with a keyword besides its name."""
+    articles = []
+    for language, entries in annotations.items():
+        if character in entries:
+            entry = entries[character]
+            # Four of 86,000 names are in two pieces, cut at a "|" by mistake: the first is the summary.
+            names = entry["tts"]
+            text = document(entry.get("default", []), names, _SEPARATORS.get(language, ", "))
+            if text:
+                url = f"emoji:{story_key(character)}"
+                articles.append(Article(language=language, text=text, summary=names[0], url=url))
+    return tuple(articles)
+
+
+def _images(roi_IRV: NDArray[np.float16]) -> Images | None:
+    if len(roi_IRV) == 0:
+        return None
+    return Images(roi_IRV=roi_IRV, boxes_IR4=np.tile(grid_boxes(), (len(roi_IRV), 1, 1)))

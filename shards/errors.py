@@ -1,0 +1,14 @@
+"""The one kind of error that is the user's to mend: printed as a single line, exit code 2."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Input that a person can put right. The message says what is wrong, where, and what to do."""
+
+
+def did_you_mean(wrong: str, known: Iterable[str]) -> str:
+    """ " (did you mean 'x'?)" for the closest of `known`, or the empty string when none is close."""
+    close = difflib.get_close_matches(wrong, list(known), n=1, cutoff=0.6)
+    return f" (did you mean {close[0]!r}?)" if close else ""

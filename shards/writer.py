@@ -1,0 +1,153 @@
+"""Stories -> plain WebDataset tars with their index, one shard at a time, whole or not at all.
+
+A sample is a story: members `<key>.<language>.json` (one an article) and `<key>.roi.npy` /
+`<key>.boxes.npy` where its articles share their images, else `<key>.<language>.roi.npy` and so on.
+Nothing is stored twice. Stock `webdataset` reads the result.
+"""
+
+import hashlib
+import io
+import json
+import os
+import tarfile
+import urllib.parse
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import numpy as np
+
+from shards.errors import InputError
+from shards.index import ARTICLE, SPLITS
+from shards.schema import Images, Story
+
+
+def split_of(key: str) -> str:
+    """train, validation or test (80/10/10) of a story, from its key alone: never from who wrote it when."""
+    draw = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64
+    return "train" if draw < 0.8 else "validation" if draw < 0.9 else "test"
+
+
+def encode_key(key: str) -> str:
+    """A story id as a tar member's stem: webdataset cuts names at the first dot, and slashes make folders."""
+    encoded = urllib.parse.quote(key, safe="").replace(".", "%2E")
+    # A POSIX file name holds 255 bytes, suffixes included: a longer one is cut and told apart by a hash.
+    if len(encoded) > 160:
+        encoded = encoded[:120].rsplit("%", 1)[0] + "~" + hashlib.sha256(key.encode()).hexdigest()[:32]
+    return encoded
+
+
+def shard_is_whole(tar: Path) -> bool:
+    """True when this shard was written to its end: its index is renamed into place last."""
+    return index_path(tar).is_file() and tar.is_file()
+
+
+def index_path(tar: Path) -> Path:
+    return tar.with_name(tar.name.removesuffix(".tar") + ".index.npz")
+
+
+def write_shard(tar: Path, stories: Iterable[Story], languages: Sequence[str]) -> None:
+    """Write one shard and its index, each under a `.partial` name that is renamed when it is complete.
+
+    Raises `InputError` for a story that breaks the schema, naming it.
+    """
+    if tar.name.split("-")[0] not in SPLITS:
+        raise InputError(f"shard name {tar.name!r} must begin with one of {', '.join(SPLITS)}")
+    number_of = {language: number for number, language in enumerate(languages)}
+    rows: list[tuple[Any, ...]] = []
+    edges: list[tuple[int, int]] = []
+    keys: list[str] = []
+    regions = width = 0
+    partial = tar.with_name(tar.name + ".partial")
+    with open(partial, "wb") as file:
+        with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
+            for number, story in enumerate(stories):
+                _check(story, number_of)
+                key = encode_key(story.key)
+                shared = _add_images(archive, key, story.shared_images)
+                row_of: dict[str, int] = {}
+                for article in story.articles:
+                    stem = f"{key}.{article.language}"
+                    own = (story.images or {}).get(article.language)
+                    images, visual = (
+                        (own, _add_images(archive, stem, own)) if own is not None else (story.shared_images, shared)
+                    )
+                    count = 0
+                    if images is not None:
+                        count, regions, width = images.roi_IRV.shape
+                    record = {"url": article.url, "text": article.text, "summary": article.summary}
+                    text = _add(archive, f"{stem}.json", json.dumps(record, ensure_ascii=False).encode())
+                    row_of[article.language] = len(rows)
+                    rows.append((number, number_of[article.language], count, 0, *text, *visual))
+                pairs = story.edges
+                if pairs is None:
+                    pairs = tuple((source, target) for source in row_of for target in row_of)
+                edges += [(row_of[source], row_of[target]) for source, target in pairs]
+                keys.append(key)
+        file.flush()
+        os.fsync(file.fileno())
+    side = index_path(tar)
+    side_partial = side.with_name(side.name + ".partial")
+    with open(side_partial, "wb") as file:
+        np.savez(
+            file,
+            articles=np.array(rows, dtype=ARTICLE),
+            edges=np.array(edges, dtype=np.int32).reshape(-1, 2),
+            keys=np.array(keys, dtype=np.str_),
+            regions=regions,
+            width=width,
+            tar_bytes=partial.stat().st_size,
+        )
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, tar)
+    os.replace(side_partial, side)
+
+
+def _check(story: Story, number_of: dict[str, int]) -> None:
+    languages = [article.language for article in story.articles]
+    if not languages or len(set(languages)) != len(languages):
+        raise InputError(f"story {story.key!r}: at most one article a language and at least one, got {languages}")
+    for article in story.articles:
+        if article.language not in number_of:
+            raise InputError(f"story {story.key!r}: language {article.language!r} is not one of the corpus' languages")
+        if not article.text.strip() or not article.summary.strip():
+            raise InputError(f"story {story.key!r}, {article.language}: empty text or summary")
+    for images in (story.shared_images, *(story.images or {}).values()):
+        if images is None:
+            continue
+        roi, boxes = images.roi_IRV, images.boxes_IR4
+        if roi.ndim != 3 or boxes.shape != (*roi.shape[:2], 4) or roi.dtype != np.float16 or boxes.dtype != np.float32:
+            raise InputError(
+                f"story {story.key!r}: features {roi.dtype}{roi.shape} with boxes {boxes.dtype}{boxes.shape}"
+            )
+        if not np.isfinite(roi).all() or boxes.min(initial=0) < 0 or boxes.max(initial=0) > 1:
+            raise InputError(f"story {story.key!r}: features must be finite and boxes lie in [0, 1]")
+    unknown = {language for edge in story.edges or () for language in edge} - set(languages)
+    if unknown:
+        raise InputError(f"story {story.key!r}: an edge names {sorted(unknown)}, of which it has no article")
+
+
+def _add_images(archive: tarfile.TarFile, stem: str, images: Images | None) -> tuple[int, ...]:
+    if images is None:
+        return (0, 0, 0, 0, 0, 0)
+    return (
+        *_add(archive, f"{stem}.roi.npy", _npy(images.roi_IRV)),
+        *_add(archive, f"{stem}.boxes.npy", _npy(images.boxes_IR4)),
+    )
+
+
+def _npy(array: Any) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(array))
+    return buffer.getvalue()
+
+
+def _add(archive: tarfile.TarFile, name: str, data: bytes) -> tuple[int, int, int]:
+    """Append a member; its data's offset, length and CRC32C."""
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    archive.addfile(info, io.BytesIO(data))
+    padded = -(-len(data) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+    return archive.offset - padded, len(data), google_crc32c.value(data)

@@ -1,0 +1,165 @@
+"""The losses, Eqs. 2, 4, 5, 7, 8 and 9, against the paper's loops, and the properties their masks must have."""
+
+import math
+
+import pytest
+import reference
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from models.losses.contrast import contrast_anchors, target_oriented_contrast
+from models.losses.cross_entropy import smoothed_cross_entropy
+from models.losses.distillation import alpha, distillation_distance
+from models.vision import masked_mean
+
+QUICK = settings(max_examples=40, deadline=None)
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, dtype=torch.float64, generator=generator)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
+def test_cross_entropy(smoothing: float) -> None:
+    logits = random(6, 11).mul(3).requires_grad_()
+    target = torch.tensor([0, 3, 10, 3, 7, 1])
+    loss, nll = smoothed_cross_entropy(logits, target, smoothing)
+    theirs = reference.cross_entropy(logits, target, smoothing)
+    torch.testing.assert_close(loss, theirs)
+    torch.testing.assert_close(nll, reference.cross_entropy(logits, target, 0.0))
+    weight = random(6, seed=1)
+    (ours_grad,) = torch.autograd.grad((loss * weight).sum(), logits)
+    (their_grad,) = torch.autograd.grad((theirs * weight).sum(), logits)
+    torch.testing.assert_close(ours_grad, their_grad)
+
+
+def test_cross_entropy_of_large_logits_and_of_bfloat16() -> None:
+    loss, nll = smoothed_cross_entropy(torch.tensor([[1e4, -1e4]]), torch.tensor([1]), 0.1)
+    assert loss.isfinite().all()
+    assert nll.item() == pytest.approx(2e4)
+    loss, nll = smoothed_cross_entropy(random(2, 5).bfloat16(), torch.tensor([1, 2]), 0.1)
+    assert loss.dtype == nll.dtype == torch.float32
+
+
+@pytest.mark.parametrize("kind", ["cosine", "mse", "kl"])
+def test_distance(kind: str) -> None:
+    teaching, learning = random(5, 8), random(5, 8, seed=1).requires_grad_()
+    ours = distillation_distance(teaching, learning, kind)
+    theirs = reference.distance(teaching, learning, kind)
+    torch.testing.assert_close(ours, theirs)
+    (our_grad,) = torch.autograd.grad(ours.sum(), learning)
+    (their_grad,) = torch.autograd.grad(theirs.sum(), learning)
+    torch.testing.assert_close(our_grad, their_grad)
+    same = distillation_distance(teaching, teaching.clone(), kind)
+    torch.testing.assert_close(same, torch.zeros_like(same), atol=1e-12, rtol=0)
+
+
+def test_distance_insists_on_a_detached_teacher() -> None:
+    with pytest.raises(AssertionError, match="detach"):
+        distillation_distance(random(2, 3).requires_grad_(), random(2, 3), "cosine")
+
+
+@given(step=st.integers(0, 20_000), t1=st.integers(1, 10_000))
+def test_alpha(step: int, t1: int) -> None:
+    assert alpha(step, t1) == reference.alpha(step, t1)
+    assert 0.5 <= alpha(step, t1) <= 1
+
+
+def test_alpha_at_the_papers_t1() -> None:
+    assert [alpha(t, 5000) for t in (0, 1000, 2500, 5000, 10000)] == [1.0, 0.8, 0.5, 0.5, 0.5]
+
+
+@st.composite
+def contrast_rows(draw) -> dict:
+    n = draw(st.integers(1, 7))
+
+    def column(of):
+        return draw(st.lists(of, min_size=n, max_size=n))
+
+    return {
+        "images": column(st.booleans()),
+        "weight": column(st.sampled_from([0.0, 1.0])),
+        "group": column(st.integers(0, 1)),
+        "story": column(st.integers(0, 3)),
+        "seed": draw(st.integers(0, 1000)),
+    }
+
+
+def run_contrast(rows: dict, vision: Tensor, summary: Tensor, tau: float = 0.1) -> tuple[Tensor, Tensor]:
+    weight = torch.tensor(rows["weight"])
+    anchor = contrast_anchors(torch.tensor(rows["images"])[:, None], weight)
+    group, story = torch.tensor(rows["group"]), torch.tensor(rows["story"])
+    return target_oriented_contrast(vision, summary, anchor, weight, group, story, tau), anchor
+
+
+@QUICK
+@given(rows=contrast_rows(), tau=st.sampled_from([0.05, 0.1, 1.0]))
+def test_contrast_equals_the_papers_sum(rows: dict, tau: float) -> None:
+    n, seed = len(rows["images"]), rows["seed"]
+    vision, summary = random(n, 6, seed=seed).requires_grad_(), random(n, 6, seed=seed + 1).requires_grad_()
+    ours, anchor = run_contrast(rows, vision, summary, tau)
+    seen = [v if image else None for v, image in zip(vision, rows["images"], strict=True)]
+    losses = reference.contrast(seen, list(summary), rows["weight"], rows["group"], rows["story"], tau)
+    assert anchor.tolist() == [loss is not None for loss in losses]
+    theirs = torch.stack([torch.zeros((), dtype=torch.float64) if x is None else x for x in losses])
+    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+    if any(loss is not None for loss in losses):
+        our_grads = torch.autograd.grad(ours.sum(), (vision, summary))
+        their_grads = torch.autograd.grad(theirs.sum(), (vision, summary), allow_unused=True)
+        for a, b in zip(our_grads, their_grads, strict=True):
+            torch.testing.assert_close(a, torch.zeros_like(a) if b is None else b, rtol=1e-7, atol=1e-9)
+
+
+@QUICK
+@given(rows=contrast_rows(), data=st.data())
+def test_contrast_ignores_what_it_must(rows: dict, data) -> None:
+    """Placeholders, other groups and the same story are no negatives; order does not matter."""
+    n, seed = len(rows["images"]), rows["seed"]
+    vision, summary = random(n, 6, seed=seed), random(n, 6, seed=seed + 1)
+    ours, _ = run_contrast(rows, vision, summary)
+    b = data.draw(st.integers(0, n - 1))
+    changed = summary.clone()
+    changed[b] = random(6, seed=seed + 2)
+    after, _ = run_contrast(rows, vision, changed)
+    for i in range(n):
+        negative = rows["weight"][b] and rows["group"][i] == rows["group"][b] and rows["story"][i] != rows["story"][b]
+        if i != b and not negative:
+            assert ours[i] == after[i]
+    order = data.draw(st.permutations(range(n)))
+    shuffled = {k: v if k == "seed" else [v[i] for i in order] for k, v in rows.items()}
+    permuted, _ = run_contrast(shuffled, vision[list(order)], summary[list(order)])
+    torch.testing.assert_close(permuted, ours[list(order)])
+
+
+@QUICK
+@given(rows=contrast_rows())
+def test_contrast_is_bounded_and_zero_without_negatives(rows: dict) -> None:
+    n = len(rows["images"])
+    ours, _ = run_contrast(rows, random(n, 6, seed=rows["seed"]), random(n, 6, seed=rows["seed"] + 1))
+    assert (ours >= 0).all()
+    assert (ours <= 2 / 0.1 + math.log(n) + 1e-9).all()
+    alone = {**rows, "story": [0] * n}
+    assert not run_contrast(alone, random(n, 6), random(n, 6, seed=1))[0].any()
+
+
+def test_contrast_direction_is_image_to_summary() -> None:
+    """Two images close to one summary: image -> summary punishes it, summary -> image would differ."""
+    rows = {"images": [True, True], "weight": [1.0, 1.0], "group": [0, 0], "story": [0, 1]}
+    vision, summary = random(2, 6), random(2, 6, seed=1)
+    forward, _ = run_contrast(rows, vision, summary)
+    backward, _ = run_contrast(rows, summary, vision)
+    assert not torch.allclose(forward, backward)
+
+
+@QUICK
+@given(lengths=st.lists(st.integers(0, 5), min_size=1, max_size=4), seed=st.integers(0, 1000))
+def test_masked_mean(lengths: list[int], seed: int) -> None:
+    states = random(len(lengths), 5, 3, seed=seed)
+    mask = torch.arange(5) < torch.tensor(lengths)[:, None]
+    pooled = masked_mean(states, mask)
+    for row, length in enumerate(lengths):
+        expected = states[row, :length].mean(dim=0) if length else torch.zeros(3, dtype=torch.float64)
+        torch.testing.assert_close(pooled[row], expected)

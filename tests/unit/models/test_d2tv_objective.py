@@ -1,0 +1,155 @@
+"""The objective's contract with the trainer on batches that data really brings: gaps, placeholders, one row."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from models.network import Network
+from models.objectives.base import Outputs
+from models.objectives.d2tv import D2TV, D2TVConfig
+from models.synthetic import EOS_ID, PAD_ID, random_batch, tiny_config
+from shards.errors import InputError
+from shards.schema import Batch
+
+FLAGS = {
+    "mms": {"branches": "mms", "distillation": "none", "contrast": False},
+    "mxls": {"branches": "mxls", "distillation": "none", "contrast": False},
+    "vanilla": {"distillation": "vanilla", "contrast": False},
+    "mxls+tco": {"branches": "mxls", "distillation": "none"},
+    "d2tv": {},
+}
+
+
+def build(dropout: float = 0.0, **flags) -> D2TV:
+    torch.manual_seed(0)
+    return D2TV(D2TVConfig(**flags), Network(tiny_config(dropout=dropout), 50, PAD_ID, EOS_ID))
+
+
+def no_images(batch: Batch) -> Batch:
+    roi, mask = torch.zeros_like(batch.roi_BIRV), torch.zeros_like(batch.image_mask_BI)
+    return dataclasses.replace(batch, roi_BIRV=roi, image_mask_BI=mask)
+
+
+def placeholders(batch: Batch) -> Batch:
+    """Rows of weight 0 as a collate may fill them: no token, no image."""
+    empty = {
+        name: torch.zeros_like(getattr(batch, name))
+        for name in ("source_mask_BM", "target_mask_BM", "summary_mask_BN", "image_mask_BI", "weight_B")
+    }
+    return dataclasses.replace(batch, **empty)
+
+
+BATCHES = {
+    "full": random_batch(full=True),
+    "mixed": random_batch(rows=6, groups=2),
+    "no images": no_images(random_batch()),
+    "no cross rows": dataclasses.replace(random_batch(), cross_B=torch.zeros(4, dtype=torch.bool)),
+    "one row": random_batch(rows=1),
+    "one-row groups": random_batch(rows=3, groups=3),
+    "placeholders": placeholders(random_batch()),
+    "long summaries": random_batch(document=3, summary=9),
+}
+
+
+def total(outputs: Outputs) -> torch.Tensor:
+    return sum(term.weight * term.sum / max(term.count, 1.0) for term in outputs.terms.values())
+
+
+@pytest.mark.parametrize("flags", FLAGS)
+@pytest.mark.parametrize("name", BATCHES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+def test_finite_complete_and_counted(flags: str, name: str, dtype: torch.dtype) -> None:
+    objective, batch = build(dropout=0.1, **FLAGS[flags]).to(dtype), BATCHES[name]
+    outputs = objective(batch, step=3)
+    assert {n: t.count for n, t in outputs.terms.items()} == objective.counts(batch)
+    for term in outputs.terms.values():
+        assert term.sum.dtype == torch.float32
+        assert term.sum.shape == ()
+        assert term.sum.isfinite()
+    for branch in ("mms", "mxls"):
+        nll_B, tokens_B = outputs.row_nll[branch], outputs.row_tokens[branch]
+        assert nll_B.shape == tokens_B.shape == (len(batch),)
+        assert not nll_B.requires_grad
+        assert nll_B.isfinite().all()
+        assert tokens_B.sum().item() == objective.counts(batch).get(branch, 0.0)
+        assert not nll_B[tokens_B == 0].any()
+    total(outputs).backward()
+    for parameter_name, parameter in objective.named_parameters():
+        assert parameter.grad is not None, f"{parameter_name} took no part"
+        assert parameter.grad.isfinite().all(), parameter_name
+
+
+def test_placeholders_train_nothing() -> None:
+    objective = build()
+    total(objective(BATCHES["placeholders"], step=3)).backward()
+    assert not any(parameter.grad.any() for parameter in objective.parameters())
+
+
+def test_a_placeholder_among_examples_changes_nothing() -> None:
+    """Not even as a negative of the contrastive term."""
+    objective, batch = build(), random_batch(rows=5)
+    without = Batch(**{f.name: getattr(batch, f.name)[:4] for f in dataclasses.fields(batch)})
+    weight_B = torch.tensor([1.0, 1, 1, 1, 0])
+    with_it = objective(dataclasses.replace(batch, weight_B=weight_B), 3)
+    for name, term in objective(without, 3).terms.items():
+        assert with_it.terms[name].count == term.count
+        torch.testing.assert_close(with_it.terms[name].sum, term.sum)
+
+
+def test_sums_do_not_depend_on_how_groups_are_split_into_micro_batches() -> None:
+    objective, batch = build(), random_batch(rows=6, groups=2)
+    halves = [
+        Batch(**{f.name: getattr(batch, f.name)[half] for f in dataclasses.fields(batch)})
+        for half in (slice(0, 3), slice(3, 6))
+    ]
+    parts = [objective(half, 3).terms for half in halves]
+    for name, term in objective(batch, 3).terms.items():
+        torch.testing.assert_close(term.sum, parts[0][name].sum + parts[1][name].sum)
+        assert term.count == parts[0][name].count + parts[1][name].count
+
+
+def test_row_nll_is_the_networks() -> None:
+    objective, batch = build(), random_batch(rows=6)
+    outputs = objective(batch, 3)
+    with torch.no_grad():
+        teacher, teacher_tokens = objective.network.row_nll(batch, "target")
+        student, _ = objective.network.row_nll(batch, "source")
+    torch.testing.assert_close(outputs.row_nll["mms"], teacher)
+    assert torch.equal(outputs.row_tokens["mms"], teacher_tokens)
+    torch.testing.assert_close(outputs.row_nll["mxls"], student * batch.cross_B)
+
+
+def test_weights_follow_the_step() -> None:
+    objective, batch = build(beta=0.3), random_batch()
+    weights = {step: {n: t.weight for n, t in objective(batch, step).terms.items()} for step in (0, 1000, 9000)}
+    expected = {0: (1.0, 0.0), 1000: (0.8, 0.2), 9000: (0.5, 0.5)}
+    for step, (to_student, to_teacher) in expected.items():
+        assert weights[step]["kd_teacher_to_student"] == pytest.approx(to_student)
+        assert weights[step]["kd_student_to_teacher"] == pytest.approx(to_teacher)
+        assert (weights[step]["mms"], weights[step]["mxls"], weights[step]["tco"]) == (1, 1, 0.3)
+    assert objective(batch, 1000).scalars == {"alpha": pytest.approx(0.8)}
+
+
+def test_one_call_of_each_module() -> None:
+    objective, calls = build(), []
+    network = objective.network
+    modules = {"text": network.backbone.encoder, "vision": network.vision, "fusion": network.fusion}
+    for name, module in {**modules, "decoder": network.backbone.decoder, "head": network.backbone.head}.items():
+        module.register_forward_hook(lambda *_, name=name: calls.append(name))
+    objective(random_batch(), 3)
+    assert sorted(calls) == ["decoder", "fusion", "head", "text", "vision"]
+
+
+def test_without_vision_no_visual_parameter_exists() -> None:
+    network = Network(tiny_config(vision=False), 50, PAD_ID, EOS_ID)
+    objective = D2TV(D2TVConfig(contrast=False), network)
+    assert all(name.startswith("network.backbone.") for name, _ in objective.named_parameters())
+    total(objective(random_batch(), 3)).backward()
+
+
+def test_features_that_do_not_fit_are_an_input_error() -> None:
+    with pytest.raises(InputError, match=r"4 images x 4 regions x 12 do not fit network\.vision \(max_images 3"):
+        build()(random_batch(images=4), 0)
+    with pytest.raises(InputError, match="feature_size 12"):
+        build()(random_batch(features=13), 0)

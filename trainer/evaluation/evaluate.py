@@ -1,0 +1,165 @@
+"""Held-out stories through beam search and ROUGE; the closing table beside the unigram line."""
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from rich.console import Console
+from rich.table import Table
+
+from models.network import Network
+from shards.collate import Collator
+from shards.errors import InputError
+from shards.index import Corpus, write_atomically
+from shards.reader import Reader
+from shards.tokenizer import Tokenizer
+from trainer.console import progress_bar
+from trainer.distributed import Ranks
+from trainer.evaluation.directions import Direction, parse_directions
+from trainer.evaluation.heldout import choose_examples, in_batches, mean_nll, share_of_rank
+from trainer.evaluation.rouge import TYPES, Rouge, mean_scores
+from trainer.evaluation.unigram import UnigramBaseline
+from trainer.recipe import Recipe
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluator:
+    """Everything an evaluation reads. All ranks build one and call `run` together."""
+
+    recipe: Recipe
+    corpus: Corpus
+    reader: Reader
+    tokenizer: Tokenizer
+    collate: Collator
+    ranks: Ranks
+    device: torch.device
+
+    def run(self, network: Network, split: str, step: int) -> dict[str, Any] | None:
+        """Predictions, ROUGE and NLL of the recipe's directions on `split`; the report on rank 0.
+
+        Writes evaluation/<split>-predictions.jsonl and evaluation/<split>.json in the run directory.
+        """
+        settings = self.recipe.evaluation
+        directions = parse_directions(settings.directions, self.corpus.languages, self.recipe.mixture.languages)
+        groups = choose_examples(self.corpus, split, directions, each=settings.examples_per_direction)
+        if not len(groups.number):
+            raise InputError(f"evaluation.directions={settings.directions}: the {split} split has no such example")
+        network.eval()
+        mine = self._decode(network, groups)
+        gathered: list[Any] = [None] * self.ranks.world_size
+        dist.all_gather_object(gathered, mine)
+        nll = self._nll(network, split, directions)
+        if not self.ranks.is_first:
+            return None
+        predictions = sorted((row for rows in gathered for row in rows), key=lambda row: row["number"])
+        report = {
+            "split": split,
+            "step": step,
+            "examples": len(predictions),
+            **_summarise(predictions, self.corpus),
+            "nll": nll,
+        }
+        folder = self.recipe.run / "evaluation"
+        folder.mkdir(parents=True, exist_ok=True)
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in predictions)
+        write_atomically(folder / f"{split}-predictions.jsonl", lines.encode())
+        write_atomically(folder / f"{split}.json", (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
+        return report
+
+    def _decode(self, network: Network, groups: Any) -> list[dict[str, Any]]:
+        settings, rouge = self.recipe.evaluation, Rouge()
+        share = share_of_rank(groups, self.ranks)
+        keys = self.corpus.story_keys()
+        rows: list[dict[str, Any]] = []
+        with progress_bar(disable=not self.ranks.is_first or not Console().is_terminal) as bar:
+            task = bar.add_task("decoding", total=len(share.number))
+            for batch in in_batches(share, self.collate, settings.batch_size):
+                ids_BN = network.generate(
+                    batch.to(self.device),
+                    num_beams=settings.num_beams,
+                    length_penalty=settings.length_penalty,
+                    max_new_tokens=self.recipe.lengths.summary,
+                )
+                for place, ids in enumerate(ids_BN.tolist()):
+                    number = len(rows)
+                    article = self.reader.article(int(share.target[number, 0]))
+                    prediction = self.tokenizer.decode(ids)
+                    rows.append(
+                        {
+                            "number": int(share.number[number]),
+                            "story": keys[int(batch.story_B[place])],
+                            "source": self.corpus.languages[int(batch.source_language_B[place])],
+                            "target": article.language,
+                            "prediction": prediction,
+                            "reference": article.summary,
+                            **rouge(article.summary, prediction),
+                        }
+                    )
+                bar.advance(task, len(batch))
+        return rows
+
+    def _nll(self, network: Network, split: str, directions: Sequence[Direction]) -> dict[str, dict[str, float]]:
+        """The model's and the unigram's NLL a token of each kind, on the same examples."""
+        unigram = None
+        if self.ranks.is_first:
+            unigram = UnigramBaseline(self.corpus, self.reader, self.tokenizer, self.recipe.lengths.summary)
+        result: dict[str, dict[str, float]] = {}
+        for kind in ("mms", "mxls"):
+            of_kind = [d for d in directions if (d[0] == d[1]) == (kind == "mms")]
+            groups = choose_examples(self.corpus, split, of_kind, total=self.recipe.validation.examples_per_kind)
+            share = share_of_rank(groups, self.ranks)
+            model = mean_nll(network, in_batches(share, self.collate, self.recipe.validation.batch_size), self.device)
+            if unigram is not None and len(groups.number):
+                floor = unigram.nll(groups)
+                result[kind] = {
+                    "model": model,
+                    "unigram": floor,
+                    "better_by": 1 - model / floor,
+                    "examples": len(groups.number),
+                }
+        return result
+
+
+def _summarise(predictions: Sequence[dict[str, Any]], corpus: Corpus) -> dict[str, Any]:
+    by_kind: dict[str, list[dict[str, float]]] = defaultdict(list)
+    by_target: dict[str, list[dict[str, float]]] = defaultdict(list)
+    by_direction: dict[str, list[dict[str, float]]] = defaultdict(list)
+    for row in predictions:
+        by_kind["mms" if row["source"] == row["target"] else "mxls"].append(row)
+        by_target[row["target"]].append(row)
+        by_direction[f"{row['source']}>{row['target']}"].append(row)
+    groups = {"by_kind": by_kind, "by_target": by_target, "by_direction": by_direction}
+    return {name: {key: mean_scores(rows) for key, rows in sorted(group.items())} for name, group in groups.items()}
+
+
+def print_report(report: dict[str, Any], first_nll: dict[str, float] | None, run: Path) -> None:
+    """The closing table: what was learned, beside the unigram model, and where the run lies."""
+    console = Console(soft_wrap=True, highlight=False)
+    table = Table(title=f"held-out stories ({report['split']}), step {report['step']}", title_justify="left")
+    columns = ("kind", "first NLL", "NLL a token", "unigram NLL", "better by", "ROUGE-1", "ROUGE-2", "ROUGE-L")
+    for column in columns:
+        table.add_column(column, justify="left" if column == "kind" else "right")
+    for kind, nll in report["nll"].items():
+        rouge = report["by_kind"].get(kind, {})
+        first = f"{first_nll[kind]:.3f}" if first_nll and kind in first_nll else "-"
+        table.add_row(
+            kind.upper(),
+            first,
+            f"{nll['model']:.3f}",
+            f"{nll['unigram']:.3f}",
+            f"{nll['better_by']:.1%}",
+            *(f"{rouge[name]:.2f}" if rouge else "-" for name in TYPES),
+        )
+    console.print(table)
+    console.print(f"{report['examples']} summaries decoded; the run lies in {run}", markup=False)
+
+
+def read_report(run: Path, split: str) -> dict[str, Any] | None:
+    """A finished evaluation of `run`, or None."""
+    path = run / "evaluation" / f"{split}.json"
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None

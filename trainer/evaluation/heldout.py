@@ -1,0 +1,106 @@
+"""Held-out examples: which ones, how they are shared among ranks, and the model's NLL on them."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import torch
+
+from models.network import Network
+from shards.collate import Collator
+from shards.index import Corpus
+from shards.sampler import Groups
+from shards.schema import Batch
+from trainer.distributed import Ranks, sum_over_ranks
+from trainer.evaluation.directions import Direction, parse_directions
+
+
+def choose_examples(
+    corpus: Corpus, split: str, directions: Sequence[Direction], *, each: int | None = None, total: int | None = None
+) -> Groups:
+    """Examples of a split as groups of one: at most `each` a direction and `total` in all, none twice.
+
+    Directions take turns, so a total is spread evenly over them. The choice depends on the corpus alone:
+    runs that differ in objective, seed or world size are measured on the same examples.
+    """
+    starts = corpus.directions[split]
+    turns, edges = [], []
+    for source, target in directions:
+        number = target * len(corpus.languages) + source
+        size = int(starts[number + 1] - starts[number])
+        order = np.random.default_rng([0, number]).permutation(size)[:each]
+        turns.append(np.arange(len(order)))
+        edges.append(starts[number] + order)
+    place = np.random.default_rng(0).permutation(len(directions))
+    turn_of = np.concatenate([np.zeros(0, np.int64), *turns])
+    place_of = np.concatenate([np.zeros(0, np.int64), *(np.full(len(t), p) for t, p in zip(turns, place, strict=True))])
+    chosen = np.concatenate([np.zeros(0, np.int64), *edges])[np.lexsort((place_of, turn_of))][:total]
+    pairs = corpus.edges[split][chosen].astype(np.int64)
+    return Groups(
+        number=np.arange(len(chosen)),
+        source=pairs[:, :1],
+        target=pairs[:, 1:],
+        story=corpus.articles["story"][pairs[:, 1:]].astype(np.int64),
+    )
+
+
+def share_of_rank(groups: Groups, ranks: Ranks) -> Groups:
+    """Every world_size-th group: each example on exactly one rank."""
+    return _rows(groups, slice(ranks.rank, None, ranks.world_size))
+
+
+def in_batches(groups: Groups, collate: Collator, batch_size: int) -> Iterator[Batch]:
+    for begin in range(0, len(groups.number), batch_size):
+        yield collate(_rows(groups, slice(begin, begin + batch_size)))
+
+
+def _rows(groups: Groups, rows: slice) -> Groups:
+    return Groups(
+        number=groups.number[rows], source=groups.source[rows], target=groups.target[rows], story=groups.story[rows]
+    )
+
+
+class HeldOut:
+    """A fixed sample of a held-out split for each kind, evenly over its directions; this rank's share of it."""
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        collate: Collator,
+        *,
+        split: str,
+        languages: Sequence[str] | None,
+        examples_per_kind: int,
+        batch_size: int,
+        ranks: Ranks,
+    ) -> None:
+        self._collate, self._batch_size = collate, batch_size
+        self._mine = {
+            kind: share_of_rank(
+                choose_examples(
+                    corpus, split, parse_directions(kind, corpus.languages, languages), total=examples_per_kind
+                ),
+                ranks,
+            )
+            for kind in ("mms", "mxls")
+        }
+
+    def nll(self, network: Network, device: torch.device) -> dict[str, float]:
+        """NLL a target token in nats, by kind, over all ranks (all ranks call this)."""
+        return {
+            kind: mean_nll(network, in_batches(groups, self._collate, self._batch_size), device)
+            for kind, groups in self._mine.items()
+        }
+
+
+def mean_nll(network: Network, batches: Iterable[Batch], device: torch.device) -> float:
+    """NLL a target token in nats over all ranks' batches (all ranks call this, with any number of batches)."""
+    training = network.training
+    network.eval()
+    sums = torch.zeros(2, dtype=torch.float64, device=device)
+    with torch.inference_mode():
+        for batch in batches:
+            nll_B, tokens_B = network.row_nll(batch.to(device), "source")
+            sums += torch.stack([nll_B.double().sum(), tokens_B.double().sum()])
+    network.train(training)
+    nll, tokens = sum_over_ranks(sums).tolist()
+    return nll / tokens if tokens else float("nan")

@@ -1,0 +1,60 @@
+"""The yardstick of the first run: a unigram model of each language's training summaries."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shards.index import Corpus
+from shards.reader import Reader
+from shards.sampler import Groups
+from shards.tokenizer import Tokenizer
+
+#: Additive smoothing is chosen among these on the validation split, in the unigram model's favour.
+_SMOOTHING = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+
+
+class UnigramBaseline:
+    """p(token | language) from the training summaries, with additive smoothing.
+
+    Same tokenizer, same summaries and same token counts (end token included) as the network's NLL.
+    """
+
+    def __init__(self, corpus: Corpus, reader: Reader, tokenizer: Tokenizer, summary_length: int) -> None:
+        self._corpus, self._reader, self._tokenizer = corpus, reader, tokenizer
+        self._length = summary_length
+        counts = self._counts("train")
+        held_out = self._counts("validation")
+        scores = [(_total_nll(counts, held_out, smoothing), smoothing) for smoothing in _SMOOTHING]
+        self.smoothing = min(scores)[1]
+        self._log_p = _log_probabilities(counts, self.smoothing)
+
+    def nll(self, groups: Groups) -> float:
+        """NLL a target token in nats of the summaries of these examples."""
+        total, tokens = 0.0, 0
+        for row in groups.target.ravel():
+            article = self._reader.article(int(row))
+            ids = self._tokenizer.encode(article.summary, self._length)
+            total -= float(self._log_p[int(self._corpus.articles["language"][row])][ids].sum())
+            tokens += len(ids)
+        return total / tokens if tokens else float("nan")
+
+    def _counts(self, split: str) -> NDArray[np.float64]:
+        """(L, W) token counts of a split's summaries."""
+        counts = np.zeros((len(self._corpus.languages), self._tokenizer.vocab_size))
+        names: Sequence[str] = self._corpus.shards
+        of_split = np.array([name.split("-")[0] == split for name in names])
+        articles = self._corpus.articles
+        for row in np.flatnonzero(of_split[articles["shard"]]):
+            ids = self._tokenizer.encode(self._reader.article(int(row)).summary, self._length)
+            np.add.at(counts[int(articles["language"][row])], ids, 1)
+        return counts
+
+
+def _log_probabilities(counts: NDArray[np.float64], smoothing: float) -> NDArray[np.float64]:
+    smoothed = counts + smoothing
+    return np.asarray(np.log(smoothed / smoothed.sum(axis=1, keepdims=True)))
+
+
+def _total_nll(counts: NDArray[np.float64], held_out: NDArray[np.float64], smoothing: float) -> float:
+    return -float((held_out * _log_probabilities(counts, smoothing)).sum())

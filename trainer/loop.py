@@ -1,0 +1,244 @@
+"""The training loop. There is one, for every objective: it is never subclassed.
+
+A step reads top to bottom in `Trainer.train_step`: fetch the micro-batches, agree on the counts that the
+losses are averaged over, one forward and one backward a micro-batch, one optimizer step.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from models.objectives.base import Outputs
+from shards.errors import InputError
+from shards.loader import Loader
+from shards.schema import Batch
+from trainer.checkpoint import Saved, TrainState, save_checkpoint
+from trainer.console import Console
+from trainer.distributed import sum_over_ranks
+from trainer.evaluation.heldout import HeldOut
+from trainer.metrics import MetricsLog, Totals
+from trainer.prometheus import PrometheusExporter
+from trainer.recipe import Recipe
+from trainer.schedule import learning_rate
+from trainer.stop import StopRequest
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reporting:
+    """Where rank 0 reports; the other ranks have none."""
+
+    console: Console
+    log: MetricsLog
+    exporter: PrometheusExporter
+
+
+def total_loss(outputs: Outputs, counts: Mapping[str, float]) -> torch.Tensor:
+    """J of one micro-batch: every term's sum over the *global* count, so that micro-batches and ranks add up.
+
+    A term that nothing in the global batch contributes to has count 0 and sum 0.
+    """
+    terms = outputs.terms.items()
+    return torch.stack([term.weight * term.sum / max(counts[name], 1.0) for name, term in terms]).sum()
+
+
+class Trainer:
+    """Trains from `state` to the recipe's last step, validating and checkpointing on the way.
+
+    All ranks run it in step. `reporting` is given on rank 0 alone.
+    """
+
+    def __init__(
+        self,
+        *,
+        engine: Any,
+        recipe: Recipe,
+        loader: Loader,
+        held_out: HeldOut,
+        state: TrainState,
+        rank: int,
+        device: torch.device,
+        languages: int,
+        reporting: Reporting | None,
+    ) -> None:
+        self.engine = engine
+        self.recipe = recipe
+        self.loader = loader
+        self.held_out = held_out
+        self.rank = rank
+        self.world_size = state.world_size
+        self.device = device
+        self.reporting = reporting
+        self.stop = StopRequest()
+        self.step, self.attempts = state.step, state.attempts
+        self._state = state
+        self._languages = languages
+        self._skipped_in_a_row = 0
+        self._totals: Totals | None = None
+        self._scalars: Mapping[str, float] = {}
+        self._weights: Mapping[str, float] = {}
+        self._saved_at = state.step if state.step else -1
+
+    def train(self) -> bool:
+        """Run to the end. True when the last step was taken, False when a signal stopped the run before."""
+        training = self.recipe.training
+        if self.step == 0:
+            self._validate()
+        while self.step < training.steps:
+            stopped = self.train_step()
+            if self.step % training.log_every == 0 or self.step == training.steps:
+                self._log()
+            if self.step % training.validate_every == 0 or self.step == training.steps:
+                self._validate()
+            if stopped or self.step % training.checkpoint_every == 0 or self.step == training.steps:
+                self._save()
+            if stopped:
+                return False
+        return True
+
+    def train_step(self) -> bool:
+        """One attempt at an optimizer step. True when any rank was asked to stop."""
+        began = time.perf_counter()
+        batches = [next(self.loader) for _ in range(self.engine.gradient_accumulation_steps())]
+        data_wait = time.perf_counter() - began
+
+        counts, stopped = self._agree(batches)
+        rate = learning_rate(self.step + 1, self.recipe)
+        for group in self.engine.optimizer.param_groups:
+            group["lr"] = rate
+        for micro_step, batch in enumerate(batches):
+            self._seed(micro_step)
+            on_device = batch.to(self.device)
+            outputs: Outputs = self.engine(on_device, self.step)
+            # DeepSpeed averages gradients over ranks; the counts are global already, so that is undone.
+            self.engine.backward(self.world_size * total_loss(outputs, counts), scale_wrt_gas=False)
+            self.engine.step()  # the optimizer steps at the last micro-batch only
+            self._count(outputs, on_device)
+        self._conclude(began, data_wait, batches)
+        return stopped
+
+    def _agree(self, batches: list[Batch]) -> tuple[dict[str, float], bool]:
+        """What each term is averaged over in the whole global batch, and whether any rank wants to stop."""
+        objective = self.engine.module
+        local: dict[str, float] = {}
+        for batch in batches:
+            for name, count in objective.counts(batch).items():
+                local[name] = local.get(name, 0.0) + count
+        wish = float(self.stop.signal is not None)
+        *values, wishes = sum_over_ranks(
+            torch.tensor([*local.values(), wish], dtype=torch.float64, device=self.device)
+        ).tolist()
+        return dict(zip(local, values, strict=True)), wishes > 0
+
+    def _seed(self, micro_step: int) -> None:
+        """Dropout depends on nothing but (seed, attempt, micro-step, rank), so there is no generator to save."""
+        words = torch.tensor([self.recipe.training.seed, self.attempts, micro_step, self.rank], dtype=torch.int64)
+        # An odd multiplier a word keeps neighbours apart; torch's generators scramble the seed themselves.
+        mixed = int((words * torch.tensor([0x9E3779B1, 0x85EBCA6B, 0xC2B2AE35, 0x27D4EB2F])).sum())
+        torch.manual_seed(mixed & 0x7FFF_FFFF_FFFF_FFFF)
+
+    def _count(self, outputs: Outputs, batch: Batch) -> None:
+        if self._totals is None:
+            self._totals = Totals(tuple(outputs.terms), self._languages, self.device)
+        self._totals.add_micro_batch(outputs, batch)
+        self._scalars = outputs.scalars
+        self._weights = {name: term.weight for name, term in outputs.terms.items()}
+
+    def _conclude(self, began: float, data_wait: float, batches: list[Batch]) -> None:
+        """Count the step, or its being skipped, which DeepSpeed decided over all ranks before the optimizer."""
+        self.attempts += 1
+        if self.engine.optimizer.overflow:
+            self._skipped_in_a_row += 1
+            slots = [int(batches[0].slot_B[0]), int(batches[-1].slot_B[-1])]
+            self._say(
+                f"step {self.step + 1} skipped: non-finite gradients (attempt {self.attempts}, slots near {slots})"
+            )
+            if self._skipped_in_a_row >= self.recipe.training.max_skipped_steps:
+                raise InputError(
+                    f"{self._skipped_in_a_row} steps in a row had non-finite gradients, the last on slots "
+                    f"{slots[0]}..{slots[1]}: lower optimizer.learning_rate or look at that data"
+                )
+        else:
+            self._skipped_in_a_row = 0
+            self.step += 1
+        seconds = time.perf_counter() - began
+        assert self._totals is not None
+        self._totals.add_step(seconds=seconds, data_wait_seconds=data_wait)
+        if self.reporting:
+            self.reporting.exporter.step(
+                step=self.step, seconds=seconds, data_wait_seconds=data_wait, skipped=self.attempts - self.step
+            )
+            self.reporting.console.advance(self.step)
+
+    def _log(self) -> None:
+        if self._totals is None:
+            return
+        interval = self._totals.reduce(self.world_size)
+        if self.reporting is None or interval.steps == 0:
+            return
+        norm = self.engine.get_global_grad_norm()
+        gradient_norm = float(norm) if norm is not None else 0.0
+        rate = learning_rate(self.step, self.recipe)
+        examples = sum(sum(by_target) for by_target in interval.examples.values())
+        record = {
+            "kind": "train",
+            "step": self.step,
+            "skipped_steps": self.attempts - self.step,
+            "loss": {
+                "total": sum(self._weights[name] * value for name, value in interval.loss.items()),
+                **interval.loss,
+            },
+            "nll": interval.nll,
+            "learning_rate": rate,
+            "gradient_norm": gradient_norm,
+            **self._scalars,
+            "examples": {kind: sum(by_target) for kind, by_target in interval.examples.items()},
+            "target_tokens": {kind: sum(by_target) for kind, by_target in interval.tokens.items()},
+            "examples_per_second": examples / interval.seconds,
+            "step_seconds": interval.seconds / interval.steps,
+            "data_wait_share": interval.data_wait_seconds / interval.seconds,
+            "time": time.time(),
+        }
+        self.reporting.log.write(record)
+        self.reporting.exporter.interval(
+            interval, learning_rate=rate, gradient_norm=gradient_norm, scalars=self._scalars
+        )
+        self.reporting.console.train(record)
+
+    def _validate(self) -> None:
+        began = time.perf_counter()
+        nll = self.held_out.nll(self.engine.module.network, self.device)
+        if self.reporting:
+            record = {"kind": "validation", "step": self.step, "nll": nll, "seconds": time.perf_counter() - began}
+            self.reporting.log.write(record)
+            self.reporting.exporter.validation(nll)
+            self.reporting.console.validation(record)
+
+    def _save(self) -> None:
+        if self._saved_at == self.step:
+            return
+        state = TrainState(
+            step=self.step,
+            attempts=self.attempts,
+            seed=self._state.seed,
+            slot=self.attempts * self.recipe.batch.groups_per_step * self.recipe.batch.group_size,
+            world_size=self.world_size,
+            corpus=self._state.corpus,
+        )
+        saved: Saved = save_checkpoint(
+            self.engine,
+            self.recipe.run / "checkpoints",
+            state,
+            self.recipe.dump(),
+            self.recipe.training.keep_checkpoints,
+        )
+        self._saved_at = self.step
+        if self.reporting:
+            self.reporting.exporter.checkpoint(self.step, saved)
+            self._say(f"checkpoint {saved.path} ({saved.bytes / 1e6:.0f} MB in {saved.seconds:.1f} s)")
+
+    def _say(self, message: str) -> None:
+        if self.reporting:
+            self.reporting.console.say(message)

@@ -1,0 +1,126 @@
+"""What is measured between two logged steps, and metrics.jsonl.
+
+Every rank adds up its own numbers in one flat vector; at a logged step one reduction makes them global.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from models.objectives.base import Outputs
+from shards.schema import Batch
+from trainer.distributed import sum_over_ranks
+
+KINDS = ("mms", "mxls")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Interval:
+    """Global sums since the last logged step. Arrays of languages are by target language."""
+
+    steps: int
+    seconds: float
+    data_wait_seconds: float
+    loss: dict[str, float]  # term -> average over its own count, before its weight
+    nll: dict[str, float]  # kind -> nats a target token
+    nll_by_target: dict[str, list[float]]  # kind -> sums of nats
+    tokens: dict[str, list[float]]  # kind -> target tokens
+    examples: dict[str, list[float]]  # kind -> examples whose direction is of that kind
+
+
+class Totals:
+    """Running sums of one rank, in a layout that is the same on every rank."""
+
+    def __init__(self, terms: Sequence[str], languages: int, device: torch.device) -> None:
+        self._terms = tuple(terms)
+        self._languages = languages
+        self._sums = torch.zeros(2 * len(terms) + 3 * len(KINDS) * languages + 1, dtype=torch.float64, device=device)
+        self._steps = 0
+        self._seconds = 0.0
+
+    def add_micro_batch(self, outputs: Outputs, batch: Batch) -> None:
+        """Add a micro-batch's losses and counts. Nothing here waits for the device."""
+        term_sums = torch.stack([outputs.terms[name].sum.detach().double() for name in self._terms])
+        counts = torch.tensor([float(outputs.terms[name].count) for name in self._terms], dtype=torch.float64)
+        n = len(self._terms)
+        self._sums[:n] += term_sums
+        self._sums[n : 2 * n] += counts.to(self._sums.device)
+        real = batch.weight_B > 0
+        for number, kind in enumerate(KINDS):
+            if kind in outputs.row_nll:
+                self._by_target(0, number).index_add_(0, batch.target_language_B, outputs.row_nll[kind].double())
+                self._by_target(1, number).index_add_(0, batch.target_language_B, outputs.row_tokens[kind].double())
+            rows = real & (batch.cross_B if kind == "mxls" else ~batch.cross_B)
+            self._by_target(2, number).index_add_(0, batch.target_language_B, rows.double())
+
+    def add_step(self, *, seconds: float, data_wait_seconds: float) -> None:
+        self._steps += 1
+        self._seconds += seconds
+        self._sums[-1] += data_wait_seconds
+
+    def reduce(self, world_size: int) -> Interval:
+        """The sums over all ranks since the last call (all ranks call this), and start anew."""
+        values = sum_over_ranks(self._sums)
+        n = len(self._terms)
+        by_target = [[self._by_target(what, k).tolist() for k in range(len(KINDS))] for what in range(3)]
+        interval = Interval(
+            steps=self._steps,
+            seconds=self._seconds,
+            data_wait_seconds=values[-1].item() / world_size,
+            loss={t: _ratio(values[i].item(), values[n + i].item()) for i, t in enumerate(self._terms)},
+            nll={kind: _ratio(sum(by_target[0][k]), sum(by_target[1][k])) for k, kind in enumerate(KINDS)},
+            nll_by_target=dict(zip(KINDS, by_target[0], strict=True)),
+            tokens=dict(zip(KINDS, by_target[1], strict=True)),
+            examples=dict(zip(KINDS, by_target[2], strict=True)),
+        )
+        self._sums.zero_()
+        self._steps, self._seconds = 0, 0.0
+        return interval
+
+    def _by_target(self, what: int, kind: int) -> torch.Tensor:
+        begin = 2 * len(self._terms) + (what * len(KINDS) + kind) * self._languages
+        return self._sums[begin : begin + self._languages]
+
+
+class MetricsLog:
+    """metrics.jsonl: one object a line, appended. Rank 0 only."""
+
+    def __init__(self, path: Path, resume_step: int) -> None:
+        """Lines past `resume_step`, and a last line that a kill cut short, are dropped: they will come again."""
+        kept: list[str] = []
+        if path.is_file():
+            for line in path.read_text(encoding="utf-8").splitlines():
+                record = _parse(line)
+                if record is not None and record["step"] <= resume_step:
+                    kept.append(line + "\n")
+        path.write_text("".join(kept), encoding="utf-8")
+        # Line-buffered and kept open for the whole run: a kill loses at most one line.
+        self._file = open(path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        self._file.write(json.dumps(record) + "\n")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a metrics.jsonl."""
+    records = (_parse(line) for line in path.read_text(encoding="utf-8").splitlines())
+    return [record for record in records if record is not None]
+
+
+def _parse(line: str) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError:
+        return None
+    return record if isinstance(record, dict) and "step" in record else None
+
+
+def _ratio(total: float, count: float) -> float:
+    return total / count if count else 0.0

@@ -1,0 +1,247 @@
+"""A recipe: one YAML file that holds everything a run needs except the DeepSpeed keys.
+
+Read strictly: an unknown key is an error that suggests the right one. `extends: NAME` takes another
+recipe's values where a file gives none; trailing `key=value` words override both.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+
+from models.config import NetworkConfig
+from models.objectives import ObjectiveConfig, objective_types
+from shards.errors import InputError, did_you_mean
+from shards.mixture import MixtureConfig
+
+#: Where recipes are looked up by name.
+RECIPES = Path(__file__).resolve().parent.parent / "launcher" / "recipes"
+
+
+class Section(BaseModel):
+    """A part of a recipe: frozen, and closed to keys it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class CorpusSection(Section):
+    path: Path = Field(description="a directory that `d2tv prepare` finished")
+    tokenizer: str | None = Field(None, description="a tokenizer directory or hub id; null: the corpus' own")
+
+
+class LengthsSection(Section):
+    document: int = Field(512, ge=2, description="tokens of a document, end token included (Appendix B: 512)")
+    summary: int = Field(84, ge=2, description="tokens of a summary, end token included (Appendix B: 84)")
+
+
+class BatchSection(Section):
+    group_size: PositiveInt = Field(description="G: examples of one target language, each other's negatives (Eq. 9)")
+    groups_per_step: PositiveInt = Field(description="groups an optimizer step, over all ranks and micro-steps")
+    groups_per_micro_batch: PositiveInt = Field(description="groups a forward pass of one rank")
+
+
+class OptimizerSection(Section):
+    learning_rate: float = Field(gt=0, description="at the end of the warm-up (Table 5: 2e-5 for mT5)")
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.998)
+    eps: float = Field(1e-8, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    gradient_clipping: float = Field(1.0, ge=0, description="the largest global gradient norm; 0 for none")
+
+
+class ScheduleSection(Section):
+    kind: Literal["inverse_sqrt", "linear"] = "linear"
+    warmup_steps: int = Field(2000, ge=0, description="Table 5: 2,000")
+
+
+class TrainingSection(Section):
+    steps: PositiveInt = Field(description="optimizer steps (Table 5: 10,000)")
+    seed: int = Field(0, ge=0)
+    log_every: PositiveInt = 10
+    validate_every: PositiveInt = 500
+    checkpoint_every: PositiveInt = 500
+    keep_checkpoints: PositiveInt = Field(2, description="whole checkpoints kept, the newest first")
+    max_skipped_steps: PositiveInt = Field(20, description="non-finite steps in a row after which the run stops")
+    threads_per_rank: PositiveInt | None = Field(None, description="intra-op threads; null: the host's cores shared")
+
+
+class LoaderSection(Section):
+    threads: int = Field(2, ge=0, description="reading threads a rank; 0 reads in the training thread")
+    prefetch: int = Field(4, ge=0, description="micro-batches read ahead")
+
+
+class ValidationSection(Section):
+    examples_per_kind: PositiveInt = Field(512, description="held-out examples of each kind, MMS and MXLS")
+    batch_size: PositiveInt = 64
+
+
+class EvaluationSection(Section):
+    """What happens after the last step (`d2tv evaluate` does it again with other directions)."""
+
+    directions: str = Field("all", description="all, mms, mxls, or a list like en-ru,*-ur")
+    examples_per_direction: PositiveInt | None = Field(None, description="null: every held-out example")
+    batch_size: PositiveInt = 32
+    num_beams: PositiveInt = Field(4, description="Appendix B: 4")
+    length_penalty: float = Field(0.6, description="Appendix B: 0.6")
+
+
+class PrometheusSection(Section):
+    enabled: bool = True
+    address: str = "127.0.0.1"
+    port: int = Field(9464, ge=0, le=65535, description="a free one is taken where this one is not free")
+
+
+class ObjectiveSection(BaseModel):
+    """`name` chooses the objective; the other keys are its own (models/objectives)."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str
+
+    def settings(self) -> ObjectiveConfig:
+        """The objective's own, validated configuration."""
+        config_type, _ = objective_types(self.name)
+        return config_type.model_validate(self.model_dump())
+
+
+class Recipe(Section):
+    """The whole recipe. `run` is the directory that receives everything the run writes."""
+
+    run: Path = Field(description="run directory: recipe, metrics.jsonl, checkpoints, evaluation")
+    corpus: CorpusSection
+    network: NetworkConfig
+    objective: ObjectiveSection
+    mixture: MixtureConfig = MixtureConfig()
+    lengths: LengthsSection = LengthsSection()
+    batch: BatchSection
+    optimizer: OptimizerSection
+    schedule: ScheduleSection = ScheduleSection()
+    training: TrainingSection
+    loader: LoaderSection = LoaderSection()
+    validation: ValidationSection = ValidationSection()
+    evaluation: EvaluationSection = EvaluationSection()
+    prometheus: PrometheusSection = PrometheusSection()
+
+    def dump(self) -> str:
+        """The resolved recipe as YAML, which `load_recipe` reads back to the same recipe."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe by name or path, with `section.key=value` overrides.
+
+    Raises `InputError`, one line, for a recipe or key that does not exist or a value that does not fit.
+    """
+    values = _read(name_or_path, seen=())
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise InputError(f"override {override!r} is not of the form key=value, like training.steps=100")
+        _set(values, key, _parse_yaml(text, f"override {override!r}"))
+    try:
+        recipe = Recipe.model_validate(values)
+    except ValidationError as error:
+        raise InputError(f"recipe {name_or_path}: {_first_problem(error, Recipe)}") from error
+    config_type, _ = objective_types(recipe.objective.name)
+    try:
+        recipe.objective.settings().check(recipe.network)
+    except ValidationError as error:
+        raise InputError(f"recipe {name_or_path}: {_first_problem(error, config_type, 'objective.')}") from error
+    return recipe
+
+
+def recipe_names() -> list[str]:
+    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def _read(name_or_path: str, seen: tuple[Path, ...]) -> dict[str, Any]:
+    path = RECIPES / f"{name_or_path}.yaml"
+    if not path.is_file():
+        path = Path(name_or_path)
+    if not path.is_file():
+        near = did_you_mean(name_or_path, recipe_names())
+        raise InputError(f"no recipe {name_or_path!r}{near}: a path, or one of {', '.join(recipe_names())}")
+    if path in seen:
+        raise InputError(f"recipe {path} extends itself")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"recipe {path} cannot be read: {error}") from error
+    values = _parse_yaml(text, f"recipe {path}")
+    if not isinstance(values, dict):
+        raise InputError(f"recipe {path} is not a mapping of sections")
+    parent = values.pop("extends", None)
+    if parent is None:
+        return values
+    sibling = path.parent / f"{parent}.yaml"
+    return _merge(_read(str(sibling) if sibling.is_file() else str(parent), (*seen, path)), values)
+
+
+def _merge(base: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in extra.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        # Another objective has other keys: its parent's would be unknown to it.
+        replaced = key == "objective" and both and value.get("name", merged[key].get("name")) != merged[key].get("name")
+        merged[key] = _merge(merged[key], value) if both and not replaced else value
+    return merged
+
+
+def _set(values: dict[str, Any], key: str, value: Any) -> None:
+    *sections, last = key.split(".")
+    for section in sections:
+        inner = values.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise InputError(f"override {key}: {section!r} is a value, not a section")
+        values = inner
+    values[last] = value
+
+
+class _Yaml12Loader(yaml.SafeLoader):
+    """YAML 1.1's surprises removed: `no` stays a word (it is a language code) and 1e-4 is a number."""
+
+
+_Yaml12Loader.yaml_implicit_resolvers = {
+    first: [
+        (tag, pattern) for tag, pattern in resolvers if tag not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:float")
+    ]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Yaml12Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|false|False)$"), list("tTfF"))
+_Yaml12Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?$"),
+    list("-+.0123456789"),
+)
+
+
+def _parse_yaml(text: str, where: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_Yaml12Loader)
+    except yaml.YAMLError as error:
+        raise InputError(f"{where} is not YAML: {' '.join(str(error).split())}") from error
+
+
+def _first_problem(error: ValidationError, model: type[BaseModel], prefix: str = "") -> str:
+    """The first thing wrong, in one line, with the closest right key for a wrong one."""
+    problem = error.errors()[0]
+    *sections, last = (str(part) for part in problem["loc"]) if problem["loc"] else ("",)
+    where = prefix + ".".join((*sections, last))
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key {where!r}{did_you_mean(last, _keys_at(model, sections))}"
+    if problem["type"] == "missing":
+        return f"key {where!r} is missing"
+    message = " ".join(problem["msg"].removeprefix("Value error, ").split())
+    value = problem["input"]
+    return f"{where}: {message}" + (f" (got {value!r})" if isinstance(value, str | int | float | bool) else "")
+
+
+def _keys_at(model: type[BaseModel], sections: Sequence[str]) -> list[str]:
+    for section in sections:
+        field = model.model_fields.get(section)
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            return []
+        model = field.annotation
+    return list(model.model_fields)

@@ -1,0 +1,261 @@
+"""One run from its recipe: what can be refused before any rank joins, then everything put together."""
+
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from models.network import Network
+from models.objectives import Objective, build_objective
+from shards.collate import Collator, Lengths
+from shards.errors import InputError
+from shards.index import Corpus, open_corpus, write_atomically
+from shards.loader import Loader, Partition
+from shards.mixture import direction_weights
+from shards.reader import Reader
+from shards.sampler import Sampler
+from shards.tokenizer import Tokenizer, open_tokenizer
+from trainer.checkpoint import (
+    TrainState,
+    check_resumable,
+    damage,
+    load_checkpoint,
+    read_state,
+    whole_checkpoints,
+)
+from trainer.console import Console
+from trainer.distributed import Ranks, from_first_rank, join
+from trainer.engine import build_engine, load_ds_config
+from trainer.evaluation.directions import parse_directions
+from trainer.evaluation.evaluate import Evaluator, print_report, read_report
+from trainer.evaluation.heldout import HeldOut
+from trainer.loop import Reporting, Trainer
+from trainer.metrics import MetricsLog, read_metrics
+from trainer.prometheus import PrometheusExporter
+from trainer.recipe import Recipe
+
+#: What a resumed run may change: nothing here touches the sequence of examples or the mathematics.
+_FREE_TO_CHANGE = {"run", "evaluation", "prometheus", "loader", "validation"}
+_FREE_IN_TRAINING = {"log_every", "validate_every", "checkpoint_every", "keep_checkpoints", "max_skipped_steps"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """A run that passed every check that needs no other rank."""
+
+    recipe: Recipe
+    ds_config: dict[str, Any]
+    ranks: Ranks
+    corpus: Corpus
+    tokenizer: Tokenizer
+    partition: Partition
+
+
+def plan_run(recipe: Recipe, ds_config: Path, ranks: Ranks) -> Plan:
+    """Check recipe, corpus, DeepSpeed config and checkpoints against each other; `InputError` at the first misfit."""
+    corpus = open_corpus(recipe.corpus.path)
+    check_corpus(recipe, corpus)
+    partition = Partition(
+        groups_per_step=recipe.batch.groups_per_step,
+        groups_per_micro_batch=recipe.batch.groups_per_micro_batch,
+        rank=ranks.rank,
+        world_size=ranks.world_size,
+    )
+    config = load_ds_config(ds_config, recipe, ranks.world_size)
+    for checkpoint in whole_checkpoints(recipe.run / "checkpoints")[:1]:
+        _check_same_recipe(recipe, checkpoint)
+        check_resumable(
+            read_state(checkpoint),
+            checkpoint,
+            seed=recipe.training.seed,
+            world_size=ranks.world_size,
+            corpus=corpus.content_hash,
+        )
+    return Plan(
+        recipe=recipe,
+        ds_config=config,
+        ranks=ranks,
+        corpus=corpus,
+        tokenizer=open_tokenizer(recipe.corpus.tokenizer or corpus.directory / "tokenizer"),
+        partition=partition,
+    )
+
+
+def check_corpus(recipe: Recipe, corpus: Corpus) -> None:
+    """Languages, directions and feature sizes of the recipe against those of the corpus."""
+    direction_weights(corpus.direction_counts("train"), corpus.languages, recipe.mixture)
+    parse_directions(recipe.evaluation.directions, corpus.languages, recipe.mixture.languages)
+    vision = recipe.network.vision
+    for key, wanted in (("feature_size", vision.feature_size), ("regions", vision.regions)):
+        stored = corpus.manifest[key]
+        if vision.enabled and stored and stored != wanted:
+            raise InputError(
+                f"network.vision.{key} is {wanted}, but {corpus.directory} holds {stored}: set it to {stored}"
+            )
+
+
+def build_network(recipe: Recipe, tokenizer: Tokenizer) -> Objective:
+    """The objective around a new network, the same on every rank: weights follow from the seed."""
+    torch.manual_seed(recipe.training.seed)
+    network = Network(recipe.network, tokenizer.vocab_size, tokenizer.pad_id, tokenizer.eos_id)
+    return build_objective(recipe.objective.name, recipe.objective.settings(), network)
+
+
+def build_collator(recipe: Recipe, corpus: Corpus, reader: Reader, tokenizer: Tokenizer) -> Collator:
+    vision = recipe.network.vision
+    lengths = Lengths(
+        document=recipe.lengths.document,
+        summary=recipe.lengths.summary,
+        images=vision.max_images,
+        regions=vision.regions,
+        feature_size=vision.feature_size,
+        load_images=vision.enabled,
+    )
+    return Collator(corpus, reader, tokenizer, lengths)
+
+
+def execute(plan: Plan) -> bool:
+    """Train (or go on training), evaluate on the test split, report. False when a signal stopped the run."""
+    recipe, ranks, corpus = plan.recipe, plan.ranks, plan.corpus
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    _set_threads(recipe, ranks)
+    device = join(ranks)
+    if ranks.is_first:
+        recipe.run.mkdir(parents=True, exist_ok=True)
+        write_atomically(recipe.run / "recipe.yaml", recipe.dump().encode())
+    engine = build_engine(build_network(recipe, plan.tokenizer), recipe, plan.ds_config)
+    checkpoint = _newest_sound_checkpoint(recipe.run / "checkpoints", ranks)
+    if checkpoint is None:
+        state = TrainState(seed=recipe.training.seed, slot=0, world_size=ranks.world_size, corpus=corpus.content_hash)
+    else:
+        state = read_state(checkpoint)
+        load_checkpoint(engine, checkpoint)
+
+    reader = Reader(corpus)
+    collate = build_collator(recipe, corpus, reader, plan.tokenizer)
+    sampler = Sampler(
+        corpus, split="train", mixture=recipe.mixture, seed=recipe.training.seed, group_size=recipe.batch.group_size
+    )
+    loader = Loader(
+        sampler,
+        collate,
+        plan.partition,
+        first_step=state.attempts,
+        threads=recipe.loader.threads,
+        prefetch=recipe.loader.prefetch,
+    )
+    reporting = _reporting(plan, state) if ranks.is_first else None
+    held_out = HeldOut(
+        corpus,
+        collate,
+        split="validation",
+        languages=recipe.mixture.languages,
+        examples_per_kind=recipe.validation.examples_per_kind,
+        batch_size=recipe.validation.batch_size,
+        ranks=ranks,
+    )
+    trainer = Trainer(
+        engine=engine,
+        recipe=recipe,
+        loader=loader,
+        held_out=held_out,
+        state=state,
+        rank=ranks.rank,
+        device=device,
+        languages=len(corpus.languages),
+        reporting=reporting,
+    )
+    try:
+        finished = trainer.train()
+        loader.close()
+    finally:
+        if reporting:
+            reporting.console.close()
+            reporting.log.close()
+    if finished:
+        evaluator = Evaluator(
+            recipe=recipe,
+            corpus=corpus,
+            reader=reader,
+            tokenizer=plan.tokenizer,
+            collate=collate,
+            ranks=ranks,
+            device=device,
+        )
+        report = read_report(recipe.run, "test")
+        if report is None or report["step"] != trainer.step:
+            report = evaluator.run(engine.module.network, "test", trainer.step)
+        if report is not None and ranks.is_first:
+            print_report(report, first_validation(recipe.run), recipe.run)
+    elif ranks.is_first:
+        print(f"stopped at step {trainer.step} of {recipe.training.steps}: the same command goes on from there")
+    dist.barrier()
+    dist.destroy_process_group()
+    return finished
+
+
+def first_validation(run: Path) -> dict[str, float] | None:
+    """Held-out NLL by kind at the first validation of a run."""
+    for record in read_metrics(run / "metrics.jsonl"):
+        if record["kind"] == "validation":
+            return dict(record["nll"])
+    return None
+
+
+def _reporting(plan: Plan, state: TrainState) -> Reporting:
+    recipe = plan.recipe
+    console = Console(recipe.training.steps, state.step)
+    exporter = PrometheusExporter(
+        plan.corpus.languages, run=recipe.run, objective=recipe.objective.name, world_size=plan.ranks.world_size
+    )
+    exporter.planned(recipe.training.steps)
+    if recipe.prometheus.enabled:
+        port = exporter.serve(recipe.prometheus.address, recipe.prometheus.port)
+        if port is not None:
+            console.say(f"metrics at http://{recipe.prometheus.address}:{port}/metrics")
+    if state.step:
+        console.say(f"going on from step {state.step} of {recipe.run}")
+    return Reporting(console=console, log=MetricsLog(recipe.run / "metrics.jsonl", state.step), exporter=exporter)
+
+
+def _newest_sound_checkpoint(directory: Path, ranks: Ranks) -> Path | None:
+    """The newest checkpoint whose files are what was written; rank 0 looks, and says which ones are not."""
+    found: Path | None = None
+    if ranks.is_first:
+        for checkpoint in whole_checkpoints(directory):
+            problem = damage(checkpoint)
+            if problem is None:
+                found = checkpoint
+                break
+            print(f"checkpoint {checkpoint} is damaged ({problem}): trying the one before", flush=True)
+    chosen = from_first_rank(found)
+    assert chosen is None or isinstance(chosen, Path)
+    return chosen
+
+
+def _check_same_recipe(recipe: Recipe, checkpoint: Path) -> None:
+    """A run goes on with the recipe it began with; `InputError` names the first key that differs."""
+    import yaml
+
+    saved = yaml.safe_load((checkpoint / "recipe.yaml").read_text(encoding="utf-8"))
+    now = recipe.model_dump(mode="json")
+    for section in now:
+        if section in _FREE_TO_CHANGE or saved.get(section) == now[section]:
+            continue
+        keys = [key for key in now[section] if saved.get(section, {}).get(key) != now[section][key]]
+        keys = [key for key in keys if not (section == "training" and key in _FREE_IN_TRAINING)]
+        if keys:
+            raise InputError(
+                f"{recipe.run} was begun with another {section}.{keys[0]}: restore it, or choose another run="
+            )
+
+
+def _set_threads(recipe: Recipe, ranks: Ranks) -> None:
+    """Share the host's cores among its ranks: torch would give each rank all of them."""
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", ranks.world_size))
+    cores = len(os.sched_getaffinity(0))
+    torch.set_num_threads(recipe.training.threads_per_rank or max(1, cores // local))
