@@ -36,14 +36,16 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Exit code 0: trained to the end; 2: an input to mend; 3: stopped by a signal, checkpoint written."""
     options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
-    from trainer.distributed import ranks_from_environment
+    from trainer.distributed import join, leave, ranks_from_environment
     from trainer.recipe import load_recipe
     from trainer.run import execute, plan_run
 
     try:
         ranks = ranks_from_environment()
         plan = plan_run(load_recipe(options.recipe, options.overrides), options.ds_config, ranks)
-        return 0 if execute(plan) else 3
+        finished = execute(plan, join(ranks))
+        leave()
+        return 0 if finished else 3
     except InputError as error:
         return refuse(error)
 

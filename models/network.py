@@ -15,7 +15,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from models.backbones.mt5 import MT5Backbone
 from models.config import NetworkConfig
 from models.fusion import Fusion
-from models.losses.cross_entropy import smoothed_cross_entropy
+from models.losses.linear_cross_entropy import linear_cross_entropy
 from models.packing import Tokens, pack, pack_mask, pad_to, unpack
 from models.vision import Visual, VisualEncoder
 from shards.schema import Batch
@@ -99,6 +99,11 @@ class Network(nn.Module):
         logits: Tensor = self.backbone.head(hidden)
         return logits
 
+    def token_loss(self, hidden_TD: Tensor, target_T: Tensor, label_smoothing: float) -> tuple[Tensor, Tensor]:
+        """Sum of the smoothed cross-entropy (Eqs. 2, 4) and detached plain nll a token (T,), without (T, W) logits."""
+        head = self.backbone.head
+        return linear_cross_entropy(hidden_TD, head.weight, head.bias, target_T, label_smoothing)
+
     def memory(self, batch: Batch, branch: Literal["source", "target"]) -> tuple[Tensor, Tensor]:
         """What the decoder attends to for one branch: Z_{T+V} (B, M, D) and its mask (B, M)."""
         ids_BM, mask_BM = (
@@ -112,12 +117,12 @@ class Network(nn.Module):
     def row_nll(self, batch: Batch, branch: Literal["source", "target"] = "source") -> tuple[Tensor, Tensor]:
         """Plain negative log-likelihood of each row's summary (Eqs. 2, 4; nats) and its tokens, both (B,) float32.
 
-        For validation: no smoothing. Placeholder rows (weight 0) give 0 and 0.
+        For validation: no smoothing, no gradient. Placeholder rows (weight 0) give 0 and 0.
         """
         memory_BMD, mask_BM = self.memory(batch, branch)
         hidden_BND = self.decode(batch.start_B, batch.summary_ids_BN, batch.summary_mask_BN, memory_BMD, mask_BM)
         mask_BN = batch.summary_mask_BN & (batch.weight_B > 0)[:, None]
-        _, nll_T = smoothed_cross_entropy(self.logits(hidden_BND[mask_BN]), batch.summary_ids_BN[mask_BN], 0.0)
+        _, nll_T = self.token_loss(hidden_BND[mask_BN], batch.summary_ids_BN[mask_BN], 0.0)
         nll_BN = torch.zeros_like(mask_BN, dtype=nll_T.dtype).masked_scatter(mask_BN, nll_T)
         return nll_BN.sum(dim=1), mask_BN.sum(dim=1).float()
 

@@ -65,3 +65,9 @@ def from_first_rank(value: object) -> object:
     box = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]
+
+
+def leave() -> None:
+    """Wait for the other ranks, then leave the group: a rank that leaves early would break their last step."""
+    dist.barrier()
+    dist.destroy_process_group()

@@ -81,7 +81,7 @@ class EvaluationSection(Section):
     """What happens after the last step (`d2tv evaluate` does it again with other directions)."""
 
     directions: str = Field("all", description="all, mms, mxls, or a list like en-ru,*-ur")
-    examples_per_direction: PositiveInt | None = Field(None, description="null: every held-out example")
+    examples_per_kind: PositiveInt | None = Field(None, description="MMS and MXLS each; null: every held-out example")
     batch_size: PositiveInt = 32
     num_beams: PositiveInt = Field(4, description="Appendix B: 4")
     length_penalty: float = Field(0.6, description="Appendix B: 0.6")

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 
 from models.network import Network
 from models.objectives import Objective, build_objective
@@ -28,7 +27,7 @@ from trainer.checkpoint import (
     whole_checkpoints,
 )
 from trainer.console import Console
-from trainer.distributed import Ranks, from_first_rank, join
+from trainer.distributed import Ranks, from_first_rank
 from trainer.engine import build_engine, load_ds_config
 from trainer.evaluation.directions import parse_directions
 from trainer.evaluation.evaluate import Evaluator, print_report, read_report
@@ -118,12 +117,14 @@ def build_collator(recipe: Recipe, corpus: Corpus, reader: Reader, tokenizer: To
     return Collator(corpus, reader, tokenizer, lengths)
 
 
-def execute(plan: Plan) -> bool:
-    """Train (or go on training), evaluate on the test split, report. False when a signal stopped the run."""
+def execute(plan: Plan, device: torch.device) -> bool:
+    """Train (or go on training), evaluate on the test split, report. False when a signal stopped the run.
+
+    All ranks call it, after `join`.
+    """
     recipe, ranks, corpus = plan.recipe, plan.ranks, plan.corpus
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
-    _set_threads(recipe, ranks)
-    device = join(ranks)
+    set_threads(recipe, ranks)
     if ranks.is_first:
         recipe.run.mkdir(parents=True, exist_ok=True)
         write_atomically(recipe.run / "recipe.yaml", recipe.dump().encode())
@@ -187,14 +188,13 @@ def execute(plan: Plan) -> bool:
             device=device,
         )
         report = read_report(recipe.run, "test")
-        if report is None or report["step"] != trainer.step:
+        wanted = (trainer.step, recipe.evaluation.model_dump(mode="json"))
+        if report is None or (report["step"], report["settings"]) != wanted:
             report = evaluator.run(engine.module.network, "test", trainer.step)
         if report is not None and ranks.is_first:
             print_report(report, first_validation(recipe.run), recipe.run)
     elif ranks.is_first:
         print(f"stopped at step {trainer.step} of {recipe.training.steps}: the same command goes on from there")
-    dist.barrier()
-    dist.destroy_process_group()
     return finished
 
 
@@ -254,7 +254,7 @@ def _check_same_recipe(recipe: Recipe, checkpoint: Path) -> None:
             )
 
 
-def _set_threads(recipe: Recipe, ranks: Ranks) -> None:
+def set_threads(recipe: Recipe, ranks: Ranks) -> None:
     """Share the host's cores among its ranks: torch would give each rank all of them."""
     local = int(os.environ.get("LOCAL_WORLD_SIZE", ranks.world_size))
     cores = len(os.sched_getaffinity(0))

@@ -8,6 +8,7 @@ b_o), its weight read from the checkpoint's file rather than from the tied model
 
 import json
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from safetensors import safe_open
@@ -77,6 +78,15 @@ class MT5Backbone(nn.Module):
         return states_BND
 
 
+class _MT5Model(MT5Model):  # type: ignore[misc]
+    """transformers' MT5Model, which does not warn of the head: that is read by `_stored_head`."""
+
+    _keys_to_ignore_on_load_unexpected: ClassVar[list[str]] = [
+        *MT5Model._keys_to_ignore_on_load_unexpected,
+        r"lm_head\.weight",
+    ]
+
+
 def _random_model(config: TextConfig, vocab_size: int, pad_id: int, eos_id: int) -> MT5Model:
     optional = {
         "relative_attention_num_buckets": config.relative_attention_num_buckets,
@@ -104,12 +114,23 @@ def _random_model(config: TextConfig, vocab_size: int, pad_id: int, eos_id: int)
 def _pretrained_model(config: TextConfig, vocab_size: int) -> MT5Model:
     where = config.pretrained
     try:
-        model = MT5Model.from_pretrained(
-            where, dropout_rate=config.dropout, attn_implementation="sdpa", dtype=torch.float32
+        model, report = _MT5Model.from_pretrained(
+            where,
+            dropout_rate=config.dropout,
+            attn_implementation="sdpa",
+            dtype=torch.float32,
+            output_loading_info=True,
         )
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"network.text.pretrained: cannot load mT5 from {where!r}: {reason}") from error
+    if report["missing_keys"]:
+        # transformers would leave these at random values with no more than a warning.
+        missing = sorted(report["missing_keys"])
+        raise InputError(
+            f"network.text.pretrained: {where!r} lacks {len(missing)} tensors of mT5, {missing[0]} first; "
+            "give the directory of a complete mT5 checkpoint"
+        )
     if model.config.vocab_size < vocab_size:
         raise InputError(
             f"network.text.pretrained: {where!r} has {model.config.vocab_size} words, the tokenizer "

@@ -31,7 +31,11 @@ def linear_cross_entropy(
     respect to hidden states, weight and bias. slice_tokens: None chooses it from the size of the vocabulary.
     """
     tokens = slice_tokens or max(1, _SLICE_ELEMENTS // len(weight_WD))
-    total, nll_T = _LinearCrossEntropy.apply(hidden_TD, weight_WD, bias_W, target_T, label_smoothing, tokens)  # type: ignore[no-untyped-call]
+    # Inside a Function gradients look wanted even under no_grad, where validation should not pay for them.
+    needs_gradient = torch.is_grad_enabled() and any(x.requires_grad for x in (hidden_TD, weight_WD, bias_W))
+    total, nll_T = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
+        hidden_TD, weight_WD, bias_W, target_T, label_smoothing, tokens, needs_gradient
+    )
     return total, nll_T
 
 
@@ -47,8 +51,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
         target_T: Tensor,
         label_smoothing: float,
         slice_tokens: int,
+        needs_gradient: bool,
     ) -> tuple[Tensor, Tensor]:
-        needs_gradient = any(ctx.needs_input_grad[:3])
         total = widen(hidden_TD.new_zeros(()))
         nll_T = total.new_empty(len(target_T))
         if needs_gradient:
@@ -77,7 +81,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return total, nll_T
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad_total: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         grads = (grad * grad_total.to(grad.dtype) for grad in ctx.saved_tensors)
-        return (*grads, None, None, None)
+        return (*grads, None, None, None, None)

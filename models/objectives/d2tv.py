@@ -21,7 +21,6 @@ from torch import Tensor, nn
 
 from models.config import NetworkConfig
 from models.losses.contrast import contrast_anchors, target_oriented_contrast
-from models.losses.cross_entropy import smoothed_cross_entropy
 from models.losses.distillation import Distance, alpha, distillation_distance
 from models.network import Network
 from models.objectives.base import Objective, ObjectiveConfig, Outputs, Term
@@ -113,18 +112,20 @@ class D2TV(Objective):
         memory_QMD = network.fuse(text_QMD, visual, rows_Q)
         hidden_QND = network.decode(batch.start_B[rows_Q], ids_QN, mask_QN, memory_QMD, text_mask_QM)
 
-        # Rows that no loss is taken of leave here: logits exist for real target tokens only.
+        # Rows that no loss is taken of leave here: the head sees real target tokens only.
         mask_QN = mask_QN & torch.cat(valid)[:, None]
         hidden_TD = hidden_QND[mask_QN]
-        loss_T, nll_T = smoothed_cross_entropy(network.logits(hidden_TD), ids_QN[mask_QN], config.label_smoothing)
-
+        target_T = ids_QN[mask_QN]
         # Boolean selection keeps the order, so the teacher's tokens come first.
         split = int(counts.get("mms", 0.0))
         terms: dict[str, Term] = {}
-        if self.has_teacher:
-            terms["mms"] = Term(sum=loss_T[:split].sum(), count=counts["mms"], weight=1.0)
-        if self.has_student:
-            terms["mxls"] = Term(sum=loss_T[split:].sum(), count=counts["mxls"], weight=1.0)
+        nll: list[Tensor] = []
+        for name, part in (("mms", slice(0, split)), ("mxls", slice(split, None))):
+            if name in counts:
+                total, nll_T = network.token_loss(hidden_TD[part], target_T[part], config.label_smoothing)
+                terms[name] = Term(sum=total, count=counts[name], weight=1.0)
+                nll.append(nll_T)
+
         scalars: dict[str, float] = {}
         if config.distillation != "none":
             scalars["alpha"] = alpha(step, config.alpha_steps)
@@ -135,7 +136,8 @@ class D2TV(Objective):
             assert visual is not None
             assert summary_BND is not None
             terms["tco"] = self._contrast(visual, summary_BND, batch, counts["tco"])
-        nll_QN = torch.zeros_like(mask_QN, dtype=nll_T.dtype).masked_scatter(mask_QN, nll_T.detach())
+        nll_T = torch.cat(nll)
+        nll_QN = torch.zeros_like(mask_QN, dtype=nll_T.dtype).masked_scatter(mask_QN, nll_T)
         return Outputs(
             terms=terms,
             row_nll=self._by_branch(nll_QN.sum(dim=1), student_S, len(batch)),

@@ -12,6 +12,7 @@ from torch import Tensor
 from models.losses.contrast import contrast_anchors, target_oriented_contrast
 from models.losses.cross_entropy import smoothed_cross_entropy
 from models.losses.distillation import alpha, distillation_distance
+from models.losses.linear_cross_entropy import linear_cross_entropy
 from models.vision import masked_mean
 
 QUICK = settings(max_examples=40, deadline=None)
@@ -42,6 +43,55 @@ def test_cross_entropy_of_large_logits_and_of_bfloat16() -> None:
     assert nll.item() == pytest.approx(2e4)
     loss, nll = smoothed_cross_entropy(random(2, 5).bfloat16(), torch.tensor([1, 2]), 0.1)
     assert loss.dtype == nll.dtype == torch.float32
+
+
+@pytest.mark.parametrize("slice_tokens", [1, 4, 7, None])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_sliced_cross_entropy_and_its_gradients(slice_tokens: int | None, smoothing: float) -> None:
+    inputs = [
+        random(7, 5).requires_grad_(),
+        random(11, 5, seed=1).requires_grad_(),
+        random(11, seed=2).requires_grad_(),
+    ]
+    target = torch.tensor([0, 3, 10, 3, 7, 1, 1])
+    total, nll = linear_cross_entropy(*inputs, target, smoothing, slice_tokens)
+    logits = inputs[0] @ inputs[1].T + inputs[2]
+    theirs = reference.cross_entropy(logits, target, smoothing).sum()
+    torch.testing.assert_close(total, theirs)
+    torch.testing.assert_close(nll, reference.cross_entropy(logits, target, 0.0).detach())
+    assert not nll.requires_grad
+    expected = torch.autograd.grad(3 * theirs, inputs)
+    for a, b in zip(torch.autograd.grad(3 * total, inputs), expected, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_sliced_cross_entropy_of_no_token_and_without_gradients() -> None:
+    hidden, weight, bias = random(0, 5).requires_grad_(), random(11, 5).requires_grad_(), random(11).requires_grad_()
+    total, nll = linear_cross_entropy(hidden, weight, bias, torch.zeros(0, dtype=torch.int64), 0.1)
+    total.backward()
+    assert total.item() == 0
+    assert nll.shape == (0,)
+    assert weight.grad is not None
+    assert not weight.grad.any()
+    with torch.no_grad():
+        total, _ = linear_cross_entropy(random(2, 5), weight, bias, torch.tensor([1, 2]), 0.1)
+    assert not total.requires_grad
+
+
+def test_sliced_cross_entropy_in_bfloat16_is_close_to_float32() -> None:
+    inputs = [random(40, 8).bfloat16(), random(30, 8, seed=1).bfloat16(), random(30, seed=2).bfloat16()]
+    target = torch.arange(40) % 30
+    low = [x.clone().requires_grad_() for x in inputs]
+    high = [x.float().requires_grad_() for x in inputs]
+    low_total, _ = linear_cross_entropy(*low, target, 0.1, 3)
+    high_total, _ = linear_cross_entropy(*high, target, 0.1)
+    assert low_total.dtype == torch.float32
+    assert low_total.item() == pytest.approx(high_total.item(), rel=1e-2)
+    low_total.backward()
+    high_total.backward()
+    for a, b in zip(low, high, strict=True):
+        assert a.grad.dtype == torch.bfloat16
+        torch.testing.assert_close(a.grad.float(), b.grad, rtol=0.05, atol=0.05)
 
 
 @pytest.mark.parametrize("kind", ["cosine", "mse", "kl"])

@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,12 @@ from shards.collate import Collator
 from shards.errors import InputError
 from shards.index import Corpus, write_atomically
 from shards.reader import Reader
+from shards.sampler import Groups
 from shards.tokenizer import Tokenizer
 from trainer.console import progress_bar
 from trainer.distributed import Ranks
 from trainer.evaluation.directions import Direction, parse_directions
-from trainer.evaluation.heldout import choose_examples, in_batches, mean_nll, share_of_rank
+from trainer.evaluation.heldout import choose_examples, concatenate, in_batches, mean_nll, share_of_rank
 from trainer.evaluation.rouge import TYPES, Rouge, mean_scores
 from trainer.evaluation.unigram import UnigramBaseline
 from trainer.recipe import Recipe
@@ -46,19 +47,28 @@ class Evaluator:
         """
         settings = self.recipe.evaluation
         directions = parse_directions(settings.directions, self.corpus.languages, self.recipe.mixture.languages)
-        groups = choose_examples(self.corpus, split, directions, each=settings.examples_per_direction)
+        kinds = {
+            "mms": [(source, target) for source, target in directions if source == target],
+            "mxls": [(source, target) for source, target in directions if source != target],
+        }
+        chosen = {
+            kind: choose_examples(self.corpus, split, of_kind, total=settings.examples_per_kind)
+            for kind, of_kind in kinds.items()
+        }
+        groups = concatenate(list(chosen.values()))
         if not len(groups.number):
             raise InputError(f"evaluation.directions={settings.directions}: the {split} split has no such example")
         network.eval()
         mine = self._decode(network, groups)
         gathered: list[Any] = [None] * self.ranks.world_size
         dist.all_gather_object(gathered, mine)
-        nll = self._nll(network, split, directions)
+        nll = self._nll(network, split, kinds)
         if not self.ranks.is_first:
             return None
         predictions = sorted((row for rows in gathered for row in rows), key=lambda row: row["number"])
         report = {
             "split": split,
+            "settings": settings.model_dump(mode="json"),
             "step": step,
             "examples": len(predictions),
             **_summarise(predictions, self.corpus),
@@ -71,7 +81,7 @@ class Evaluator:
         write_atomically(folder / f"{split}.json", (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
         return report
 
-    def _decode(self, network: Network, groups: Any) -> list[dict[str, Any]]:
+    def _decode(self, network: Network, groups: Groups) -> list[dict[str, Any]]:
         settings, rouge = self.recipe.evaluation, Rouge()
         share = share_of_rank(groups, self.ranks)
         keys = self.corpus.story_keys()
@@ -103,17 +113,19 @@ class Evaluator:
                 bar.advance(task, len(batch))
         return rows
 
-    def _nll(self, network: Network, split: str, directions: Sequence[Direction]) -> dict[str, dict[str, float]]:
+    def _nll(
+        self, network: Network, split: str, kinds: Mapping[str, Sequence[Direction]]
+    ) -> dict[str, dict[str, float]]:
         """The model's and the unigram's NLL a token of each kind, on the same examples."""
         unigram = None
         if self.ranks.is_first:
             unigram = UnigramBaseline(self.corpus, self.reader, self.tokenizer, self.recipe.lengths.summary)
+        settings = self.recipe.validation
         result: dict[str, dict[str, float]] = {}
-        for kind in ("mms", "mxls"):
-            of_kind = [d for d in directions if (d[0] == d[1]) == (kind == "mms")]
-            groups = choose_examples(self.corpus, split, of_kind, total=self.recipe.validation.examples_per_kind)
+        for kind, directions in kinds.items():
+            groups = choose_examples(self.corpus, split, directions, total=settings.examples_per_kind)
             share = share_of_rank(groups, self.ranks)
-            model = mean_nll(network, in_batches(share, self.collate, self.recipe.validation.batch_size), self.device)
+            model = mean_nll(network, in_batches(share, self.collate, settings.batch_size), self.device)
             if unigram is not None and len(groups.number):
                 floor = unigram.nll(groups)
                 result[kind] = {

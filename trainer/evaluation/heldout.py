@@ -14,12 +14,10 @@ from trainer.distributed import Ranks, sum_over_ranks
 from trainer.evaluation.directions import Direction, parse_directions
 
 
-def choose_examples(
-    corpus: Corpus, split: str, directions: Sequence[Direction], *, each: int | None = None, total: int | None = None
-) -> Groups:
-    """Examples of a split as groups of one: at most `each` a direction and `total` in all, none twice.
+def choose_examples(corpus: Corpus, split: str, directions: Sequence[Direction], *, total: int | None) -> Groups:
+    """Examples of a split as groups of one: `total` in all (None: every one), none twice.
 
-    Directions take turns, so a total is spread evenly over them. The choice depends on the corpus alone:
+    Directions take turns, so the total is spread evenly over them. The choice depends on the corpus alone:
     runs that differ in objective, seed or world size are measured on the same examples.
     """
     starts = corpus.directions[split]
@@ -27,7 +25,7 @@ def choose_examples(
     for source, target in directions:
         number = target * len(corpus.languages) + source
         size = int(starts[number + 1] - starts[number])
-        order = np.random.default_rng([0, number]).permutation(size)[:each]
+        order = np.random.default_rng([0, number]).permutation(size)
         turns.append(np.arange(len(order)))
         edges.append(starts[number] + order)
     place = np.random.default_rng(0).permutation(len(directions))
@@ -51,6 +49,16 @@ def share_of_rank(groups: Groups, ranks: Ranks) -> Groups:
 def in_batches(groups: Groups, collate: Collator, batch_size: int) -> Iterator[Batch]:
     for begin in range(0, len(groups.number), batch_size):
         yield collate(_rows(groups, slice(begin, begin + batch_size)))
+
+
+def concatenate(parts: Sequence[Groups]) -> Groups:
+    """The parts one after the other, numbered anew."""
+    return Groups(
+        number=np.arange(sum(len(part.number) for part in parts)),
+        source=np.concatenate([part.source for part in parts]),
+        target=np.concatenate([part.target for part in parts]),
+        story=np.concatenate([part.story for part in parts]),
+    )
 
 
 def _rows(groups: Groups, rows: slice) -> Groups:

@@ -8,7 +8,7 @@ from shards.index import open_corpus
 from shards.reader import Reader
 from shards.tokenizer import open_tokenizer
 from trainer.checkpoint import damage, model_weights, read_state, whole_checkpoints
-from trainer.distributed import Ranks, join
+from trainer.distributed import Ranks, join, leave
 from trainer.evaluation.evaluate import Evaluator, print_report
 from trainer.recipe import load_recipe
 from trainer.run import build_collator, build_network, check_corpus, first_validation
@@ -46,3 +46,4 @@ def evaluate_run(run: Path, split: str, overrides: Sequence[str]) -> None:
     report = evaluator.run(objective.to(device).network, split, state.step)
     assert report is not None
     print_report(report, first_validation(run), run)
+    leave()

@@ -48,6 +48,7 @@ BATCHES = {
     "one row": random_batch(rows=1),
     "one-row groups": random_batch(rows=3, groups=3),
     "placeholders": placeholders(random_batch()),
+    "weights of zero": dataclasses.replace(random_batch(), weight_B=torch.zeros(4)),
     "long summaries": random_batch(document=3, summary=9),
 }
 
@@ -80,9 +81,10 @@ def test_finite_complete_and_counted(flags: str, name: str, dtype: torch.dtype) 
         assert parameter.grad.isfinite().all(), parameter_name
 
 
-def test_placeholders_train_nothing() -> None:
+@pytest.mark.parametrize("name", ["placeholders", "weights of zero"])
+def test_placeholders_train_nothing(name: str) -> None:
     objective = build()
-    total(objective(BATCHES["placeholders"], step=3)).backward()
+    total(objective(BATCHES[name], step=3)).backward()
     assert not any(parameter.grad.any() for parameter in objective.parameters())
 
 
@@ -135,10 +137,35 @@ def test_one_call_of_each_module() -> None:
     objective, calls = build(), []
     network = objective.network
     modules = {"text": network.backbone.encoder, "vision": network.vision, "fusion": network.fusion}
-    for name, module in {**modules, "decoder": network.backbone.decoder, "head": network.backbone.head}.items():
+    for name, module in {**modules, "decoder": network.backbone.decoder}.items():
         module.register_forward_hook(lambda *_, name=name: calls.append(name))
     objective(random_batch(), 3)
-    assert sorted(calls) == ["decoder", "fusion", "head", "text", "vision"]
+    assert sorted(calls) == ["decoder", "fusion", "text", "vision"]
+
+
+def test_monolingual_rows_cost_no_student() -> None:
+    """About half of M3Sum's examples are monolingual: their source document is not read a second time."""
+    objective, batch, decoded = build(), random_batch(), []
+    objective.network.backbone.decoder.register_forward_hook(
+        lambda _, __, output: decoded.append(len(output.last_hidden_state))
+    )
+    objective(batch, 3)
+    assert decoded == [len(batch) + int(batch.cross_B.sum())]
+
+
+def test_no_logits_are_kept_for_backward() -> None:
+    """At 250,112 words they would be most of the memory of a step."""
+    objective, batch, sizes = build(), random_batch(rows=8, summary=20, full=True), []
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        sizes.append(tensor.shape)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        objective(batch, 3)
+    tokens = int(objective.counts(batch)["mms"])
+    assert sizes
+    assert not any(len(size) > 1 and size[-1] == 50 and size[:-1].numel() >= tokens for size in sizes)
 
 
 def test_without_vision_no_visual_parameter_exists() -> None:

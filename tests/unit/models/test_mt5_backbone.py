@@ -89,6 +89,15 @@ def test_a_missing_checkpoint(tmp_path: Path) -> None:
     assert "\n" not in str(error.value)
 
 
+def test_an_incomplete_checkpoint(checkpoint: tuple[Path, dict[str, torch.Tensor]]) -> None:
+    """transformers would start the missing tensors at random."""
+    where, state = checkpoint
+    del state["decoder.block.1.layer.1.EncDecAttention.k.weight"]
+    save_file(state, where / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r"lacks 1 tensors of mT5, decoder\.block\.1\.layer\.1"):
+        load(where)
+
+
 def test_a_random_network_starts_at_log_w() -> None:
     """transformers' own tied random head starts near 100."""
     torch.manual_seed(0)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from shards.corpora.npm import EMOJI_IMAGES, RESNET, default_cache, fetch, read_members
-from shards.features import EPSILON, GridFeatures, fuse, grid_boxes, read_tfjs, resnet_state
+from shards.features import EPSILON, GridFeatures, grid_boxes, keras_resnet, read_tfjs
 
 
 def tiny_keras_weights(generator: torch.Generator) -> dict[str, torch.Tensor]:
@@ -66,13 +66,8 @@ def keras_forward(weights: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Te
 
 
 def test_mapped_and_fused_network_is_the_keras_network() -> None:
-    from transformers import ResNetConfig, ResNetModel
-
     weights = tiny_keras_weights(torch.Generator().manual_seed(3))
-    config = ResNetConfig(embedding_size=8, hidden_sizes=[16, 24], depths=[2, 1], downsample_in_bottleneck=True)
-    model = ResNetModel(config).double().eval()
-    model.load_state_dict(resnet_state(weights, config.depths))
-    fuse(model, EPSILON)
+    model = keras_resnet(weights, embedding_size=8, hidden_sizes=[16, 24], depths=[2, 1])
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules())
     x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
     with torch.inference_mode():

