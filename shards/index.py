@@ -91,23 +91,39 @@ def open_corpus(directory: Path | str) -> Corpus:
         )
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not JSON ({error}): prepare the corpus again") from error
-    if manifest.get("format_version") != FORMAT_VERSION:
+    version = manifest.get("format_version") if isinstance(manifest, dict) else None
+    if version != FORMAT_VERSION:
         raise InputError(
-            f"{path} has format version {manifest.get('format_version')}, this release reads {FORMAT_VERSION}: "
-            "prepare the corpus again"
+            f"{path} has format version {version}, this release reads {FORMAT_VERSION}: prepare the corpus again"
         )
-    for name in manifest["files"]:
-        if not (directory / name).is_file():
-            raise InputError(f"{directory / name} is missing though the manifest lists it: prepare the corpus again")
-    return Corpus(
-        directory=directory,
-        manifest=manifest,
-        articles=np.load(directory / "articles.npy", mmap_mode="r"),
-        edges={s: np.load(directory / f"edges-{s}.npy", mmap_mode="r") for s in SPLITS},
-        directions={s: np.load(directory / f"directions-{s}.npy") for s in SPLITS},
-    )
+    try:
+        for name in manifest["files"]:
+            if not (directory / name).is_file():
+                raise InputError(
+                    f"{directory / name} is missing though the manifest lists it: prepare the corpus again"
+                )
+        for shard in manifest["shards"]:
+            tar = directory / shard["name"]
+            if not tar.is_file() or tar.stat().st_size != shard["bytes"]:
+                raise InputError(
+                    f"{tar} is missing or not of the {shard['bytes']} bytes that the manifest says: "
+                    "prepare the corpus again"
+                )
+        return Corpus(
+            directory=directory,
+            manifest=manifest,
+            articles=np.load(directory / "articles.npy", mmap_mode="r"),
+            edges={s: np.load(directory / f"edges-{s}.npy", mmap_mode="r") for s in SPLITS},
+            directions={s: np.load(directory / f"directions-{s}.npy") for s in SPLITS},
+        )
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path} lacks {error}: prepare the corpus again") from error
+    except InputError:
+        raise
+    except (ValueError, EOFError, OSError) as error:
+        raise InputError(f"the index in {directory} is damaged ({error}): prepare the corpus again") from error
 
 
 def finish_corpus(directory: Path, *, name: str, languages: Sequence[str], provenance: Mapping[str, Any]) -> Corpus:

@@ -54,14 +54,14 @@ class Reader:
 
     def _read_array(self, record: np.void, kind: str, stored: int, out: NDArray[np.generic]) -> None:
         body = out.nbytes // len(out) * stored
-        header = bytearray(int(record[f"{kind}_length"]) - body)
-        if not 0 < len(header) <= _LONGEST_HEADER:
+        header_length = int(record[f"{kind}_length"]) - body
+        if not 0 < header_length <= _LONGEST_HEADER:
             raise InputError(
                 f"{self._where(record, kind)}: {record[f'{kind}_length']} bytes do not hold {stored} images of "
                 f"{out.shape[1:]} {out.dtype}: the recipe's feature sizes are not the corpus'"
             )
         rest = bytearray(body - out.nbytes)  # images past the limit: read for the checksum only
-        self._read(record, kind, [memoryview(header), out.data.cast("B"), memoryview(rest)])
+        self._read(record, kind, [memoryview(bytearray(header_length)), out.data.cast("B"), memoryview(rest)])
 
     def _read(self, record: np.void, kind: str, parts: list[memoryview]) -> None:
         """One positioned read of a member into `parts`, checked against its CRC32C."""

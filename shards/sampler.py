@@ -95,12 +95,8 @@ class Sampler:
         passes = nth // size
         edge = self._starts[direction] + _permute(nth % size, size, _mix(self._seed, direction, passes))
         story = self._story_of[self._edges[edge, 1]].astype(np.int64).reshape(-1, self.group_size)
-        # Moving an example is harmless as long as its direction is in one pass throughout the block.
-        low, high = np.full(self._size, np.iinfo(np.int64).max), np.full(self._size, -1)
-        np.minimum.at(low, source, passes)
-        np.maximum.at(high, source, passes)
-        movable = (low == high)[source].reshape(story.shape)
-        return edge[_keep_apart(story, movable)]
+        low, high = _windows(source, passes)
+        return edge[_keep_apart(story, low.reshape(story.shape), high.reshape(story.shape))]
 
 
 class _Forest:
@@ -208,26 +204,48 @@ def _permute(position: Ints, size: Ints, key: NDArray[np.uint64]) -> Ints:
     return value.astype(np.int64)
 
 
-def _keep_apart(story: Ints, movable: NDArray[np.bool_]) -> Ints:
+def _windows(source: Ints, passes: Ints) -> tuple[Ints, Ints]:
+    """Per slot of a block the first and the last slot its example may move to, (n,) each.
+
+    The passes of a direction must stay one after the other: the window of a pass ends where the next one begins.
+    """
+    order = np.lexsort((np.arange(len(source)), source))
+    by_source, by_pass = source[order], passes[order]
+    same_source = by_source[1:] == by_source[:-1]
+    starts = np.flatnonzero(np.r_[True, ~same_source | (by_pass[1:] != by_pass[:-1])])
+    follows = by_source[starts[1:]] == by_source[starts[1:] - 1]  # a later pass of the same direction
+    first = order[starts]
+    run_low = np.r_[0, np.where(follows, first[1:], 0)]
+    run_high = np.r_[np.where(follows, first[1:] - 1, len(source) - 1), len(source) - 1]
+    lengths = np.diff(np.r_[starts, len(source)])
+    low, high = np.empty_like(order), np.empty_like(order)
+    low[order], high[order] = np.repeat(run_low, lengths), np.repeat(run_high, lengths)
+    return low, high
+
+
+def _keep_apart(story: Ints, low: Ints, high: Ints) -> Ints:
     """Positions 0 .. n-1 rearranged, (groups, G), so that no story comes twice in a group where possible.
 
-    Each clash is mended by one exchange with the nearest group that takes it without a new clash.
+    Each clash is mended by one exchange with the nearest group that takes it without a new clash; low and high
+    are the first and the last position that an example may move to.
     """
     groups, size = story.shape
-    position = np.arange(groups * size).reshape(groups, size)
+    here = np.arange(groups * size).reshape(groups, size)
+    position = here.copy()
     ordered = np.sort(story, axis=1)
-    story, movable = story.copy(), movable.copy()
+    story, low, high = story.copy(), low.copy(), high.copy()
     for group in np.flatnonzero((ordered[:, 1:] == ordered[:, :-1]).any(axis=1)):
         for place in range(size):
-            mine = story[group, place]
-            if not movable[group, place] or (story[group] == mine).sum() < 2:
+            mine, now = story[group, place], group * size + place
+            if (story[group] == mine).sum() < 2:
                 continue
             others = np.delete(story[group], place)
-            fits = movable & ~np.isin(story, others) & ~(story == mine).any(axis=1)[:, None]
+            fits = (low <= now) & (now <= high) & (low[group, place] <= here) & (here <= high[group, place])
+            fits &= ~np.isin(story, others) & ~(story == mine).any(axis=1)[:, None]
             candidates = np.argwhere(fits)
             if not len(candidates):
                 continue
             there = tuple(candidates[np.argmin(np.abs(candidates[:, 0] - group))])
-            for array in (story, movable, position):
+            for array in (story, low, high, position):
                 array[group, place], array[there] = array[there], array[group, place]
     return position

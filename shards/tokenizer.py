@@ -5,6 +5,7 @@ its sentinels in the languages' order, as CrossSum gives them; or a SentencePiec
 corpus' training split, which has a `<to:LANGUAGE>` token for each.
 """
 
+import io
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -75,7 +76,14 @@ class PretrainedTokenizer:
     def __init__(self, directory: Path | str) -> None:
         from transformers import AutoTokenizer  # seconds of import that the other kind does not pay
 
-        self._model = AutoTokenizer.from_pretrained(str(directory))
+        try:
+            self._model = AutoTokenizer.from_pretrained(str(directory))
+        except (OSError, ValueError) as error:
+            why = " ".join(str(error).split())
+            raise InputError(
+                f"no tokenizer at {directory}, and none of that name to be had from the hub ({why}): "
+                "name a directory that holds one"
+            ) from error
         sentinels = sorted(
             (token for token in self._model.get_vocab() if "extra_id_" in token),
             key=lambda token: int("".join(c for c in token if c.isdigit())),
@@ -119,7 +127,8 @@ def open_tokenizer(directory: Path | str) -> Tokenizer:
     path = Path(directory)
     if (path / "d2tv_tokenizer.json").is_file():
         return SentencePieceTokenizer(path)
-    if path.exists() and not (path / "tokenizer_config.json").is_file():
+    # A path that is written as one is never looked for on the hub.
+    if (path.exists() or path.is_absolute()) and not (path / "tokenizer_config.json").is_file():
         raise InputError(f"no tokenizer in {path}: it holds neither d2tv_tokenizer.json nor tokenizer_config.json")
     return PretrainedTokenizer(directory)
 
@@ -137,10 +146,12 @@ def train_sentencepiece(
     The file that `open_tokenizer` looks for is written last, so that half a tokenizer is none.
     """
     directory.mkdir(parents=True, exist_ok=True)
+    # Through memory: given a file name, SentencePiece would store that path in the model and change its hash.
+    model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(texts),
-            model_prefix=str(directory / "spiece"),
+            model_writer=model,
             vocab_size=vocab_size,
             hard_vocab_limit=False,  # a small corpus has fewer pieces to offer
             model_type="unigram",
@@ -157,6 +168,7 @@ def train_sentencepiece(
         )
     except RuntimeError as error:
         raise InputError(f"SentencePiece could not train {vocab_size} pieces: {str(error).splitlines()[-1]}") from error
+    (directory / "spiece.model").write_bytes(model.getvalue())
     marker = {"kind": "sentencepiece", "languages": list(languages)}
     (directory / "d2tv_tokenizer.json").write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")
     return SentencePieceTokenizer(directory)

@@ -58,6 +58,7 @@ def write_shard(tar: Path, stories: Iterable[Story], languages: Sequence[str]) -
     rows: list[tuple[Any, ...]] = []
     edges: list[tuple[int, int]] = []
     keys: list[str] = []
+    seen: set[str] = set()
     regions = width = 0
     partial = tar.with_name(tar.name + ".partial")
     with open(partial, "wb") as file:
@@ -65,6 +66,9 @@ def write_shard(tar: Path, stories: Iterable[Story], languages: Sequence[str]) -
             for number, story in enumerate(stories):
                 _check(story, number_of)
                 key = encode_key(story.key)
+                if key in seen:  # webdataset would merge them into one sample
+                    raise InputError(f"story {story.key!r} comes twice in {tar.name}: keys must differ")
+                seen.add(key)
                 shared = _add_images(archive, key, story.shared_images)
                 row_of: dict[str, int] = {}
                 for article in story.articles:
@@ -122,7 +126,7 @@ def _check(story: Story, number_of: dict[str, int]) -> None:
             raise InputError(
                 f"story {story.key!r}: features {roi.dtype}{roi.shape} with boxes {boxes.dtype}{boxes.shape}"
             )
-        if not np.isfinite(roi).all() or boxes.min(initial=0) < 0 or boxes.max(initial=0) > 1:
+        if not np.isfinite(roi).all() or not ((boxes >= 0) & (boxes <= 1)).all():  # NaN fails both comparisons
             raise InputError(f"story {story.key!r}: features must be finite and boxes lie in [0, 1]")
     unknown = {language for edge in story.edges or () for language in edge} - set(languages)
     if unknown:

@@ -98,6 +98,13 @@ class Trainer:
                 return False
         return True
 
+    def close(self) -> None:
+        """Stop the loader's threads and end the reports."""
+        self.loader.close()
+        if self.reporting:
+            self.reporting.console.close()
+            self.reporting.log.close()
+
     def train_step(self) -> bool:
         """One attempt at an optimizer step. True when any rank was asked to stop."""
         began = time.perf_counter()

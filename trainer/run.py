@@ -117,17 +117,9 @@ def build_collator(recipe: Recipe, corpus: Corpus, reader: Reader, tokenizer: To
     return Collator(corpus, reader, tokenizer, lengths)
 
 
-def execute(plan: Plan, device: torch.device) -> bool:
-    """Train (or go on training), evaluate on the test split, report. False when a signal stopped the run.
-
-    All ranks call it, after `join`.
-    """
+def build_trainer(plan: Plan, device: torch.device) -> Trainer:
+    """The trainer at the newest sound checkpoint, or at step 0. All ranks call it, after `join`."""
     recipe, ranks, corpus = plan.recipe, plan.ranks, plan.corpus
-    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
-    set_threads(recipe, ranks)
-    if ranks.is_first:
-        recipe.run.mkdir(parents=True, exist_ok=True)
-        write_atomically(recipe.run / "recipe.yaml", recipe.dump().encode())
     engine = build_engine(build_network(recipe, plan.tokenizer), recipe, plan.ds_config)
     checkpoint = _newest_sound_checkpoint(recipe.run / "checkpoints", ranks)
     if checkpoint is None:
@@ -135,21 +127,17 @@ def execute(plan: Plan, device: torch.device) -> bool:
     else:
         state = read_state(checkpoint)
         load_checkpoint(engine, checkpoint)
-
-    reader = Reader(corpus)
-    collate = build_collator(recipe, corpus, reader, plan.tokenizer)
-    sampler = Sampler(
-        corpus, split="train", mixture=recipe.mixture, seed=recipe.training.seed, group_size=recipe.batch.group_size
-    )
+    collate = build_collator(recipe, corpus, Reader(corpus), plan.tokenizer)
     loader = Loader(
-        sampler,
+        Sampler(
+            corpus, split="train", mixture=recipe.mixture, seed=recipe.training.seed, group_size=recipe.batch.group_size
+        ),
         collate,
         plan.partition,
         first_step=state.attempts,
         threads=recipe.loader.threads,
         prefetch=recipe.loader.prefetch,
     )
-    reporting = _reporting(plan, state) if ranks.is_first else None
     held_out = HeldOut(
         corpus,
         collate,
@@ -159,7 +147,7 @@ def execute(plan: Plan, device: torch.device) -> bool:
         batch_size=recipe.validation.batch_size,
         ranks=ranks,
     )
-    trainer = Trainer(
+    return Trainer(
         engine=engine,
         recipe=recipe,
         loader=loader,
@@ -168,34 +156,50 @@ def execute(plan: Plan, device: torch.device) -> bool:
         rank=ranks.rank,
         device=device,
         languages=len(corpus.languages),
-        reporting=reporting,
+        reporting=_reporting(plan, state) if ranks.is_first else None,
     )
+
+
+def build_evaluator(
+    recipe: Recipe, corpus: Corpus, tokenizer: Tokenizer, ranks: Ranks, device: torch.device
+) -> Evaluator:
+    reader = Reader(corpus)
+    return Evaluator(
+        recipe=recipe,
+        corpus=corpus,
+        reader=reader,
+        tokenizer=tokenizer,
+        collate=build_collator(recipe, corpus, reader, tokenizer),
+        ranks=ranks,
+        device=device,
+    )
+
+
+def execute(plan: Plan, device: torch.device) -> bool:
+    """Train (or go on training), evaluate on the test split, report. False when a signal stopped the run.
+
+    All ranks call it, after `join`.
+    """
+    recipe, ranks = plan.recipe, plan.ranks
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    set_threads(recipe, ranks)
+    trainer = build_trainer(plan, device)
     try:
         finished = trainer.train()
-        loader.close()
     finally:
-        if reporting:
-            reporting.console.close()
-            reporting.log.close()
-    if finished:
-        evaluator = Evaluator(
-            recipe=recipe,
-            corpus=corpus,
-            reader=reader,
-            tokenizer=plan.tokenizer,
-            collate=collate,
-            ranks=ranks,
-            device=device,
-        )
-        report = read_report(recipe.run, "test")
-        wanted = (trainer.step, recipe.evaluation.model_dump(mode="json"))
-        if report is None or (report["step"], report["settings"]) != wanted:
-            report = evaluator.run(engine.module.network, "test", trainer.step)
-        if report is not None and ranks.is_first:
-            print_report(report, first_validation(recipe.run), recipe.run)
-    elif ranks.is_first:
-        print(f"stopped at step {trainer.step} of {recipe.training.steps}: the same command goes on from there")
-    return finished
+        trainer.close()
+    if not finished:
+        if ranks.is_first:
+            print(f"stopped at step {trainer.step} of {recipe.training.steps}: the same command goes on from there")
+        return False
+    report = read_report(recipe.run, "test")
+    wanted = (trainer.step, recipe.evaluation.model_dump(mode="json"))
+    if report is None or (report["step"], report["settings"]) != wanted:
+        evaluator = build_evaluator(recipe, plan.corpus, plan.tokenizer, ranks, device)
+        report = evaluator.run(trainer.engine.module.network, "test", trainer.step)
+    if report is not None and ranks.is_first:
+        print_report(report, first_validation(recipe.run), recipe.run)
+    return True
 
 
 def first_validation(run: Path) -> dict[str, float] | None:
@@ -208,6 +212,8 @@ def first_validation(run: Path) -> dict[str, float] | None:
 
 def _reporting(plan: Plan, state: TrainState) -> Reporting:
     recipe = plan.recipe
+    recipe.run.mkdir(parents=True, exist_ok=True)
+    write_atomically(recipe.run / "recipe.yaml", recipe.dump().encode())
     console = Console(recipe.training.steps, state.step)
     exporter = PrometheusExporter(
         plan.corpus.languages, run=recipe.run, objective=recipe.objective.name, world_size=plan.ranks.world_size

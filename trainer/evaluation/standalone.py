@@ -5,13 +5,12 @@ from pathlib import Path
 
 from shards.errors import InputError
 from shards.index import open_corpus
-from shards.reader import Reader
 from shards.tokenizer import open_tokenizer
 from trainer.checkpoint import damage, model_weights, read_state, whole_checkpoints
 from trainer.distributed import Ranks, join, leave
-from trainer.evaluation.evaluate import Evaluator, print_report
+from trainer.evaluation.evaluate import print_report
 from trainer.recipe import load_recipe
-from trainer.run import build_collator, build_network, check_corpus, first_validation
+from trainer.run import build_evaluator, build_network, check_corpus, first_validation
 
 
 def evaluate_run(run: Path, split: str, overrides: Sequence[str]) -> None:
@@ -29,20 +28,11 @@ def evaluate_run(run: Path, split: str, overrides: Sequence[str]) -> None:
         raise InputError(f"{corpus.directory} is not the corpus that {run} was trained on: set corpus.path=")
     check_corpus(recipe, corpus)
     tokenizer = open_tokenizer(recipe.corpus.tokenizer or corpus.directory / "tokenizer")
-    reader = Reader(corpus)
     alone = Ranks(rank=0, local_rank=0, world_size=1)
     device = join(alone)
     objective = build_network(recipe, tokenizer)
     objective.load_state_dict(model_weights(checkpoint))
-    evaluator = Evaluator(
-        recipe=recipe,
-        corpus=corpus,
-        reader=reader,
-        tokenizer=tokenizer,
-        collate=build_collator(recipe, corpus, reader, tokenizer),
-        ranks=alone,
-        device=device,
-    )
+    evaluator = build_evaluator(recipe, corpus, tokenizer, alone, device)
     report = evaluator.run(objective.to(device).network, split, state.step)
     assert report is not None
     print_report(report, first_validation(run), run)

@@ -1,0 +1,402 @@
+"""Writer, index and reader on real files, beside stock `webdataset`, which shares no line with them."""
+
+import dataclasses
+import io
+import json
+import os
+import shutil
+import tarfile
+import tempfile
+from pathlib import Path
+
+import google_crc32c
+import numpy as np
+import pytest
+import webdataset as wds
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from shards.errors import InputError
+from shards.index import Corpus, finish_corpus, open_corpus
+from shards.reader import Reader
+from shards.schema import Article, Images, Story
+from shards.writer import encode_key, index_path, shard_is_whole, split_of, write_shard
+from tests.tiny import make_corpus, make_stories
+
+LANGUAGES = ("english", "chinese_simplified", "urdu")
+REGIONS, WIDTH = 3, 5
+KEYS = st.one_of(
+    st.text(min_size=1, max_size=40),
+    st.sampled_from(
+        ["a.b/c d", "../../etc", "خبر/۱۲.jpg", "x" * 300, "新闻 " * 100, "%2E", "~", ".", "__key__", "a\nb\0c"]
+    ),
+)
+TEXTS = st.text(min_size=1, max_size=60).filter(str.strip)
+
+
+def random_images(count: int, seed: int) -> Images:
+    random = np.random.default_rng(seed)
+    return Images(
+        roi_IRV=random.standard_normal((count, REGIONS, WIDTH)).astype(np.float16),
+        boxes_IR4=random.random((count, REGIONS, 4), dtype=np.float32),
+    )
+
+
+@st.composite
+def stories(draw: st.DrawFn) -> list[Story]:
+    made = []
+    for key in draw(st.lists(KEYS, min_size=1, max_size=4, unique=True)):
+        present = draw(st.lists(st.sampled_from(LANGUAGES), min_size=1, max_size=3, unique=True))
+        articles = tuple(
+            Article(language=language, text=draw(TEXTS), summary=draw(TEXTS), url=draw(TEXTS)) for language in present
+        )
+        shared = draw(st.none() | st.sampled_from([1, 9]))
+        own = draw(st.dictionaries(st.sampled_from(present), st.sampled_from([1, 2, 9]), max_size=3))
+        seed = draw(st.integers(0, 1000))
+        pairs = st.tuples(st.sampled_from(present), st.sampled_from(present))
+        made.append(
+            Story(
+                key=key,
+                articles=articles,
+                shared_images=random_images(shared, seed) if shared else None,
+                images={language: random_images(count, seed + count) for language, count in own.items()} or None,
+                edges=draw(st.none() | st.lists(pairs, max_size=5, unique=True).map(tuple)),
+            )
+        )
+    return made
+
+
+def write_corpus(directory: Path, made: list[Story], split: str = "train") -> Corpus:
+    write_shard(directory / f"{split}-000000.tar", made, LANGUAGES)
+    return finish_corpus(directory, name="test", languages=LANGUAGES, provenance={})
+
+
+def read_images(reader: Reader, row: int, room: int) -> tuple[int, NDArray[np.float16], NDArray[np.float32]]:
+    roi = np.full((room, REGIONS, WIDTH), -7, np.float16)
+    boxes = np.full((room, REGIONS, 4), -7, np.float32)
+    return reader.images(row, roi, boxes), roi, boxes
+
+
+@settings(max_examples=60, deadline=None)
+@given(stories())
+def test_stock_webdataset_and_our_reader_find_what_was_written(made: list[Story]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        corpus = write_corpus(Path(folder), made)
+        samples = list(wds.WebDataset(str(Path(folder) / "train-000000.tar"), shardshuffle=False))
+        reader = Reader(corpus)
+
+        assert len(samples) == len(made)
+        assert [sample["__key__"] for sample in samples] == corpus.story_keys() == [encode_key(s.key) for s in made]
+        row = 0
+        for number, (story, sample) in enumerate(zip(made, samples, strict=True)):
+            members = {name for name in sample if not name.startswith("__")}
+            expected_members = {f"{article.language}.json" for article in story.articles}
+            for article in story.articles:
+                record = json.loads(sample[f"{article.language}.json"])
+                assert record == {"url": article.url, "text": article.text, "summary": article.summary}
+                assert reader.article(row) == article
+                assert int(corpus.articles["story"][row]) == number
+
+                own = (story.images or {}).get(article.language)
+                images = own or story.shared_images
+                stem = f"{article.language}." if own else ""
+                count, roi, boxes = read_images(reader, row, room=4)
+                stored = 0 if images is None else len(images.roi_IRV)
+                assert count == min(stored, 4)
+                assert int(corpus.articles["images"][row]) == stored
+                if images is not None:
+                    expected_members |= {f"{stem}roi.npy", f"{stem}boxes.npy"}
+                    np.testing.assert_array_equal(np.load(io.BytesIO(sample[f"{stem}roi.npy"])), images.roi_IRV)
+                    np.testing.assert_array_equal(np.load(io.BytesIO(sample[f"{stem}boxes.npy"])), images.boxes_IR4)
+                    np.testing.assert_array_equal(roi[:count], images.roi_IRV[:count])
+                    np.testing.assert_array_equal(boxes[:count], images.boxes_IR4[:count])
+                assert (roi[count:] == -7).all()  # what lies past the images is the caller's
+                assert (boxes[count:] == -7).all()
+                row += 1
+            if story.shared_images is not None:  # stored even where every article has its own
+                expected_members |= {"roi.npy", "boxes.npy"}
+            assert members == expected_members
+        reader.close()
+
+
+@settings(max_examples=60, deadline=None)
+@given(stories())
+def test_the_edge_table_holds_each_storys_pairs_by_direction(made: list[Story]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        corpus = write_corpus(Path(folder), made)
+        expected: dict[tuple[str, str], set[tuple[int, str, str]]] = {}
+        for number, story in enumerate(made):
+            present = [article.language for article in story.articles]
+            pairs = story.edges if story.edges is not None else [(s, t) for s in present for t in present]
+            for source, target in pairs:
+                expected.setdefault((source, target), set()).add((number, source, target))
+        counts = corpus.direction_counts("train")
+        for target_number, target in enumerate(LANGUAGES):
+            for source_number, source in enumerate(LANGUAGES):
+                direction = target_number * len(LANGUAGES) + source_number
+                begin, end = corpus.directions["train"][direction : direction + 2]
+                found = [
+                    (
+                        int(corpus.articles["story"][t]),
+                        LANGUAGES[corpus.articles["language"][s]],
+                        LANGUAGES[corpus.articles["language"][t]],
+                    )
+                    for s, t in corpus.edges["train"][begin:end]
+                ]
+                assert len(found) == counts[target_number, source_number]
+                assert set(found) == expected.get((source, target), set())
+                assert len(found) == len(set(found))
+        assert len(corpus.edges["train"]) == counts.sum() == corpus.manifest["splits"]["train"]["edges"]
+
+
+@given(st.lists(KEYS, unique=True, max_size=30))
+def test_keys_become_different_file_names_that_a_tar_and_a_disk_take(keys: list[str]) -> None:
+    encoded = [encode_key(key) for key in keys]
+    assert len(set(encoded)) == len(keys)
+    for name in encoded:
+        assert name.isascii()
+        assert not set(name) & set("./\\ \n\0")
+        assert 0 < len(f"{name}.chinese_traditional.boxes.npy") <= 255
+
+
+def test_long_keys_that_differ_at_the_end_alone_stay_apart() -> None:
+    assert encode_key("é" * 300 + "1") != encode_key("é" * 300 + "2")
+
+
+def test_index_offsets_point_at_the_members_bytes(tiny_corpus: Corpus) -> None:
+    checked = 0
+    for record in tiny_corpus.articles:
+        data = (tiny_corpus.directory / tiny_corpus.shards[record["shard"]]).read_bytes()
+        for kind in ("text", "roi", "boxes"):
+            begin, length = int(record[f"{kind}_offset"]), int(record[f"{kind}_length"])
+            member = data[begin : begin + length]
+            assert google_crc32c.value(member) == record[f"{kind}_crc"]
+            if length:
+                assert member.startswith(b"{" if kind == "text" else b"\x93NUMPY")
+                checked += 1
+    assert checked > len(tiny_corpus.articles)
+
+
+def test_shared_images_are_stored_once(tiny_corpus: Corpus) -> None:
+    articles = tiny_corpus.articles
+    with_images = articles[articles["images"] > 0]
+    places = {(int(r["shard"]), int(r["roi_offset"])) for r in with_images}
+    assert len(places) < len(with_images) / 2
+    members = 0
+    for name in tiny_corpus.shards:
+        with tarfile.open(tiny_corpus.directory / name) as archive:
+            members += sum(member.name.endswith(".roi.npy") for member in archive)
+    assert members == len(places)
+
+
+@pytest.mark.parametrize("kind", ["text", "roi", "boxes"])
+@pytest.mark.parametrize("where", [0, -1])
+def test_a_flipped_bit_is_an_error_that_names_the_shard(
+    tiny_corpus: Corpus, tmp_path: Path, kind: str, where: int
+) -> None:
+    shutil.copytree(tiny_corpus.directory, tmp_path / "corpus")
+    corpus = open_corpus(tmp_path / "corpus")
+    row = int(np.flatnonzero(corpus.articles["images"] == 3)[5])  # the third image lies past the room: checked too
+    record = corpus.articles[row]
+    tar = corpus.directory / corpus.shards[record["shard"]]
+    data = bytearray(tar.read_bytes())
+    data[int(record[f"{kind}_offset"]) + (int(record[f"{kind}_length"]) + where) % int(record[f"{kind}_length"])] ^= 1
+    tar.write_bytes(data)
+    reader = Reader(corpus)
+    room = np.zeros((2, 36, 32), np.float16), np.zeros((2, 36, 4), np.float32)
+    with pytest.raises(InputError, match="checksum") as caught:
+        reader.article(row) if kind == "text" else reader.images(row, *room)
+    assert str(tar) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    other = int(np.flatnonzero(corpus.articles["shard"] != record["shard"])[0])
+    assert reader.article(other).language in corpus.languages  # the rest stays readable
+
+
+def test_features_of_another_size_than_asked_for_are_refused(tiny_corpus: Corpus) -> None:
+    row = int(np.flatnonzero(tiny_corpus.articles["images"] == 2)[0])
+    with pytest.raises(InputError, match="feature sizes"):
+        Reader(tiny_corpus).images(row, np.zeros((2, 36, 2048), np.float16), np.zeros((2, 36, 4), np.float32))
+
+
+def test_threads_share_a_reader(tiny_corpus: Corpus) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    alone = [Reader(tiny_corpus).article(row) for row in range(len(tiny_corpus.articles))]
+    reader = Reader(tiny_corpus)
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(reader.article, list(range(len(alone))) * 3)) == alone * 3
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing catches it."""
+
+
+def test_a_kill_half_way_leaves_nothing_that_is_taken_for_a_shard(tmp_path: Path) -> None:
+    made = make_stories(LANGUAGES, 9, feature_size=WIDTH, regions=REGIONS)
+    write_shard(tmp_path / "train-000000.tar", made[:4], LANGUAGES)
+
+    def killed_after_three():
+        yield from made[4:7]
+        raise Killed
+
+    tar = tmp_path / "train-000001.tar"
+    with pytest.raises(Killed):
+        write_shard(tar, killed_after_three(), LANGUAGES)
+    assert not shard_is_whole(tar)
+    assert not tar.exists()
+    assert not index_path(tar).exists()
+    corpus = finish_corpus(tmp_path, name="test", languages=LANGUAGES, provenance={})
+    assert corpus.shards == ("train-000000.tar",)
+    assert len(corpus.story_keys()) == 4
+
+    write_shard(tar, made[4:], LANGUAGES)  # begun again over what the kill left
+    assert shard_is_whole(tar)
+    assert finish_corpus(tmp_path, name="test", languages=LANGUAGES, provenance={}).story_keys() == [
+        encode_key(story.key) for story in made
+    ]
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_a_tar_whose_index_never_came_is_not_whole(tmp_path: Path) -> None:
+    tar = tmp_path / "train-000000.tar"
+    write_shard(tar, make_stories(LANGUAGES, 3, feature_size=WIDTH, regions=REGIONS), LANGUAGES)
+    index_path(tar).unlink()
+    assert not shard_is_whole(tar)
+
+
+def test_the_corpus_does_not_depend_on_where_or_in_which_order_it_was_written(tmp_path: Path) -> None:
+    first = make_corpus(tmp_path / "first", stories=40)
+    second = tmp_path / "second place"
+    second.mkdir()
+    for path in sorted(first.directory.iterdir(), reverse=True):  # made in another order, listed in another order
+        if path.suffix == ".tar" or path.name.endswith(".index.npz"):
+            shutil.copy(path, second)
+    shutil.copytree(first.directory / "tokenizer", second / "tokenizer")
+    provenance = first.manifest["provenance"]
+    merged = finish_corpus(second, name="tiny", languages=first.languages, provenance=provenance)
+    assert merged.content_hash == first.content_hash
+    assert make_corpus(tmp_path / "third", stories=40).content_hash == first.content_hash
+    assert make_corpus(tmp_path / "fourth", stories=40, seed=1).content_hash != first.content_hash
+
+
+def test_one_changed_word_changes_the_content_hash(tmp_path: Path) -> None:
+    made = make_stories(LANGUAGES, 5, feature_size=WIDTH, regions=REGIONS)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    before = write_corpus(tmp_path / "a", made)
+    article = dataclasses.replace(made[0].articles[0], summary=made[0].articles[0].summary[::-1])
+    made[0] = dataclasses.replace(made[0], articles=(article, *made[0].articles[1:]))
+    after = write_corpus(tmp_path / "b", made)
+    assert before.manifest["shards"] == after.manifest["shards"]  # same names, same bytes, same stories
+    assert before.content_hash != after.content_hash
+
+
+@pytest.mark.parametrize("harm", ["missing", "short"])
+def test_a_tar_that_is_missing_or_short_is_refused(tiny_corpus: Corpus, tmp_path: Path, harm: str) -> None:
+    directory = tmp_path / "corpus"
+    shutil.copytree(tiny_corpus.directory, directory)
+    tar = directory / "train-000001.tar"
+    if harm == "missing":
+        tar.unlink()
+    else:
+        os.truncate(tar, 512)
+    with pytest.raises(InputError, match=r"train-000001\.tar"):
+        open_corpus(directory)
+    with pytest.raises(InputError, match=r"train-000001\.tar"):
+        finish_corpus(directory, name="tiny", languages=tiny_corpus.languages, provenance={})
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("manifest.json", b""),
+        ("manifest.json", b'{"format_version": 1'),
+        ("manifest.json", b"[]"),
+        ("manifest.json", b"{}"),
+        ("manifest.json", b'{"format_version": 99}'),
+        ("manifest.json", b'{"format_version": 1}'),
+        ("manifest.json", b"\xff\xfe\x00{"),
+        ("articles.npy", None),
+        ("articles.npy", b"\x93NUMPY"),
+        ("edges-test.npy", b""),
+        ("directions-train.npy", None),
+        ("story_keys.txt", None),
+        ("tokenizer/spiece.model", None),
+    ],
+)
+def test_a_damaged_corpus_is_one_line_that_says_what_to_do(
+    tiny_corpus: Corpus, tmp_path: Path, name: str, content: bytes | None
+) -> None:
+    directory = tmp_path / "corpus"
+    shutil.copytree(tiny_corpus.directory, directory)
+    if content is None:
+        (directory / name).unlink()
+    else:
+        (directory / name).write_bytes(content)
+    with pytest.raises(InputError, match="prepare") as caught:
+        open_corpus(directory)
+    assert str(directory) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_directory_without_shards_cannot_be_finished(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no shards"):
+        finish_corpus(tmp_path, name="test", languages=LANGUAGES, provenance={})
+
+
+ENGLISH = Article(language="english", text="a", summary="b")
+
+
+def with_features(roi: NDArray[np.generic], boxes: NDArray[np.generic]) -> Story:
+    return Story(key="s-1", articles=(ENGLISH,), shared_images=Images(roi_IRV=roi, boxes_IR4=boxes))
+
+
+ROI, BOXES = np.zeros((1, 3, 5), np.float16), np.zeros((1, 3, 4), np.float32)
+
+
+@pytest.mark.parametrize(
+    "story",
+    [
+        Story(key="s-1", articles=()),
+        Story(key="s-1", articles=(ENGLISH, ENGLISH)),
+        Story(key="s-1", articles=(Article(language="klingon", text="a", summary="b"),)),
+        Story(key="s-1", articles=(Article(language="english", text=" \n", summary="b"),)),
+        Story(key="s-1", articles=(Article(language="english", text="a", summary=""),)),
+        Story(key="s-1", articles=(ENGLISH,), edges=(("english", "urdu"),)),
+        with_features(ROI.astype(np.float32), BOXES),
+        with_features(ROI, BOXES.astype(np.float64)),
+        with_features(ROI[0], BOXES),
+        with_features(ROI, BOXES[:, :2]),
+        with_features(ROI + np.float16("inf"), BOXES),
+        with_features(ROI + np.float16("nan"), BOXES),
+        with_features(ROI, BOXES + np.float32(1.5)),
+        with_features(ROI, BOXES - np.float32(0.1)),
+        with_features(ROI, BOXES + np.float32("nan")),
+    ],
+)
+def test_a_story_that_breaks_the_schema_is_refused_by_name(tmp_path: Path, story: Story) -> None:
+    with pytest.raises(InputError, match="story 's-1'"):
+        write_shard(tmp_path / "train-000000.tar", [story], LANGUAGES)
+    assert not list(tmp_path.glob("*.tar"))
+
+
+def test_two_stories_of_one_key_are_refused(tmp_path: Path) -> None:
+    """webdataset would take them for one sample."""
+    made = make_stories(LANGUAGES, 2)
+    twins = [made[0], dataclasses.replace(made[1], key=made[0].key)]
+    with pytest.raises(InputError, match="twice"):
+        write_shard(tmp_path / "train-000000.tar", twins, LANGUAGES)
+
+
+def test_a_shard_of_no_split_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="train, validation, test"):
+        write_shard(tmp_path / "dev-000000.tar", [], LANGUAGES)
+
+
+def test_the_split_is_80_10_10_by_key_alone() -> None:
+    splits = [split_of(f"story {number}") for number in range(20_000)]
+    shares = [splits.count(name) / len(splits) for name in ("train", "validation", "test")]
+    np.testing.assert_allclose(shares, [0.8, 0.1, 0.1], atol=0.01)
+    # Fixed for good: a key that moved from test to train would leak into a run that goes on.
+    assert [split_of(key) for key in ("1f600", "1f993", "0023")] == ["train", "test", "test"]
