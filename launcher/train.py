@@ -34,7 +34,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit code 0: trained to the end; 2: an input to mend; 3: stopped by a signal, checkpoint written."""
+    """Exit code 0: trained to the end, or stopped by a signal with a checkpoint written; 2: an input to mend."""
     options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
     from trainer.distributed import join, leave, ranks_from_environment
     from trainer.recipe import load_recipe
@@ -43,9 +43,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         ranks = ranks_from_environment()
         plan = plan_run(load_recipe(options.recipe, options.overrides), options.ds_config, ranks)
-        finished = execute(plan, join(ranks))
+        execute(plan, join(ranks))
         leave()
-        return 0 if finished else 3
+        return 0
     except InputError as error:
         return refuse(error)
 

@@ -1,8 +1,8 @@
 """A corpus and a recipe small enough for every test that needs the real thing: files, index, tokenizer, network.
 
 A story is a handful of concepts. Each language names them in its own words; the document lists all of them, the
-summary repeats the first two (three of an odd number), and every region of an image carries the direction of one concept. So the task can
-be learned, across languages and from images, by a network of some ten thousand parameters.
+summary repeats the first two (three of an odd number), and every region of an image carries the direction of one
+concept. So the task can be learned, across languages and from images, by a network of some ten thousand parameters.
 """
 
 from pathlib import Path

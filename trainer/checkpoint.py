@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -87,17 +88,20 @@ def whole_checkpoints(directory: Path) -> list[Path]:
     return sorted((p for p in directory.glob("step-*") if (p / "manifest.json").is_file()), reverse=True)
 
 
-def damage(checkpoint: Path) -> str | None:
-    """What is wrong with a checkpoint by its own manifest, or None."""
+def damage(checkpoint: Path, names: Collection[str] | None = None) -> str | None:
+    """What is wrong with a checkpoint (with the files `names` of it alone) by its own manifest, or None."""
     try:
         files = json.loads((checkpoint / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        return f"manifest.json: {error}"
-    for name, entry in files.items():
+        wanted = {name: (entry["bytes"], entry["sha256"]) for name, entry in files.items()}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        return f"manifest.json is not one: {error!r}"
+    for name, (size, digest) in wanted.items():
+        if names is not None and name not in names:
+            continue
         path = checkpoint / name
         if not path.is_file():
             return f"{name} is missing"
-        if path.stat().st_size != entry["bytes"] or _sha256(path) != entry["sha256"]:
+        if path.stat().st_size != size or _sha256(path) != digest:
             return f"{name} is not what was written"
     return None
 

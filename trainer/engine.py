@@ -42,6 +42,13 @@ def load_ds_config(path: Path, recipe: Recipe, world_size: int) -> dict[str, Any
     zero = config.get("zero_optimization")
     if not isinstance(zero, dict) or zero.get("stage") not in (1, 2):
         raise InputError(f"{path}: zero_optimization.stage must be 1 or 2")
+    for key, block in (
+        ("bf16", config.get("bf16", {})),
+        ("fp16", config.get("fp16", {})),
+        ("zero_optimization.offload_optimizer", zero.get("offload_optimizer", {})),
+    ):
+        if not isinstance(block, dict):
+            raise InputError(f"{path}: {key} must be an object, got {json.dumps(block)}")
     accelerator = get_accelerator()
     for key, supported in (("fp16", accelerator.is_fp16_supported), ("bf16", accelerator.is_bf16_supported)):
         block = config.get(key, {})

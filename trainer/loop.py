@@ -133,7 +133,7 @@ class Trainer:
         for batch in batches:
             for name, count in objective.counts(batch).items():
                 local[name] = local.get(name, 0.0) + count
-        wish = float(self.stop.signal is not None)
+        wish = float(self.stop.wanted)
         *values, wishes = sum_over_ranks(
             torch.tensor([*local.values(), wish], dtype=torch.float64, device=self.device)
         ).tolist()

@@ -126,7 +126,8 @@ class Recipe(Section):
 
     def dump(self) -> str:
         """The resolved recipe as YAML, which `load_recipe` reads back to the same recipe."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        values = self.model_dump(mode="json")
+        return str(yaml.dump(values, Dumper=_Yaml12Dumper, sort_keys=False, allow_unicode=True))
 
 
 def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -200,21 +201,25 @@ def _set(values: dict[str, Any], key: str, value: Any) -> None:
 
 
 class _Yaml12Loader(yaml.SafeLoader):
-    """YAML 1.1's surprises removed: `no` stays a word (it is a language code) and 1e-4 is a number."""
+    """YAML 1.1's surprises removed: `no` stays a word (it is a language code), so does a date, and 1e-4 is a number."""
 
 
+class _Yaml12Dumper(yaml.SafeDumper):
+    """Quotes the words that either version of YAML would read as something else, 1e-4 among them."""
+
+
+_SURPRISES = {f"tag:yaml.org,2002:{kind}" for kind in ("bool", "float", "timestamp")}
 _Yaml12Loader.yaml_implicit_resolvers = {
-    first: [
-        (tag, pattern) for tag, pattern in resolvers if tag not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:float")
-    ]
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _SURPRISES]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Yaml12Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|false|False)$"), list("tTfF"))
-_Yaml12Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?$"),
-    list("-+.0123456789"),
-)
+for _class in (_Yaml12Loader, _Yaml12Dumper):
+    _class.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?$"),
+        list("-+.0123456789"),
+    )
 
 
 def _parse_yaml(text: str, where: str) -> Any:

@@ -1,19 +1,24 @@
 """A wish to stop, from a signal: noted at once, acted on by all ranks together at the end of a step."""
 
 import signal
+import time
 from types import FrameType
+
+#: A launcher passes on what its process group has already received, so one wish comes as several signals.
+_SAME_WISH_SECONDS = 3.0
 
 
 class StopRequest:
-    """Installs handlers for SIGTERM and SIGINT; the first asks for a stop, a second one ends the process."""
+    """Installs handlers for SIGTERM and SIGINT. The first signal asks for a stop, a later one ends the process."""
 
     def __init__(self) -> None:
-        self.signal: signal.Signals | None = None
+        self.wanted = False
+        self._since = 0.0
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._note)
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
-        # The launcher itself sends INT and TERM within a tenth of a second: a second wish is the same one again.
-        if self.signal is not None and self.signal == number:
+        if self.wanted and time.monotonic() - self._since > _SAME_WISH_SECONDS:
             raise SystemExit(128 + number)
-        self.signal = signal.Signals(number)
+        if not self.wanted:
+            self.wanted, self._since = True, time.monotonic()

@@ -15,9 +15,10 @@ TYPES = ("rouge1", "rouge2", "rougeL")
 #: differ: Korean is spaced, Japanese is not.
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 _TOKEN = regex.compile(
-    rf"[{_UNSPACED}][\p{{M}}\u200c\u200d]*|(?:(?![{_UNSPACED}])[\p{{L}}\p{{N}}\p{{M}}\p{{So}}\p{{Sk}}])+"
+    rf"[{_UNSPACED}][\p{{M}}\u200c\u200d]*|(?:(?![{_UNSPACED}])[\p{{L}}\p{{N}}\p{{M}}\p{{So}}\U0001f3fb-\U0001f3ff])+"
 )
-_INVISIBLE = regex.compile(r"\p{C}")
+#: Line ends and tabs are of category C too, but they divide words.
+_INVISIBLE = regex.compile(r"(?!\s)\p{C}")
 
 
 class MultilingualTokenizer:

@@ -1,0 +1,133 @@
+"""Runs that are killed, stopped and started again, through the real launcher on two ranks."""
+
+import signal
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from shards.index import Corpus
+from tests.system.launch import Training
+from tests.tiny import tiny_overrides
+from trainer.checkpoint import damage, read_state, whole_checkpoints
+
+STEPS = 60
+
+
+def overrides(corpus: Corpus, run: Path, *more: str) -> list[str]:
+    """Dropout stays on: what a resumed run draws must be what the undisturbed one drew."""
+    return [
+        *tiny_overrides(corpus.directory, run),
+        "batch.groups_per_micro_batch=1",  # two micro-steps a rank
+        f"training.steps={STEPS}",
+        "training.checkpoint_every=8",
+        "training.validate_every=20",
+        "loader.threads=2",
+        *more,
+    ]
+
+
+def losses(training: Training) -> dict[int, Any]:
+    return {record["step"]: (record["loss"], record["nll"]) for record in training.records("train")}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny_corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Any]:
+    run = tmp_path_factory.mktemp("undisturbed") / "run"
+    with Training(run, overrides(tiny_corpus, run)) as training:
+        assert training.wait() == 0, training.output
+        assert "held-out stories (test), step 60" in training.output
+        return losses(training)
+
+
+def test_killed_and_started_again_gives_the_same_losses_bit_for_bit(
+    tiny_corpus: Corpus, tmp_path: Path, undisturbed: dict[int, Any]
+) -> None:
+    run = tmp_path / "run"
+    with Training(run, overrides(tiny_corpus, run)) as training:
+        training.until(lambda: training.last_step() >= STEPS // 2)
+        training.signal_all(signal.SIGKILL)
+        training.wait()
+        reached = training.last_step()
+    assert reached < STEPS, "the kill came too late to show anything"
+    with Training(run, overrides(tiny_corpus, run)) as training:
+        assert training.wait() == 0, training.output
+        assert "going on from step" in training.output
+        assert losses(training) == undisturbed
+
+
+def test_a_finished_run_is_not_trained_again(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    words = overrides(tiny_corpus, run, "training.steps=4", "training.checkpoint_every=4")
+    for _ in range(2):
+        with Training(run, words) as training:
+            assert training.wait() == 0, training.output
+    assert "going on from step 4" in training.output
+    assert "held-out stories (test), step 4" in training.output
+    assert training.last_step() == 4
+
+
+@pytest.mark.parametrize("to_all", [True, False], ids=["whole job", "one rank"])
+def test_sigterm_writes_a_checkpoint_and_leaves_cleanly(tiny_corpus: Corpus, tmp_path: Path, to_all: bool) -> None:
+    """While it trains, rank 0 serves its metrics."""
+    run = tmp_path / "run"
+    words = overrides(
+        tiny_corpus,
+        run,
+        "training.steps=100000",
+        "training.checkpoint_every=100000",
+        "prometheus.enabled=true",
+        "training.validate_every=100000",
+    )
+    with Training(run, words) as training:
+        training.until(lambda: training.last_step() >= 3)
+        metrics = scrape(training)
+        ranks = rank_processes(training)
+        if to_all:
+            training.signal_all(signal.SIGTERM)
+        else:
+            ranks[1].send_signal(signal.SIGTERM)
+        _, alive = psutil.wait_procs(ranks, timeout=60)
+        assert not alive
+        code = training.wait(60)
+        assert "the same command goes on from there" in training.output
+        if not to_all:  # else the launcher, hit by the signal itself, says that it was
+            assert code == 0, training.output
+    (checkpoint,) = whole_checkpoints(run / "checkpoints")
+    assert damage(checkpoint) is None
+    state = read_state(checkpoint)
+    assert state.step == training.last_step() >= 3
+    assert state.slot == state.step * 16
+    assert metrics["d2tv_step"] >= 3
+    assert metrics["d2tv_learning_rate"] > 0
+    assert {"d2tv_loss", "d2tv_examples_total", "d2tv_target_tokens_total", "d2tv_gradient_norm"} <= metrics.keys()
+
+
+def scrape(training: Training) -> dict[str, float]:
+    """The last sample of every metric that rank 0 serves."""
+    (line,) = (line for line in training.output.splitlines() if line.startswith("metrics at "))
+    with urllib.request.urlopen(line.removeprefix("metrics at "), timeout=10) as response:
+        text = response.read().decode()
+    return {s.name: s.value for family in text_string_to_metric_families(text) for s in family.samples}
+
+
+def rank_processes(training: Training) -> list[psutil.Process]:
+    """The processes of the ranks, in rank order."""
+    children = psutil.Process(training.process.pid).children(recursive=True)
+    ranks = [
+        p for p in children if "launcher/train.py" in p.cmdline() and "deepspeed.launcher.launch" not in p.cmdline()
+    ]
+    return sorted(ranks, key=lambda p: next(word for word in p.cmdline() if word.startswith("--local_rank")))
+
+
+def test_a_bad_input_is_one_line_and_no_rank_starts(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with Training(run, overrides(tiny_corpus, run, "training.stepz=5")) as training:
+        assert training.wait(60) != 0
+        errors = [line for line in training.output.splitlines() if line.startswith("error:")]
+    assert errors == ["error: recipe d2tv: unknown key 'training.stepz' (did you mean 'steps'?)"]
+    assert "Traceback" not in training.output
+    assert not run.exists()

@@ -1,0 +1,102 @@
+"""Which directories count as checkpoints, and what is found wrong with one."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shards.errors import InputError
+from trainer.checkpoint import TrainState, check_resumable, damage, read_state, whole_checkpoints
+
+STATE = TrainState(step=30, attempts=32, seed=4, slot=512, world_size=2, corpus="c0ffee")
+
+
+def make_checkpoint(directory: Path, step: int = 30) -> Path:
+    """The files of a checkpoint with their manifest, as trainer/checkpoint.py describes them."""
+    checkpoint = directory / f"step-{step:08d}"
+    (checkpoint / "deepspeed").mkdir(parents=True)
+    (checkpoint / "deepspeed" / "weights.pt").write_bytes(bytes(range(256)) * 3)
+    (checkpoint / "recipe.yaml").write_text("run: x\n")
+    (checkpoint / "state.json").write_text(json.dumps(dataclasses.asdict(STATE)))
+    files = {}
+    for path in sorted(p for p in checkpoint.rglob("*") if p.is_file()):
+        content = path.read_bytes()
+        files[str(path.relative_to(checkpoint))] = {
+            "bytes": len(content),
+            "sha256": hashlib.sha256(content).hexdigest(),
+        }
+    (checkpoint / "manifest.json").write_text(json.dumps(files, indent=1) + "\n")
+    return checkpoint
+
+
+FILES = ("manifest.json", "recipe.yaml", "state.json", "deepspeed/weights.pt")
+
+
+def test_an_untouched_checkpoint_is_sound(tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path)
+    assert damage(checkpoint) is None
+    assert read_state(checkpoint) == STATE
+
+
+@given(st.sampled_from(FILES), st.integers(0, 10_000), st.integers(0, 7))
+def test_any_flipped_bit_is_found(tmp_path_factory: pytest.TempPathFactory, name: str, place: int, bit: int) -> None:
+    checkpoint = make_checkpoint(tmp_path_factory.mktemp("flip"))
+    content = bytearray((checkpoint / name).read_bytes())
+    content[place % len(content)] ^= 1 << bit
+    (checkpoint / name).write_bytes(content)
+    problem = damage(checkpoint)
+    shutil.rmtree(checkpoint)
+    assert problem
+    assert "\n" not in problem
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("harm", ["gone", "empty", "short", "long"])
+def test_missing_cut_and_grown_files_are_found(tmp_path: Path, name: str, harm: str) -> None:
+    checkpoint = make_checkpoint(tmp_path)
+    path = checkpoint / name
+    size = path.stat().st_size
+    if harm == "gone":
+        path.unlink()
+    elif harm == "long":
+        path.write_bytes(path.read_bytes() + b"x")
+    else:
+        os.truncate(path, 0 if harm == "empty" else size - 5)
+    problem = damage(checkpoint)
+    assert problem
+    assert name in problem
+
+
+def test_whole_ones_come_newest_first_and_half_ones_not_at_all(tmp_path: Path) -> None:
+    for step in (9, 100, 20, 8_000_000):
+        make_checkpoint(tmp_path, step)
+    (tmp_path / "step-00000200").mkdir()  # no manifest: never committed
+    os.rename(make_checkpoint(tmp_path, 300), tmp_path / ".staging-00000300")
+    assert [path.name for path in whole_checkpoints(tmp_path)] == [
+        "step-08000000",
+        "step-00000100",
+        "step-00000020",
+        "step-00000009",
+    ]
+    assert whole_checkpoints(tmp_path / "none") == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 5}, "training.seed 4, this run has 5"),
+        ({"world_size": 3}, "world size 2"),
+        ({"corpus": "x"}, "corpus"),
+    ],
+)
+def test_a_run_does_not_go_on_with_other_data_or_ranks(tmp_path: Path, change: dict[str, object], message: str) -> None:
+    now = {"seed": 4, "world_size": 2, "corpus": "c0ffee"}
+    check_resumable(STATE, tmp_path, **now)
+    with pytest.raises(InputError, match=message):
+        check_resumable(STATE, tmp_path, **(now | change))

@@ -1,0 +1,66 @@
+"""The little language in which a person names directions."""
+
+import pytest
+
+from shards.errors import InputError
+from trainer.evaluation.directions import parse_directions
+
+LANGUAGES = ("chinese_traditional", "english", "russian", "serbian_latin", "urdu")
+ZH, EN, RU, SR, UR = range(5)
+ALL = {(s, t) for s in range(5) for t in range(5)}
+
+
+@pytest.mark.parametrize(
+    ("text", "directions"),
+    [
+        ("all", ALL),
+        ("mms", {(n, n) for n in range(5)}),
+        ("mxls", {(s, t) for s, t in ALL if s != t}),
+        ("en-ru", {(EN, RU)}),
+        ("english-russian", {(EN, RU)}),
+        (" EN - urdu ", {(EN, UR)}),
+        ("en-ru,ru-en", {(EN, RU), (RU, EN)}),
+        ("*-ur", {(n, UR) for n in range(5)}),
+        ("en-*", {(EN, n) for n in range(5)}),
+        ("*>*", ALL),
+        ("zh-Hant>en", {(ZH, EN)}),
+        ("en>zh-Hant", {(EN, ZH)}),
+        ("sr-Latn>zh-Hant", {(SR, ZH)}),
+        ("en-zh-Hant", {(EN, ZH)}),
+        ("mms,en-ru", {(n, n) for n in range(5)} | {(EN, RU)}),
+        ("en-ru, en-ru, *-ru", {(n, RU) for n in range(5)}),
+        ("ur-ur", {(UR, UR)}),
+    ],
+)
+def test_patterns(text: str, directions: set[tuple[int, int]]) -> None:
+    found = parse_directions(text, LANGUAGES)
+    assert set(found) == directions
+    assert found == sorted(set(found), key=lambda d: (d[1], d[0]))  # by target, without repeats
+
+
+def test_a_subset_limits_stars_and_words_but_not_what_is_named() -> None:
+    subset = ("en", "urdu")
+    assert set(parse_directions("all", LANGUAGES, subset)) == {(s, t) for s in (EN, UR) for t in (EN, UR)}
+    assert parse_directions("mxls", LANGUAGES, subset) == [(UR, EN), (EN, UR)]
+    assert parse_directions("*-ru", LANGUAGES, subset) == [(EN, RU), (UR, RU)]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "none of all, mms, mxls"),
+        ("every", "none of all, mms, mxls"),
+        ("en-ru,", "none of all, mms, mxls"),
+        ("en_ru", "none of all, mms, mxls"),
+        ("en-xx", "unknown language 'xx'"),
+        ("englsh-ru", "did you mean 'english'"),
+        ("en-cy", "'welsh' is not in the corpus"),
+        ("en-", "unknown language ''"),
+        ("zh-Hant-en", "zh-Hant>en"),
+    ],
+)
+def test_mistakes_are_one_line_that_says_how(text: str, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        parse_directions(text, LANGUAGES)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
