@@ -99,6 +99,8 @@ def open_corpus(directory: Path | str) -> Corpus:
             f"{path} has format version {version}, this release reads {FORMAT_VERSION}: prepare the corpus again"
         )
     try:
+        for key in ("languages", "regions", "feature_size", "max_images", "content_hash"):
+            manifest[key]  # read by others, so its absence is told here
         for name in manifest["files"]:
             if not (directory / name).is_file():
                 raise InputError(

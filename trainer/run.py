@@ -65,7 +65,9 @@ def plan_run(recipe: Recipe, ds_config: Path, ranks: Ranks) -> Plan:
         world_size=ranks.world_size,
     )
     config = load_ds_config(ds_config, recipe, ranks.world_size)
-    for checkpoint in whole_checkpoints(recipe.run / "checkpoints")[:1]:
+    for checkpoint in whole_checkpoints(recipe.run / "checkpoints"):
+        if damage(checkpoint, ("recipe.yaml", "state.json")):
+            continue  # passed over, and told of, when it is time to load one
         _check_same_recipe(recipe, checkpoint)
         check_resumable(
             read_state(checkpoint),
@@ -74,6 +76,7 @@ def plan_run(recipe: Recipe, ds_config: Path, ranks: Ranks) -> Plan:
             world_size=ranks.world_size,
             corpus=corpus.content_hash,
         )
+        break
     return Plan(
         recipe=recipe,
         ds_config=config,

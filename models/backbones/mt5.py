@@ -46,6 +46,9 @@ class MT5Backbone(nn.Module):
             if config.pretrained is None:
                 # Decoder states have unit RMS, so this makes logits of unit variance: a loss near log W.
                 self.head.weight.normal_(std=self.hidden_size**-0.5)
+                # mT5 draws embeddings with variance 1, for Adafactor, whose steps scale with a tensor's size.
+                # AdamW's do not, and would take thousands of steps to move them.
+                self.model.shared.weight.normal_(std=self.hidden_size**-0.5)
             else:
                 stored_WD = _stored_head(config.pretrained)
                 self.head.weight.copy_(self.model.shared.weight if stored_WD is None else stored_WD)

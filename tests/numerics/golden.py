@@ -1,0 +1,80 @@
+"""Loss curves of every recipe on the tiny corpus: `python -m tests.numerics.golden --json OUT`.
+
+`--update` writes golden_curves.json. Do that only when the mathematics is meant to change, and say why in LOG.md.
+"""
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+
+import torch
+
+from tests.distributed.harness import FP32
+from tests.tiny import make_corpus, tiny_overrides
+from trainer.distributed import join, leave, ranks_from_environment
+from trainer.loop import total_loss
+from trainer.recipe import load_recipe, recipe_names
+from trainer.run import build_trainer, plan_run
+
+GOLDEN = Path(__file__).with_name("golden_curves.json")
+STEPS = 50
+#: Sizes of a backbone that no machine can fetch.
+NOT_TRAINABLE_HERE = {"d2tv_mt5_base"}
+
+
+def machine() -> str:
+    """Where arithmetic is the same to the last bit: processor, torch build, threads."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().split("\n\n")[0].splitlines() if cpuinfo.exists() else []
+    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    processor = " ".join(fields.get(key, "?") for key in ("model name", "cpu family", "model", "stepping"))
+    capability = torch.backends.cpu.get_cpu_capability()
+    return f"{processor}, {capability}, torch {torch.__version__}, {torch.get_num_threads()} thread"
+
+
+def curves() -> dict[str, list[float]]:
+    """Total loss of each of 50 steps, by recipe."""
+    torch.set_num_threads(1)
+    ranks = ranks_from_environment()
+    device = join(ranks)
+    found: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        corpus = make_corpus(Path(folder) / "corpus")
+        for name in recipe_names():
+            if name in NOT_TRAINABLE_HERE:
+                continue
+            # A low rate: rounding differences between machines must not grow into differences of their own.
+            words = [*tiny_overrides(corpus.directory, Path(folder) / name), "optimizer.learning_rate=1e-3"]
+            words += [f"training.steps={STEPS}", "objective.alpha_steps=50"]
+            trainer = build_trainer(plan_run(load_recipe(name, words), FP32, ranks), device)
+            objective, losses = trainer.engine.module, []
+            forward = trainer.engine.forward
+
+            def watch(batch, step, forward=forward, objective=objective, losses=losses):  # type: ignore[no-untyped-def]
+                outputs = forward(batch, step)
+                losses.append(float(total_loss(outputs, objective.counts(batch)).detach()))
+                return outputs
+
+            trainer.engine.forward = watch
+            for _ in range(STEPS):
+                trainer.train_step()
+            trainer.close()
+            found[name] = losses
+    leave()
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--update", action="store_true")
+    options = parser.parse_args()
+    result = {"curves": curves(), "machine": machine()}
+    for path in [options.json, *([GOLDEN] if options.update else [])]:
+        if path is not None:
+            path.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

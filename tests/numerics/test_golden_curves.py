@@ -1,0 +1,48 @@
+"""50 steps of every recipe against the curves that are kept: exactly on the same machine, to 1e-4 elsewhere."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.numerics.golden import GOLDEN, NOT_TRAINABLE_HERE, STEPS
+from trainer.recipe import recipe_names
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    out = tmp_path_factory.mktemp("golden") / "curves.json"
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.numerics.golden", "--json", str(out)],
+        cwd=ROOT,
+        env=os.environ | {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return dict(json.loads(out.read_text()))
+
+
+@pytest.mark.parametrize("recipe", [name for name in recipe_names() if name not in NOT_TRAINABLE_HERE])
+def test_loss_curve_is_the_golden_one(measured: dict[str, Any], recipe: str) -> None:
+    golden = json.loads(GOLDEN.read_text())
+    curve, kept = measured["curves"][recipe], golden["curves"][recipe]
+    assert len(curve) == STEPS
+    if measured["machine"] == golden["machine"]:
+        assert curve == kept
+    else:
+        assert curve == pytest.approx(kept, rel=1e-4)
+
+
+def test_curves_fall_and_differ(measured: dict[str, Any]) -> None:
+    """A golden curve that does not learn, or that two objectives share, would hold nothing."""
+    curves = measured["curves"]
+    assert all(sum(curve[-5:]) < 0.95 * sum(curve[:5]) for curve in curves.values())
+    assert len({tuple(curve) for curve in curves.values()}) == len(curves)
