@@ -30,7 +30,7 @@ def _parser() -> argparse.ArgumentParser:
     prepare.add_argument("source", help="emoji")
     prepare.add_argument("--out", type=Path, help="corpus directory (default: data/SOURCE)")
     prepare.add_argument("--cache", type=Path, default=default_cache(), help="downloads (default: %(default)s)")
-    prepare.add_argument("--vocab-size", type=int, default=4000, help="SentencePiece pieces (default: %(default)s)")
+    prepare.add_argument("--vocab-size", type=int, default=1500, help="SentencePiece pieces (default: %(default)s)")
     prepare.add_argument("--stories", type=int, help="only the first so many stories, for trials")
     prepare.set_defaults(run=_prepare)
 

@@ -28,8 +28,8 @@ class PrepareSettings:
     """What shapes a corpus besides its source. `stories` limits it, for trials."""
 
     source: str
-    vocab_size: int = 4000
-    character_coverage: float = 0.98  # rare Han characters are spelled in bytes: 4,000 pieces hold 44 languages
+    vocab_size: int = 1500
+    character_coverage: float = 0.98  # rare Han characters are spelled in bytes
     stories_per_shard: int = 64
     stories: int | None = None
 
@@ -43,7 +43,7 @@ def prepare(settings: PrepareSettings, out: Path, cache: Path) -> Corpus:
     console = Console(soft_wrap=True, highlight=False)
     if (out / "manifest.json").is_file():
         corpus = open_corpus(out)
-        if corpus.manifest["provenance"]["settings"] != asdict(settings):
+        if corpus.manifest["provenance"].get("settings") != asdict(settings):
             raise InputError(f"{out} was prepared with other settings: remove it, or choose another --out")
         console.print(f"{out}: complete, {_summary(corpus)}", markup=False)
         return corpus

@@ -13,7 +13,7 @@ _SIZES = ("d_model", "d_ff", "d_kv", "num_heads", "num_layers")
 class StrictConfig(BaseModel):
     """A frozen mapping in which an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class TextConfig(StrictConfig):

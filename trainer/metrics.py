@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from models.objectives.base import Outputs
+from shards.index import write_atomically
 from shards.schema import Batch
 from trainer.distributed import sum_over_ranks
 
@@ -97,7 +98,7 @@ class MetricsLog:
                 record = _parse(line)
                 if record is not None and record["step"] <= resume_step:
                     kept.append(line + "\n")
-        path.write_text("".join(kept), encoding="utf-8")
+        write_atomically(path, "".join(kept).encode())  # a kill in this very moment must not lose the history
         # Line-buffered and kept open for the whole run: a kill loses at most one line.
         self._file = open(path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
 

@@ -9,6 +9,7 @@ All of them are exercised by tests/numerics/test_objective.py; recipes live in l
 | MXLS (ibid., Table 1) | d2tv.py, branches: mxls | 1, 4 | mxls.yaml |
 | MMS+MXLS (ibid., Table 1) | d2tv.py, branches: both | 1, 2, 4 | mms_mxls.yaml |
 | Vanilla-KD (ibid., Table 1) | d2tv.py, distillation: vanilla | 1-5, 8 | vanilla_kd.yaml |
+| w/o visual features (ibid., Table 2) | d2tv.py, vision.enabled: false | 1, 2, 4 | without_vision.yaml |
 | w/ DKD (ibid., Table 2) | d2tv.py, distillation: dual | 1-8 | dkd.yaml |
 | w/ TCO (ibid., Table 2) | d2tv.py, contrast: true | 1, 2, 4, 9 | tco.yaml |
 """
