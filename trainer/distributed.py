@@ -44,6 +44,8 @@ def join(ranks: Ranks) -> torch.device:
             port = free.getsockname()[1]
         os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    if ranks.is_first:
+        print(f"joining {ranks.world_size} ranks (at its very first start DeepSpeed compiles an operator)", flush=True)
     accelerator = get_accelerator()
     on_cpu = accelerator.device_name() == "cpu"
     if not on_cpu:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from shards.corpora.npm import CLDR, EMOJI_IMAGES, RESNET, Package
 from shards.errors import InputError, did_you_mean
 from shards.schema import Story
 
@@ -32,6 +33,13 @@ class Source(Protocol):
         """What the corpus was made from, for its manifest: JSON-able, and free of paths and times."""
 
 
+def packages_of(name: str) -> tuple[Package, ...]:
+    """The packages that the source called `name` is made from; `InputError` for an unknown name."""
+    if name == "emoji":
+        return (CLDR, *EMOJI_IMAGES.values(), RESNET)
+    raise _unknown(name)
+
+
 def open_source(name: str, cache: Path) -> Source:
     """The source called `name`, with its downloads under `cache`; `InputError` for an unknown name."""
     # Imported on demand: a source's own module may import ours, and none need load the others' libraries.
@@ -39,4 +47,8 @@ def open_source(name: str, cache: Path) -> Source:
         from shards.corpora.emoji import EmojiSource
 
         return EmojiSource(cache)
-    raise InputError(f"unknown corpus {name!r}{did_you_mean(name, SOURCES)}; known: {', '.join(SOURCES)}")
+    raise _unknown(name)
+
+
+def _unknown(name: str) -> InputError:
+    return InputError(f"unknown corpus {name!r}{did_you_mean(name, SOURCES)}; known: {', '.join(SOURCES)}")

@@ -1,6 +1,10 @@
 """Runs that are killed, stopped and started again, through the real launcher on two ranks."""
 
+import json
+import os
 import signal
+import subprocess
+import sys
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -10,6 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from shards.index import Corpus
+from tests.distributed.harness import ROOT
 from tests.system.launch import Training
 from tests.tiny import tiny_overrides
 from trainer.checkpoint import damage, read_state, whole_checkpoints
@@ -18,7 +23,6 @@ STEPS = 60
 
 
 def overrides(corpus: Corpus, run: Path, *more: str) -> list[str]:
-    """Dropout stays on: what a resumed run draws must be what the undisturbed one drew."""
     return [
         *tiny_overrides(corpus.directory, run),
         "batch.groups_per_micro_batch=1",  # two micro-steps a rank
@@ -131,3 +135,33 @@ def test_a_bad_input_is_one_line_and_no_rank_starts(tiny_corpus: Corpus, tmp_pat
     assert errors == ["error: recipe d2tv: unknown key 'training.stepz' (did you mean 'steps'?)"]
     assert "Traceback" not in training.output
     assert not run.exists()
+
+
+def test_evaluation_over_two_ranks_is_that_of_one(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    """Each held-out example once, and the same predictions and scores from `d2tv evaluate` in one process."""
+    run = tmp_path / "run"
+    words = overrides(
+        tiny_corpus, run, "training.steps=12", "evaluation.examples_per_kind=null", "evaluation.batch_size=64"
+    )
+    with Training(run, words) as training:
+        assert training.wait() == 0, training.output
+    report = json.loads((run / "evaluation" / "test.json").read_text())
+    predictions = read_predictions(run)
+    assert len(predictions) == tiny_corpus.direction_counts("test").sum()
+    pairs = {(row["story"], row["source"], row["target"]) for row in predictions}
+    assert len(pairs) == len(predictions)
+
+    command = [sys.executable, "-m", "launcher.cli", "evaluate", str(run), "evaluation.batch_size=33"]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | {"DS_ACCELERATOR": "cpu"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    again = json.loads((run / "evaluation" / "test.json").read_text())
+    assert read_predictions(run) == predictions
+    assert again["by_direction"] == report["by_direction"]
+    for kind in ("mms", "mxls"):
+        assert again["nll"][kind] == pytest.approx(report["nll"][kind], rel=1e-5)
+    assert "MXLS" in done.stdout
+    assert "unigram" in done.stdout
+
+
+def read_predictions(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "evaluation" / "test-predictions.jsonl").read_text().splitlines()]
