@@ -7,6 +7,7 @@ import argparse
 import os
 import sys
 import time
+import warnings
 from pathlib import Path
 
 from shards.errors import InputError
@@ -43,11 +44,18 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         ranks = ranks_from_environment()
         plan = plan_run(load_recipe(options.recipe, options.overrides), options.ds_config, ranks)
-        execute(plan, join(ranks))
-        leave()
-        return 0
     except InputError as error:
         return refuse(error)
+    # torch warns of its own deprecated call inside DeepSpeed, once a rank; a person can do nothing about it.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
+    try:
+        execute(plan, join(ranks))
+        leave()
+    except InputError as error:
+        # Only this rank may have met it (a damaged shard, say), so it speaks whichever rank it is.
+        print(f"error: rank {ranks.rank}: {error}", file=sys.stderr, flush=True)
+        return 2
+    return 0
 
 
 def refuse(error: InputError) -> int:

@@ -4,6 +4,7 @@ Shape suffixes as in shards/schema.py; Q rows of texts stacked from several bran
 Teacher and student are this one network on different documents.
 """
 
+import copy
 from collections.abc import Sequence
 from typing import Literal
 
@@ -156,8 +157,11 @@ class Network(nn.Module):
 
     def _generator(self) -> MT5ForConditionalGeneration:
         """transformers' generation loop around our own modules; made anew so that no parameter is listed twice."""
+        config = copy.deepcopy(self.backbone.model.config)
+        # generate() sizes the decoder's cache by `num_layers`, which is the encoder's depth.
+        config.num_layers = config.num_decoder_layers
         with torch.device("meta"):
-            generator = MT5ForConditionalGeneration(self.backbone.model.config)
+            generator = MT5ForConditionalGeneration(config)
         generator.shared = self.backbone.model.shared
         generator.encoder, generator.decoder = self.backbone.encoder, self.backbone.decoder
         generator.lm_head = self.backbone.head

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 from models.network import Network
 from models.objectives import Objective, build_objective
@@ -38,8 +39,11 @@ from trainer.prometheus import PrometheusExporter
 from trainer.recipe import Recipe
 
 #: What a resumed run may change: nothing here touches the sequence of examples or the mathematics.
-_FREE_TO_CHANGE = {"run", "evaluation", "prometheus", "loader", "validation"}
-_FREE_IN_TRAINING = {"log_every", "validate_every", "checkpoint_every", "keep_checkpoints", "max_skipped_steps"}
+_FREE_SECTIONS = {"run", "evaluation", "prometheus", "loader", "validation"}
+_FREE_KEYS = {
+    "corpus": {"path"},  # the corpus' content is compared instead
+    "training": {"log_every", "validate_every", "checkpoint_every", "keep_checkpoints", "max_skipped_steps"},
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -248,15 +252,13 @@ def _newest_sound_checkpoint(directory: Path, ranks: Ranks) -> Path | None:
 
 def _check_same_recipe(recipe: Recipe, checkpoint: Path) -> None:
     """A run goes on with the recipe it began with; `InputError` names the first key that differs."""
-    import yaml
-
     saved = yaml.safe_load((checkpoint / "recipe.yaml").read_text(encoding="utf-8"))
     now = recipe.model_dump(mode="json")
     for section in now:
-        if section in _FREE_TO_CHANGE or saved.get(section) == now[section]:
+        if section in _FREE_SECTIONS or saved.get(section) == now[section]:
             continue
         keys = [key for key in now[section] if saved.get(section, {}).get(key) != now[section][key]]
-        keys = [key for key in keys if not (section == "training" and key in _FREE_IN_TRAINING)]
+        keys = [key for key in keys if key not in _FREE_KEYS.get(section, ())]
         if keys:
             raise InputError(
                 f"{recipe.run} was begun with another {section}.{keys[0]}: restore it, or choose another run="

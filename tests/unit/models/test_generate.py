@@ -12,10 +12,13 @@ from models.synthetic import EOS_ID, PAD_ID, random_batch, tiny_config
 from shards.schema import Batch
 
 
-@pytest.fixture
-def network() -> Network:
+@pytest.fixture(params=[2, 3], ids=["as deep as the encoder", "deeper"])
+def network(request: pytest.FixtureRequest) -> Network:
+    """The decoder's depth is a parameter: transformers sizes its cache by the encoder's."""
     torch.manual_seed(1)
-    network = Network(tiny_config(), 50, PAD_ID, EOS_ID).eval()
+    config = tiny_config()
+    text = config.text.model_copy(update={"num_decoder_layers": request.param})
+    network = Network(config.model_copy(update={"text": text}), 50, PAD_ID, EOS_ID).eval()
     with torch.no_grad():
         network.backbone.head.bias[EOS_ID] = 1.0  # so that some rows end before the limit
         for parameter in network.parameters():
