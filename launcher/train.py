@@ -37,7 +37,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Exit code 0: trained to the end, or stopped by a signal with a checkpoint written; 2: an input to mend."""
     options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
-    from trainer.distributed import join, leave, ranks_from_environment
+    from trainer.distributed import PeerError, join, leave, ranks_from_environment
     from trainer.recipe import load_recipe
     from trainer.run import execute, plan_run
 
@@ -55,15 +55,17 @@ def main(arguments: list[str] | None = None) -> int:
         # Only this rank may have met it (a damaged shard, say), so it speaks whichever rank it is.
         print(f"error: rank {ranks.rank}: {error}", file=sys.stderr, flush=True)
         return 2
+    except PeerError:
+        return 2  # the rank that has the problem has said so
     return 0
 
 
 def refuse(error: InputError) -> int:
-    """Say it once, in one line. Every rank sees the same input, so rank 0 speaks and the others wait to be ended."""
-    if os.environ.get("RANK", "0") == "0":
+    """Say it in one line, once a host: its ranks see the same input, so the first speaks and the others wait."""
+    if os.environ.get("LOCAL_RANK", "0") == "0":
         print(f"error: {error}", file=sys.stderr, flush=True)
     else:
-        time.sleep(5)  # the launcher ends all ranks when one leaves: rank 0 must have spoken by then
+        time.sleep(5)  # the launcher ends all ranks when one leaves: the first must have spoken by then
     return 2
 
 

@@ -87,7 +87,8 @@ def open_corpus(directory: Path | str) -> Corpus:
     path = directory / "manifest.json"
     if not path.is_file():
         raise InputError(
-            f"no corpus at {directory} (manifest.json is missing): run `d2tv prepare emoji --out {directory}`"
+            f"no corpus at {directory} (manifest.json is missing): run `d2tv prepare SOURCE --out {directory}`, "
+            "or set corpus.path="
         )
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))

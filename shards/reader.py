@@ -66,7 +66,10 @@ class Reader:
     def _read(self, record: np.void, kind: str, parts: list[memoryview]) -> None:
         """One positioned read of a member into `parts`, checked against its CRC32C."""
         wanted = int(record[f"{kind}_length"])
-        got = os.preadv(self._file(int(record["shard"])), [p for p in parts if len(p)], int(record[f"{kind}_offset"]))
+        try:
+            got = _fill(self._file(int(record["shard"])), parts, int(record[f"{kind}_offset"]))
+        except OSError as error:
+            raise InputError(f"{self._where(record, kind)}: {error.strerror}") from error
         crc = 0
         for part in parts:
             crc = google_crc32c.extend(crc, bytes(part) if len(part) < 4096 else np.frombuffer(part, np.uint8))
@@ -89,3 +92,19 @@ class Reader:
 
     def _where(self, record: np.void, kind: str) -> str:
         return f"{self._path(int(record['shard']))}, {kind} at byte {record[f'{kind}_offset']}"
+
+
+def _fill(file: int, parts: list[memoryview], offset: int) -> int:
+    """Fill `parts` from `offset` on and return the bytes read: fewer than asked for only at the file's end."""
+    waiting = [part for part in parts if len(part)]
+    total = 0
+    while waiting:
+        got = os.preadv(file, waiting, offset + total)
+        if got == 0:
+            break
+        total += got
+        while waiting and got >= len(waiting[0]):
+            got -= len(waiting.pop(0))
+        if got:
+            waiting[0] = waiting[0][got:]
+    return total

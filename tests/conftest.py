@@ -1,12 +1,24 @@
 """Fixtures of all tests. One thread a test process: results do not depend on the machine's cores."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
+import torch.distributed as dist
 
 from shards.index import Corpus
 from tests.tiny import make_corpus
+from trainer.distributed import Ranks
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture
+def alone() -> Iterator[Ranks]:
+    """A process group of one, for what sums over ranks."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield Ranks(rank=0, local_rank=0, world_size=1)
+    dist.destroy_process_group()
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -46,8 +46,11 @@ class Saved:
     bytes: int
 
 
-def save_checkpoint(engine: Any, directory: Path, state: TrainState, recipe_yaml: str, keep: int) -> Saved:
-    """Write a checkpoint (all ranks call this) and drop whole ones beyond the newest `keep`."""
+def save_checkpoint(engine: Any, directory: Path, state: TrainState, texts: Mapping[str, str], keep: int) -> Saved:
+    """Write a checkpoint (all ranks call this) and drop whole ones beyond the newest `keep`.
+
+    `texts` are files to put beside the state: name -> content.
+    """
     began = time.monotonic()
     final = directory / f"step-{state.step:08d}"
     staging = directory / f".staging-{state.step:08d}"
@@ -63,7 +66,8 @@ def save_checkpoint(engine: Any, directory: Path, state: TrainState, recipe_yaml
     size = 0
     if first:
         (staging / "state.json").write_text(json.dumps(asdict(state), indent=1) + "\n", encoding="utf-8")
-        (staging / "recipe.yaml").write_text(recipe_yaml, encoding="utf-8")
+        for name, text in texts.items():
+            (staging / name).write_text(text, encoding="utf-8")
         files: dict[str, dict[str, Any]] = {}
         for path in sorted(p for p in staging.rglob("*") if p.is_file()):
             files[str(path.relative_to(staging))] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
@@ -76,7 +80,9 @@ def save_checkpoint(engine: Any, directory: Path, state: TrainState, recipe_yaml
             shutil.rmtree(final)
         os.replace(staging, final)
         _sync(directory)
-        for old in whole_checkpoints(directory)[keep:]:
+        # Only what is older may go: a damaged one of a later step must not push the sound ones out.
+        older = [path for path in whole_checkpoints(directory) if path.name < final.name]
+        for old in older[keep - 1 :]:
             shutil.rmtree(old)
         size = sum(entry["bytes"] for entry in files.values())
     dist.barrier()
@@ -104,6 +110,11 @@ def damage(checkpoint: Path, names: Collection[str] | None = None) -> str | None
         if path.stat().st_size != size or _sha256(path) != digest:
             return f"{name} is not what was written"
     return None
+
+
+def identity(checkpoint: Path) -> str:
+    """A hash that two checkpoints share only if all their files are the same."""
+    return _sha256(checkpoint / "manifest.json")
 
 
 def read_state(checkpoint: Path) -> TrainState:

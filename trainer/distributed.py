@@ -62,6 +62,27 @@ def sum_over_ranks(values: torch.Tensor) -> torch.Tensor:
     return values
 
 
+class PeerError(Exception):
+    """Another rank met an input it cannot go on with, and has said so."""
+
+
+def raise_together(problem: InputError | None) -> None:
+    """Raise on every rank if any has a problem (all ranks call this): its own where it has one, else `PeerError`.
+
+    A rank that left alone would leave the others in their next collective until it times out.
+    """
+    failed = sum_over_ranks(torch.tensor(float(problem is not None), device=_device()))
+    if problem is not None:
+        raise problem
+    if failed > 0:
+        raise PeerError
+
+
+def _device() -> torch.device:
+    accelerator = get_accelerator()
+    return torch.device("cpu" if accelerator.device_name() == "cpu" else accelerator.current_device_name())
+
+
 def from_first_rank(value: object) -> object:
     """Rank 0's `value`, on every rank."""
     box = [value]

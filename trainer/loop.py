@@ -4,6 +4,7 @@ A step reads top to bottom in `Trainer.train_step`: fetch the micro-batches, agr
 losses are averaged over, one forward and one backward a micro-batch, one optimizer step.
 """
 
+import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from shards.loader import Loader
 from shards.schema import Batch
 from trainer.checkpoint import Saved, TrainState, save_checkpoint
 from trainer.console import Console
-from trainer.distributed import sum_over_ranks
+from trainer.distributed import PeerError, raise_together, sum_over_ranks
 from trainer.evaluation.heldout import HeldOut
 from trainer.metrics import MetricsLog, Totals
 from trainer.prometheus import PrometheusExporter
@@ -55,6 +56,7 @@ class Trainer:
         *,
         engine: Any,
         recipe: Recipe,
+        ds_config: Mapping[str, Any],
         loader: Loader,
         held_out: HeldOut,
         state: TrainState,
@@ -65,6 +67,7 @@ class Trainer:
     ) -> None:
         self.engine = engine
         self.recipe = recipe
+        self.ds_config = ds_config
         self.loader = loader
         self.held_out = held_out
         self.rank = rank
@@ -78,8 +81,7 @@ class Trainer:
         self._skipped_in_a_row = 0
         self._totals: Totals | None = None
         self._scalars: Mapping[str, float] = {}
-        self._weights: Mapping[str, float] = {}
-        self._saved_at = state.step if state.step else -1
+        self._saved_at = (state.step, state.attempts) if state.attempts else None
 
     def train(self) -> bool:
         """Run to the end. True when the last step was taken, False when a signal stopped the run before."""
@@ -87,19 +89,22 @@ class Trainer:
         if self.step == 0:
             self._validate()
         while self.step < training.steps:
+            before = self.step
             stopped = self.train_step()
-            if self.step % training.log_every == 0 or self.step == training.steps:
+            advanced, last = self.step > before, self.step == training.steps
+            if advanced and (last or self.step % training.log_every == 0):
                 self._log()
-            if self.step % training.validate_every == 0 or self.step == training.steps:
+            if advanced and (last or self.step % training.validate_every == 0):
                 self._validate()
-            if stopped or self.step % training.checkpoint_every == 0 or self.step == training.steps:
+            if stopped or (advanced and (last or self.step % training.checkpoint_every == 0)):
                 self._save()
             if stopped:
                 return False
         return True
 
     def close(self) -> None:
-        """Stop the loader's threads and end the reports."""
+        """Stop the loader's threads, end the reports, give the signals back."""
+        self.stop.restore()
         self.loader.close()
         if self.reporting:
             self.reporting.console.close()
@@ -108,7 +113,7 @@ class Trainer:
     def train_step(self) -> bool:
         """One attempt at an optimizer step. True when any rank was asked to stop."""
         began = time.perf_counter()
-        batches = [next(self.loader) for _ in range(self.engine.gradient_accumulation_steps())]
+        batches = self._fetch()
         data_wait = time.perf_counter() - began
 
         counts, stopped = self._agree(batches)
@@ -120,11 +125,25 @@ class Trainer:
             on_device = batch.to(self.device)
             outputs: Outputs = self.engine(on_device, self.step)
             # DeepSpeed averages gradients over ranks; the counts are global already, so that is undone.
-            self.engine.backward(self.world_size * total_loss(outputs, counts), scale_wrt_gas=False)
+            loss = total_loss(outputs, counts)
+            self.engine.backward(self.world_size * loss, scale_wrt_gas=False)
             self.engine.step()  # the optimizer steps at the last micro-batch only
-            self._count(outputs, on_device)
-        self._conclude(began, data_wait, batches)
+            self._count(outputs, on_device, loss)
+        self._conclude(began, data_wait)
         return stopped
+
+    def _fetch(self) -> list[Batch]:
+        """This rank's micro-batches of the step. When any rank's data is bad, all save and leave together."""
+        try:
+            batches, problem = [next(self.loader) for _ in range(self.engine.gradient_accumulation_steps())], None
+        except InputError as error:
+            batches, problem = [], error
+        try:
+            raise_together(problem)
+        except (InputError, PeerError):
+            self._save()
+            raise
+        return batches
 
     def _agree(self, batches: list[Batch]) -> tuple[dict[str, float], bool]:
         """What each term is averaged over in the whole global batch, and whether any rank wants to stop."""
@@ -146,38 +165,41 @@ class Trainer:
         mixed = int((words * torch.tensor([0x9E3779B1, 0x85EBCA6B, 0xC2B2AE35, 0x27D4EB2F])).sum())
         torch.manual_seed(mixed & 0x7FFF_FFFF_FFFF_FFFF)
 
-    def _count(self, outputs: Outputs, batch: Batch) -> None:
+    def _count(self, outputs: Outputs, batch: Batch, loss: torch.Tensor) -> None:
         if self._totals is None:
             self._totals = Totals(tuple(outputs.terms), self._languages, self.device)
-        self._totals.add_micro_batch(outputs, batch)
+        self._totals.add_micro_batch(outputs, batch, loss)
         self._scalars = outputs.scalars
-        self._weights = {name: term.weight for name, term in outputs.terms.items()}
 
-    def _conclude(self, began: float, data_wait: float, batches: list[Batch]) -> None:
+    def _conclude(self, began: float, data_wait: float) -> None:
         """Count the step, or its being skipped, which DeepSpeed decided over all ranks before the optimizer."""
+        first_slot = self._first_slot()
         self.attempts += 1
-        if self.engine.optimizer.overflow:
-            self._skipped_in_a_row += 1
-            slots = [int(batches[0].slot_B[0]), int(batches[-1].slot_B[-1])]
-            self._say(
-                f"step {self.step + 1} skipped: non-finite gradients (attempt {self.attempts}, slots near {slots})"
-            )
-            if self._skipped_in_a_row >= self.recipe.training.max_skipped_steps:
-                raise InputError(
-                    f"{self._skipped_in_a_row} steps in a row had non-finite gradients, the last on slots "
-                    f"{slots[0]}..{slots[1]}: lower optimizer.learning_rate or look at that data"
-                )
-        else:
-            self._skipped_in_a_row = 0
-            self.step += 1
         seconds = time.perf_counter() - began
         assert self._totals is not None
-        self._totals.add_step(seconds=seconds, data_wait_seconds=data_wait)
+        if self.engine.optimizer.overflow:
+            self._totals.skip_step()
+            self._skipped_in_a_row += 1
+            slots = f"{first_slot}..{self._first_slot() - 1}"
+            self._say(f"step {self.step + 1} skipped: non-finite gradients in slots {slots}")
+            if self._skipped_in_a_row >= self.recipe.training.max_skipped_steps:
+                raise InputError(
+                    f"{self._skipped_in_a_row} steps in a row had non-finite gradients, the last in slots "
+                    f"{slots}: lower optimizer.learning_rate or look at that data"
+                )
+        else:
+            self._totals.add_step(seconds=seconds, data_wait_seconds=data_wait)
+            self._skipped_in_a_row = 0
+            self.step += 1
         if self.reporting:
             self.reporting.exporter.step(
                 step=self.step, seconds=seconds, data_wait_seconds=data_wait, skipped=self.attempts - self.step
             )
             self.reporting.console.advance(self.step)
+
+    def _first_slot(self) -> int:
+        """The first slot that is still to come."""
+        return self.attempts * self.recipe.batch.groups_per_step * self.recipe.batch.group_size
 
     def _log(self) -> None:
         if self._totals is None:
@@ -193,10 +215,8 @@ class Trainer:
             "kind": "train",
             "step": self.step,
             "skipped_steps": self.attempts - self.step,
-            "loss": {
-                "total": sum(self._weights[name] * value for name, value in interval.loss.items()),
-                **interval.loss,
-            },
+            "steps": interval.steps,
+            "loss": {"total": interval.total_loss, **interval.loss},
             "nll": interval.nll,
             "learning_rate": rate,
             "gradient_norm": gradient_norm,
@@ -224,13 +244,13 @@ class Trainer:
             self.reporting.console.validation(record)
 
     def _save(self) -> None:
-        if self._saved_at == self.step:
+        if self._saved_at == (self.step, self.attempts):
             return
         state = TrainState(
             step=self.step,
             attempts=self.attempts,
             seed=self._state.seed,
-            slot=self.attempts * self.recipe.batch.groups_per_step * self.recipe.batch.group_size,
+            slot=self._first_slot(),
             world_size=self.world_size,
             corpus=self._state.corpus,
         )
@@ -238,10 +258,10 @@ class Trainer:
             self.engine,
             self.recipe.run / "checkpoints",
             state,
-            self.recipe.dump(),
+            {"recipe.yaml": self.recipe.dump(), "ds_config.json": json.dumps(self.ds_config, indent=1) + "\n"},
             self.recipe.training.keep_checkpoints,
         )
-        self._saved_at = self.step
+        self._saved_at = (self.step, self.attempts)
         if self.reporting:
             self.reporting.exporter.checkpoint(self.step, saved)
             self._say(f"checkpoint {saved.path} ({saved.bytes / 1e6:.0f} MB in {saved.seconds:.1f} s)")

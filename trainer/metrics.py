@@ -26,39 +26,56 @@ class Interval:
     steps: int
     seconds: float
     data_wait_seconds: float
+    total_loss: float  # J, the mean of the steps
     loss: dict[str, float]  # term -> average over its own count, before its weight
-    nll: dict[str, float]  # kind -> nats a target token
-    nll_by_target: dict[str, list[float]]  # kind -> sums of nats
-    tokens: dict[str, list[float]]  # kind -> target tokens
+    nll: dict[str, float]  # branch -> nats a target token
+    nll_by_target: dict[str, list[float]]  # branch -> sums of nats
+    tokens: dict[str, list[float]]  # branch -> target tokens; the teacher (mms) reads every row
     examples: dict[str, list[float]]  # kind -> examples whose direction is of that kind
 
 
 class Totals:
-    """Running sums of one rank, in a layout that is the same on every rank."""
+    """Running sums of one rank, in a layout that is the same on every rank.
+
+    Micro-batches wait until their step is taken: one that is skipped as non-finite leaves no trace.
+    """
 
     def __init__(self, terms: Sequence[str], languages: int, device: torch.device) -> None:
         self._terms = tuple(terms)
         self._languages = languages
-        self._sums = torch.zeros(2 * len(terms) + 3 * len(KINDS) * languages + 1, dtype=torch.float64, device=device)
+        self._sums = torch.zeros(2 * len(terms) + 3 * len(KINDS) * languages + 2, dtype=torch.float64, device=device)
+        self._pending = torch.zeros_like(self._sums)
         self._steps = 0
         self._seconds = 0.0
 
-    def add_micro_batch(self, outputs: Outputs, batch: Batch) -> None:
-        """Add a micro-batch's losses and counts. Nothing here waits for the device."""
+    def add_micro_batch(self, outputs: Outputs, batch: Batch, loss: torch.Tensor) -> None:
+        """Add a micro-batch's losses and counts; `loss` is its share of J. Nothing here waits for the device."""
         term_sums = torch.stack([outputs.terms[name].sum.detach().double() for name in self._terms])
         counts = torch.tensor([float(outputs.terms[name].count) for name in self._terms], dtype=torch.float64)
         n = len(self._terms)
-        self._sums[:n] += term_sums
-        self._sums[n : 2 * n] += counts.to(self._sums.device)
+        self._pending[:n] += term_sums
+        self._pending[n : 2 * n] += counts.to(self._pending.device)
+        self._pending[-2] += loss.detach().double()
         real = batch.weight_B > 0
         for number, kind in enumerate(KINDS):
             if kind in outputs.row_nll:
-                self._by_target(0, number).index_add_(0, batch.target_language_B, outputs.row_nll[kind].double())
-                self._by_target(1, number).index_add_(0, batch.target_language_B, outputs.row_tokens[kind].double())
+                self._by_target(0, number, self._pending).index_add_(
+                    0, batch.target_language_B, outputs.row_nll[kind].double()
+                )
+                self._by_target(1, number, self._pending).index_add_(
+                    0, batch.target_language_B, outputs.row_tokens[kind].double()
+                )
             rows = real & (batch.cross_B if kind == "mxls" else ~batch.cross_B)
-            self._by_target(2, number).index_add_(0, batch.target_language_B, rows.double())
+            self._by_target(2, number, self._pending).index_add_(0, batch.target_language_B, rows.double())
+
+    def skip_step(self) -> None:
+        """Forget the micro-batches since the last step."""
+        self._pending.zero_()
 
     def add_step(self, *, seconds: float, data_wait_seconds: float) -> None:
+        """The micro-batches since the last step were trained on."""
+        self._sums += self._pending
+        self._pending.zero_()
         self._steps += 1
         self._seconds += seconds
         self._sums[-1] += data_wait_seconds
@@ -67,11 +84,12 @@ class Totals:
         """The sums over all ranks since the last call (all ranks call this), and start anew."""
         values = sum_over_ranks(self._sums)
         n = len(self._terms)
-        by_target = [[self._by_target(what, k).tolist() for k in range(len(KINDS))] for what in range(3)]
+        by_target = [[self._by_target(what, k, self._sums).tolist() for k in range(len(KINDS))] for what in range(3)]
         interval = Interval(
             steps=self._steps,
             seconds=self._seconds,
             data_wait_seconds=values[-1].item() / world_size,
+            total_loss=_ratio(values[-2].item(), self._steps),
             loss={t: _ratio(values[i].item(), values[n + i].item()) for i, t in enumerate(self._terms)},
             nll={kind: _ratio(sum(by_target[0][k]), sum(by_target[1][k])) for k, kind in enumerate(KINDS)},
             nll_by_target=dict(zip(KINDS, by_target[0], strict=True)),
@@ -82,18 +100,21 @@ class Totals:
         self._steps, self._seconds = 0, 0.0
         return interval
 
-    def _by_target(self, what: int, kind: int) -> torch.Tensor:
+    def _by_target(self, what: int, kind: int, vector: torch.Tensor) -> torch.Tensor:
         begin = 2 * len(self._terms) + (what * len(KINDS) + kind) * self._languages
-        return self._sums[begin : begin + self._languages]
+        return vector[begin : begin + self._languages]
 
 
 class MetricsLog:
     """metrics.jsonl: one object a line, appended. Rank 0 only."""
 
-    def __init__(self, path: Path, resume_step: int) -> None:
-        """Lines past `resume_step`, and a last line that a kill cut short, are dropped: they will come again."""
+    def __init__(self, path: Path, resume_step: int | None) -> None:
+        """Lines past `resume_step`, and a last line that a kill cut short, are dropped: they will come again.
+
+        None begins anew: what lies there is another run's.
+        """
         kept: list[str] = []
-        if path.is_file():
+        if path.is_file() and resume_step is not None:
             for line in path.read_text(encoding="utf-8").splitlines():
                 record = _parse(line)
                 if record is not None and record["step"] <= resume_step:

@@ -38,12 +38,15 @@ class PrometheusExporter:
         self._loss = Gauge(
             "d2tv_loss", "Loss by term, averaged over its tokens or anchors", ["term"], registry=registry
         )
-        self._nll = Gauge("d2tv_nll_nats", "Training NLL a target token", ["kind"], registry=registry)
+        # The teacher branch (mms) reads every row, so a branch's tokens are not those of a kind of direction.
+        self._nll = Gauge("d2tv_nll_nats", "Training NLL a target token", ["branch"], registry=registry)
         self._rate = Gauge("d2tv_learning_rate", "Learning rate of the last step", registry=registry)
         self._norm = Gauge("d2tv_gradient_norm", "Global gradient norm before clipping", registry=registry)
         self._alpha = Gauge("d2tv_alpha", "Distillation trade-off of Eq. 8", registry=registry)
         self._examples = Counter("d2tv_examples", "Examples trained on", ["kind", "target"], registry=registry)
-        self._tokens = Counter("d2tv_target_tokens", "Target tokens trained on", ["kind", "target"], registry=registry)
+        self._tokens = Counter(
+            "d2tv_target_tokens", "Target tokens trained on", ["branch", "target"], registry=registry
+        )
         self._skipped = Gauge("d2tv_skipped_steps", "Steps skipped as non-finite", registry=registry)
         self._seconds = Histogram(
             "d2tv_step_seconds", "Wall-clock of a step on rank 0", buckets=_STEP_BUCKETS, registry=registry
@@ -70,8 +73,14 @@ class PrometheusExporter:
             return self.port
         return None
 
-    def planned(self, steps: int) -> None:
+    def begin(self, *, step: int, steps: int, skipped: int) -> None:
+        """Where the run stands as it starts: an age counted from 1970 would raise every alert."""
+        self._step.set(step)
         self._steps.set(steps)
+        self._skipped.set(skipped)
+        self._stamp.set_to_current_time()
+        self._saved_step.set(step)
+        self._saved_stamp.set_to_current_time()
 
     def step(self, *, step: int, seconds: float, data_wait_seconds: float, skipped: int) -> None:
         """After every step: what costs no synchronisation."""

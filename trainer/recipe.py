@@ -140,17 +140,21 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
         key, equals, text = override.partition("=")
         if not equals or not key:
             raise InputError(f"override {override!r} is not of the form key=value, like training.steps=100")
-        _set(values, key, _parse_yaml(text, f"override {override!r}"))
+        # A leading * is an alias to YAML and "any language" to a person.
+        value = text if text.startswith("*") else _parse_yaml(text, f"override {override!r}")
+        _set(values, key, value)
     try:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
         raise InputError(f"recipe {name_or_path}: {_first_problem(error, Recipe)}") from error
     config_type, _ = objective_types(recipe.objective.name)
     try:
-        recipe.objective.settings().check(recipe.network)
+        settings = recipe.objective.settings()
+        settings.check(recipe.network)
     except ValidationError as error:
         raise InputError(f"recipe {name_or_path}: {_first_problem(error, config_type, 'objective.')}") from error
-    return recipe
+    # With the defaults it did not name, so that a saved recipe says all that it stood for.
+    return recipe.model_copy(update={"objective": ObjectiveSection.model_validate(settings.model_dump())})
 
 
 def recipe_names() -> list[str]:

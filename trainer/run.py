@@ -1,13 +1,14 @@
 """One run from its recipe: what can be refused before any rank joins, then everything put together."""
 
+import json
 import logging
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from models.network import Network
 from models.objectives import Objective, build_objective
@@ -23,6 +24,7 @@ from trainer.checkpoint import (
     TrainState,
     check_resumable,
     damage,
+    identity,
     load_checkpoint,
     read_state,
     whole_checkpoints,
@@ -36,7 +38,7 @@ from trainer.evaluation.heldout import HeldOut
 from trainer.loop import Reporting, Trainer
 from trainer.metrics import MetricsLog, read_metrics
 from trainer.prometheus import PrometheusExporter
-from trainer.recipe import Recipe
+from trainer.recipe import Recipe, load_recipe
 
 #: What a resumed run may change: nothing here touches the sequence of examples or the mathematics.
 _FREE_SECTIONS = {"run", "evaluation", "prometheus", "loader", "validation"}
@@ -44,6 +46,10 @@ _FREE_KEYS = {
     "corpus": {"path"},  # the corpus' content is compared instead
     "training": {"log_every", "validate_every", "checkpoint_every", "keep_checkpoints", "max_skipped_steps"},
 }
+
+
+#: DeepSpeed keys that decide the arithmetic of a run.
+_PRECISION = ("bf16", "fp16", "data_types", "communication_data_type")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,9 +76,9 @@ def plan_run(recipe: Recipe, ds_config: Path, ranks: Ranks) -> Plan:
     )
     config = load_ds_config(ds_config, recipe, ranks.world_size)
     for checkpoint in whole_checkpoints(recipe.run / "checkpoints"):
-        if damage(checkpoint, ("recipe.yaml", "state.json")):
+        if damage(checkpoint, ("recipe.yaml", "ds_config.json", "state.json")):
             continue  # passed over, and told of, when it is time to load one
-        _check_same_recipe(recipe, checkpoint)
+        _check_same_recipe(recipe, config, checkpoint)
         check_resumable(
             read_state(checkpoint),
             checkpoint,
@@ -81,12 +87,19 @@ def plan_run(recipe: Recipe, ds_config: Path, ranks: Ranks) -> Plan:
             corpus=corpus.content_hash,
         )
         break
+    tokenizer = open_tokenizer(recipe.corpus.tokenizer or corpus.directory / "tokenizer")
+    try:
+        recipe.run.mkdir(parents=True, exist_ok=True)  # last: a refused run leaves nothing behind
+    except OSError as error:
+        raise InputError(
+            f"run={recipe.run} is no directory to write to ({error.strerror}): choose another run="
+        ) from error
     return Plan(
         recipe=recipe,
         ds_config=config,
         ranks=ranks,
         corpus=corpus,
-        tokenizer=open_tokenizer(recipe.corpus.tokenizer or corpus.directory / "tokenizer"),
+        tokenizer=tokenizer,
         partition=partition,
     )
 
@@ -157,6 +170,7 @@ def build_trainer(plan: Plan, device: torch.device) -> Trainer:
     return Trainer(
         engine=engine,
         recipe=recipe,
+        ds_config=plan.ds_config,
         loader=loader,
         held_out=held_out,
         state=state,
@@ -199,40 +213,48 @@ def execute(plan: Plan, device: torch.device) -> bool:
         if ranks.is_first:
             print(f"stopped at step {trainer.step} of {recipe.training.steps}: the same command goes on from there")
         return False
-    report = read_report(recipe.run, "test")
-    wanted = (trainer.step, recipe.evaluation.model_dump(mode="json"))
-    if report is None or (report["step"], report["settings"]) != wanted:
+    checkpoint = whole_checkpoints(recipe.run / "checkpoints")[0]
+    # Rank 0 looks: on a network file system the ranks might see different files.
+    if from_first_rank(ranks.is_first and not _is_evaluated(recipe, checkpoint)):
         evaluator = build_evaluator(recipe, plan.corpus, plan.tokenizer, ranks, device)
-        report = evaluator.run(trainer.engine.module.network, "test", trainer.step)
-    if report is not None and ranks.is_first:
-        print_report(report, first_validation(recipe.run), recipe.run)
+        evaluator.run(trainer.engine.module.network, "test", checkpoint)
+    if ranks.is_first:
+        report = read_report(recipe.run, "test")
+        assert report is not None
+        print_report(report, validations(recipe.run), recipe.run)
     return True
 
 
-def first_validation(run: Path) -> dict[str, float] | None:
-    """Held-out NLL by kind at the first validation of a run."""
-    for record in read_metrics(run / "metrics.jsonl"):
-        if record["kind"] == "validation":
-            return dict(record["nll"])
-    return None
+def _is_evaluated(recipe: Recipe, checkpoint: Path) -> bool:
+    """Whether the evaluation that lies there is of this checkpoint and these settings."""
+    report = read_report(recipe.run, "test")
+    wanted = (identity(checkpoint), recipe.evaluation.model_dump(mode="json"))
+    return report is not None and (report.get("checkpoint"), report.get("settings")) == wanted
+
+
+def validations(run: Path) -> list[dict[str, float]]:
+    """Held-out NLL by kind at every validation of a run, in order."""
+    path = run / "metrics.jsonl"
+    records = read_metrics(path) if path.is_file() else []
+    return [dict(record["nll"]) for record in records if record["kind"] == "validation"]
 
 
 def _reporting(plan: Plan, state: TrainState) -> Reporting:
     recipe = plan.recipe
-    recipe.run.mkdir(parents=True, exist_ok=True)
     write_atomically(recipe.run / "recipe.yaml", recipe.dump().encode())
     console = Console(recipe.training.steps, state.step)
     exporter = PrometheusExporter(
         plan.corpus.languages, run=recipe.run, objective=recipe.objective.name, world_size=plan.ranks.world_size
     )
-    exporter.planned(recipe.training.steps)
+    exporter.begin(step=state.step, steps=recipe.training.steps, skipped=state.attempts - state.step)
     if recipe.prometheus.enabled:
         port = exporter.serve(recipe.prometheus.address, recipe.prometheus.port)
         if port is not None:
             console.say(f"metrics at http://{recipe.prometheus.address}:{port}/metrics")
     if state.step:
         console.say(f"going on from step {state.step} of {recipe.run}")
-    return Reporting(console=console, log=MetricsLog(recipe.run / "metrics.jsonl", state.step), exporter=exporter)
+    log = MetricsLog(recipe.run / "metrics.jsonl", resume_step=state.step if state.attempts else None)
+    return Reporting(console=console, log=log, exporter=exporter)
 
 
 def _newest_sound_checkpoint(directory: Path, ranks: Ranks) -> Path | None:
@@ -244,20 +266,31 @@ def _newest_sound_checkpoint(directory: Path, ranks: Ranks) -> Path | None:
             if problem is None:
                 found = checkpoint
                 break
-            print(f"checkpoint {checkpoint} is damaged ({problem}): trying the one before", flush=True)
+            aside = checkpoint.with_name("damaged-" + checkpoint.name)
+            print(f"checkpoint {checkpoint} is damaged ({problem}): put aside as {aside.name}, trying the one before")
+            if aside.exists():
+                shutil.rmtree(aside)
+            os.replace(checkpoint, aside)
     chosen = from_first_rank(found)
     assert chosen is None or isinstance(chosen, Path)
     return chosen
 
 
-def _check_same_recipe(recipe: Recipe, checkpoint: Path) -> None:
-    """A run goes on with the recipe it began with; `InputError` names the first key that differs."""
-    saved = yaml.safe_load((checkpoint / "recipe.yaml").read_text(encoding="utf-8"))
+def _check_same_recipe(recipe: Recipe, ds_config: dict[str, Any], checkpoint: Path) -> None:
+    """A run goes on with the recipe and precision it began with; `InputError` names the first key that differs."""
+    before = json.loads((checkpoint / "ds_config.json").read_text(encoding="utf-8"))
+    for key in _PRECISION:
+        if before.get(key) != ds_config.get(key):
+            raise InputError(
+                f"{recipe.run} was begun with another {key!r} in --ds_config: restore it, or choose another run="
+            )
+    saved = load_recipe(str(checkpoint / "recipe.yaml")).model_dump(mode="json")
     now = recipe.model_dump(mode="json")
     for section in now:
         if section in _FREE_SECTIONS or saved.get(section) == now[section]:
             continue
-        keys = [key for key in now[section] if saved.get(section, {}).get(key) != now[section][key]]
+        values = (saved[section], now[section])
+        keys = [key for key in sorted(values[0] | values[1]) if values[0].get(key) != values[1].get(key)]
         keys = [key for key in keys if key not in _FREE_KEYS.get(section, ())]
         if keys:
             raise InputError(
@@ -267,6 +300,7 @@ def _check_same_recipe(recipe: Recipe, checkpoint: Path) -> None:
 
 def set_threads(recipe: Recipe, ranks: Ranks) -> None:
     """Share the host's cores among its ranks: torch would give each rank all of them."""
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", ranks.world_size))
+    # torchrun sets the first, DeepSpeed's launcher the second.
+    local = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or ranks.world_size)
     cores = len(os.sched_getaffinity(0))
     torch.set_num_threads(recipe.training.threads_per_rank or max(1, cores // local))

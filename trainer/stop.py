@@ -14,8 +14,12 @@ class StopRequest:
     def __init__(self) -> None:
         self.wanted = False
         self._since = 0.0
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._note)
+        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def restore(self) -> None:
+        """Give the signals back: after training they end the process as they did before."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         if self.wanted and time.monotonic() - self._since > _SAME_WISH_SECONDS:

@@ -83,5 +83,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_total: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        grads = (grad * grad_total.to(grad.dtype) for grad in ctx.saved_tensors)
+        # The factor is rounded with the product only: in bfloat16 a rounded 1 / count would bias every gradient.
+        wide = torch.promote_types(grad_total.dtype, torch.float32)
+        grads = ((grad.to(wide) * grad_total.to(wide)).to(grad.dtype) for grad in ctx.saved_tensors)
         return (*grads, None, None, None, None)

@@ -22,14 +22,25 @@ def free_port() -> int:
 
 
 def run_job(
-    out: Path, *, world_size: int, overrides: Sequence[str], steps: int, ds_config: Path = FP32, recipe: str = "d2tv"
+    out: Path,
+    *,
+    world_size: int,
+    overrides: Sequence[str],
+    steps: int,
+    ds_config: Path = FP32,
+    recipe: str = "d2tv",
+    poisoned: Sequence[tuple[int, int]] = (),
 ) -> list[dict[str, Any]]:
-    """Run tests/distributed/job.py on `world_size` ranks; each rank's results, in rank order."""
+    """Run tests/distributed/job.py on `world_size` ranks; each rank's results, in rank order.
+
+    poisoned: (rank, attempt) pairs at which the loss is made NaN.
+    """
     out.mkdir(parents=True)
     spec = {
         "recipe": recipe,
         "overrides": list(overrides),
         "steps": steps,
+        "poisoned": [list(pair) for pair in poisoned],
         "ds_config": str(ds_config),
         "out": str(out),
     }

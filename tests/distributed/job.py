@@ -3,7 +3,9 @@
 Trains some steps through the real trainer and engine, and leaves what it saw in `<out>/rank-<r>.pt`.
 """
 
+import dataclasses
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,11 @@ def main() -> None:
 
     def watch_forward(batch: Any, *rest: Any) -> Any:
         slots.append(batch.slot_B.tolist())
-        return forward(batch, *rest)
+        outputs = forward(batch, *rest)
+        if [ranks.rank, trainer.attempts] not in spec["poisoned"]:
+            return outputs
+        spoilt = {name: dataclasses.replace(term, sum=term.sum * math.nan) for name, term in outputs.terms.items()}
+        return dataclasses.replace(outputs, terms=spoilt)
 
     def watch_step() -> None:
         if engine.is_gradient_accumulation_boundary() and not first_gradient:
@@ -49,7 +55,14 @@ def main() -> None:
     trainer.close()
     weights = {name: parameter.detach().float().clone() for name, parameter in objective.named_parameters()}
     torch.save(
-        {"slots": slots, "losses": losses, "gradient": first_gradient, "weights": weights, "step": trainer.step},
+        {
+            "attempts": trainer.attempts,
+            "slots": slots,
+            "losses": losses,
+            "gradient": first_gradient,
+            "weights": weights,
+            "step": trainer.step,
+        },
         Path(spec["out"]) / f"rank-{ranks.rank}.pt",
     )
     leave()

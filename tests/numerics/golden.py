@@ -7,6 +7,7 @@ import argparse
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -21,6 +22,11 @@ GOLDEN = Path(__file__).with_name("golden_curves.json")
 STEPS = 50
 #: Sizes of a backbone that no machine can fetch.
 NOT_TRAINABLE_HERE = {"d2tv_mt5_base"}
+
+
+#: One recipe is run twice, because "the same on this machine" should hold on every machine.
+AGAIN_SUFFIX = " again"
+AGAIN = "d2tv" + AGAIN_SUFFIX
 
 
 def machine() -> str:
@@ -41,11 +47,10 @@ def curves() -> dict[str, list[float]]:
     found: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         corpus = make_corpus(Path(folder) / "corpus")
-        for name in recipe_names():
-            if name in NOT_TRAINABLE_HERE:
-                continue
+        for run in [*(name for name in recipe_names() if name not in NOT_TRAINABLE_HERE), AGAIN]:
+            name = run.removesuffix(AGAIN_SUFFIX)
             # A low rate: rounding differences between machines must not grow into differences of their own.
-            words = [*tiny_overrides(corpus.directory, Path(folder) / name), "optimizer.learning_rate=1e-3"]
+            words = [*tiny_overrides(corpus.directory, Path(folder) / run), "optimizer.learning_rate=1e-3"]
             words += [f"training.steps={STEPS}", "objective.alpha_steps=50"]
             trainer = build_trainer(plan_run(load_recipe(name, words), FP32, ranks), device)
             objective, losses = trainer.engine.module, []
@@ -60,7 +65,7 @@ def curves() -> dict[str, list[float]]:
             for _ in range(STEPS):
                 trainer.train_step()
             trainer.close()
-            found[name] = losses
+            found[run] = losses
     leave()
     return found
 
@@ -70,10 +75,12 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--update", action="store_true")
     options = parser.parse_args()
-    result = {"curves": curves(), "machine": machine()}
-    for path in [options.json, *([GOLDEN] if options.update else [])]:
-        if path is not None:
-            path.write_text(json.dumps(result, indent=1) + "\n")
+    result: dict[str, Any] = {"curves": curves(), "machine": machine()}
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=1) + "\n")
+    if options.update:
+        del result["curves"][AGAIN]
+        GOLDEN.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def undisturbed(tiny_corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -
     run = tmp_path_factory.mktemp("undisturbed") / "run"
     with Training(run, overrides(tiny_corpus, run)) as training:
         assert training.wait() == 0, training.output
-        assert "held-out stories (test), step 60" in training.output
+        assert "held-out stories, step 60" in training.output
         return losses(training)
 
 
@@ -72,7 +72,7 @@ def test_a_finished_run_is_not_trained_again(tiny_corpus: Corpus, tmp_path: Path
         with Training(run, words) as training:
             assert training.wait() == 0, training.output
     assert "going on from step 4" in training.output
-    assert "held-out stories (test), step 4" in training.output
+    assert "held-out stories, step 4" in training.output
     assert training.last_step() == 4
 
 

@@ -19,8 +19,9 @@ from shards.index import Corpus, write_atomically
 from shards.reader import Reader
 from shards.sampler import Groups
 from shards.tokenizer import Tokenizer
+from trainer.checkpoint import identity, read_state
 from trainer.console import progress_bar
-from trainer.distributed import Ranks
+from trainer.distributed import Ranks, raise_together
 from trainer.evaluation.directions import Direction, parse_directions
 from trainer.evaluation.heldout import choose_examples, concatenate, in_batches, mean_nll, share_of_rank
 from trainer.evaluation.rouge import TYPES, Rouge, mean_scores
@@ -40,8 +41,10 @@ class Evaluator:
     ranks: Ranks
     device: torch.device
 
-    def run(self, network: Network, split: str, step: int) -> dict[str, Any] | None:
+    def run(self, network: Network, split: str, checkpoint: Path) -> dict[str, Any] | None:
         """Predictions, ROUGE and NLL of the recipe's directions on `split`; the report on rank 0.
+
+        `checkpoint` is where the network's weights are kept.
 
         Writes evaluation/<split>-predictions.jsonl and evaluation/<split>.json in the run directory.
         """
@@ -59,7 +62,13 @@ class Evaluator:
         if not len(groups.number):
             raise InputError(f"evaluation.directions={settings.directions}: the {split} split has no such example")
         network.eval()
-        mine = self._decode(network, groups)
+        mine: list[dict[str, Any]] = []
+        problem: InputError | None = None
+        try:
+            mine = self._decode(network, groups)
+        except InputError as error:
+            problem = error
+        raise_together(problem)
         gathered: list[Any] = [None] * self.ranks.world_size
         dist.all_gather_object(gathered, mine)
         nll = self._nll(network, split, kinds)
@@ -69,7 +78,8 @@ class Evaluator:
         report = {
             "split": split,
             "settings": settings.model_dump(mode="json"),
-            "step": step,
+            "step": read_state(checkpoint).step,
+            "checkpoint": identity(checkpoint),
             "examples": len(predictions),
             **_summarise(predictions, self.corpus),
             "nll": nll,
@@ -117,16 +127,15 @@ class Evaluator:
         self, network: Network, split: str, kinds: Mapping[str, Sequence[Direction]]
     ) -> dict[str, dict[str, float]]:
         """The model's and the unigram's NLL a token of each kind, on the same examples."""
-        unigram = None
-        if self.ranks.is_first:
-            unigram = UnigramBaseline(self.corpus, self.reader, self.tokenizer, self.recipe.lengths.summary)
+        length = self.recipe.lengths.summary
+        unigram = UnigramBaseline(self.corpus, self.reader, self.tokenizer, length, self.ranks)
         settings = self.recipe.validation
         result: dict[str, dict[str, float]] = {}
         for kind, directions in kinds.items():
             groups = choose_examples(self.corpus, split, directions, total=settings.examples_per_kind)
             share = share_of_rank(groups, self.ranks)
             model = mean_nll(network, in_batches(share, self.collate, settings.batch_size), self.device)
-            if unigram is not None and len(groups.number):
+            if len(groups.number):
                 floor = unigram.nll(groups)
                 result[kind] = {
                     "model": model,
@@ -149,19 +158,21 @@ def _summarise(predictions: Sequence[dict[str, Any]], corpus: Corpus) -> dict[st
     return {name: {key: mean_scores(rows) for key, rows in sorted(group.items())} for name, group in groups.items()}
 
 
-def print_report(report: dict[str, Any], first_nll: dict[str, float] | None, run: Path) -> None:
+def print_report(report: dict[str, Any], validations: Sequence[Mapping[str, float]], run: Path) -> None:
     """The closing table: what was learned, beside the unigram model, and where the run lies."""
     console = Console(soft_wrap=True, highlight=False)
-    table = Table(title=f"held-out stories ({report['split']}), step {report['step']}", title_justify="left")
-    columns = ("kind", "first NLL", "NLL a token", "unigram NLL", "better by", "ROUGE-1", "ROUGE-2", "ROUGE-L")
+    split = report["split"]
+    title = f"held-out stories, step {report['step']}; NLL in nats a token, ROUGE in per cent"
+    table = Table(title=title, title_justify="left")
+    columns = ("kind", "validation NLL", f"{split} NLL", "unigram NLL", "better by", "ROUGE-1", "ROUGE-2", "ROUGE-L")
     for column in columns:
         table.add_column(column, justify="left" if column == "kind" else "right")
     for kind, nll in report["nll"].items():
         rouge = report["by_kind"].get(kind, {})
-        first = f"{first_nll[kind]:.3f}" if first_nll and kind in first_nll else "-"
+        course = f"{validations[0][kind]:.3f} → {validations[-1][kind]:.3f}" if validations else "-"
         table.add_row(
             kind.upper(),
-            first,
+            course,
             f"{nll['model']:.3f}",
             f"{nll['unigram']:.3f}",
             f"{nll['better_by']:.1%}",

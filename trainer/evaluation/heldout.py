@@ -7,10 +7,11 @@ import torch
 
 from models.network import Network
 from shards.collate import Collator
+from shards.errors import InputError
 from shards.index import Corpus
 from shards.sampler import Groups
 from shards.schema import Batch
-from trainer.distributed import Ranks, sum_over_ranks
+from trainer.distributed import Ranks, raise_together, sum_over_ranks
 from trainer.evaluation.directions import Direction, parse_directions
 
 
@@ -105,10 +106,15 @@ def mean_nll(network: Network, batches: Iterable[Batch], device: torch.device) -
     training = network.training
     network.eval()
     sums = torch.zeros(2, dtype=torch.float64, device=device)
-    with torch.inference_mode():
-        for batch in batches:
-            nll_B, tokens_B = network.row_nll(batch.to(device), "source")
-            sums += torch.stack([nll_B.double().sum(), tokens_B.double().sum()])
+    problem: InputError | None = None
+    try:
+        with torch.inference_mode():
+            for batch in batches:
+                nll_B, tokens_B = network.row_nll(batch.to(device), "source")
+                sums += torch.stack([nll_B.double().sum(), tokens_B.double().sum()])
+    except InputError as error:
+        problem = error
+    raise_together(problem)
     network.train(training)
     nll, tokens = sum_over_ranks(sums).tolist()
     return nll / tokens if tokens else float("nan")

@@ -10,7 +10,7 @@ from trainer.checkpoint import damage, model_weights, read_state, whole_checkpoi
 from trainer.distributed import Ranks, join, leave
 from trainer.evaluation.evaluate import print_report
 from trainer.recipe import load_recipe
-from trainer.run import build_evaluator, build_network, check_corpus, first_validation
+from trainer.run import build_evaluator, build_network, check_corpus, validations
 
 
 def evaluate_run(run: Path, split: str, overrides: Sequence[str]) -> None:
@@ -33,7 +33,7 @@ def evaluate_run(run: Path, split: str, overrides: Sequence[str]) -> None:
     objective = build_network(recipe, tokenizer)
     objective.load_state_dict(model_weights(checkpoint))
     evaluator = build_evaluator(recipe, corpus, tokenizer, alone, device)
-    report = evaluator.run(objective.to(device).network, split, state.step)
+    report = evaluator.run(objective.to(device).network, split, checkpoint)
     assert report is not None
-    print_report(report, first_validation(run), run)
+    print_report(report, validations(run), run)
     leave()

@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from shards.index import Corpus
 from shards.reader import Reader
 from shards.sampler import Groups
 from shards.tokenizer import Tokenizer
+from trainer.distributed import Ranks, sum_over_ranks
 
 #: Additive smoothing is chosen among these on the validation split, in the unigram model's favour.
 _SMOOTHING = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
@@ -20,7 +22,9 @@ class UnigramBaseline:
     Same tokenizer, same summaries and same token counts (end token included) as the network's NLL.
     """
 
-    def __init__(self, corpus: Corpus, reader: Reader, tokenizer: Tokenizer, summary_length: int) -> None:
+    def __init__(self, corpus: Corpus, reader: Reader, tokenizer: Tokenizer, summary_length: int, ranks: Ranks) -> None:
+        """Counts the corpus' summaries, divided among the ranks (all ranks call this)."""
+        self._ranks = ranks
         self._corpus, self._reader, self._tokenizer = corpus, reader, tokenizer
         self._length = summary_length
         counts = self._counts("train")
@@ -45,10 +49,11 @@ class UnigramBaseline:
         names: Sequence[str] = self._corpus.shards
         of_split = np.array([name.split("-")[0] == split for name in names])
         articles = self._corpus.articles
-        for row in np.flatnonzero(of_split[articles["shard"]]):
+        rows = np.flatnonzero(of_split[articles["shard"]])
+        for row in rows[self._ranks.rank :: self._ranks.world_size]:
             ids = self._tokenizer.encode(self._reader.article(int(row)).summary, self._length)
             np.add.at(counts[int(articles["language"][row])], ids, 1)
-        return counts
+        return np.asarray(sum_over_ranks(torch.from_numpy(counts)).numpy())
 
 
 def _log_probabilities(counts: NDArray[np.float64], smoothing: float) -> NDArray[np.float64]:

@@ -52,7 +52,11 @@ class Setup:
         values = {"step": step, "seed": 0, "slot": 0, "world_size": 1, "corpus": content_hash} | state
         checkpoint = self.run / "checkpoints" / f"step-{step:08d}"
         checkpoint.mkdir(parents=True)
-        contents = {"recipe.yaml": recipe.dump(), "state.json": json.dumps(dataclasses.asdict(TrainState(**values)))}
+        contents = {
+            "recipe.yaml": recipe.dump(),
+            "ds_config.json": json.dumps(GOOD_DS),
+            "state.json": json.dumps(dataclasses.asdict(TrainState(**values))),
+        }
         manifest = {}
         for name, content in contents.items():
             (checkpoint / name).write_text(content, encoding="utf-8")
@@ -83,7 +87,7 @@ def refusal(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 @pytest.mark.parametrize(
     ("override", "fix"),
     [
-        ("corpus.path=nowhere", "d2tv prepare emoji --out nowhere"),
+        ("corpus.path=nowhere", "--out nowhere"),
         ("corpus.tokenizer={tmp}/nothing", "no tokenizer in"),
         ("trainig.steps=3", "did you mean 'training'"),
         ("training.stesp=3", "did you mean 'steps'"),
@@ -239,6 +243,27 @@ def test_a_corpus_without_images_takes_any_feature_size(setup: Setup) -> None:
     manifest |= {"feature_size": 0, "regions": 0}
     (setup.corpus / "manifest.json").write_text(json.dumps(manifest))
     assert plan(setup, "network.vision.feature_size=2048") == 1
+
+
+@pytest.mark.parametrize("begun_with", ["objective.temperature=0.05", "objective.distance=mse", "lengths.summary=9"])
+def test_a_run_is_not_continued_with_another_recipe(
+    setup: Setup, capsys: pytest.CaptureFixture[str], begun_with: str
+) -> None:
+    """Also where today's recipe leaves the key to its default."""
+    setup.add_checkpoint(3, begun_with)
+    assert f"another {begun_with.split('=')[0]}" in refusal(setup.arguments(), capsys)
+
+
+def test_a_run_is_not_continued_in_another_precision(setup: Setup, capsys: pytest.CaptureFixture[str]) -> None:
+    setup.add_checkpoint(3)
+    setup.ds_config.write_text(json.dumps(GOOD_DS | {"bf16": {"enabled": True}}))
+    assert "another 'bf16' in --ds_config" in refusal(setup.arguments(), capsys)
+
+
+def test_a_run_directory_that_cannot_be_one(setup: Setup, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    setup.overrides.append(f"run={tmp_path / 'file'}")
+    assert "choose another run=" in refusal(setup.arguments(), capsys)
 
 
 def test_other_ranks_leave_the_talking_to_the_first(

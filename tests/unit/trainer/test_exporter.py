@@ -16,6 +16,7 @@ INTERVAL = Interval(
     steps=10,
     seconds=5.0,
     data_wait_seconds=0.5,
+    total_loss=8.0,
     loss={"mms": 4.0, "tco": 0.25},
     nll={"mms": 3.5, "mxls": 3.75},
     nll_by_target={"mms": [7.0, 0.0], "mxls": [0.0, 7.5]},
@@ -27,7 +28,7 @@ INTERVAL = Interval(
 @pytest.fixture
 def exporter() -> PrometheusExporter:
     exporter = PrometheusExporter(("english", "urdu"), run=Path("runs/mine"), objective="d2tv", world_size=2)
-    exporter.planned(400)
+    exporter.begin(step=0, steps=400, skipped=0)
     return exporter
 
 

@@ -137,17 +137,17 @@ def slow_unigram(corpus: Corpus, groups: Groups, length: int) -> tuple[float, fl
 
 
 @pytest.mark.parametrize("length", [2, 12])
-def test_the_unigram_line_is_what_counting_by_hand_gives(tiny_corpus: Corpus, length: int) -> None:
+def test_the_unigram_line_is_what_counting_by_hand_gives(tiny_corpus: Corpus, alone: Ranks, length: int) -> None:
     groups = choose_examples(tiny_corpus, "test", parse_directions("mxls", tiny_corpus.languages), total=30)
     tokenizer = open_tokenizer(tiny_corpus.directory / "tokenizer")
-    baseline = UnigramBaseline(tiny_corpus, Reader(tiny_corpus), tokenizer, length)
+    baseline = UnigramBaseline(tiny_corpus, Reader(tiny_corpus), tokenizer, length, alone)
     expected, smoothing = slow_unigram(tiny_corpus, groups, length)
     assert baseline.smoothing == smoothing
     assert baseline.nll(groups) == pytest.approx(expected, rel=1e-9)
     assert 0 < expected < math.log(tokenizer.vocab_size)
 
 
-def test_no_example_has_no_nll(tiny_corpus: Corpus) -> None:
+def test_no_example_has_no_nll(tiny_corpus: Corpus, alone: Ranks) -> None:
     tokenizer = open_tokenizer(tiny_corpus.directory / "tokenizer")
-    baseline = UnigramBaseline(tiny_corpus, Reader(tiny_corpus), tokenizer, 12)
+    baseline = UnigramBaseline(tiny_corpus, Reader(tiny_corpus), tokenizer, 12, alone)
     assert np.isnan(baseline.nll(choose_examples(tiny_corpus, "test", [], total=None)))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -53,8 +54,9 @@ def test_lines_can_be_read_while_the_run_goes_on(tmp_path: Path) -> None:
 
 
 def test_a_first_start_over_another_runs_file_begins_anew(tmp_path: Path) -> None:
-    (tmp_path / "metrics.jsonl").write_text('{"step": 7}\n')
-    MetricsLog(tmp_path / "metrics.jsonl", 0).close()
+    """Step 0 included: its validation will come again."""
+    (tmp_path / "metrics.jsonl").write_text('{"step": 0}\n{"step": 7}\n')
+    MetricsLog(tmp_path / "metrics.jsonl", None).close()
     assert steps_in(tmp_path / "metrics.jsonl") == []
 
 
@@ -71,10 +73,14 @@ def test_totals_add_up_to_what_one_big_batch_gives(monkeypatch: pytest.MonkeyPat
     outputs = [objective(batch, 0) for batch in batches]
     totals = Totals(tuple(outputs[0].terms), 3, torch.device("cpu"))
     for out, batch in zip(outputs, batches, strict=True):
-        totals.add_micro_batch(out, batch)
+        totals.add_micro_batch(out, batch, torch.tensor(1.5))
     totals.add_step(seconds=2.0, data_wait_seconds=0.5)
+    poisoned = dataclasses.replace(outputs[0], row_nll={k: v * math.nan for k, v in outputs[0].row_nll.items()})
+    totals.add_micro_batch(poisoned, batches[0], torch.tensor(math.nan))
+    totals.skip_step()  # which leaves no trace
     interval = totals.reduce(1)
 
+    assert interval.total_loss == 3.0
     assert (interval.steps, interval.seconds, interval.data_wait_seconds) == (1, 2.0, 0.5)
     for name in outputs[0].terms:
         total = sum(out.terms[name].sum.item() for out in outputs)
