@@ -103,3 +103,9 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--help"])
     shown = capsys.readouterr().out
     assert all(command in shown for command in ("prepare", "recipe", "evaluate"))
+
+
+def test_a_star_is_any_language_and_options_may_stand_anywhere(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recipe", "d2tv", "evaluation.directions=*-ur"]) == 0
+    assert "directions: '*-ur'" in capsys.readouterr().out
+    assert "no whole checkpoint" in refusal(["evaluate", "nowhere", "--split", "validation", "a.b=1"], capsys)
