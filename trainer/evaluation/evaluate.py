@@ -162,11 +162,12 @@ def print_report(report: dict[str, Any], validations: Sequence[Mapping[str, floa
     """The closing table: what was learned, beside the unigram model, and where the run lies."""
     console = Console(soft_wrap=True, highlight=False)
     split = report["split"]
-    title = f"held-out stories, step {report['step']}; NLL in nats a token, ROUGE in per cent"
+    title = f"held-out stories, step {report['step']}; NLL in nats a token, ROUGE (R) in per cent"
     table = Table(title=title, title_justify="left")
-    columns = ("kind", "validation NLL", f"{split} NLL", "unigram NLL", "better by", "ROUGE-1", "ROUGE-2", "ROUGE-L")
+    # Short heads and no wrapping: it fits the 80 columns of a log file.
+    columns = ("kind", "validation", split, "unigram", "better", "R-1", "R-2", "R-L")
     for column in columns:
-        table.add_column(column, justify="left" if column == "kind" else "right")
+        table.add_column(column, justify="left" if column == "kind" else "right", no_wrap=True)
     for kind, nll in report["nll"].items():
         rouge = report["by_kind"].get(kind, {})
         course = f"{validations[0][kind]:.3f} → {validations[-1][kind]:.3f}" if validations else "-"
