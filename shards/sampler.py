@@ -29,7 +29,7 @@ _ONE = 1 << _BITS
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Groups:
-    """Consecutive groups. Arrays are (groups, G) but for `number`, (groups,).
+    """Examples: edges of stories, in consecutive groups. Arrays are (groups, G) but for `number`, (groups,).
 
     `source` and `target` are article rows. `story` repeats inside a group only where it cannot be helped.
     """

@@ -54,22 +54,6 @@ class Story:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Example:
-    """An edge of a story at a slot: the source article's document, the target article's summary.
-
-    `source` and `target` are rows of the article index; `group` is slot // group size.
-    """
-
-    slot: int
-    group: int
-    story: int
-    source: int
-    target: int
-    source_language: int
-    target_language: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
     """A micro-batch of whole groups. Masks are True at real tokens, images and rows.
 

@@ -81,7 +81,7 @@ class Evaluator:
             "step": read_state(checkpoint).step,
             "checkpoint": identity(checkpoint),
             "examples": len(predictions),
-            **_summarise(predictions, self.corpus),
+            **_summarise(predictions),
             "nll": nll,
         }
         folder = self.recipe.run / "evaluation"
@@ -146,7 +146,7 @@ class Evaluator:
         return result
 
 
-def _summarise(predictions: Sequence[dict[str, Any]], corpus: Corpus) -> dict[str, Any]:
+def _summarise(predictions: Sequence[dict[str, Any]]) -> dict[str, Any]:
     by_kind: dict[str, list[dict[str, float]]] = defaultdict(list)
     by_target: dict[str, list[dict[str, float]]] = defaultdict(list)
     by_direction: dict[str, list[dict[str, float]]] = defaultdict(list)
