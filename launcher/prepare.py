@@ -18,7 +18,9 @@ from rich.console import Console
 from shards.corpora import Source, open_source, packages_of
 from shards.corpora.npm import fetch
 from shards.errors import InputError
-from shards.index import SPLITS, Corpus, finish_corpus, open_corpus, write_atomically
+from shards.files import write_atomically
+from shards.index import SPLITS, Corpus, open_corpus
+from shards.merge import finish_corpus
 from shards.tokenizer import train_sentencepiece
 from shards.writer import shard_is_whole, split_of, write_shard
 from trainer.console import progress_bar

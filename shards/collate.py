@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from shards.fetch import Fetcher
 from shards.index import Corpus
-from shards.reader import Reader
 from shards.sampler import Groups
 from shards.schema import Batch
 from shards.tokenizer import Tokenizer
@@ -14,22 +14,18 @@ from shards.tokenizer import Tokenizer
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Lengths:
-    """What a batch is cut to. `load_images` False leaves the features on disk: all rows are without images."""
+    """What texts are cut to, in tokens, end token included."""
 
-    document: int  # tokens, end token included
+    document: int
     summary: int
-    images: int  # I, images an article
-    regions: int  # R
-    feature_size: int  # V
-    load_images: bool = True
 
 
 class Collator:
     """Turns examples into a `Batch`. Holds no state that depends on what came before."""
 
-    def __init__(self, corpus: Corpus, reader: Reader, tokenizer: Tokenizer, lengths: Lengths) -> None:
+    def __init__(self, corpus: Corpus, fetch: Fetcher, tokenizer: Tokenizer, lengths: Lengths) -> None:
         self._corpus = corpus
-        self._reader = reader
+        self._fetch = fetch
         self._tokenizer = tokenizer
         self._lengths = lengths
         self._start = [tokenizer.start_id(language) for language in corpus.languages]
@@ -37,38 +33,25 @@ class Collator:
     def __call__(self, groups: Groups) -> Batch:
         """One micro-batch of whole groups, rows in slot order.
 
-        Documents and summaries are padded to the longest of the micro-batch. V is the target article's
-        images if it has any, else the source's.
+        Documents and summaries are padded to the longest of the micro-batch. A placeholder's texts are the end
+        token alone.
         """
+        fetched = self._fetch(groups)
         size = groups.source.shape[1]
         sources, targets = groups.source.ravel(), groups.target.ravel()
-        articles = self._corpus.articles
-        source_articles = [self._reader.article(int(row)) for row in sources]
-        target_articles = [
-            article if source == target else self._reader.article(int(target))
-            for source, target, article in zip(sources, targets, source_articles, strict=True)
+        encode, lengths = self._tokenizer.encode, self._lengths
+        documents = [encode(article.text, lengths.document) for article in fetched.source]
+        teachers = [
+            document if source == target else encode(article.text, lengths.document)
+            for source, target, document, article in zip(sources, targets, documents, fetched.target, strict=True)
         ]
-        documents = [self._tokenizer.encode(a.text, self._lengths.document) for a in source_articles]
-        teachers = [self._tokenizer.encode(a.text, self._lengths.document) for a in target_articles]
-        summaries = [self._tokenizer.encode(a.summary, self._lengths.summary) for a in target_articles]
+        summaries = [encode(article.summary, lengths.summary) for article in fetched.target]
         source_ids_BM, source_mask_BM = _pad(documents, self._tokenizer.pad_id)
         target_ids_BM, target_mask_BM = _pad(teachers, self._tokenizer.pad_id)
         summary_ids_BN, summary_mask_BN = _pad(summaries, self._tokenizer.pad_id)
 
-        rows = len(sources)
-        sizes = self._lengths
-        width = sizes.feature_size if sizes.load_images else 0
-        roi_BIRV = torch.zeros(rows, sizes.images, sizes.regions, width, dtype=torch.float16)
-        boxes_BIR4 = torch.zeros(rows, sizes.images, sizes.regions, 4)
-        image_mask_BI = torch.zeros(rows, sizes.images, dtype=torch.bool)
-        for row, (source, target) in enumerate(zip(sources, targets, strict=True)):
-            if sizes.load_images:
-                owner = int(target if articles["images"][target] else source)
-                count = self._reader.images(owner, roi_BIRV[row].numpy(), boxes_BIR4[row].numpy())
-                image_mask_BI[row, :count] = True
-
-        source_language = articles["language"][sources].astype(np.int64)
-        target_language = articles["language"][targets].astype(np.int64)
+        language = self._corpus.articles["language"]
+        source_language, target_language = language[sources].astype(np.int64), language[targets].astype(np.int64)
         slots = groups.number[:, None] * size + np.arange(size)
         return Batch(
             source_ids_BM=source_ids_BM,
@@ -77,17 +60,18 @@ class Collator:
             target_mask_BM=target_mask_BM,
             summary_ids_BN=summary_ids_BN,
             summary_mask_BN=summary_mask_BN,
-            start_B=torch.tensor([self._start[language] for language in target_language]),
-            roi_BIRV=roi_BIRV,
-            boxes_BIR4=boxes_BIR4,
-            image_mask_BI=image_mask_BI,
+            start_B=torch.tensor([self._start[number] for number in target_language]),
+            roi_BIRV=fetched.roi_BIRV,
+            boxes_BIR4=fetched.boxes_BIR4,
+            image_mask_BI=fetched.image_mask_BI,
             cross_B=torch.from_numpy(source_language != target_language),
-            weight_B=torch.ones(rows),
+            weight_B=fetched.weight_B,
             source_language_B=torch.from_numpy(source_language),
             target_language_B=torch.from_numpy(target_language),
             story_B=torch.from_numpy(groups.story.ravel()),
             group_B=torch.from_numpy(np.repeat(groups.number, size)),
             slot_B=torch.from_numpy(slots.ravel()),
+            unreadable=fetched.unreadable,
         )
 
 

@@ -54,6 +54,17 @@ class Story:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Unreadable:
+    """An example that could not be read: a placeholder of weight 0 takes its slot."""
+
+    slot: int
+    story: int  # number in the corpus
+    source: str  # language
+    target: str
+    problem: str  # what was wrong, and where
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
     """A micro-batch of whole groups. Masks are True at real tokens, images and rows.
 
@@ -78,10 +89,13 @@ class Batch:
     story_B: torch.Tensor  # int64
     group_B: torch.Tensor  # int64: rows of one group are each other's negatives
     slot_B: torch.Tensor  # int64
+    unreadable: tuple[Unreadable, ...] = ()  # the rows of weight 0, in slot order
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on `device`; page-locked host memory is copied without waiting."""
-        return Batch(**{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)})
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        tensors = {name: value for name, value in values.items() if isinstance(value, torch.Tensor)}
+        return Batch(**values | {name: value.to(device, non_blocking=True) for name, value in tensors.items()})
 
     def __len__(self) -> int:
         return int(self.cross_B.shape[0])

@@ -8,7 +8,6 @@ Nothing is stored twice. Stock `webdataset` reads the result.
 import hashlib
 import io
 import json
-import os
 import tarfile
 import urllib.parse
 from collections.abc import Iterable, Sequence
@@ -19,7 +18,9 @@ import google_crc32c
 import numpy as np
 
 from shards.errors import InputError
+from shards.files import whole_file
 from shards.index import ARTICLE, SPLITS
+from shards.problems import Problems
 from shards.schema import Images, Story
 
 
@@ -47,9 +48,12 @@ def index_path(tar: Path) -> Path:
     return tar.with_name(tar.name.removesuffix(".tar") + ".index.npz")
 
 
-def write_shard(tar: Path, stories: Iterable[Story], languages: Sequence[str]) -> None:
-    """Write one shard and its index, each under a `.partial` name that is renamed when it is complete.
+def write_shard(
+    tar: Path, stories: Iterable[Story], languages: Sequence[str], problems: Problems | None = None
+) -> None:
+    """Write one shard and its index, each under another name until it is complete; the index comes last.
 
+    `problems` is what `stories` counts while it is read: the index keeps it.
     Raises `InputError` for a story that breaks the schema, naming it.
     """
     if tar.name.split("-")[0] not in SPLITS:
@@ -60,8 +64,7 @@ def write_shard(tar: Path, stories: Iterable[Story], languages: Sequence[str]) -
     keys: list[str] = []
     seen: set[str] = set()
     regions = width = 0
-    partial = tar.with_name(tar.name + ".partial")
-    with open(partial, "wb") as file:
+    with whole_file(tar) as file:
         with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
             for number, story in enumerate(stories):
                 _check(story, number_of)
@@ -81,19 +84,17 @@ def write_shard(tar: Path, stories: Iterable[Story], languages: Sequence[str]) -
                     if images is not None:
                         count, regions, width = images.roi_IRV.shape
                     record = {"url": article.url, "text": article.text, "summary": article.summary}
-                    text = _add(archive, f"{stem}.json", json.dumps(record, ensure_ascii=False).encode())
+                    member = _add(archive, f"{stem}.json", json.dumps(record, ensure_ascii=False).encode())
                     row_of[article.language] = len(rows)
-                    rows.append((number, number_of[article.language], count, 0, *text, *visual))
+                    # The text arena is written when the shards are merged.
+                    rows.append((number, number_of[article.language], count, 0, *member, *visual, 0, 0, 0, 0, 0))
                 pairs = story.edges
                 if pairs is None:
                     pairs = tuple((source, target) for source in row_of for target in row_of)
                 edges += [(row_of[source], row_of[target]) for source, target in pairs]
                 keys.append(key)
-        file.flush()
-        os.fsync(file.fileno())
-    side = index_path(tar)
-    side_partial = side.with_name(side.name + ".partial")
-    with open(side_partial, "wb") as file:
+        tar_bytes = file.tell()
+    with whole_file(index_path(tar)) as file:
         np.savez(
             file,
             articles=np.array(rows, dtype=ARTICLE),
@@ -101,12 +102,9 @@ def write_shard(tar: Path, stories: Iterable[Story], languages: Sequence[str]) -
             keys=np.array(keys, dtype=np.str_),
             regions=regions,
             width=width,
-            tar_bytes=partial.stat().st_size,
+            tar_bytes=tar_bytes,
+            problems=(problems or Problems()).to_json(),
         )
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, tar)
-    os.replace(side_partial, side)
 
 
 def _check(story: Story, number_of: dict[str, int]) -> None:

@@ -9,9 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from shards.index import SPLITS, Corpus, finish_corpus
+from shards.collate import Collator, Lengths
+from shards.fetch import Fetcher, ImageSizes
+from shards.index import SPLITS, Corpus
+from shards.merge import finish_corpus
+from shards.reader import Reader, ReaderConfig
 from shards.schema import Article, Images, Story
-from shards.tokenizer import train_sentencepiece
+from shards.tokenizer import open_tokenizer, train_sentencepiece
 from shards.writer import split_of, write_shard
 
 #: The same twenty concepts in the default languages; other languages get words made up from their names.
@@ -118,6 +122,14 @@ def make_corpus(
         character_coverage=1.0,
     )
     return finish_corpus(directory, name="tiny", languages=languages, provenance={"seed": seed, "stories": stories})
+
+
+def tiny_collator(corpus: Corpus, reader: Reader | None = None) -> Collator:
+    """What `tiny_overrides` collates with."""
+    fetch = Fetcher(
+        corpus, reader or Reader(corpus, ReaderConfig(io_threads=0)), ImageSizes(images=2, regions=36, feature_size=32)
+    )
+    return Collator(corpus, fetch, open_tokenizer(corpus.directory / "tokenizer"), Lengths(document=32, summary=12))
 
 
 def tiny_overrides(corpus_dir: Path, run_dir: Path) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from models.objectives.base import Outputs
-from shards.index import write_atomically
+from shards.files import write_atomically
 from shards.schema import Batch
 from trainer.distributed import sum_over_ranks
 

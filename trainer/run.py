@@ -14,7 +14,9 @@ from models.network import Network
 from models.objectives import Objective, build_objective
 from shards.collate import Collator, Lengths
 from shards.errors import InputError
-from shards.index import Corpus, open_corpus, write_atomically
+from shards.fetch import Fetcher, ImageSizes
+from shards.files import write_atomically
+from shards.index import Corpus, open_corpus
 from shards.loader import Loader, Partition
 from shards.mixture import direction_weights
 from shards.reader import Reader
@@ -124,17 +126,16 @@ def build_network(recipe: Recipe, tokenizer: Tokenizer) -> Objective:
     return build_objective(recipe.objective.name, recipe.objective.settings(), network)
 
 
-def build_collator(recipe: Recipe, corpus: Corpus, reader: Reader, tokenizer: Tokenizer) -> Collator:
+def build_collator(
+    recipe: Recipe, corpus: Corpus, reader: Reader, tokenizer: Tokenizer, device: torch.device
+) -> Collator:
     vision = recipe.network.vision
-    lengths = Lengths(
-        document=recipe.lengths.document,
-        summary=recipe.lengths.summary,
-        images=vision.max_images,
-        regions=vision.regions,
-        feature_size=vision.feature_size,
-        load_images=vision.enabled,
+    sizes = ImageSizes(
+        images=vision.max_images, regions=vision.regions, feature_size=vision.feature_size, load=vision.enabled
     )
-    return Collator(corpus, reader, tokenizer, lengths)
+    fetch = Fetcher(corpus, reader, sizes, pinned=device.type == "cuda")
+    lengths = Lengths(document=recipe.lengths.document, summary=recipe.lengths.summary)
+    return Collator(corpus, fetch, tokenizer, lengths)
 
 
 def build_trainer(plan: Plan, device: torch.device) -> Trainer:
@@ -147,7 +148,7 @@ def build_trainer(plan: Plan, device: torch.device) -> Trainer:
     else:
         state = read_state(checkpoint)
         load_checkpoint(engine, checkpoint)
-    collate = build_collator(recipe, corpus, Reader(corpus), plan.tokenizer)
+    collate = build_collator(recipe, corpus, Reader(corpus), plan.tokenizer, device)
     loader = Loader(
         Sampler(
             corpus, split="train", mixture=recipe.mixture, seed=recipe.training.seed, group_size=recipe.batch.group_size
@@ -190,7 +191,7 @@ def build_evaluator(
         corpus=corpus,
         reader=reader,
         tokenizer=tokenizer,
-        collate=build_collator(recipe, corpus, reader, tokenizer),
+        collate=build_collator(recipe, corpus, reader, tokenizer, device),
         ranks=ranks,
         device=device,
     )

@@ -15,7 +15,8 @@ from rich.table import Table
 from models.network import Network
 from shards.collate import Collator
 from shards.errors import InputError
-from shards.index import Corpus, write_atomically
+from shards.files import write_atomically
+from shards.index import Corpus
 from shards.reader import Reader
 from shards.sampler import Groups
 from shards.tokenizer import Tokenizer

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from shards.collate import Collator, Lengths
+from shards.fetch import Fetcher, ImageSizes
 from shards.index import Corpus
 from shards.reader import Reader
 from shards.sampler import Groups
@@ -26,8 +27,11 @@ def told(tiny_corpus: Corpus) -> dict[int, Story]:
     return {number: by_key[key] for number, key in enumerate(tiny_corpus.story_keys())}
 
 
-def collate(corpus: Corpus, edges: np.ndarray, group_size: int = 1, **lengths: object) -> Batch:
-    sizes = {"document": 64, "summary": 16, "images": 2, "regions": 36, "feature_size": 32} | lengths
+def collate(corpus: Corpus, edges: np.ndarray, group_size: int = 1, **changed: int) -> Batch:
+    lengths = {"document": 64, "summary": 16}
+    sizes = {"images": 2, "regions": 36, "feature_size": 32}
+    lengths = {key: changed.get(key, value) for key, value in lengths.items()}
+    sizes = {key: changed.get(key, value) for key, value in (sizes | {"load": True}).items()}
     pairs = edges.astype(np.int64).reshape(-1, group_size, 2)
     groups = Groups(
         number=np.arange(len(pairs)) + 7,
@@ -36,7 +40,8 @@ def collate(corpus: Corpus, edges: np.ndarray, group_size: int = 1, **lengths: o
         story=corpus.articles["story"][pairs[..., 1]].astype(np.int64),
     )
     tokenizer = open_tokenizer(corpus.directory / "tokenizer")
-    return Collator(corpus, Reader(corpus), tokenizer, Lengths(**sizes))(groups)
+    fetch = Fetcher(corpus, Reader(corpus), ImageSizes(**sizes))
+    return Collator(corpus, fetch, tokenizer, Lengths(**lengths))(groups)
 
 
 def images_of(story: Story, language: str) -> Images | None:
@@ -122,7 +127,7 @@ def test_padding_is_to_the_longest_row_and_no_further(tiny_corpus: Corpus) -> No
 
 
 def test_features_stay_on_disk_where_the_network_sees_none(tiny_corpus: Corpus) -> None:
-    batch = collate(tiny_corpus, np.asarray(tiny_corpus.edges["train"][:8]), load_images=False)
+    batch = collate(tiny_corpus, np.asarray(tiny_corpus.edges["train"][:8]), load=False)
     assert not batch.image_mask_BI.any()
     assert batch.roi_BIRV.numel() == 0
     assert batch.boxes_BIR4.shape == (8, 2, 36, 4)

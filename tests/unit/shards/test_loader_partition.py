@@ -7,28 +7,21 @@ from typing import Any
 import pytest
 import torch
 
-from shards.collate import Collator, Lengths
 from shards.errors import InputError
 from shards.index import Corpus
 from shards.loader import Loader, Partition
 from shards.mixture import MixtureConfig
-from shards.reader import Reader
 from shards.sampler import Groups, Sampler
 from shards.schema import Batch
-from shards.tokenizer import open_tokenizer
+from tests.tiny import tiny_collator
 
 G, GROUPS_PER_STEP, STEPS = 4, 8, 3
-
-
-def collator(corpus: Corpus) -> Collator:
-    lengths = Lengths(document=32, summary=12, images=2, regions=36, feature_size=32)
-    return Collator(corpus, Reader(corpus), open_tokenizer(corpus.directory / "tokenizer"), lengths)
 
 
 def loader(corpus: Corpus, *, rank: int, ranks: int, micro: int, threads: int, first_step: int = 0) -> Loader:
     return Loader(
         Sampler(corpus, split="train", mixture=MixtureConfig(), seed=5, group_size=G),
-        collator(corpus),
+        tiny_collator(corpus),
         Partition(groups_per_step=GROUPS_PER_STEP, groups_per_micro_batch=micro, rank=rank, world_size=ranks),
         first_step=first_step,
         threads=threads,
@@ -118,7 +111,7 @@ def test_a_step_that_does_not_divide_names_the_multiple() -> None:
 
 def test_what_breaks_in_a_thread_reaches_the_caller_at_its_place(tiny_corpus: Corpus) -> None:
     """Bad data is never skipped: the batches before it come, then its error, in every thread count."""
-    real = collator(tiny_corpus)
+    real = tiny_collator(tiny_corpus)
 
     def breaks_at_group_8(groups: Groups) -> Batch:
         if 8 in groups.number:

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from shards.errors import InputError
-from shards.index import Corpus, finish_corpus, open_corpus
-from shards.reader import Reader
+from shards.index import Corpus, open_corpus
+from shards.merge import finish_corpus
+from shards.reader import Reader, ReaderConfig, UnreadableError
 from shards.schema import Article, Images, Story
 from shards.writer import encode_key, index_path, shard_is_whole, split_of, write_shard
 from tests.tiny import make_corpus, make_stories
@@ -72,10 +73,15 @@ def write_corpus(directory: Path, made: list[Story], split: str = "train") -> Co
     return finish_corpus(directory, name="test", languages=LANGUAGES, provenance={})
 
 
-def read_images(reader: Reader, row: int, room: int) -> tuple[int, NDArray[np.float16], NDArray[np.float32]]:
-    roi = np.full((room, REGIONS, WIDTH), -7, np.float16)
-    boxes = np.full((room, REGIONS, 4), -7, np.float32)
-    return reader.images(row, roi, boxes), roi, boxes
+def read_images(
+    reader: Reader, row: int, room: int, regions: int = REGIONS, width: int = WIDTH
+) -> tuple[int, NDArray[np.float16], NDArray[np.float32]]:
+    roi = np.full((room, regions, width), -7, np.float16)
+    boxes = np.full((room, regions, 4), -7, np.float32)
+    [count] = reader.images([row], roi[None], boxes[None])
+    if isinstance(count, UnreadableError):
+        raise count
+    return count, roi, boxes
 
 
 @settings(max_examples=60, deadline=None)
@@ -168,12 +174,12 @@ def test_index_offsets_point_at_the_members_bytes(tiny_corpus: Corpus) -> None:
     checked = 0
     for record in tiny_corpus.articles:
         data = (tiny_corpus.directory / tiny_corpus.shards[record["shard"]]).read_bytes()
-        for kind in ("text", "roi", "boxes"):
+        for kind in ("json", "roi", "boxes"):
             begin, length = int(record[f"{kind}_offset"]), int(record[f"{kind}_length"])
             member = data[begin : begin + length]
             assert google_crc32c.value(member) == record[f"{kind}_crc"]
             if length:
-                assert member.startswith(b"{" if kind == "text" else b"\x93NUMPY")
+                assert member.startswith(b"{" if kind == "json" else b"\x93NUMPY")
                 checked += 1
     assert checked > len(tiny_corpus.articles)
 
@@ -199,15 +205,14 @@ def test_a_flipped_bit_is_an_error_that_names_the_shard(
     corpus = open_corpus(tmp_path / "corpus")
     row = int(np.flatnonzero(corpus.articles["images"] == 3)[5])  # the third image lies past the room: checked too
     record = corpus.articles[row]
-    tar = corpus.directory / corpus.shards[record["shard"]]
-    data = bytearray(tar.read_bytes())
+    damaged = corpus.directory / ("text.bin" if kind == "text" else corpus.shards[record["shard"]])
+    data = bytearray(damaged.read_bytes())
     data[int(record[f"{kind}_offset"]) + (int(record[f"{kind}_length"]) + where) % int(record[f"{kind}_length"])] ^= 1
-    tar.write_bytes(data)
-    reader = Reader(corpus)
-    room = np.zeros((2, 36, 32), np.float16), np.zeros((2, 36, 4), np.float32)
-    with pytest.raises(InputError, match="checksum") as caught:
-        reader.article(row) if kind == "text" else reader.images(row, *room)
-    assert str(tar) in str(caught.value)
+    damaged.write_bytes(data)
+    reader = Reader(open_corpus(corpus.directory), ReaderConfig(retries=1, retry_seconds=0))
+    with pytest.raises(UnreadableError, match="checksum") as caught:
+        reader.article(row) if kind == "text" else read_images(reader, row, 2, regions=36, width=32)
+    assert str(damaged) in str(caught.value)
     assert "\n" not in str(caught.value)
     other = int(np.flatnonzero(corpus.articles["shard"] != record["shard"])[0])
     assert reader.article(other).language in corpus.languages  # the rest stays readable
@@ -216,7 +221,7 @@ def test_a_flipped_bit_is_an_error_that_names_the_shard(
 def test_features_of_another_size_than_asked_for_are_refused(tiny_corpus: Corpus) -> None:
     row = int(np.flatnonzero(tiny_corpus.articles["images"] == 2)[0])
     with pytest.raises(InputError, match="feature sizes"):
-        Reader(tiny_corpus).images(row, np.zeros((2, 36, 2048), np.float16), np.zeros((2, 36, 4), np.float32))
+        read_images(Reader(tiny_corpus), row, 2, regions=36, width=2048)
 
 
 def test_threads_share_a_reader(tiny_corpus: Corpus) -> None:

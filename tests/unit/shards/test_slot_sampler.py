@@ -31,7 +31,9 @@ def corpus_of(counts_TS: NDArray[np.int64], stories: int, seed: int = 0) -> Corp
             edges.append(np.stack([chosen * size + source, chosen * size + target], axis=1))
             starts.append(starts[-1] + len(chosen))
     return Corpus(
+        location="none",
         directory=Path("none"),
+        text=np.zeros(0, np.uint8),
         manifest={"languages": [f"language {number}" for number in range(size)]},
         articles=articles,
         edges={"train": np.concatenate(edges).astype(np.int32)},

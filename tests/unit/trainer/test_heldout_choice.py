@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shards.collate import Collator, Lengths
 from shards.index import Corpus
 from shards.reader import Reader
 from shards.sampler import Groups
 from shards.tokenizer import open_tokenizer
+from tests.tiny import tiny_collator
 from trainer.distributed import Ranks
 from trainer.evaluation.directions import parse_directions
 from trainer.evaluation.heldout import choose_examples, concatenate, in_batches, share_of_rank
@@ -91,9 +91,7 @@ def test_concatenation_numbers_anew(tiny_corpus: Corpus) -> None:
 
 
 def test_batches_hold_every_example_once_in_order(tiny_corpus: Corpus) -> None:
-    tokenizer = open_tokenizer(tiny_corpus.directory / "tokenizer")
-    lengths = Lengths(document=32, summary=12, images=2, regions=36, feature_size=32)
-    collate = Collator(tiny_corpus, Reader(tiny_corpus), tokenizer, lengths)
+    collate = tiny_collator(tiny_corpus)
     groups = choose_examples(tiny_corpus, "test", parse_directions("all", tiny_corpus.languages), total=21)
     batches = list(in_batches(groups, collate, 8))
     assert [len(batch) for batch in batches] == [8, 8, 5]

@@ -1,0 +1,111 @@
+"""Groups of examples -> their articles and features in host memory, with a placeholder for what cannot be read."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from shards.buffers import BufferPool
+from shards.index import Corpus
+from shards.reader import Reader, UnreadableError
+from shards.sampler import Groups
+from shards.schema import Article, Unreadable
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageSizes:
+    """The room for features in a batch. `load` False leaves them on disk: all rows are without images."""
+
+    images: int  # I, images an article
+    regions: int  # R
+    feature_size: int  # V
+    load: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fetched:
+    """The examples of whole groups, rows in slot order. Rows of a placeholder hold no text, no image, weight 0."""
+
+    groups: Groups
+    source: list[Article]
+    target: list[Article]
+    roi_BIRV: torch.Tensor  # float16, zeros where there is no image
+    boxes_BIR4: torch.Tensor  # float32
+    image_mask_BI: torch.Tensor  # bool
+    weight_B: torch.Tensor  # float32
+    unreadable: tuple[Unreadable, ...]
+
+
+class Fetcher:
+    """Reads what a micro-batch needs. Holds no state that depends on what came before."""
+
+    def __init__(self, corpus: Corpus, reader: Reader, sizes: ImageSizes, *, pinned: bool = False) -> None:
+        """`pinned`: features in page-locked memory, for a CUDA device."""
+        self._corpus = corpus
+        self._reader = reader
+        self._sizes = sizes
+        self._buffers = BufferPool(pinned=pinned)
+
+    def __call__(self, groups: Groups) -> Fetched:
+        """V is the target article's images if it has any, else the source's."""
+        sources, targets = groups.source.ravel(), groups.target.ravel()
+        problems: dict[int, UnreadableError] = {}
+        source_articles, target_articles = [], []
+        for row, (source, target) in enumerate(zip(sources.tolist(), targets.tolist(), strict=True)):
+            try:
+                wanted = self._reader.article(target)
+                given = wanted if source == target else self._reader.article(source)
+            except UnreadableError as error:
+                problems[row] = error
+                wanted, given = self._empty(target), self._empty(source)
+            source_articles.append(given)
+            target_articles.append(wanted)
+
+        rows, sizes = len(sources), self._sizes
+        shape = (rows, sizes.images, sizes.regions)
+        roi_BIRV = self._buffers.take((*shape, sizes.feature_size if sizes.load else 0), torch.float16)
+        boxes_BIR4 = torch.zeros(*shape, 4)
+        counts = [0] * rows
+        if sizes.load:
+            owners = np.where(self._corpus.articles["images"][targets] > 0, targets, sources)
+            for row, outcome in enumerate(self._reader.images(owners.tolist(), roi_BIRV.numpy(), boxes_BIR4.numpy())):
+                if isinstance(outcome, UnreadableError):
+                    problems[row] = outcome
+                else:
+                    counts[row] = outcome
+        image_mask_BI = torch.zeros(rows, sizes.images, dtype=torch.bool)
+        weight_B = torch.ones(rows)
+        for row in problems:
+            counts[row] = 0
+            weight_B[row] = 0
+            source_articles[row] = self._empty(int(sources[row]))
+            target_articles[row] = self._empty(int(targets[row]))
+            boxes_BIR4[row] = 0
+        for row, count in enumerate(counts):
+            image_mask_BI[row, :count] = True
+            roi_BIRV[row, count:] = 0  # the memory was used before
+        return Fetched(
+            groups=groups,
+            source=source_articles,
+            target=target_articles,
+            roi_BIRV=roi_BIRV,
+            boxes_BIR4=boxes_BIR4,
+            image_mask_BI=image_mask_BI,
+            weight_B=weight_B,
+            unreadable=tuple(self._describe(groups, row, str(problems[row])) for row in sorted(problems)),
+        )
+
+    def _empty(self, row: int) -> Article:
+        language = self._corpus.languages[self._corpus.articles["language"][row]]
+        return Article(language=language, text="", summary="")
+
+    def _describe(self, groups: Groups, row: int, problem: str) -> Unreadable:
+        languages, language = self._corpus.languages, self._corpus.articles["language"]
+        size = groups.source.shape[1]
+        return Unreadable(
+            slot=int(groups.number[row // size]) * size + row % size,
+            story=int(groups.story.ravel()[row]),
+            source=languages[language[groups.source.ravel()[row]]],
+            target=languages[language[groups.target.ravel()[row]]],
+            problem=problem,
+        )

@@ -1,0 +1,192 @@
+"""The shards' own indexes -> the corpus' index, text arena and manifest. Streams: memory does not grow with it."""
+
+import hashlib
+import json
+import os
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import numpy as np
+from numpy.typing import NDArray
+
+from shards.errors import InputError
+from shards.files import whole_file, write_atomically
+from shards.index import ARTICLE, FORMAT_VERSION, SPLITS, Corpus, content_hash, open_corpus
+from shards.problems import Problems
+
+
+def finish_corpus(directory: Path, *, name: str, languages: Sequence[str], provenance: Mapping[str, Any]) -> Corpus:
+    """Merge the shards' own indexes into the corpus' and write the manifest, last and atomically.
+
+    Shards are taken in the order of their names, so the result does not depend on who wrote which. Every article
+    is read back from its tar against its CRC32C; `InputError` names a tar that is not its index's.
+    """
+    for left_over in directory.glob("*.partial"):  # what a kill cut short
+        left_over.unlink()
+    parts = sorted(directory.glob("*.index.npz"), key=lambda p: (SPLITS.index(p.name.split("-")[0]), p.name))
+    if not parts:
+        raise InputError(f"no shards in {directory}: nothing to finish")
+    shards = _merge_articles(directory, parts)
+    size = len(languages)
+    for split in SPLITS:
+        _merge_edges(directory, split, [shard for shard in shards if shard["name"].startswith(f"{split}-")], size)
+    files = [
+        "articles.npy",
+        "text.bin",
+        "story_keys.txt",
+        *(f"{kind}-{s}.npy" for kind in ("edges", "directions") for s in SPLITS),
+    ]
+    tokenizer = directory / "tokenizer"
+    if tokenizer.is_dir():
+        files += sorted(f"tokenizer/{p.name}" for p in tokenizer.iterdir())
+    manifest: dict[str, Any] = {
+        "format_version": FORMAT_VERSION,
+        "name": name,
+        "languages": list(languages),
+        "regions": max(shard["regions"] for shard in shards),
+        "feature_size": max(shard["width"] for shard in shards),
+        "max_images": max(shard["max_images"] for shard in shards),
+        "splits": {
+            split: {
+                what: sum(shard[what] for shard in shards if shard["name"].startswith(f"{split}-"))
+                for what in ("stories", "articles", "edges")
+            }
+            for split in SPLITS
+        },
+        "shards": [{key: shard[key] for key in ("name", "bytes", "stories")} for shard in shards],
+        "files": {file: _describe(directory / file) for file in files},
+        "provenance": dict(provenance),
+    }
+    manifest["content_hash"] = content_hash(manifest)
+    write_atomically(directory / "manifest.json", (json.dumps(manifest, indent=1, ensure_ascii=False) + "\n").encode())
+    return open_corpus(directory)
+
+
+def shard_problems(directory: Path) -> Problems:
+    """What was wrong with the input of all shards in `directory`, added up in the order of their names."""
+    found = Problems()
+    for part in sorted(directory.glob("*.index.npz")):
+        found.add(Problems.from_json(str(_read(part)["problems"])))
+    return found
+
+
+def _merge_articles(directory: Path, parts: Sequence[Path]) -> list[dict[str, Any]]:
+    """Write articles.npy, text.bin and story_keys.txt; what the manifest wants to know of each shard."""
+    shards: list[dict[str, Any]] = []
+    rows = stories = arena = 0
+    with (
+        whole_file(directory / "articles.npy") as articles,
+        whole_file(directory / "text.bin") as text,
+        whole_file(directory / "story_keys.txt") as keys,
+    ):
+        total = sum(len(_read(part)["articles"]) for part in parts)
+        np.lib.format.write_array_header_1_0(
+            articles, {"descr": np.lib.format.dtype_to_descr(ARTICLE), "fortran_order": False, "shape": (total,)}
+        )
+        for number, part in enumerate(parts):
+            saved = _read(part)
+            table, part_keys = saved["articles"], [str(key) for key in saved["keys"]]
+            tar_bytes = int(saved["tar_bytes"])
+            tar = directory / (part.name.removesuffix(".index.npz") + ".tar")
+            if not tar.is_file() or tar.stat().st_size != tar_bytes:
+                raise InputError(
+                    f"{tar} is missing or not of the {tar_bytes} bytes its index says: delete {part} and prepare again"
+                )
+            table["shard"] = number
+            table["story"] += stories
+            arena = _copy_texts(tar, part, table, text, arena)
+            articles.write(table.tobytes())
+            keys.write("".join(key + "\n" for key in part_keys).encode("ascii"))
+            shards.append(
+                {
+                    "name": tar.name,
+                    "bytes": tar_bytes,
+                    "stories": len(part_keys),
+                    "articles": len(table),
+                    "edges": len(saved["edges"]),
+                    "first_row": rows,
+                    "part": part,
+                    "regions": int(saved["regions"]),
+                    "width": int(saved["width"]),
+                    "max_images": int(table["images"].max(initial=0)),
+                }
+            )
+            rows += len(table)
+            stories += len(part_keys)
+        if not arena:  # nothing can be mapped from an empty file
+            text.write(b"\0")
+    return shards
+
+
+def _copy_texts(tar: Path, part: Path, table: NDArray[np.void], text: Any, arena: int) -> int:
+    """Append the texts of a shard to the arena and note in `table` where they are; the arena's new length."""
+    handle = os.open(tar, os.O_RDONLY)
+    try:
+        for record in table:
+            data = os.pread(handle, int(record["json_length"]), int(record["json_offset"]))
+            if google_crc32c.value(data) != int(record["json_crc"]):
+                raise InputError(f"{tar} is not the tar that {part} was written with: delete both and prepare again")
+            fields = json.loads(data)
+            pieces = [fields[key].encode() for key in ("url", "text", "summary")]
+            joined = b"".join(pieces)
+            text.write(joined)
+            record["text_offset"] = arena
+            record["url_length"], record["text_length"], record["summary_length"] = map(len, pieces)
+            record["text_crc"] = google_crc32c.value(joined)
+            arena += len(joined)
+    finally:
+        os.close(handle)
+    return arena
+
+
+def _merge_edges(directory: Path, split: str, shards: Sequence[Mapping[str, Any]], languages: int) -> None:
+    """Write the split's edges sorted by (direction, source row, target row), and where each direction begins.
+
+    A counting sort in two passes over the shards: an edge joins articles of one story, so sorting each shard's own
+    edges by row, shard after shard, sorts them all.
+    """
+    counts = np.zeros(languages * languages, np.int64)
+    for shard in shards:
+        counts += np.bincount(_directions(shard["part"], languages)[1], minlength=languages * languages)
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    with whole_file(directory / f"directions-{split}.npy") as file:
+        np.save(file, starts)
+    with whole_file(directory / f"edges-{split}.npy") as file:
+        header = {"descr": "<i4", "fortran_order": False, "shape": (int(starts[-1]), 2)}
+        np.lib.format.write_array_header_1_0(file, header)
+        begin = file.tell()
+        file.truncate(begin + 8 * int(starts[-1]))
+        filled = starts[:-1].copy()
+        for shard in shards if starts[-1] else ():
+            pairs, direction = _directions(shard["part"], languages)
+            order = np.lexsort((pairs[:, 1], pairs[:, 0], direction))
+            of_shard = np.bincount(direction, minlength=languages * languages)
+            place = np.arange(len(pairs)) - np.repeat(np.cumsum(of_shard) - of_shard, of_shard)
+            # Mapped anew for each shard, so that what was written need not stay in memory.
+            table = np.memmap(file, np.int32, mode="r+", offset=begin, shape=(int(starts[-1]), 2))
+            table[filled[direction[order]] + place] = pairs[order] + shard["first_row"]
+            filled += of_shard
+        file.seek(0, os.SEEK_END)
+
+
+def _directions(part: Path, languages: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """A shard's edges by its own rows, and each one's direction target * L + source."""
+    saved = _read(part)
+    pairs, language = saved["edges"].astype(np.int64), saved["articles"]["language"].astype(np.int64)
+    return pairs, language[pairs[:, 1]] * languages + language[pairs[:, 0]]
+
+
+def _read(part: Path) -> dict[str, NDArray[Any]]:
+    try:
+        with np.load(part) as saved:
+            return dict(saved)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{part} is damaged ({error}): delete it and prepare again") from error
+
+
+def _describe(path: Path) -> dict[str, Any]:
+    with open(path, "rb") as file:
+        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
