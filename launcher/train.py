@@ -38,8 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Exit code 0: trained to the end, or stopped by a signal with a checkpoint written; 2: an input to mend."""
     options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
     from trainer.distributed import PeerError, join, leave, ranks_from_environment
+    from trainer.plan import plan_run
     from trainer.recipe import load_recipe
-    from trainer.run import execute, plan_run
+    from trainer.run import execute
 
     try:
         ranks = ranks_from_environment()

@@ -26,9 +26,13 @@ class Partition:
     def __post_init__(self) -> None:
         share = self.groups_per_micro_batch * self.world_size
         if self.groups_per_step % share:
+            shares, rest = divmod(self.groups_per_step, self.groups_per_micro_batch)
+            fitting = [str(size) for size in range(1, shares + 1) if shares % size == 0] if not rest else []
             raise InputError(
-                f"{self.groups_per_step} groups a step do not divide among {self.world_size} ranks of "
-                f"{self.groups_per_micro_batch} groups a micro-batch: use a multiple of {share} groups"
+                f"batch.groups_per_step={self.groups_per_step} does not divide among {self.world_size} ranks of "
+                f"{self.groups_per_micro_batch} groups a micro-batch: "
+                + (f"world sizes that fit are {', '.join(fitting)}; or " if fitting else "")
+                + f"make it a multiple of {share}"
             )
 
     @property

@@ -33,6 +33,39 @@ def finish_corpus(directory: Path, *, name: str, languages: Sequence[str], prove
     size = len(languages)
     for split in SPLITS:
         _merge_edges(directory, split, [shard for shard in shards if shard["name"].startswith(f"{split}-")], size)
+    write_manifest(
+        directory,
+        name=name,
+        languages=languages,
+        regions=max(shard["regions"] for shard in shards),
+        feature_size=max(shard["width"] for shard in shards),
+        max_images=max(shard["max_images"] for shard in shards),
+        splits={
+            split: {
+                what: sum(shard[what] for shard in shards if shard["name"].startswith(f"{split}-"))
+                for what in ("stories", "articles", "edges")
+            }
+            for split in SPLITS
+        },
+        shards=[{key: shard[key] for key in ("name", "bytes", "stories")} for shard in shards],
+        provenance=provenance,
+    )
+    return open_corpus(directory)
+
+
+def write_manifest(
+    directory: Path,
+    *,
+    name: str,
+    languages: Sequence[str],
+    regions: int,
+    feature_size: int,
+    max_images: int,
+    splits: Mapping[str, Mapping[str, int]],
+    shards: Sequence[Mapping[str, Any]],
+    provenance: Mapping[str, Any],
+) -> None:
+    """Write manifest.json over the index files that lie in `directory`, last and atomically."""
     files = [
         "articles.npy",
         "text.bin",
@@ -46,23 +79,16 @@ def finish_corpus(directory: Path, *, name: str, languages: Sequence[str], prove
         "format_version": FORMAT_VERSION,
         "name": name,
         "languages": list(languages),
-        "regions": max(shard["regions"] for shard in shards),
-        "feature_size": max(shard["width"] for shard in shards),
-        "max_images": max(shard["max_images"] for shard in shards),
-        "splits": {
-            split: {
-                what: sum(shard[what] for shard in shards if shard["name"].startswith(f"{split}-"))
-                for what in ("stories", "articles", "edges")
-            }
-            for split in SPLITS
-        },
-        "shards": [{key: shard[key] for key in ("name", "bytes", "stories")} for shard in shards],
+        "regions": regions,
+        "feature_size": feature_size,
+        "max_images": max_images,
+        "splits": splits,
+        "shards": shards,
         "files": {file: _describe(directory / file) for file in files},
         "provenance": dict(provenance),
     }
     manifest["content_hash"] = content_hash(manifest)
     write_atomically(directory / "manifest.json", (json.dumps(manifest, indent=1, ensure_ascii=False) + "\n").encode())
-    return open_corpus(directory)
 
 
 def shard_problems(directory: Path) -> Problems:

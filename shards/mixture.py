@@ -1,18 +1,22 @@
 """Which share of the examples each language direction gets: CrossSum's two-stage sampling and its kin."""
 
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
+from shards.directions import parse_directions
 from shards.errors import InputError
 from shards.languages import languages_in_corpus
 
 Kind = Literal["mms", "mxls"]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class MixtureConfig(BaseModel):
+class Weighting(BaseModel):
     """How directions are weighted.
 
     With c[i, j] examples of source j -> target i (CrossSum, section 5.1; both exponents from its release):
@@ -27,36 +31,134 @@ class MixtureConfig(BaseModel):
     inner_exponent: float = Field(0.75, ge=0, le=1, description="alpha of the inner stage")
     kinds: tuple[Kind, ...] = Field(("mms", "mxls"), min_length=1, description="monolingual and/or cross-lingual")
     languages: tuple[str, ...] | None = Field(None, description="a subset, by name or code; all when null")
+    directions: str = Field("all", description="a subset, like en-*,*-en,mms (as in evaluation.directions)")
+    weights: Mapping[str, Weight] | None = Field(
+        None,
+        description="explicit weights in place of the exponents: pattern -> weight of each direction it names; the "
+        "last pattern that names a direction counts, one that none names gets nothing",
+    )
+    max_passes: float | None = Field(
+        None, gt=0, description="no direction's examples come more often in the whole run; others take its share"
+    )
+
+
+class MixtureChange(Weighting):
+    """Another weighting from a step on. Keys that it does not name stay as they were."""
+
+    from_step: PositiveInt = Field(description="the first step of the new weighting")
+
+
+class MixtureConfig(Weighting):
+    """The weighting that a run begins with, and its changes on the way."""
+
+    changes: tuple[MixtureChange, ...] = Field((), description="in the order of their steps")
+
+    @model_validator(mode="after")
+    def _resolve(self) -> "MixtureConfig":
+        """Give every change all its keys, so that a saved recipe reads back to the same."""
+        before = {name: getattr(self, name) for name in Weighting.model_fields}
+        last, resolved = 0, []
+        for change in self.changes:
+            if change.from_step <= last:
+                raise ValueError("changes must be in the order of their steps, one a step")
+            last = change.from_step
+            before |= {name: getattr(change, name) for name in change.model_fields_set}
+            resolved.append(MixtureChange(**before))
+        object.__setattr__(self, "changes", tuple(resolved))
+        return self
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Segment:
+    """A stretch of the stream under one weighting: groups `first` and on, until the next segment begins.
+
+    left: groups from `first` to the end of the run, whatever changes come later: what `max_passes` is held over.
+    None: without end.
+    """
+
+    first: int
+    left: int | None
+    weighting: Weighting
+
+
+def segments(config: MixtureConfig, groups_per_step: int, groups: int | None) -> tuple[Segment, ...]:
+    """The segments of a run of `groups` groups (None: without end). A change past its end has no segment.
+
+    A step's groups are counted as if no step had been skipped as non-finite.
+    """
+    starts = [(0, config), *((change.from_step * groups_per_step, change) for change in config.changes)]
+    return tuple(
+        Segment(first=first, left=None if groups is None else groups - first, weighting=weighting)
+        for first, weighting in starts
+        if groups is None or first < groups
+    )
 
 
 def direction_weights(
-    counts_TS: NDArray[np.int64], languages: tuple[str, ...], config: MixtureConfig
+    counts_TS: NDArray[np.int64],
+    languages: tuple[str, ...],
+    config: Weighting,
+    *,
+    slots: int | None = None,
+    taken_TS: NDArray[np.int64] | None = None,
 ) -> NDArray[np.float64]:
     """The share of every direction, (L, L) by [target, source], summing to 1; zero exactly where c is zero.
 
-    Raises `InputError` when no direction is left, or a language is not in the corpus.
+    slots: how many there are to share out, for `max_passes`; None leaves that key aside.
+    taken_TS: how many each direction had before.
+    Raises `InputError` when no direction is left, a language is not in the corpus, or `max_passes` leaves too few.
     """
-    counts = counts_TS.astype(np.float64)
-    if config.languages is not None:
-        chosen = [languages.index(name) for name in languages_in_corpus(config.languages, languages)]
-        keep = np.zeros(len(languages), dtype=bool)
-        keep[chosen] = True
-        counts[~keep, :] = 0
-        counts[:, ~keep] = 0
-    if "mms" not in config.kinds:
-        np.fill_diagonal(counts, 0)
-    if "mxls" not in config.kinds:
-        counts = np.diag(np.diag(counts))
-    if counts.sum() == 0:
+    counts = np.where(_allowed(languages, config), counts_TS, 0).astype(np.float64)
+    if config.weights is not None:
+        weights = _explicit(counts, languages, config.weights)
+    elif config.orientation == "source_first":
+        weights = _two_stage(counts.T, config).T
+    else:
+        weights = _two_stage(counts, config)
+    if weights.sum() == 0:
         raise InputError(
-            f"the mixture leaves no direction with an example (kinds {config.kinds}, languages {config.languages})"
+            f"the mixture leaves no direction with an example (kinds {', '.join(config.kinds)}, languages "
+            f"{config.languages or 'all'}, directions {config.directions}"
+            f"{'' if config.weights is None else ', weights ' + str(dict(config.weights))})"
         )
-    if config.orientation == "source_first":
-        return _two_stage(counts.T, config).T
-    return _two_stage(counts, config)
+    weights /= weights.sum()
+    if config.max_passes is None or slots is None:
+        return weights
+    taken = np.zeros_like(counts) if taken_TS is None else taken_TS
+    return _cap(weights, np.maximum(config.max_passes * counts - taken, 0) / slots, config.max_passes, slots)
 
 
-def _two_stage(counts: NDArray[np.float64], config: MixtureConfig) -> NDArray[np.float64]:
+def _allowed(languages: tuple[str, ...], config: Weighting) -> NDArray[np.bool_]:
+    """Directions (L, L) by [target, source] that kinds, languages and directions all leave in."""
+    size = len(languages)
+    diagonal = np.eye(size, dtype=bool)
+    allowed: NDArray[np.bool_] = np.zeros((size, size), dtype=bool)
+    if "mms" in config.kinds:
+        allowed |= diagonal
+    if "mxls" in config.kinds:
+        allowed |= ~diagonal
+    if config.languages is not None:
+        chosen = np.isin(languages, languages_in_corpus(config.languages, languages))
+        allowed &= chosen[:, None] & chosen
+    if config.directions != "all":
+        named = np.zeros_like(allowed)
+        for source, target in parse_directions(config.directions, languages, config.languages):
+            named[target, source] = True
+        allowed &= named
+    return allowed
+
+
+def _explicit(
+    counts: NDArray[np.float64], languages: tuple[str, ...], weights: Mapping[str, float]
+) -> NDArray[np.float64]:
+    result = np.zeros_like(counts)
+    for pattern, weight in weights.items():
+        for source, target in parse_directions(pattern, languages):
+            result[target, source] = weight
+    return np.where(counts > 0, result, 0.0)
+
+
+def _two_stage(counts: NDArray[np.float64], config: Weighting) -> NDArray[np.float64]:
     """Outer stage over the rows, inner stage over the columns of each row."""
     outer = _tempered(counts.sum(axis=1), config.outer_exponent)
     inner = np.stack([_tempered(row, config.inner_exponent) for row in counts])
@@ -70,3 +172,21 @@ def _tempered(counts: NDArray[np.float64], exponent: float) -> NDArray[np.float6
     # 0 ** 0 is 1: without the mask a uniform mixture would give a share to directions that have nothing.
     weights = np.where(counts > 0, (counts / total) ** exponent, 0.0)
     return np.asarray(weights / weights.sum())
+
+
+def _cap(weights: NDArray[np.float64], most: NDArray[np.float64], max_passes: float, slots: int) -> NDArray[np.float64]:
+    """Shares of at most `most`; what is cut off goes to the others in proportion (water-filling)."""
+    room = float(most[weights > 0].sum())
+    if room < 1:
+        raise InputError(
+            f"mixture.max_passes={max_passes:g} leaves {int(room * slots):,} examples for {slots:,} slots: raise it, "
+            "train fewer steps, or take more directions in"
+        )
+    shares, full = weights.copy(), np.zeros(weights.shape, dtype=bool)
+    while (over := (shares > most) & ~full).any():
+        full |= over
+        shares[full] = most[full]
+        open_weight = weights[~full].sum()
+        if open_weight > 0:
+            shares[~full] = weights[~full] * ((1 - shares[full].sum()) / open_weight)
+    return np.asarray(shares / shares.sum())

@@ -165,7 +165,7 @@ class Reader:
 
     def _retry(self, request: _Request) -> UnreadableError | None:
         """Attempts at one record that just failed, with a growing wait before each; None when one succeeds."""
-        problem = "its checksum is wrong"
+        problem, name = "", self._shards[request.shard]
         for attempt in range(max(1, self._config.retries)):
             if self._config.retries:
                 # Ranks that met the same fault must not come back in step.
@@ -173,7 +173,7 @@ class Reader:
                 with self._lock:
                     self.retries += 1
             try:
-                got = self._storage.readv(self._shards[request.shard], request.parts, request.begin)
+                got = self._storage.readv(name, request.parts, request.begin)
             except OSError as error:
                 problem = error.strerror or str(error) or type(error).__name__
                 continue
@@ -181,6 +181,7 @@ class Reader:
                 return None
             wanted = request.end - request.begin
             problem = f"{got} of {wanted} bytes" if got != wanted else "its checksum is wrong"
+            self._storage.forget(name)  # what is wrong may be a copy of it
         return UnreadableError(f"{self._where(request.shard, request.begin)}: {problem}")
 
     def _where(self, shard: int, offset: int) -> str:

@@ -1,30 +1,32 @@
 """Slot k -> example, as a pure function of (seed, corpus, mixture, k). There is no state but an integer.
 
 Three maps, each with random access:
-1. group g -> (target language, the how-manieth group of that target), by a tree of exact splits;
+1. group g -> (target language, the how-manieth group of that target), by exact quotas;
 2. the u-th slot of a target -> (source language, the how-manieth example of that direction), likewise;
 3. the c-th example of a direction with E edges -> edge, by a keyed permutation of pass c // E.
 
-A split hands the t-th pick of a node to its left child when round(p * t) rises there, so every prefix
-holds each child's share to within half a pick. Below a target, blocks of whole groups are then rearranged
-so that the stories of a group differ; a block is a function of its number alone, so random access stays.
+Below a target, blocks of whole groups are rearranged so that the stories of a group differ; a block is a function
+of its number alone, so random access stays. A change of the mixture begins a new segment, in which every direction
+goes on with the examples that the segment before did not come to.
 """
 
-import heapq
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shards.apart import keep_apart
 from shards.errors import InputError
 from shards.index import Corpus
-from shards.mixture import MixtureConfig, direction_weights
+from shards.mixture import Segment, Weighting, direction_weights
+from shards.permutation import key_of, permute
+from shards.quotas import Ints, Quotas
 
-Ints = NDArray[np.int64]
-
-_BITS = 30  # a split's share is a multiple of 2^-30, so the arithmetic below is exact in int64
-_ONE = 1 << _BITS
+#: Slots a block: large enough that numpy's cost a call is small beside it.
+_BLOCK = 16384
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,212 +42,180 @@ class Groups:
     story: Ints
 
 
+class _Picks(NamedTuple):
+    """A block of one target's groups before it is looked up, arrays (groups of the block, G)."""
+
+    language: Ints  # of the source
+    pick: Ints  # the how-manieth example of its direction in the segment
+
+
+class _Progress(NamedTuple):
+    """How far the directions had come when a segment began: what a pure function of the earlier ones gives.
+
+    A direction's first examples of the segment are the `skipped` ones, then come `base`, `base` + 1, ...
+    """
+
+    base: Ints  # (L * L,) by target * L + source
+    skipped: dict[int, Ints]
+
+
 class Sampler:
     """The infinite, seeded stream of examples of one split, in groups of `group_size` slots.
 
-    Cost: a few microseconds a slot, the same at slot 0 and at slot 10^10.
+    Cost: about a microsecond a slot, the same at slot 0 and at slot 10^10.
     """
 
-    def __init__(self, corpus: Corpus, *, split: str, mixture: MixtureConfig, seed: int, group_size: int) -> None:
+    def __init__(
+        self,
+        corpus: Corpus,
+        *,
+        split: str,
+        mixture: Sequence[Segment] | Weighting,
+        seed: int,
+        group_size: int,
+    ) -> None:
+        """mixture: one weighting, or the segments of a run (`shards.mixture.segments`)."""
         if group_size < 1:
             raise InputError(f"group_size must be at least 1, got {group_size}")
-        weights_TS = direction_weights(corpus.direction_counts(split), corpus.languages, mixture)
-        self.group_size = group_size
-        self.block_groups = max(1, 512 // group_size)
-        self._size = len(corpus.languages)
-        self._edges = corpus.edges[split]
-        self._starts = corpus.directions[split]
-        self._story_of = corpus.articles["story"]
-        self._seed = seed
-        forest = _Forest(seed)
-        self._target_root = forest.plant(weights_TS.sum(axis=1))
-        self._source_roots = [forest.plant(row) if row.sum() > 0 else -1 for row in weights_TS]
-        self._forest = forest.freeze()
-        self._block = lru_cache(maxsize=4 * self._size)(self._compute_block)
+        if isinstance(mixture, Weighting):
+            mixture = (Segment(first=0, left=None, weighting=mixture),)
+        size = len(corpus.languages)
+        progress = _Progress(np.zeros(size * size, np.int64), {})
+        self.seed, self.group_size = seed, group_size
+        self._segments: list[_Stream] = []
+        for number, segment in enumerate(mixture):
+            stream = _Stream(corpus, split, segment, seed, number, group_size, progress)
+            self._segments.append(stream)
+            if number + 1 < len(mixture):
+                progress = stream.progress(mixture[number + 1].first)
+        self._ends = [segment.first for segment in mixture[1:]]
 
     def groups(self, start: int, count: int) -> Groups:
         """Groups start .. start + count - 1."""
-        number = np.arange(start, start + count, dtype=np.int64)
-        target, nth = self._forest.locate(np.full(count, self._target_root), number)
-        edges = np.empty((count, self.group_size), dtype=np.int64)
-        for row in range(count):
-            block, place = divmod(int(nth[row]), self.block_groups)
-            edges[row] = self._block(int(target[row]), block)[place]
-        pairs = self._edges[edges]
-        source, target_row = pairs[..., 0].astype(np.int64), pairs[..., 1].astype(np.int64)
-        return Groups(
-            number=number, source=source, target=target_row, story=self._story_of[target_row].astype(np.int64)
+        rows = np.empty((3, count, self.group_size), np.int64)
+        for place, number in enumerate(range(start, start + count)):
+            rows[:, place] = self._segments[bisect_right(self._ends, number)].group(number)
+        source, target, story = rows
+        return Groups(number=np.arange(start, start + count), source=source, target=target, story=story)
+
+    def shares(self, group: int = 0) -> NDArray[np.float64]:
+        """The quota of every direction at a group, (L, L) by [target, source]: what the splits really give."""
+        return self._segments[bisect_right(self._ends, group)].shares()
+
+
+class _Stream:
+    """The groups of one segment."""
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        split: str,
+        segment: Segment,
+        seed: int,
+        number: int,
+        group_size: int,
+        progress: _Progress,
+    ) -> None:
+        self._segment, self._seed, self._group_size, self._progress = segment, seed, group_size, progress
+        self._size = size = len(corpus.languages)
+        self._block_groups = max(1, _BLOCK // group_size)
+        self._edges = corpus.edges[split]
+        self._starts = corpus.directions[split]
+        self._story_of = corpus.articles["story"]
+        taken = progress.base - np.bincount(
+            list(progress.skipped), [len(skipped) for skipped in progress.skipped.values()], size * size
+        ).astype(np.int64)
+        weights_TS = direction_weights(
+            corpus.direction_counts(split),
+            corpus.languages,
+            segment.weighting,
+            slots=None if segment.left is None else segment.left * group_size,
+            taken_TS=taken.reshape(size, size),
         )
+        random = np.random.default_rng([seed, 0x5EED, number])
+        self._targets = Quotas.steadiest(weights_TS.sum(axis=1), random)
+        self._sources = [Quotas(row, random) if row.any() else None for row in weights_TS]
+        # A stream is read in order, so one block of the turns and one of each target are in use.
+        self._turns: tuple[int, list[int], list[int]] = (-1, [], [])
+        self._blocks: dict[int, tuple[int, NDArray[np.int32]]] = {}
+
+    def group(self, number: int) -> NDArray[np.int32]:
+        """Source rows, target rows and stories of a group, (3, G)."""
+        turn, place = divmod(number - self._segment.first, _BLOCK)
+        if self._turns[0] != turn:
+            of_turn, nth_of_turn = self._targets.picks(turn * _BLOCK, _BLOCK)
+            self._turns = (turn, of_turn.tolist(), nth_of_turn.tolist())
+        target, nth = self._turns[1][place], self._turns[2][place]
+        block, row = divmod(nth, self._block_groups)
+        kept = self._blocks.get(target)
+        if kept is None or kept[0] != block:
+            self._blocks[target] = kept = (block, self._block(target, block)[0])
+        return kept[1][:, row]
 
     def shares(self) -> NDArray[np.float64]:
-        """The quota of every direction, (L, L) by [target, source]: what the splits really give."""
         shares = np.zeros((self._size, self._size))
-        for target, share in self._forest.leaf_shares(self._target_root).items():
-            for source, inner in self._forest.leaf_shares(self._source_roots[target]).items():
-                shares[target, source] = share * inner
+        for target, share in enumerate(self._targets.shares()):
+            sources = self._sources[target]
+            if sources is not None:
+                shares[target] = share * sources.shares()
         return shares
 
-    def _compute_block(self, target: int, block: int) -> Ints:
-        """Edges of one block of a target's groups, (block_groups, G), stories apart inside every group."""
-        slots = self.block_groups * self.group_size
-        slot = np.arange(block * slots, (block + 1) * slots, dtype=np.int64)
-        source, nth = self._forest.locate(np.full(slots, self._source_roots[target]), slot)
-        direction = target * self._size + source
-        size = self._starts[direction + 1] - self._starts[direction]
-        passes = nth // size
-        edge = self._starts[direction] + _permute(nth % size, size, _mix(self._seed, direction, passes))
-        story = self._story_of[self._edges[edge, 1]].astype(np.int64).reshape(-1, self.group_size)
-        low, high = _windows(source, passes)
-        return edge[_keep_apart(story, low.reshape(story.shape), high.reshape(story.shape))]
+    def progress(self, end: int) -> _Progress:
+        """Where a segment that begins at group `end` takes up each direction.
 
+        Whole blocks leave no gap. In a target's last, partial block the examples of its first groups are not the
+        first examples of their directions, because the block was rearranged: what they passed over is skipped.
+        """
+        base, skipped = self._progress.base.copy(), dict(self._progress.skipped)
+        groups_T = self._targets.counts(end - self._segment.first)
+        for target in np.flatnonzero(groups_T).tolist():
+            sources = self._sources[target]
+            assert sources is not None
+            block, rest = divmod(int(groups_T[target]), self._block_groups)
+            whole_S = sources.counts(block * self._block_groups * self._group_size)
+            partial = self._block(target, block)[1] if rest else None
+            for source in np.flatnonzero(sources.shares()).tolist():
+                direction, done = target * self._size + source, int(whole_S[source])
+                drawn = np.zeros(0, np.int64)
+                if partial is not None:
+                    drawn = partial.pick[:rest][partial.language[:rest] == source]
+                reached = int(drawn.max(initial=done - 1)) + 1
+                passed_over = np.setdiff1d(np.arange(done, reached), drawn)
+                before = self._progress.skipped.get(direction, np.zeros(0, np.int64))
+                left = np.concatenate([self._example(direction, passed_over), before[reached:]])
+                base[direction] += max(0, reached - len(before))
+                skipped.pop(direction, None)
+                if len(left):
+                    skipped[direction] = left
+        return _Progress(base, skipped)
 
-class _Forest:
-    """Binary trees of exact splits in flat arrays; a leaf is its own left child and takes every pick."""
+    def _block(self, target: int, block: int) -> tuple[NDArray[np.int32], _Picks]:
+        """One block of a target's groups, stories apart inside every group: source rows, target rows and stories,
+        (3, groups, G), and the picks they come from."""
+        sources = self._sources[target]
+        assert sources is not None
+        shape = (self._block_groups, self._group_size)
+        slots = self._block_groups * self._group_size
+        language, pick = sources.picks(block * slots, slots)
+        direction = target * self._size + language
+        example = self._progress.base[direction] + pick
+        for number in np.unique(direction).tolist() if self._progress.skipped else ():
+            if number in self._progress.skipped:
+                here = direction == number
+                example[here] = self._example(number, pick[here])
+        first = self._starts[direction]
+        size = self._starts[direction + 1] - first
+        passes = example // size
+        edge = first + permute(example % size, size, key_of(self._seed, direction, passes))
+        pairs = self._edges[edge]
+        story = self._story_of[pairs[:, 1]].astype(np.int32)
+        order = keep_apart(story.reshape(shape), language.reshape(shape), passes.reshape(shape))
+        return np.stack([pairs[:, 0], pairs[:, 1], story])[:, order], _Picks(language[order], pick[order])
 
-    def __init__(self, seed: int) -> None:
-        self._random = np.random.default_rng([seed, 0x5EED])
-        self._left: list[int] = []
-        self._right: list[int] = []
-        self._share: list[int] = []
-        self._leaf: list[int] = []
-
-    def plant(self, weights: NDArray[np.float64]) -> int:
-        """A tree over the indices of the positive weights; its root. Like weights meet first, so that
-        splits are near a half, where the error of the levels above is halved."""
-        heap: list[tuple[float, int, int]] = []
-        for index in self._random.permutation(np.flatnonzero(weights)):
-            node = self._add(share=_ONE, leaf=int(index))
-            self._left[node] = self._right[node] = node
-            heap.append((float(weights[index]), len(heap), node))
-        heapq.heapify(heap)
-        order = len(heap)
-        while len(heap) > 1:
-            light, heavy = heapq.heappop(heap), heapq.heappop(heap)
-            first, second = (light, heavy) if self._random.random() < 0.5 else (heavy, light)
-            total = first[0] + second[0]
-            node = self._add(share=min(max(round(first[0] / total * _ONE), 1), _ONE - 1), leaf=-1)
-            self._left[node], self._right[node] = first[2], second[2]
-            heapq.heappush(heap, (total, order, node))
-            order += 1
-        return heap[0][2]
-
-    def _add(self, *, share: int, leaf: int) -> int:
-        for column, value in ((self._left, -1), (self._right, -1), (self._share, share), (self._leaf, leaf)):
-            column.append(value)
-        return len(self._leaf) - 1
-
-    def freeze(self) -> "_Forest":
-        self.left, self.right = np.array(self._left), np.array(self._right)
-        self.share, self.leaf = np.array(self._share, dtype=np.int64), np.array(self._leaf)
-        return self
-
-    def locate(self, root: Ints, pick: Ints) -> tuple[Ints, Ints]:
-        """For the pick-th draw (from 0) of each root: the leaf it goes to, and how many that leaf had before."""
-        node, pick = root.copy(), pick.copy()
-        while (self.leaf[node] < 0).any():
-            share = self.share[node]
-            before = _rounded_share(share, pick)
-            goes_left = _rounded_share(share, pick + 1) > before
-            node = np.where(goes_left, self.left[node], self.right[node])
-            pick = np.where(goes_left, before, pick - before)
-        return self.leaf[node], pick
-
-    def leaf_shares(self, root: int) -> dict[int, float]:
-        shares: dict[int, float] = {}
-        stack = [(root, 1.0)]
-        while stack:
-            node, share = stack.pop()
-            if self._leaf[node] >= 0:
-                shares[self._leaf[node]] = share
-            else:
-                stack.append((self._left[node], share * self._share[node] / _ONE))
-                stack.append((self._right[node], share * (1 - self._share[node] / _ONE)))
-        return shares
-
-
-def _rounded_share(share: Ints, pick: Ints) -> Ints:
-    """round(share / 2^30 * pick), exact: the product is taken in two halves that fit int64."""
-    low = pick & (_ONE - 1)
-    return np.asarray(share * (pick >> _BITS) + ((share * low + (_ONE >> 1)) >> _BITS))
-
-
-def _mix(seed: int, *values: Ints) -> NDArray[np.uint64]:
-    """A 64-bit key of the seed and the values (splitmix64's finaliser, value by value)."""
-    key: NDArray[np.uint64] = np.full(values[0].shape, np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])
-    for value in values:
-        key = _scramble(key ^ (value.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)))
-    return key
-
-
-def _scramble(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.asarray(x ^ (x >> np.uint64(31)))
-
-
-def _permute(position: Ints, size: Ints, key: NDArray[np.uint64]) -> Ints:
-    """position -> another position below size: a keyed bijection of each range(size).
-
-    A four-round Feistel network on the next even number of bits, walked until it falls inside the range
-    (Black and Rogaway's cycle walking), so the whole permutation is never written down.
-    """
-    bits = np.ceil(np.log2(np.maximum(size, 2))).astype(np.uint64)
-    half = (bits + np.uint64(1)) // np.uint64(2)
-    mask = (np.uint64(1) << half) - np.uint64(1)
-    value = position.astype(np.uint64)
-    outside = np.arange(value.size)
-    while outside.size:
-        h, m, k = half[outside], mask[outside], key[outside]
-        left, right = value[outside] >> h, value[outside] & m
-        for step in range(4):
-            left, right = right, left ^ (_scramble(right + k + np.uint64(step)) & m)
-        value[outside] = (left << h) | right
-        outside = outside[value[outside] >= size[outside].astype(np.uint64)]
-    return value.astype(np.int64)
-
-
-def _windows(source: Ints, passes: Ints) -> tuple[Ints, Ints]:
-    """Per slot of a block the first and the last slot its example may move to, (n,) each.
-
-    The passes of a direction must stay one after the other: the window of a pass ends where the next one begins.
-    """
-    order = np.lexsort((np.arange(len(source)), source))
-    by_source, by_pass = source[order], passes[order]
-    same_source = by_source[1:] == by_source[:-1]
-    starts = np.flatnonzero(np.r_[True, ~same_source | (by_pass[1:] != by_pass[:-1])])
-    follows = by_source[starts[1:]] == by_source[starts[1:] - 1]  # a later pass of the same direction
-    first = order[starts]
-    run_low = np.r_[0, np.where(follows, first[1:], 0)]
-    run_high = np.r_[np.where(follows, first[1:] - 1, len(source) - 1), len(source) - 1]
-    lengths = np.diff(np.r_[starts, len(source)])
-    low, high = np.empty_like(order), np.empty_like(order)
-    low[order], high[order] = np.repeat(run_low, lengths), np.repeat(run_high, lengths)
-    return low, high
-
-
-def _keep_apart(story: Ints, low: Ints, high: Ints) -> Ints:
-    """Positions 0 .. n-1 rearranged, (groups, G), so that no story comes twice in a group where possible.
-
-    Each clash is mended by one exchange with the nearest group that takes it without a new clash; low and high
-    are the first and the last position that an example may move to.
-    """
-    groups, size = story.shape
-    here = np.arange(groups * size).reshape(groups, size)
-    position = here.copy()
-    ordered = np.sort(story, axis=1)
-    story, low, high = story.copy(), low.copy(), high.copy()
-    for group in np.flatnonzero((ordered[:, 1:] == ordered[:, :-1]).any(axis=1)):
-        for place in range(size):
-            mine, now = story[group, place], group * size + place
-            if (story[group] == mine).sum() < 2:
-                continue
-            others = np.delete(story[group], place)
-            fits = (low <= now) & (now <= high) & (low[group, place] <= here) & (here <= high[group, place])
-            fits &= ~np.isin(story, others) & ~(story == mine).any(axis=1)[:, None]
-            candidates = np.argwhere(fits)
-            if not len(candidates):
-                continue
-            there = tuple(candidates[np.argmin(np.abs(candidates[:, 0] - group))])
-            for array in (story, low, high, position):
-                array[group, place], array[there] = array[there], array[group, place]
-    return position
+    def _example(self, direction: int, pick: Ints) -> Ints:
+        """The pick-th example of the segment, counted from the run's start."""
+        skipped = self._progress.skipped.get(direction)
+        if skipped is None:
+            return np.asarray(self._progress.base[direction] + pick)
+        late = self._progress.base[direction] + pick - len(skipped)
+        return np.where(pick < len(skipped), skipped[np.minimum(pick, len(skipped) - 1)], late)

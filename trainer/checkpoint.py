@@ -16,9 +16,12 @@ from typing import Any
 
 import torch.distributed as dist
 
+from shards.changes import fingerprint, what_changed
 from shards.errors import InputError
 
 _TAG = "deepspeed"
+#: What the run remembers of its corpus.
+CORPUS = "corpus.json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,6 +30,7 @@ class TrainState:
 
     step: optimizer steps taken.  attempts: steps tried, those skipped as non-finite included; attempt a
     reads the groups a * groups_per_step onwards and seeds its dropout with (seed, a, micro-step, rank).
+    unreadable: examples that had a placeholder.
     """
 
     step: int = 0
@@ -35,6 +39,7 @@ class TrainState:
     slot: int
     world_size: int
     corpus: str
+    unreadable: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,7 +70,7 @@ def save_checkpoint(engine: Any, directory: Path, state: TrainState, texts: Mapp
     dist.barrier()
     size = 0
     if first:
-        (staging / "state.json").write_text(json.dumps(asdict(state), indent=1) + "\n", encoding="utf-8")
+        (staging / "state.json").write_text(state_json(state), encoding="utf-8")
         for name, text in texts.items():
             (staging / name).write_text(text, encoding="utf-8")
         files: dict[str, dict[str, Any]] = {}
@@ -117,21 +122,30 @@ def identity(checkpoint: Path) -> str:
     return _sha256(checkpoint / "manifest.json")
 
 
+def state_json(state: TrainState) -> str:
+    """What state.json holds."""
+    return json.dumps(asdict(state), indent=1) + "\n"
+
+
 def read_state(checkpoint: Path) -> TrainState:
     return TrainState(**json.loads((checkpoint / "state.json").read_text(encoding="utf-8")))
 
 
-def check_resumable(state: TrainState, checkpoint: Path, *, seed: int, world_size: int, corpus: str) -> None:
+def check_resumable(
+    state: TrainState, checkpoint: Path, *, seed: int, world_size: int, manifest: Mapping[str, Any]
+) -> None:
     """Refuse to continue a run on something else than it began with; `InputError` says what differs."""
-    for name, was, now in (
-        ("world size", state.world_size, world_size),
-        ("training.seed", state.seed, seed),
-        ("corpus content", state.corpus, corpus),
-    ):
+    for name, was, now in (("world size", state.world_size, world_size), ("training.seed", state.seed, seed)):
         if was != now:
             raise InputError(
                 f"{checkpoint} was written with {name} {was}, this run has {now}: restore it or choose another run="
             )
+    if state.corpus != manifest["content_hash"]:
+        before = json.loads((checkpoint / CORPUS).read_text(encoding="utf-8"))
+        raise InputError(
+            f"the corpus is not the one that {checkpoint} was trained on ({what_changed(before, fingerprint(manifest))}"
+            "): restore it or choose another run="
+        )
 
 
 def load_checkpoint(engine: Any, checkpoint: Path) -> None:

@@ -7,33 +7,26 @@ losses are averaged over, one forward and one backward a micro-batch, one optimi
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from models.objectives.base import Outputs
+from shards.changes import fingerprint
 from shards.errors import InputError
+from shards.index import Corpus
 from shards.loader import Loader
+from shards.reader import Reader
 from shards.schema import Batch
-from trainer.checkpoint import Saved, TrainState, save_checkpoint
-from trainer.console import Console
+from trainer.checkpoint import CORPUS, Saved, TrainState, save_checkpoint
 from trainer.distributed import PeerError, raise_together, sum_over_ranks
 from trainer.evaluation.heldout import HeldOut
-from trainer.metrics import MetricsLog, Totals
-from trainer.prometheus import PrometheusExporter
+from trainer.ledger import gather_unreadable, too_many_unreadable
+from trainer.metrics import Totals
 from trainer.recipe import Recipe
+from trainer.reporting import Reporting
 from trainer.schedule import learning_rate
 from trainer.stop import StopRequest
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Reporting:
-    """Where rank 0 reports; the other ranks have none."""
-
-    console: Console
-    log: MetricsLog
-    exporter: PrometheusExporter
 
 
 def total_loss(outputs: Outputs, counts: Mapping[str, float]) -> torch.Tensor:
@@ -58,17 +51,19 @@ class Trainer:
         recipe: Recipe,
         ds_config: Mapping[str, Any],
         loader: Loader,
+        reader: Reader,
+        corpus: Corpus,
         held_out: HeldOut,
         state: TrainState,
         rank: int,
         device: torch.device,
-        languages: int,
         reporting: Reporting | None,
     ) -> None:
         self.engine = engine
         self.recipe = recipe
         self.ds_config = ds_config
         self.loader = loader
+        self.reader = reader
         self.held_out = held_out
         self.rank = rank
         self.world_size = state.world_size
@@ -77,8 +72,10 @@ class Trainer:
         self.stop = StopRequest()
         self.step, self.attempts = state.step, state.attempts
         self._state = state
-        self._languages = languages
+        self._corpus = corpus
+        self._unreadable = state.unreadable
         self._skipped_in_a_row = 0
+        self._retries_before = 0
         self._totals: Totals | None = None
         self._scalars: Mapping[str, float] = {}
         self._saved_at = (state.step, state.attempts) if state.attempts else None
@@ -106,9 +103,9 @@ class Trainer:
         """Stop the loader's threads, end the reports, give the signals back."""
         self.stop.restore()
         self.loader.close()
+        self.reader.close()
         if self.reporting:
-            self.reporting.console.close()
-            self.reporting.log.close()
+            self.reporting.close()
 
     def train_step(self) -> bool:
         """One attempt at an optimizer step. True when any rank was asked to stop."""
@@ -116,7 +113,9 @@ class Trainer:
         batches = self._fetch()
         data_wait = time.perf_counter() - began
 
-        counts, stopped = self._agree(batches)
+        counts, stopped, unreadable = self._agree(batches)
+        if unreadable:
+            self._note_unreadable(batches, unreadable)
         rate = learning_rate(self.step + 1, self.recipe)
         for group in self.engine.optimizer.param_groups:
             group["lr"] = rate
@@ -145,18 +144,37 @@ class Trainer:
             raise
         return batches
 
-    def _agree(self, batches: list[Batch]) -> tuple[dict[str, float], bool]:
-        """What each term is averaged over in the whole global batch, and whether any rank wants to stop."""
+    def _agree(self, batches: list[Batch]) -> tuple[dict[str, float], bool, int]:
+        """Over the whole global batch: what each term is averaged over, whether any rank wants to stop, and how
+        many examples are placeholders."""
         objective = self.engine.module
         local: dict[str, float] = {}
         for batch in batches:
             for name, count in objective.counts(batch).items():
                 local[name] = local.get(name, 0.0) + count
-        wish = float(self.stop.wanted)
-        *values, wishes = sum_over_ranks(
-            torch.tensor([*local.values(), wish], dtype=torch.float64, device=self.device)
+        others = [float(self.stop.wanted), float(sum(len(batch.unreadable) for batch in batches))]
+        *values, wishes, unreadable = sum_over_ranks(
+            torch.tensor([*local.values(), *others], dtype=torch.float64, device=self.device)
         ).tolist()
-        return dict(zip(local, values, strict=True)), wishes > 0
+        return dict(zip(local, values, strict=True)), wishes > 0, round(unreadable)
+
+    def _note_unreadable(self, batches: list[Batch], count: int) -> None:
+        """Count and list the step's placeholders; where they are too many, all ranks save and leave together."""
+        found = gather_unreadable(batches)
+        if self.reporting:
+            self.reporting.placeholders(found, self.step + 1, self._corpus.story_keys())
+        slots = (self.attempts + 1) * self.recipe.batch.groups_per_step * self.recipe.batch.group_size
+        share = self.recipe.loader.max_unreadable_share
+        if too_many_unreadable(self._unreadable + count, slots, share):
+            self._save()  # without this step, whose slots will come again
+            if self.rank:
+                raise PeerError
+            raise InputError(
+                f"{self._unreadable + count} of {slots:,} examples could not be read, more than "
+                f"loader.max_unreadable_share={share:g} allows; they are listed in {self.recipe.run}/unreadable.jsonl. "
+                "Look at the corpus with `d2tv verify`, or raise the share"
+            )
+        self._unreadable += count
 
     def _seed(self, micro_step: int) -> None:
         """Dropout depends on nothing but (seed, attempt, micro-step, rank), so there is no generator to save."""
@@ -167,7 +185,7 @@ class Trainer:
 
     def _count(self, outputs: Outputs, batch: Batch, loss: torch.Tensor) -> None:
         if self._totals is None:
-            self._totals = Totals(tuple(outputs.terms), self._languages, self.device)
+            self._totals = Totals(tuple(outputs.terms), len(self._corpus.languages), self.device)
         self._totals.add_micro_batch(outputs, batch, loss)
         self._scalars = outputs.scalars
 
@@ -188,7 +206,11 @@ class Trainer:
                     f"{slots}: lower optimizer.learning_rate or look at that data"
                 )
         else:
-            self._totals.add_step(seconds=seconds, data_wait_seconds=data_wait)
+            retries = self.reader.retries
+            self._totals.add_step(
+                seconds=seconds, data_wait_seconds=data_wait, read_retries=retries - self._retries_before
+            )
+            self._retries_before = retries
             self._skipped_in_a_row = 0
             self.step += 1
         if self.reporting:
@@ -226,6 +248,8 @@ class Trainer:
             "examples_per_second": examples / interval.seconds,
             "step_seconds": interval.seconds / interval.steps,
             "data_wait_share": interval.data_wait_seconds / interval.seconds,
+            "read_retries": interval.read_retries,
+            "unreadable": self._unreadable,
             "time": time.time(),
         }
         self.reporting.log.write(record)
@@ -236,9 +260,19 @@ class Trainer:
 
     def _validate(self) -> None:
         began = time.perf_counter()
-        nll = self.held_out.nll(self.engine.module.network, self.device)
+        found = self.held_out.nll(self.engine.module.network, self.device)
         if self.reporting:
-            record = {"kind": "validation", "step": self.step, "nll": nll, "seconds": time.perf_counter() - began}
+            nll = {kind: of_kind.nll for kind, of_kind in found.items()}
+            unreadable = sum(of_kind.unreadable for of_kind in found.values())
+            record = {
+                "kind": "validation",
+                "step": self.step,
+                "nll": nll,
+                "unreadable": unreadable,
+                "seconds": time.perf_counter() - began,
+            }
+            if unreadable:
+                self._say(f"{unreadable} held-out examples could not be read and are not in the means")
             self.reporting.log.write(record)
             self.reporting.exporter.validation(nll)
             self.reporting.console.validation(record)
@@ -253,12 +287,17 @@ class Trainer:
             slot=self._first_slot(),
             world_size=self.world_size,
             corpus=self._state.corpus,
+            unreadable=self._unreadable,
         )
         saved: Saved = save_checkpoint(
             self.engine,
             self.recipe.run / "checkpoints",
             state,
-            {"recipe.yaml": self.recipe.dump(), "ds_config.json": json.dumps(self.ds_config, indent=1) + "\n"},
+            {
+                "recipe.yaml": self.recipe.dump(),
+                "ds_config.json": json.dumps(self.ds_config, indent=1) + "\n",
+                CORPUS: json.dumps(fingerprint(self._corpus.manifest), indent=1) + "\n",
+            },
             self.recipe.training.keep_checkpoints,
         )
         self._saved_at = (self.step, self.attempts)

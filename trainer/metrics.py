@@ -26,6 +26,7 @@ class Interval:
     steps: int
     seconds: float
     data_wait_seconds: float
+    read_retries: int
     total_loss: float  # J, the mean of the steps
     loss: dict[str, float]  # term -> average over its own count, before its weight
     nll: dict[str, float]  # branch -> nats a target token
@@ -43,7 +44,7 @@ class Totals:
     def __init__(self, terms: Sequence[str], languages: int, device: torch.device) -> None:
         self._terms = tuple(terms)
         self._languages = languages
-        self._sums = torch.zeros(2 * len(terms) + 3 * len(KINDS) * languages + 2, dtype=torch.float64, device=device)
+        self._sums = torch.zeros(2 * len(terms) + 3 * len(KINDS) * languages + 3, dtype=torch.float64, device=device)
         self._pending = torch.zeros_like(self._sums)
         self._steps = 0
         self._seconds = 0.0
@@ -55,7 +56,7 @@ class Totals:
         n = len(self._terms)
         self._pending[:n] += term_sums
         self._pending[n : 2 * n] += counts.to(self._pending.device)
-        self._pending[-2] += loss.detach().double()
+        self._pending[-3] += loss.detach().double()
         real = batch.weight_B > 0
         for number, kind in enumerate(KINDS):
             if kind in outputs.row_nll:
@@ -72,13 +73,14 @@ class Totals:
         """Forget the micro-batches since the last step."""
         self._pending.zero_()
 
-    def add_step(self, *, seconds: float, data_wait_seconds: float) -> None:
+    def add_step(self, *, seconds: float, data_wait_seconds: float, read_retries: int) -> None:
         """The micro-batches since the last step were trained on."""
         self._sums += self._pending
         self._pending.zero_()
         self._steps += 1
         self._seconds += seconds
-        self._sums[-1] += data_wait_seconds
+        self._sums[-2] += data_wait_seconds
+        self._sums[-1] += read_retries
 
     def reduce(self, world_size: int) -> Interval:
         """The sums over all ranks since the last call (all ranks call this), and start anew."""
@@ -88,8 +90,9 @@ class Totals:
         interval = Interval(
             steps=self._steps,
             seconds=self._seconds,
-            data_wait_seconds=values[-1].item() / world_size,
-            total_loss=_ratio(values[-2].item(), self._steps),
+            data_wait_seconds=values[-2].item() / world_size,
+            read_retries=round(values[-1].item()),
+            total_loss=_ratio(values[-3].item(), self._steps),
             loss={t: _ratio(values[i].item(), values[n + i].item()) for i, t in enumerate(self._terms)},
             nll={kind: _ratio(sum(by_target[0][k]), sum(by_target[1][k])) for k, kind in enumerate(KINDS)},
             nll_by_target=dict(zip(KINDS, by_target[0], strict=True)),

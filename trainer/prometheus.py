@@ -14,6 +14,7 @@ from prometheus_client import (
     start_http_server,
 )
 
+from shards.schema import Unreadable
 from trainer.checkpoint import Saved
 from trainer.metrics import Interval
 
@@ -47,6 +48,13 @@ class PrometheusExporter:
         self._tokens = Counter(
             "d2tv_target_tokens", "Target tokens trained on", ["branch", "target"], registry=registry
         )
+        self._unreadable = Counter(
+            "d2tv_unreadable_examples",
+            "Examples that could not be read and had a placeholder of weight 0",
+            ["source", "target"],
+            registry=registry,
+        )
+        self._retries = Counter("d2tv_read_retries", "Reads of features that were tried again", registry=registry)
         self._skipped = Gauge("d2tv_skipped_steps", "Steps skipped as non-finite", registry=registry)
         self._seconds = Histogram(
             "d2tv_step_seconds", "Wall-clock of a step on rank 0", buckets=_STEP_BUCKETS, registry=registry
@@ -96,6 +104,7 @@ class PrometheusExporter:
         """At every logged step: what was summed over the ranks."""
         self._rate.set(learning_rate)
         self._norm.set(gradient_norm)
+        self._retries.inc(interval.read_retries)
         if "alpha" in scalars:
             self._alpha.set(scalars["alpha"])
         for term, value in interval.loss.items():
@@ -109,6 +118,10 @@ class PrometheusExporter:
                     self._examples.labels(kind, language).inc(examples)
                 if tokens:
                     self._tokens.labels(kind, language).inc(tokens)
+
+    def unreadable(self, example: Unreadable) -> None:
+        """One placeholder. Directions that have none have no series."""
+        self._unreadable.labels(example.source, example.target).inc()
 
     def validation(self, nll: Mapping[str, float]) -> None:
         for kind, value in nll.items():

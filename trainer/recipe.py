@@ -7,7 +7,7 @@ recipe's values where a file gives none; trailing `key=value` words override bot
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
@@ -16,6 +16,7 @@ from models.config import NetworkConfig
 from models.objectives import ObjectiveConfig, objective_types
 from shards.errors import InputError, did_you_mean
 from shards.mixture import MixtureConfig
+from shards.reader import ReaderConfig
 
 #: Where recipes are looked up by name.
 RECIPES = Path(__file__).resolve().parent.parent / "launcher" / "recipes"
@@ -28,7 +29,7 @@ class Section(BaseModel):
 
 
 class CorpusSection(Section):
-    path: Path = Field(description="a directory that `d2tv prepare` finished")
+    path: str = Field(description="a directory that `d2tv prepare` finished, or an http(s):// or s3:// URL of one")
     tokenizer: str | None = Field(None, description="a tokenizer directory or hub id; null: the corpus' own")
 
 
@@ -67,9 +68,14 @@ class TrainingSection(Section):
     threads_per_rank: PositiveInt | None = Field(None, description="intra-op threads; null: the host's cores shared")
 
 
-class LoaderSection(Section):
-    threads: int = Field(2, ge=0, description="reading threads a rank; 0 reads in the training thread")
+class LoaderSection(ReaderConfig, Section):
+    threads: int = Field(2, ge=0, description="collating threads a rank; 0 collates in the training thread")
     prefetch: int = Field(4, ge=0, description="micro-batches read ahead")
+    cache: Path | None = Field(None, description="where whole shards of a remote corpus are kept; null: not at all")
+    cache_bytes: PositiveInt = Field(100_000_000_000, description="and how much of them a host keeps")
+    max_unreadable_share: float = Field(
+        1e-4, ge=0, lt=1, description="examples that may be unreadable; one always may, unless this is 0"
+    )
 
 
 class ValidationSection(Section):
@@ -249,8 +255,12 @@ def _first_problem(error: ValidationError, model: type[BaseModel], prefix: str =
 
 def _keys_at(model: type[BaseModel], sections: Sequence[str]) -> list[str]:
     for section in sections:
+        if section.isdigit():  # a place in a list, whose type was found with its key
+            continue
         field = model.model_fields.get(section)
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+        inner = [field.annotation, *get_args(field.annotation)] if field else []
+        models = [kind for kind in inner if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        if not models:
             return []
-        model = field.annotation
+        model = models[0]
     return list(model.model_fields)

@@ -14,8 +14,9 @@ import torch
 from deepspeed.utils import safe_get_full_grad
 
 from trainer.distributed import join, leave, ranks_from_environment
+from trainer.plan import plan_run
 from trainer.recipe import load_recipe
-from trainer.run import build_trainer, plan_run
+from trainer.run import build_trainer
 
 
 def main() -> None:

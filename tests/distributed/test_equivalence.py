@@ -13,9 +13,9 @@ from shards.sampler import Sampler
 from shards.tokenizer import open_tokenizer
 from tests.distributed.harness import run_job
 from tests.tiny import tiny_overrides
+from trainer.build import build_collator, build_network
 from trainer.loop import total_loss
 from trainer.recipe import Recipe, load_recipe
-from trainer.run import build_collator, build_network
 from trainer.schedule import learning_rate
 
 STEPS = 20
@@ -54,7 +54,7 @@ def plain(tiny_corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> dict
     tokenizer = open_tokenizer(tiny_corpus.directory / "tokenizer")
     objective = build_network(recipe, tokenizer)
     objective.train()
-    collate = build_collator(recipe, tiny_corpus, Reader(tiny_corpus), tokenizer)
+    collate = build_collator(recipe, tiny_corpus, Reader(tiny_corpus), tokenizer, torch.device("cpu"))
     sampler = Sampler(tiny_corpus, split="train", mixture=recipe.mixture, seed=recipe.training.seed, group_size=4)
     partition = Partition(groups_per_step=4, groups_per_micro_batch=4, rank=0, world_size=1)
     loader = Loader(sampler, collate, partition, first_step=0, threads=0, prefetch=0)

@@ -15,8 +15,9 @@ from tests.distributed.harness import FP32
 from tests.tiny import make_corpus, tiny_overrides
 from trainer.distributed import join, leave, ranks_from_environment
 from trainer.loop import total_loss
+from trainer.plan import plan_run
 from trainer.recipe import load_recipe, recipe_names
-from trainer.run import build_trainer, plan_run
+from trainer.run import build_trainer
 
 GOLDEN = Path(__file__).with_name("golden_curves.json")
 STEPS = 50

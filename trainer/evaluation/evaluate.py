@@ -14,6 +14,7 @@ from rich.table import Table
 
 from models.network import Network
 from shards.collate import Collator
+from shards.directions import Direction, parse_directions
 from shards.errors import InputError
 from shards.files import write_atomically
 from shards.index import Corpus
@@ -23,7 +24,6 @@ from shards.tokenizer import Tokenizer
 from trainer.checkpoint import identity, read_state
 from trainer.console import progress_bar
 from trainer.distributed import Ranks, raise_together
-from trainer.evaluation.directions import Direction, parse_directions
 from trainer.evaluation.heldout import choose_examples, concatenate, in_batches, mean_nll, share_of_rank
 from trainer.evaluation.rouge import TYPES, Rouge, mean_scores
 from trainer.evaluation.unigram import UnigramBaseline
@@ -44,6 +44,8 @@ class Evaluator:
 
     def run(self, network: Network, split: str, checkpoint: Path) -> dict[str, Any] | None:
         """Predictions, ROUGE and NLL of the recipe's directions on `split`; the report on rank 0.
+
+        An example that cannot be read has no prediction and is counted in the report.
 
         `checkpoint` is where the network's weights are kept.
 
@@ -82,6 +84,7 @@ class Evaluator:
             "step": read_state(checkpoint).step,
             "checkpoint": identity(checkpoint),
             "examples": len(predictions),
+            "unreadable": len(groups.number) - len(predictions),
             **_summarise(predictions),
             "nll": nll,
         }
@@ -97,6 +100,7 @@ class Evaluator:
         share = share_of_rank(groups, self.ranks)
         keys = self.corpus.story_keys()
         rows: list[dict[str, Any]] = []
+        done = 0
         with progress_bar(disable=not self.ranks.is_first or not Console().is_terminal) as bar:
             task = bar.add_task("decoding", total=len(share.number))
             for batch in in_batches(share, self.collate, settings.batch_size):
@@ -107,7 +111,9 @@ class Evaluator:
                     max_new_tokens=self.recipe.lengths.summary,
                 )
                 for place, ids in enumerate(ids_BN.tolist()):
-                    number = len(rows)
+                    number, done = done, done + 1
+                    if not batch.weight_B[place]:
+                        continue
                     article = self.reader.article(int(share.target[number, 0]))
                     prediction = self.tokenizer.decode(ids)
                     rows.append(
@@ -135,7 +141,7 @@ class Evaluator:
         for kind, directions in kinds.items():
             groups = choose_examples(self.corpus, split, directions, total=settings.examples_per_kind)
             share = share_of_rank(groups, self.ranks)
-            model = mean_nll(network, in_batches(share, self.collate, settings.batch_size), self.device)
+            model = mean_nll(network, in_batches(share, self.collate, settings.batch_size), self.device).nll
             if len(groups.number):
                 floor = unigram.nll(groups)
                 result[kind] = {
@@ -181,7 +187,8 @@ def print_report(report: dict[str, Any], validations: Sequence[Mapping[str, floa
             *(f"{rouge[name]:.2f}" if rouge else "-" for name in TYPES),
         )
     console.print(table)
-    console.print(f"{report['examples']} summaries decoded; the run lies in {run}", markup=False)
+    unreadable = f", {report['unreadable']} examples unreadable" if report["unreadable"] else ""
+    console.print(f"{report['examples']} summaries decoded{unreadable}; the run lies in {run}", markup=False)
 
 
 def read_report(run: Path, split: str) -> dict[str, Any] | None:

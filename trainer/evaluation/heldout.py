@@ -1,18 +1,19 @@
 """Held-out examples: which ones, how they are shared among ranks, and the model's NLL on them."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from models.network import Network
 from shards.collate import Collator
+from shards.directions import Direction
 from shards.errors import InputError
 from shards.index import Corpus
 from shards.sampler import Groups
 from shards.schema import Batch
 from trainer.distributed import Ranks, raise_together, sum_over_ranks
-from trainer.evaluation.directions import Direction, parse_directions
 
 
 def choose_examples(corpus: Corpus, split: str, directions: Sequence[Direction], *, total: int | None) -> Groups:
@@ -77,44 +78,52 @@ class HeldOut:
         collate: Collator,
         *,
         split: str,
-        languages: Sequence[str] | None,
+        directions: Sequence[Direction],
         examples_per_kind: int,
         batch_size: int,
         ranks: Ranks,
     ) -> None:
         self._collate, self._batch_size = collate, batch_size
+        of_kind = {
+            "mms": [(source, target) for source, target in directions if source == target],
+            "mxls": [(source, target) for source, target in directions if source != target],
+        }
         self._mine = {
-            kind: share_of_rank(
-                choose_examples(
-                    corpus, split, parse_directions(kind, corpus.languages, languages), total=examples_per_kind
-                ),
-                ranks,
-            )
-            for kind in ("mms", "mxls")
+            kind: share_of_rank(choose_examples(corpus, split, chosen, total=examples_per_kind), ranks)
+            for kind, chosen in of_kind.items()
         }
 
-    def nll(self, network: Network, device: torch.device) -> dict[str, float]:
-        """NLL a target token in nats, by kind, over all ranks (all ranks call this)."""
+    def nll(self, network: Network, device: torch.device) -> dict[str, "HeldOutNLL"]:
+        """By kind, over all ranks (all ranks call this)."""
         return {
             kind: mean_nll(network, in_batches(groups, self._collate, self._batch_size), device)
             for kind, groups in self._mine.items()
         }
 
 
-def mean_nll(network: Network, batches: Iterable[Batch], device: torch.device) -> float:
-    """NLL a target token in nats over all ranks' batches (all ranks call this, with any number of batches)."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HeldOutNLL:
+    """nll: nats a target token, over the examples that could be read.  unreadable: those that could not."""
+
+    nll: float
+    unreadable: int
+
+
+def mean_nll(network: Network, batches: Iterable[Batch], device: torch.device) -> HeldOutNLL:
+    """NLL a target token over all ranks' batches (all ranks call this, with any number of batches)."""
     training = network.training
     network.eval()
-    sums = torch.zeros(2, dtype=torch.float64, device=device)
+    sums = torch.zeros(3, dtype=torch.float64, device=device)
     problem: InputError | None = None
     try:
         with torch.inference_mode():
             for batch in batches:
                 nll_B, tokens_B = network.row_nll(batch.to(device), "source")
-                sums += torch.stack([nll_B.double().sum(), tokens_B.double().sum()])
+                sums[:2] += torch.stack([nll_B.double().sum(), tokens_B.double().sum()])
+                sums[2] += len(batch.unreadable)
     except InputError as error:
         problem = error
     raise_together(problem)
     network.train(training)
-    nll, tokens = sum_over_ranks(sums).tolist()
-    return nll / tokens if tokens else float("nan")
+    nll, tokens, unreadable = sum_over_ranks(sums).tolist()
+    return HeldOutNLL(nll=nll / tokens if tokens else float("nan"), unreadable=int(unreadable))

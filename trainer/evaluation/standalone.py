@@ -6,11 +6,13 @@ from pathlib import Path
 from shards.errors import InputError
 from shards.index import open_corpus
 from shards.tokenizer import open_tokenizer
+from trainer.build import build_evaluator, build_network
 from trainer.checkpoint import damage, model_weights, read_state, whole_checkpoints
 from trainer.distributed import Ranks, join, leave
 from trainer.evaluation.evaluate import print_report
+from trainer.plan import check_corpus
 from trainer.recipe import load_recipe
-from trainer.run import build_evaluator, build_network, check_corpus, validations
+from trainer.run import validations
 
 
 def evaluate_run(run: Path, split: str, overrides: Sequence[str]) -> None:
@@ -33,7 +35,10 @@ def evaluate_run(run: Path, split: str, overrides: Sequence[str]) -> None:
     objective = build_network(recipe, tokenizer)
     objective.load_state_dict(model_weights(checkpoint))
     evaluator = build_evaluator(recipe, corpus, tokenizer, alone, device)
-    report = evaluator.run(objective.to(device).network, split, checkpoint)
+    try:
+        report = evaluator.run(objective.to(device).network, split, checkpoint)
+    finally:
+        evaluator.reader.close()
     assert report is not None
     print_report(report, validations(run), run)
     leave()

@@ -12,12 +12,13 @@ import pytest
 import torch.distributed as dist
 
 from launcher.train import main
-from shards.index import Corpus, open_corpus
+from shards.changes import fingerprint
+from shards.index import Corpus, content_hash, open_corpus
 from tests.tiny import tiny_overrides
-from trainer.checkpoint import TrainState
+from trainer.checkpoint import CORPUS, TrainState
 from trainer.distributed import Ranks
+from trainer.plan import plan_run
 from trainer.recipe import load_recipe
-from trainer.run import plan_run
 
 DS_CONFIG = Path(__file__).resolve().parents[3] / "ds_configs" / "zero2_cpu.json"
 GOOD_DS = json.loads(DS_CONFIG.read_text())
@@ -48,14 +49,15 @@ class Setup:
     def add_checkpoint(self, step: int, *overrides: str, **state: object) -> Path:
         """A committed checkpoint of this run, as far as it is read before loading."""
         recipe = load_recipe(self.recipe, [*self.overrides, *overrides])
-        content_hash = open_corpus(self.corpus).content_hash
-        values = {"step": step, "seed": 0, "slot": 0, "world_size": 1, "corpus": content_hash} | state
+        corpus = open_corpus(self.corpus).content_hash
+        values = {"step": step, "seed": 0, "slot": 0, "world_size": 1, "corpus": corpus} | state
         checkpoint = self.run / "checkpoints" / f"step-{step:08d}"
         checkpoint.mkdir(parents=True)
         contents = {
             "recipe.yaml": recipe.dump(),
             "ds_config.json": json.dumps(GOOD_DS),
             "state.json": json.dumps(dataclasses.asdict(TrainState(**values))),
+            CORPUS: json.dumps(fingerprint(open_corpus(self.corpus).manifest)),
         }
         manifest = {}
         for name, content in contents.items():
@@ -106,9 +108,19 @@ def refusal(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         ("mixture.kinds=[mls]", "mixture.kinds.0"),
         ("evaluation.directions=en>cy", "english, french, hindi, urdu"),
         ("evaluation.directions=everything", "all, mms, mxls"),
-        ("batch.groups_per_micro_batch=3", "use a multiple of 3 groups"),
+        ("batch.groups_per_micro_batch=3", "make it a multiple of 3"),
         ("batch.group_size=0", "batch.group_size"),
         ("prometheus.port=99999", "prometheus.port"),
+        ("mixture.directions=en-xx", "unknown language 'xx'"),
+        ("mixture.directions=en-fr,", "none of all, mms, mxls"),
+        ("mixture.weights={{en-fr: -1}}", "greater than or equal to 0"),
+        ("mixture.weights={{en-fr: 0}}", "leaves no direction"),
+        ("mixture.max_passes=0.01", "raise it, train fewer steps"),
+        ("mixture.changes=[{{from_step: 2}}, {{from_step: 2}}]", "in the order of their steps"),
+        ("mixture.changes=[{{from_step: 2, outer_exponant: 1}}]", "outer_exponent"),
+        ("mixture.changes=[{{from_step: 2, directions: en-xx}}]", "unknown language 'xx'"),
+        ("loader.retrys=2", "did you mean 'retries'"),
+        ("loader.max_unreadable_share=2", "loader.max_unreadable_share"),
     ],
 )
 def test_an_override_that_cannot_work(
@@ -175,7 +187,10 @@ def test_a_file_that_cannot_work(
 @pytest.mark.parametrize(
     ("environment", "fix"),
     [
-        ({"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "3"}, "use a multiple of 12 groups"),
+        (
+            {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "3"},
+            "sizes that fit are 1; or make it a multiple of 12",
+        ),
         ({"RANK": "0", "WORLD_SIZE": "1"}, "start with `deepspeed`"),
         ({"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "two"}, "start with `deepspeed`"),
     ],
@@ -241,6 +256,7 @@ def test_a_resumed_run_may_change_what_does_not_touch_the_mathematics(setup: Set
 def test_a_corpus_without_images_takes_any_feature_size(setup: Setup) -> None:
     manifest = json.loads((setup.corpus / "manifest.json").read_text())
     manifest |= {"feature_size": 0, "regions": 0}
+    manifest["content_hash"] = content_hash(manifest)
     (setup.corpus / "manifest.json").write_text(json.dumps(manifest))
     assert plan(setup, "network.vision.feature_size=2048") == 1
 

@@ -105,8 +105,10 @@ def test_ranks_share_the_groups_and_leave_none() -> None:
 
 
 def test_a_step_that_does_not_divide_names_the_multiple() -> None:
-    with pytest.raises(InputError, match="use a multiple of 6 groups"):
+    with pytest.raises(InputError, match="world sizes that fit are 1, 2, 4, 8; or make it a multiple of 6"):
         Partition(groups_per_step=16, groups_per_micro_batch=2, rank=0, world_size=3)
+    with pytest.raises(InputError, match="micro-batch: make it a multiple of 6"):
+        Partition(groups_per_step=16, groups_per_micro_batch=3, rank=0, world_size=2)
 
 
 def test_what_breaks_in_a_thread_reaches_the_caller_at_its_place(tiny_corpus: Corpus) -> None:

@@ -1,6 +1,5 @@
 """The sampler as a pure function: random access, exact quotas, passes without repeats, stories apart."""
 
-from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,8 +11,9 @@ from numpy.typing import NDArray
 
 from shards.errors import InputError
 from shards.index import ARTICLE, Corpus
-from shards.mixture import MixtureConfig, direction_weights
-from shards.sampler import Groups, Sampler, _permute
+from shards.mixture import MixtureConfig
+from shards.permutation import permute
+from shards.sampler import Groups, Sampler
 
 G = 4
 FAR = 10**10
@@ -61,15 +61,6 @@ def at(groups: Groups, begin: int, count: int) -> Groups:
     )
 
 
-@cache
-def long_tail() -> Corpus:
-    """44 languages whose directions have 0 to 2,000 examples, most of them few, like CrossSum's."""
-    rank = np.arange(1, 45)
-    counts = (2000 / (rank[:, None] * rank[None, :])).astype(np.int64)
-    counts = np.maximum(counts, np.random.default_rng(0).integers(0, 3, counts.shape))
-    return corpus_of(counts, 2000)
-
-
 @pytest.mark.parametrize("start", [0, 777, FAR])
 def test_random_access_gives_what_reading_in_order_gives(tiny_corpus: Corpus, start: int) -> None:
     whole = sampler(tiny_corpus).groups(start, 300)
@@ -101,32 +92,6 @@ def test_groups_hold_one_target_language_and_examples_are_edges(tiny_corpus: Cor
     drawn = set(zip(groups.source.ravel().tolist(), groups.target.ravel().tolist(), strict=True))
     assert drawn == table  # every example of the split, and nothing else
     assert (groups.story == tiny_corpus.articles["story"][groups.source]).all()
-
-
-def test_every_prefix_keeps_the_quotas() -> None:
-    """Targets to within a group; directions to within what a target's own deviation and its block add.
-
-    A split gives a child its share of n picks to within 1/2, and hands on that error times the child's share. Like
-    weights meet first, so shares are near a half and the errors of all levels add up to about one pick. A direction
-    then has its share of the target's error (G slots), its own pick, and what moves inside one block: few slots.
-    """
-    corpus, group_size, count = long_tail(), 8, 12_000
-    stream = sampler(corpus, group_size=group_size)
-    quota_TS = stream.shares()
-    weights_TS = direction_weights(corpus.direction_counts("train"), corpus.languages, MixtureConfig())
-    np.testing.assert_allclose(quota_TS, weights_TS, atol=1e-9)
-    source, target = languages_of(corpus, stream.groups(0, count))
-    prefix = np.arange(1, count + 1)[:, None]
-
-    by_target = np.cumsum(target[:, :1] == np.arange(44), axis=0)
-    assert np.abs(by_target - prefix * quota_TS.sum(axis=1)).max() <= 1.0
-
-    drawn = np.zeros((count, 44 * 44), np.int32)
-    np.add.at(drawn, (np.repeat(np.arange(count), group_size), (target * 44 + source).ravel()), 1)
-    deviation = np.abs(np.cumsum(drawn, axis=0) - prefix * group_size * quota_TS.ravel())
-    assert deviation[10_000 // group_size :].max() <= 4.0
-    # Chance would be far off: independent draws deviate by the root of their number.
-    assert np.sqrt(count * group_size * quota_TS.max()) > 30
 
 
 def test_an_example_comes_once_before_any_comes_twice(tiny_corpus: Corpus) -> None:
@@ -210,5 +175,5 @@ def test_a_group_size_below_one_is_refused(tiny_corpus: Corpus) -> None:
 @given(st.integers(1, 3000), st.integers(0, 2**64 - 1))
 def test_the_keyed_permutation_is_one(size: int, key: int) -> None:
     position = np.arange(size)
-    permuted = _permute(position, np.full(size, size), np.full(size, key, np.uint64))
+    permuted = permute(position, np.full(size, size), np.full(size, key, np.uint64))
     assert sorted(permuted.tolist()) == position.tolist()

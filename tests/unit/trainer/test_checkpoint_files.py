@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shards.changes import fingerprint
 from shards.errors import InputError
-from trainer.checkpoint import TrainState, check_resumable, damage, read_state, whole_checkpoints
+from tests.tiny import make_corpus
+from trainer.checkpoint import CORPUS, TrainState, check_resumable, damage, read_state, whole_checkpoints
 
 STATE = TrainState(step=30, attempts=32, seed=4, slot=512, world_size=2, corpus="c0ffee")
 
@@ -92,11 +94,27 @@ def test_whole_ones_come_newest_first_and_half_ones_not_at_all(tmp_path: Path) -
     [
         ({"seed": 5}, "training.seed 4, this run has 5"),
         ({"world_size": 3}, "world size 2"),
-        ({"corpus": "x"}, "corpus"),
     ],
 )
-def test_a_run_does_not_go_on_with_other_data_or_ranks(tmp_path: Path, change: dict[str, object], message: str) -> None:
-    now = {"seed": 4, "world_size": 2, "corpus": "c0ffee"}
+def test_a_run_does_not_go_on_with_another_seed_or_other_ranks(
+    tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    now = {"seed": 4, "world_size": 2, "manifest": {"content_hash": "c0ffee"}}
     check_resumable(STATE, tmp_path, **now)
     with pytest.raises(InputError, match=message):
         check_resumable(STATE, tmp_path, **(now | change))
+
+
+def test_a_run_does_not_go_on_with_another_corpus_and_says_what_changed(tmp_path: Path) -> None:
+    first = make_corpus(tmp_path / "first", stories=40)
+    (tmp_path / CORPUS).write_text(json.dumps(fingerprint(first.manifest)))
+    state = dataclasses.replace(STATE, corpus=first.content_hash)
+    now = {"seed": 4, "world_size": 2}
+    check_resumable(state, tmp_path, manifest=first.manifest, **now)
+    fewer = make_corpus(tmp_path / "fewer", stories=39, languages=("english", "french", "hindi"))
+    with pytest.raises(InputError, match=r"languages -urdu; train stories \d+ -> \d+") as caught:
+        check_resumable(state, tmp_path, manifest=fewer.manifest, **now)
+    assert "\n" not in str(caught.value)
+    other = make_corpus(tmp_path / "other", stories=40, seed=1)  # the same in all numbers
+    with pytest.raises(InputError, match=r"content of .*articles\.npy.*text\.bin"):
+        check_resumable(state, tmp_path, manifest=other.manifest, **now)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from shards.schema import Unreadable
 from trainer.checkpoint import Saved
 from trainer.metrics import Interval
 from trainer.prometheus import PrometheusExporter
@@ -16,6 +17,7 @@ INTERVAL = Interval(
     steps=10,
     seconds=5.0,
     data_wait_seconds=0.5,
+    read_retries=2,
     total_loss=8.0,
     loss={"mms": 4.0, "tco": 0.25},
     nll={"mms": 3.5, "mxls": 3.75},
@@ -23,6 +25,7 @@ INTERVAL = Interval(
     tokens={"mms": [20.0, 0.0], "mxls": [0.0, 12.0]},
     examples={"mms": [8.0, 0.0], "mxls": [0.0, 4.0]},
 )
+UNREADABLE = Unreadable(slot=9, story=3, source="english", target="urdu", problem="its checksum is wrong")
 
 
 @pytest.fixture
@@ -51,6 +54,7 @@ def samples(exporter: PrometheusExporter) -> dict[tuple[str, frozenset[str]], fl
 def report_everything(exporter: PrometheusExporter) -> None:
     exporter.step(step=7, seconds=0.3, data_wait_seconds=0.1, skipped=1)
     exporter.interval(INTERVAL, learning_rate=2e-3, gradient_norm=1.5, scalars={"alpha": 0.75})
+    exporter.unreadable(UNREADABLE)
     exporter.validation({"mms": 3.0, "mxls": 3.25})
     exporter.checkpoint(7, Saved(path=Path("step-7"), seconds=1.25, bytes=4096))
 
@@ -82,6 +86,12 @@ def test_values_arrive_after_each_report(exporter: PrometheusExporter) -> None:
     assert found["d2tv_examples_total", frozenset({"mms", "english"})] == 16
     assert found["d2tv_target_tokens_total", frozenset({"mxls", "urdu"})] == 24
     assert ("d2tv_examples_total", frozenset({"mms", "urdu"})) not in found  # nothing trained, nothing said
+
+    assert found["d2tv_read_retries_total", none] == 4
+
+    for _ in range(3):
+        exporter.unreadable(UNREADABLE)
+    assert samples(exporter)["d2tv_unreadable_examples_total", frozenset({"english", "urdu"})] == 3
 
     exporter.validation({"mms": 3.0, "mxls": 3.25})
     exporter.checkpoint(8, Saved(path=Path("step-8"), seconds=1.25, bytes=4096))

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shards.directions import parse_directions
 from shards.index import Corpus
 from shards.reader import Reader
 from shards.sampler import Groups
 from shards.tokenizer import open_tokenizer
 from tests.tiny import tiny_collator
 from trainer.distributed import Ranks
-from trainer.evaluation.directions import parse_directions
 from trainer.evaluation.heldout import choose_examples, concatenate, in_batches, share_of_rank
 from trainer.evaluation.unigram import UnigramBaseline
 

@@ -74,7 +74,7 @@ def test_totals_add_up_to_what_one_big_batch_gives(monkeypatch: pytest.MonkeyPat
     totals = Totals(tuple(outputs[0].terms), 3, torch.device("cpu"))
     for out, batch in zip(outputs, batches, strict=True):
         totals.add_micro_batch(out, batch, torch.tensor(1.5))
-    totals.add_step(seconds=2.0, data_wait_seconds=0.5)
+    totals.add_step(seconds=2.0, data_wait_seconds=0.5, read_retries=3)
     poisoned = dataclasses.replace(outputs[0], row_nll={k: v * math.nan for k, v in outputs[0].row_nll.items()})
     totals.add_micro_batch(poisoned, batches[0], torch.tensor(math.nan))
     totals.skip_step()  # which leaves no trace
@@ -82,6 +82,7 @@ def test_totals_add_up_to_what_one_big_batch_gives(monkeypatch: pytest.MonkeyPat
 
     assert interval.total_loss == 3.0
     assert (interval.steps, interval.seconds, interval.data_wait_seconds) == (1, 2.0, 0.5)
+    assert interval.read_retries == 3
     for name in outputs[0].terms:
         total = sum(out.terms[name].sum.item() for out in outputs)
         count = sum(out.terms[name].count for out in outputs)

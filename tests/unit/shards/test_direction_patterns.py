@@ -2,8 +2,8 @@
 
 import pytest
 
+from shards.directions import parse_directions
 from shards.errors import InputError
-from trainer.evaluation.directions import parse_directions
 
 LANGUAGES = ("chinese_traditional", "english", "russian", "serbian_latin", "urdu")
 ZH, EN, RU, SR, UR = range(5)

@@ -1,0 +1,80 @@
+"""The parts of a run from its recipe: stream, reader, network, collation, evaluation."""
+
+import torch
+
+from models.network import Network
+from models.objectives import Objective, build_objective
+from shards.collate import Collator, Lengths
+from shards.directions import Direction, parse_directions
+from shards.fetch import Fetcher, ImageSizes
+from shards.index import Corpus
+from shards.mixture import segments
+from shards.reader import Reader
+from shards.sampler import Sampler
+from shards.stores import open_storage
+from shards.tokenizer import Tokenizer
+from trainer.distributed import Ranks
+from trainer.evaluation.evaluate import Evaluator
+from trainer.recipe import Recipe
+
+
+def build_sampler(recipe: Recipe, corpus: Corpus) -> Sampler:
+    """The run's stream of training examples, its mixture checked against the corpus."""
+    per_step, steps = recipe.batch.groups_per_step, recipe.training.steps
+    return Sampler(
+        corpus,
+        split="train",
+        mixture=segments(recipe.mixture, per_step, per_step * steps),
+        seed=recipe.training.seed,
+        group_size=recipe.batch.group_size,
+    )
+
+
+def build_reader(recipe: Recipe, corpus: Corpus) -> Reader:
+    """A reader of the corpus' shards, wherever they are."""
+    config = recipe.loader
+    cache_bytes = config.cache_bytes if config.cache else None
+    storage = open_storage(corpus, max_open_files=config.max_open_files, cache=config.cache, cache_bytes=cache_bytes)
+    return Reader(corpus, config, storage)
+
+
+def build_collator(
+    recipe: Recipe, corpus: Corpus, reader: Reader, tokenizer: Tokenizer, device: torch.device
+) -> Collator:
+    vision = recipe.network.vision
+    sizes = ImageSizes(
+        images=vision.max_images, regions=vision.regions, feature_size=vision.feature_size, load=vision.enabled
+    )
+    fetch = Fetcher(corpus, reader, sizes, pinned=device.type == "cuda")
+    lengths = Lengths(document=recipe.lengths.document, summary=recipe.lengths.summary)
+    return Collator(corpus, fetch, tokenizer, lengths)
+
+
+def build_network(recipe: Recipe, tokenizer: Tokenizer) -> Objective:
+    """The objective around a new network, the same on every rank: weights follow from the seed."""
+    torch.manual_seed(recipe.training.seed)
+    network = Network(recipe.network, tokenizer.vocab_size, tokenizer.pad_id, tokenizer.eos_id)
+    return build_objective(recipe.objective.name, recipe.objective.settings(), network)
+
+
+def build_evaluator(
+    recipe: Recipe, corpus: Corpus, tokenizer: Tokenizer, ranks: Ranks, device: torch.device
+) -> Evaluator:
+    reader = build_reader(recipe, corpus)
+    return Evaluator(
+        recipe=recipe,
+        corpus=corpus,
+        reader=reader,
+        tokenizer=tokenizer,
+        collate=build_collator(recipe, corpus, reader, tokenizer, device),
+        ranks=ranks,
+        device=device,
+    )
+
+
+def validated_directions(recipe: Recipe, corpus: Corpus) -> list[Direction]:
+    """Those that the mixture trains, or may come to train: what it leaves out has nothing to show."""
+    found: set[Direction] = set()
+    for weighting in (recipe.mixture, *recipe.mixture.changes):
+        found |= set(parse_directions(weighting.directions, corpus.languages, weighting.languages))
+    return sorted(found, key=lambda direction: (direction[1], direction[0]))

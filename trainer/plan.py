@@ -1,0 +1,128 @@
+"""What of a run can be refused before any rank joins: its recipe, corpus, DeepSpeed config and checkpoints."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shards.directions import parse_directions
+from shards.errors import InputError
+from shards.index import Corpus, open_corpus
+from shards.loader import Partition
+from shards.sampler import Sampler
+from shards.tokenizer import Tokenizer, open_tokenizer
+from trainer.build import build_sampler
+from trainer.checkpoint import (
+    CORPUS,
+    check_resumable,
+    damage,
+    read_state,
+    whole_checkpoints,
+)
+from trainer.distributed import Ranks
+from trainer.engine import load_ds_config
+from trainer.recipe import Recipe, load_recipe
+
+#: What a resumed run may change: nothing here touches the sequence of examples or the mathematics.
+_FREE_SECTIONS = {"run", "evaluation", "prometheus", "loader", "validation"}
+_FREE_KEYS = {
+    "corpus": {"path"},  # the corpus' content is compared instead
+    "training": {"log_every", "validate_every", "checkpoint_every", "keep_checkpoints", "max_skipped_steps"},
+}
+
+
+#: DeepSpeed keys that decide the arithmetic of a run.
+_PRECISION = ("bf16", "fp16", "data_types", "communication_data_type")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """A run that passed every check that needs no other rank."""
+
+    recipe: Recipe
+    ds_config: dict[str, Any]
+    ranks: Ranks
+    corpus: Corpus
+    tokenizer: Tokenizer
+    partition: Partition
+    sampler: Sampler
+
+
+def plan_run(recipe: Recipe, ds_config: Path, ranks: Ranks) -> Plan:
+    """Check recipe, corpus, DeepSpeed config and checkpoints against each other; `InputError` at the first misfit."""
+    corpus = open_corpus(recipe.corpus.path)
+    check_corpus(recipe, corpus)
+    sampler = build_sampler(recipe, corpus)
+    partition = Partition(
+        groups_per_step=recipe.batch.groups_per_step,
+        groups_per_micro_batch=recipe.batch.groups_per_micro_batch,
+        rank=ranks.rank,
+        world_size=ranks.world_size,
+    )
+    config = load_ds_config(ds_config, recipe, ranks.world_size)
+    for checkpoint in whole_checkpoints(recipe.run / "checkpoints"):
+        if damage(checkpoint, ("recipe.yaml", "ds_config.json", "state.json", CORPUS)):
+            continue  # passed over, and told of, when it is time to load one
+        _check_same_recipe(recipe, config, checkpoint)
+        check_resumable(
+            read_state(checkpoint),
+            checkpoint,
+            seed=recipe.training.seed,
+            world_size=ranks.world_size,
+            manifest=corpus.manifest,
+        )
+        break
+    tokenizer = open_tokenizer(recipe.corpus.tokenizer or corpus.directory / "tokenizer")
+    try:
+        recipe.run.mkdir(parents=True, exist_ok=True)  # last: a refused run leaves nothing behind
+    except OSError as error:
+        raise InputError(
+            f"run={recipe.run} is no directory to write to ({error.strerror}): choose another run="
+        ) from error
+    return Plan(
+        recipe=recipe,
+        ds_config=config,
+        ranks=ranks,
+        corpus=corpus,
+        tokenizer=tokenizer,
+        partition=partition,
+        sampler=sampler,
+    )
+
+
+def check_corpus(recipe: Recipe, corpus: Corpus) -> None:
+    """Directions and feature sizes of the recipe against those of the corpus."""
+    parse_directions(recipe.evaluation.directions, corpus.languages, recipe.mixture.languages)
+    vision = recipe.network.vision
+    for key, wanted in (("feature_size", vision.feature_size), ("regions", vision.regions)):
+        stored = corpus.manifest[key]
+        if vision.enabled and stored and stored != wanted:
+            raise InputError(
+                f"network.vision.{key} is {wanted}, but {corpus.directory} holds {stored}: set it to {stored}"
+            )
+
+
+def _check_same_recipe(recipe: Recipe, ds_config: dict[str, Any], checkpoint: Path) -> None:
+    """A run goes on with the recipe and precision it began with; `InputError` names the first key that differs."""
+    before = json.loads((checkpoint / "ds_config.json").read_text(encoding="utf-8"))
+    for key in _PRECISION:
+        if before.get(key) != ds_config.get(key):
+            raise InputError(
+                f"{recipe.run} was begun with another {key!r} in --ds_config: restore it, or choose another run="
+            )
+    saved = load_recipe(str(checkpoint / "recipe.yaml")).model_dump(mode="json")
+    now = recipe.model_dump(mode="json")
+    attempts = read_state(checkpoint).attempts
+    for values in (saved["mixture"], now["mixture"]):
+        # What the mixture becomes later may still be decided.
+        values["changes"] = [change for change in values.get("changes", ()) if change["from_step"] < attempts]
+    for section in now:
+        if section in _FREE_SECTIONS or saved.get(section) == now[section]:
+            continue
+        values = (saved[section], now[section])
+        keys = [key for key in sorted(values[0] | values[1]) if values[0].get(key) != values[1].get(key)]
+        keys = [key for key in keys if key not in _FREE_KEYS.get(section, ())]
+        if keys:
+            raise InputError(
+                f"{recipe.run} was begun with another {section}.{keys[0]}: restore it, or choose another run="
+            )
