@@ -15,7 +15,7 @@ A corpus directory holds
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.errors import InputError
+from shards.index_cache import check_ends, default_index_cache, fetch_index, read_remote_manifest
+from shards.remote import RemoteStorage, is_url, shown
 
 FORMAT_VERSION = 2
 SPLITS = ("train", "validation", "test")
@@ -58,7 +60,8 @@ ARTICLE = np.dtype(
 class Corpus:
     """A finished corpus, its arrays memory-mapped so that the ranks of a host share one copy.
 
-    location: where the shards are, a directory or a URL.  directory: where the index is, always a directory.
+    location: where the shards are, a directory or a URL as it may be printed.  directory: where the index is, always
+    a directory.  url: the URL to read the shards from, with what may be secret in it; None for a directory.
     """
 
     location: str
@@ -68,6 +71,7 @@ class Corpus:
     text: NDArray[np.uint8]
     edges: Mapping[str, NDArray[np.int32]]
     directions: Mapping[str, NDArray[np.int64]]
+    url: str | None = field(default=None, repr=False)
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -92,12 +96,16 @@ class Corpus:
         return (self.directory / "story_keys.txt").read_text(encoding="ascii").splitlines()
 
 
-def open_corpus(directory: Path | str) -> Corpus:
-    """Open a finished corpus. `InputError` when there is none, or when it is not what its manifest says.
+def open_corpus(location: Path | str, *, index_cache: Path | None = None) -> Corpus:
+    """Open a finished corpus, in a directory or under an http(s):// or s3:// URL.
 
-    Looks at names and sizes alone; `d2tv verify` reads every byte.
+    `InputError` when there is none, or when it is not what its manifest says. Looks at names and sizes alone;
+    `d2tv verify` reads every byte. Of a URL, the index is downloaded once into `index_cache` (default:
+    `default_index_cache()`), and the first and last shard stand for all.
     """
-    directory = Path(directory)
+    if is_url(str(location)):
+        return _open_url(str(location), index_cache or default_index_cache())
+    directory = Path(location)
     manifest = read_manifest(directory)
     path = directory / "manifest.json"
     try:
@@ -108,6 +116,22 @@ def open_corpus(directory: Path | str) -> Corpus:
         raise InputError(f"{path} lacks {error}: prepare the corpus again") from error
 
 
+def _open_url(url: str, index_cache: Path) -> Corpus:
+    remote = RemoteStorage(url)
+    try:
+        manifest = parse_manifest(read_remote_manifest(remote), remote.shown("manifest.json"))
+        directory = fetch_index(remote, manifest, index_cache)
+        check_ends(remote, manifest)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{remote.shown('manifest.json')} lacks {error}: prepare the corpus again") from error
+    finally:
+        remote.close()
+    try:
+        return map_index(directory, manifest, location=url)
+    except InputError as error:  # its hashes were right, so it was changed after it came
+        raise InputError(f"{error} (or remove {directory}, so that it is downloaded again)") from error
+
+
 def read_manifest(directory: Path) -> dict[str, Any]:
     """The manifest in `directory`, checked against its own hash."""
     path = directory / "manifest.json"
@@ -116,20 +140,25 @@ def read_manifest(directory: Path) -> dict[str, Any]:
             f"no corpus at {directory} (manifest.json is missing): run `d2tv prepare SOURCE --out {directory}`, "
             "or set corpus.path="
         )
+    return parse_manifest(path.read_bytes(), str(path))
+
+
+def parse_manifest(data: bytes, where: str) -> dict[str, Any]:
+    """The manifest with these bytes, checked against its own hash. `where`: its name in an error."""
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = json.loads(data.decode("utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not JSON ({error}): prepare the corpus again") from error
+        raise InputError(f"{where} is not JSON ({error}): prepare the corpus again") from error
     version = manifest.get("format_version") if isinstance(manifest, dict) else None
     if version != FORMAT_VERSION:
         raise InputError(
-            f"{path} has format version {version}, this release reads {FORMAT_VERSION}: prepare the corpus again"
+            f"{where} has format version {version}, this release reads {FORMAT_VERSION}: prepare the corpus again"
         )
     for key in ("languages", "regions", "feature_size", "max_images", "files", "shards", "splits", "content_hash"):
         if key not in manifest:  # read by others, so its absence is told here
-            raise InputError(f"{path} lacks {key!r}: prepare the corpus again")
+            raise InputError(f"{where} lacks {key!r}: prepare the corpus again")
     if manifest["content_hash"] != content_hash(manifest):
-        raise InputError(f"{path} was changed after it was written (its hash differs): prepare the corpus again")
+        raise InputError(f"{where} was changed after it was written (its hash differs): prepare the corpus again")
     return dict(manifest)
 
 
@@ -146,7 +175,8 @@ def map_index(directory: Path, manifest: Mapping[str, Any], *, location: str) ->
         _check_size(directory / name, entry["bytes"])
     try:
         corpus = Corpus(
-            location=location,
+            location=shown(location),
+            url=location if is_url(location) else None,
             directory=directory,
             manifest=manifest,
             articles=np.load(directory / "articles.npy", mmap_mode="r"),

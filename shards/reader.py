@@ -10,7 +10,6 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import google_crc32c
 import numpy as np
@@ -20,10 +19,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from shards.errors import InputError
 from shards.index import Corpus
 from shards.schema import Article
-from shards.storage import LocalStorage, Storage
+from shards.storage import Storage
+from shards.stores import open_storage
 
 #: A .npy header of version 1.0 is padded to 64 bytes; longer ones mean an array that is not ours.
 _LONGEST_HEADER = 1024
+#: Between two members of a tar: padding, and a header that takes three blocks where the key is long.
+_LONGEST_MEMBER_HEADER = 2048
 #: Reads of one shard that are less than this far apart become one; what lies between is read and thrown away.
 _LARGEST_GAP = 64 * 1024
 #: And no longer than this, in records: one call must not keep a thread, and the system takes 1,024 parts.
@@ -66,7 +68,7 @@ class Reader:
     def __init__(self, corpus: Corpus, config: ReaderConfig | None = None, storage: Storage | None = None) -> None:
         self._corpus = corpus
         self._config = config or ReaderConfig()
-        self._storage = storage or LocalStorage(Path(corpus.location), self._config.max_open_files)
+        self._storage = storage or open_storage(corpus, max_open_files=self._config.max_open_files)
         self._shards = corpus.shards
         self._languages = corpus.languages
         threads = self._config.io_threads
@@ -140,7 +142,7 @@ class Reader:
                     f"{self._where(shard, begin)}: the {length} bytes of {kind} do not hold {stored} images of "
                     f"{out.shape[1:]} {out.dtype}: the recipe's feature sizes are not the corpus'"
                 )
-            assert 0 <= offset - end <= _LONGEST_HEADER + 512, "roi and boxes of an article are neighbours"
+            assert 0 <= offset - end <= _LONGEST_MEMBER_HEADER, "roi and boxes of an article are neighbours"
             # Images past the limit are read for the checksum only.
             member = [_scratch(header), out.data.cast("B"), _scratch(body - out.nbytes)]
             parts += [_scratch(offset - end), *member]
@@ -159,6 +161,8 @@ class Reader:
                 end = request.end
             self._storage.readv(self._shards[run[0].shard], parts, run[0].begin)
             failed = [request for request in run if not _is_sound(request)]
+            if failed:
+                self._storage.forget(self._shards[run[0].shard])  # what is wrong may be a copy of it
         except OSError:
             pass  # told of, if it stays so, by the attempts below
         return [(request.place, error) for request in failed if (error := self._retry(request)) is not None]
@@ -181,7 +185,7 @@ class Reader:
                 return None
             wanted = request.end - request.begin
             problem = f"{got} of {wanted} bytes" if got != wanted else "its checksum is wrong"
-            self._storage.forget(name)  # what is wrong may be a copy of it
+            self._storage.forget(name)
         return UnreadableError(f"{self._where(request.shard, request.begin)}: {problem}")
 
     def _where(self, shard: int, offset: int) -> str:

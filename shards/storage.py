@@ -18,6 +18,10 @@ class Storage(Protocol):
         """
         ...
 
+    def forget(self, name: str) -> None:
+        """Drop what is kept of `name`, a handle or a copy, because its bytes were wrong: the next read starts anew."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -37,6 +41,13 @@ class LocalStorage:
             return fill(file.handle, parts, offset)
         finally:
             self._release(file)
+
+    def forget(self, name: str) -> None:
+        """Close `name` when its reads have ended, so that a file put in its place is opened."""
+        with self._lock:
+            file = self._files.pop(name, None)
+        if file is not None:
+            self._retire(file)
 
     def close(self) -> None:
         """Close every file. Reads that are under way end first."""

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -10,7 +9,6 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -137,23 +135,6 @@ def test_a_bad_input_is_one_line_and_no_rank_starts(tiny_corpus: Corpus, tmp_pat
     assert errors == ["error: recipe d2tv: unknown key 'training.stepz' (did you mean 'steps'?)"]
     assert "Traceback" not in training.output
     assert not run.exists()
-
-
-def test_a_damaged_shard_ends_the_run_and_is_named(tiny_corpus: Corpus, tmp_path: Path) -> None:
-    """Whichever rank meets it first: in one line, with the last checkpoint in place."""
-    damaged = tmp_path / "corpus"
-    shutil.copytree(tiny_corpus.directory, damaged)
-    shard = tiny_corpus.shards[0]
-    (row, *_) = np.flatnonzero((tiny_corpus.articles["shard"] == 0) & (tiny_corpus.articles["images"] > 0))
-    with open(damaged / shard, "r+b") as tar:
-        tar.seek(int(tiny_corpus.articles["roi_offset"][row]) + 500)
-        tar.write(b"\xff")
-    run = tmp_path / "run"
-    with Training(run, overrides(tiny_corpus, run, f"corpus.path={damaged}", "loader.prefetch=0")) as training:
-        assert training.wait(120) != 0
-        errors = [line for line in training.output.splitlines() if line.startswith("error:")]
-    assert errors
-    assert all(shard in line and "checksum is wrong" in line for line in errors)
 
 
 def test_evaluation_over_two_ranks_is_that_of_one(tiny_corpus: Corpus, tmp_path: Path) -> None:

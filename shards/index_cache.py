@@ -1,0 +1,135 @@
+"""The index of a corpus behind a URL, downloaded once a host: `<cache>/<content hash>/` holds all but the tars."""
+
+import errno
+import hashlib
+import json
+import random
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from shards.corpora.npm import default_cache
+from shards.errors import InputError
+from shards.file_lock import locked
+from shards.files import whole_file, write_atomically
+from shards.remote import PIECE, RemoteStorage
+
+#: Seconds before each further attempt at a file. A start of many ranks is what a server refuses most easily.
+_WAITS = (0.3, 1.0, 3.0)
+
+
+def default_index_cache() -> Path:
+    """`index` where downloads are kept."""
+    return default_cache() / "index"
+
+
+def read_remote_manifest(remote: RemoteStorage) -> bytes:
+    """The bytes of the manifest; `InputError` when they cannot be had."""
+    try:
+        return _patiently(partial(remote.read, "manifest.json"))
+    except FileNotFoundError as error:
+        raise InputError(
+            f"no corpus at {remote.shown('')} ({error.strerror}, of manifest.json): copy there the directory that "
+            "`d2tv prepare` made, or set corpus.path="
+        ) from error
+    except OSError as error:
+        raise _unreadable(remote, "manifest.json", error) from error
+
+
+def fetch_index(remote: RemoteStorage, manifest: Mapping[str, Any], cache: Path) -> Path:
+    """Download the manifest's index files; the directory they are in. What is there already is not asked for.
+
+    Each file is checked against its SHA-256 when it comes. The processes of a host may call this at once: one
+    downloads, the others wait. `InputError` for what cannot be had or is not what the manifest says.
+    """
+    for name in [*manifest["files"], *(shard["name"] for shard in manifest["shards"])]:
+        _check_name(name, remote)
+    directory = cache / str(manifest["content_hash"])
+    if _is_whole(directory, manifest):  # also where the cache was made by another and cannot be written
+        return directory
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with locked(directory / ".lock"):
+            for name, entry in manifest["files"].items():
+                if not _has_size(directory / name, entry["bytes"]):
+                    (directory / name).parent.mkdir(exist_ok=True)
+                    _fetch(remote, name, entry, directory / name)
+            text = json.dumps(dict(manifest), indent=1, ensure_ascii=False) + "\n"
+            write_atomically(directory / "manifest.json", text.encode())
+    except OSError as error:
+        raise InputError(
+            f"cannot write the index cache {directory} ({error.strerror or error}): free space there, or point "
+            "D2TV_CACHE at another directory"
+        ) from error
+    return directory
+
+
+def check_ends(remote: RemoteStorage, manifest: Mapping[str, Any]) -> None:
+    """Read the last byte of the first and of the last shard, and one more: tells most wrong uploads and servers.
+
+    All shards would be as many requests. `InputError` for a shard that is missing or of another size.
+    """
+    for entry in manifest["shards"][:1] + manifest["shards"][1:][-1:]:
+        name, size = entry["name"], entry["bytes"]
+        try:
+            data = _patiently(partial(remote.read, name, size - 1, size + 1))
+        except OSError as error:
+            raise _unreadable(remote, name, error) from error
+        if len(data) != 1:
+            raise InputError(
+                f"{remote.shown(name)} is not of the {size} bytes that the manifest says: copy the corpus there again"
+            )
+
+
+def _is_whole(directory: Path, manifest: Mapping[str, Any]) -> bool:
+    """The manifest is written last."""
+    return (directory / "manifest.json").is_file() and all(
+        _has_size(directory / name, entry["bytes"]) for name, entry in manifest["files"].items()
+    )
+
+
+def _has_size(path: Path, size: int) -> bool:
+    return path.is_file() and path.stat().st_size == size
+
+
+def _fetch(remote: RemoteStorage, name: str, entry: Mapping[str, Any], path: Path) -> None:
+    """Download one file to `path`. Raises `OSError` for what is wrong here, `InputError` for what is wrong there."""
+    digest, size = hashlib.sha256(), entry["bytes"]
+    with whole_file(path) as file:
+        for begin in range(0, size, PIECE):
+            try:
+                data = _patiently(partial(remote.piece, name, begin, size))
+            except OSError as error:
+                raise _unreadable(remote, name, error) from error
+            digest.update(data)
+            file.write(data)
+        if digest.hexdigest() != entry["sha256"]:
+            raise InputError(
+                f"{remote.shown(name)} is not what the manifest says (its SHA-256 differs): copy the corpus there again"
+            )
+
+
+def _patiently(read: Callable[[], bytes]) -> bytes:
+    """What `read` returns, tried again for what may pass: an overloaded server, not one that is not there."""
+    for wait in _WAITS:
+        try:
+            return read()
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.EACCES, errno.EHOSTUNREACH, errno.EOPNOTSUPP):
+                raise
+            time.sleep(wait * random.uniform(0.5, 1.5))  # not in step with the other ranks
+    return read()
+
+
+def _unreadable(remote: RemoteStorage, name: str, error: OSError) -> InputError:
+    hint = "copy the corpus there again" if error.errno == errno.ENOENT else "check the URL, the network and the server"
+    return InputError(f"cannot read {remote.shown(name)}: {error.strerror}: {hint}")
+
+
+def _check_name(name: str, remote: RemoteStorage) -> None:
+    """Names become paths on this machine, and the manifest came from another."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in name:
+        raise InputError(f"{remote.shown('manifest.json')} names a file {name!r}: that is no corpus of ours")

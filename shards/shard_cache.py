@@ -1,0 +1,183 @@
+"""Shards of a URL, kept whole in a directory of the host: bounded in bytes, shared by its ranks.
+
+A directory of the cache holds, for each corpus by its content hash,
+    <shard>.shard      a whole shard; its modification time is that of its last read
+    <shard>.partial    one that is being downloaded, of its full length from the start on: so it is counted
+    <shard>.lock       held while it is downloaded or removed
+and at the top `.lock`, held while room is made. Files of other names are left alone.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from shards.errors import InputError
+from shards.file_lock import locked
+from shards.remote import PIECE, RemoteStorage
+from shards.storage import fill
+
+_WHOLE, _PARTIAL, _LOCK = ".shard", ".partial", ".lock"
+#: How long to wait, in seconds, where the room is taken by downloads that are under way.
+_POLL = 0.05
+
+
+class CachedStorage:
+    """Reads shards from a local copy, which is downloaded whole on its first read. Threads may share it.
+
+    The least recently read copies are removed when `max_bytes` would be passed. Shards are opened for one read
+    each: the disk space of a copy that was removed is free as soon as the reads under way end, in all ranks.
+    """
+
+    def __init__(
+        self, remote: RemoteStorage, directory: Path, *, max_bytes: int, corpus: str, sizes: Mapping[str, int]
+    ) -> None:
+        """`corpus`: its content hash. `sizes`: bytes of every shard. max_bytes is of all corpora in `directory`.
+
+        `InputError` where a shard does not fit, and where the directory cannot be written.
+        """
+        largest = max(sizes.values(), default=0)
+        if max_bytes < largest:
+            raise InputError(
+                f"the largest shard has {largest} bytes and the cache may hold {max_bytes}: "
+                "set loader.cache_bytes to a multiple of the first, or unset loader.cache"
+            )
+        self._remote = remote
+        self._root = directory
+        self._directory = directory / corpus
+        self._max_bytes = max_bytes
+        self._sizes = sizes
+        self._doubted: set[str] = set()
+        self._lock = threading.Lock()
+        with self._writing():
+            self._directory.mkdir(parents=True, exist_ok=True)
+            with locked(self._root / _LOCK):  # told before the first step, and not by a shard
+                pass
+
+    def readv(self, name: str, parts: Sequence[memoryview], offset: int) -> int:
+        """As `Storage.readv`. `InputError` where the directory cannot be written: a full disk, mostly."""
+        handle = self._open(name)
+        if handle is None:
+            handle = self._download(name)
+        try:
+            return fill(handle, parts, offset)
+        finally:
+            os.close(handle)
+
+    def forget(self, name: str) -> None:
+        """Drop the copy of `name`, which may be damaged; the next read downloads it.
+
+        Once a shard: what is wrong again is wrong at its source, and not worth a download at every read.
+        """
+        with self._lock:
+            known = name in self._doubted
+            self._doubted.add(name)
+        if not known:
+            self._path(name, _WHOLE).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        self._remote.close()
+
+    def _path(self, name: str, kind: str) -> Path:
+        return self._directory / f"{name}{kind}"
+
+    def _open(self, name: str) -> int | None:
+        """The copy of `name`, marked as read now; None when there is no whole one."""
+        try:
+            handle = os.open(self._path(name, _WHOLE), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        try:
+            if os.fstat(handle).st_size == self._sizes[name]:
+                os.utime(handle)
+                return handle
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
+        self._path(name, _WHOLE).unlink(missing_ok=True)
+        return None
+
+    def _download(self, name: str) -> int:
+        """Download `name`, unless another has meanwhile; an open handle of it, which eviction cannot take."""
+        with ExitStack() as stack:
+            with self._writing():
+                self._directory.mkdir(parents=True, exist_ok=True)  # it may have been cleaned away
+                stack.enter_context(locked(self._path(name, _LOCK)))
+            handle = self._open(name)
+            return self._fetch(name) if handle is None else handle
+
+    def _fetch(self, name: str) -> int:
+        """Download `name`, whose lock is held. Not synced: what a power cut leaves fails its size or checksum."""
+        partial, size = self._path(name, _PARTIAL), self._sizes[name]
+        with self._writing():
+            handle = self._reserve(partial, size)
+        try:
+            for offset in range(0, size, PIECE):
+                piece = self._remote.piece(name, offset, size)
+                with self._writing():
+                    _write(handle, piece, offset)
+            # Not while another adds up what there is.
+            with self._writing(), locked(self._root / _LOCK):
+                os.replace(partial, self._path(name, _WHOLE))
+        except BaseException:
+            os.close(handle)
+            partial.unlink(missing_ok=True)
+            raise
+        return handle
+
+    def _reserve(self, partial: Path, size: int) -> int:
+        """Make `partial`, of `size` bytes, when there is room for it: others count it from now on."""
+        partial.unlink(missing_ok=True)  # left by a kill
+        while True:
+            with locked(self._root / _LOCK):
+                if self._make_room(size):
+                    handle = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+                    try:
+                        os.truncate(handle, size)
+                    except BaseException:
+                        os.close(handle)
+                        partial.unlink(missing_ok=True)
+                        raise
+                    return handle
+            time.sleep(_POLL)
+
+    def _make_room(self, size: int) -> bool:
+        """Remove what was read longest ago until `size` bytes fit; False while downloads hold the room."""
+        files = []
+        for path in self._root.glob("*/*"):
+            if path.suffix in (_WHOLE, _PARTIAL):
+                with suppress(FileNotFoundError):  # it was forgotten, or its download failed
+                    status = path.stat()
+                    files.append((path.suffix == _WHOLE, status.st_mtime_ns, status.st_size, path))
+        total = sum(found for _, _, found, _ in files)
+        for whole, _, found, path in sorted(files):
+            # Downloads come first: what a kill left of one goes in any case.
+            if whole and total + size <= self._max_bytes:
+                break
+            # One whose lock is held is being downloaded, or was this moment and its first read is still to come.
+            with suppress(FileNotFoundError), locked(path.with_suffix(_LOCK), wait=False) as held:
+                if held:
+                    path.unlink()
+                    total -= found
+        return total + size <= self._max_bytes
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """What fails in here is the directory's fault. To read without the copy would be a silent, slow surprise."""
+        try:
+            yield
+        except OSError as error:
+            raise InputError(
+                f"cannot write the shard cache {self._root} ({error.strerror or error}): free space there, lower "
+                "loader.cache_bytes, or point loader.cache at another directory"
+            ) from error
+
+
+def _write(handle: int, data: bytes, offset: int) -> None:
+    rest = memoryview(data)
+    while rest:
+        written = os.pwrite(handle, rest, offset)
+        rest, offset = rest[written:], offset + written
