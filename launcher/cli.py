@@ -36,12 +36,27 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="d2tv", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    prepare = commands.add_parser("prepare", help="build a corpus: fetch, features, tokenizer, shards, index")
-    prepare.add_argument("source", help="emoji")
-    prepare.add_argument("--out", type=Path, help="corpus directory (default: data/SOURCE)")
+    prepare = commands.add_parser(
+        "prepare",
+        help="build a corpus: fetch, features, tokenizer, shards, index",
+        description="Build a corpus: WebDataset shards, index and tokenizer. Killed, the same command goes on.",
+        epilog="On a cluster: `--part i/n` in every task of a job array, then once the same with --finish for --part.",
+    )
+    prepare.add_argument("source", metavar="SOURCE", help="emoji, help (Mallard pages) or crosssum (XL-Sum, CrossSum)")
+    prepare.add_argument("--data", type=Path, metavar="DIR", help="the source's files (help: /usr/share/help)")
+    prepare.add_argument("--out", type=Path, metavar="DIR", help="corpus directory (default: data/SOURCE)")
     prepare.add_argument("--cache", type=Path, default=default_cache(), help="downloads (default: %(default)s)")
-    prepare.add_argument("--vocab-size", type=int, default=1500, help="SentencePiece pieces (default: %(default)s)")
-    prepare.add_argument("--stories", type=int, help="only the first so many stories, for trials")
+    prepare.add_argument("--workers", type=int, default=1, metavar="N", help="processes (default: %(default)s)")
+    prepare.add_argument("--part", metavar="I/N", help="write the I-th of N parts of the shards, I from 1, and no more")
+    prepare.add_argument("--finish", action="store_true", help="all parts are done: tokenizer, index and manifest")
+    prepare.add_argument(
+        "--max-problems", type=int, default=1000, metavar="N", help="bad input to bear with (default: %(default)s)"
+    )
+    prepare.add_argument("--vocab-size", type=int, metavar="N", help="SentencePiece pieces (default: the source's)")
+    prepare.add_argument("--stories", type=int, metavar="N", help="only the first so many stories, for trials")
+    prepare.add_argument(
+        "--stories-per-shard", type=int, default=64, metavar="N", help="how large shards are (default: %(default)s)"
+    )
     prepare.set_defaults(run=_prepare)
 
     recipe = commands.add_parser("recipe", help="print a recipe with all its keys, or list the recipes")
@@ -54,14 +69,47 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--split", choices=("validation", "test"), default="test")
     evaluate.add_argument("overrides", nargs="*", metavar="key=value", help="e.g. evaluation.directions=en-*")
     evaluate.set_defaults(run=_evaluate)
+
+    inspect = commands.add_parser(
+        "inspect", help="show a corpus: languages, directions, lengths, images, and what a recipe's mixture makes of it"
+    )
+    inspect.add_argument("corpus", metavar="DATA", help="corpus directory or URL")
+    inspect.add_argument("--recipe", default="d2tv", help="whose mixture, by name or path (default: %(default)s)")
+    inspect.add_argument("--split", choices=("train", "validation", "test"), default="train")
+    inspect.add_argument("--html", type=Path, metavar="FILE", help="write a page with all numbers as well")
+    inspect.add_argument("overrides", nargs="*", metavar="key=value", help="e.g. mixture.outer_exponent=1")
+    inspect.set_defaults(run=_inspect)
+
+    preview = commands.add_parser("preview", help="write a page that shows one story: articles, edges, image regions")
+    preview.add_argument("corpus", metavar="DATA", help="corpus directory or URL")
+    preview.add_argument("--story", required=True, metavar="ID", help="key, number, or the beginning of a key")
+    preview.add_argument("--out", type=Path, metavar="FILE", help="the page (default: preview-KEY.html)")
+    preview.set_defaults(run=_preview)
+
+    verify = commands.add_parser("verify", help="read every byte of a corpus and list all that is wrong (exit code 1)")
+    verify.add_argument("corpus", metavar="DATA", help="corpus directory")
+    verify.add_argument("--workers", type=int, help="processes that read shards (default: one a core)")
+    verify.set_defaults(run=_verify)
     return parser
 
 
 def _prepare(options: argparse.Namespace) -> None:
-    from launcher.prepare import PrepareSettings, prepare
+    from launcher.prepare import prepare
+    from launcher.prepare_settings import Share, parse_part, settings_for
 
-    settings = PrepareSettings(source=options.source, vocab_size=options.vocab_size, stories=options.stories)
-    prepare(settings, options.out or Path("data") / options.source, options.cache)
+    settings = settings_for(
+        options.source,
+        vocab_size=options.vocab_size,
+        stories=options.stories,
+        stories_per_shard=options.stories_per_shard,
+    )
+    share = Share(
+        workers=options.workers,
+        part=parse_part(options.part) if options.part else None,
+        finish=options.finish,
+        max_problems=options.max_problems,
+    )
+    prepare(settings, options.out or Path("data") / options.source, options.cache, options.data, share)
 
 
 def _recipe(options: argparse.Namespace) -> None:
@@ -77,6 +125,24 @@ def _evaluate(options: argparse.Namespace) -> None:
     from trainer.evaluation.standalone import evaluate_run
 
     evaluate_run(options.run_directory, options.split, options.overrides)
+
+
+def _inspect(options: argparse.Namespace) -> None:
+    from launcher.inspection import inspect_corpus
+
+    inspect_corpus(options.corpus, options.recipe, options.overrides, split=options.split, html=options.html)
+
+
+def _preview(options: argparse.Namespace) -> None:
+    from launcher.preview import preview
+
+    preview(options.corpus, options.story, options.out)
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from launcher.verify import default_workers, verify
+
+    return verify(options.corpus, default_workers() if options.workers is None else options.workers)
 
 
 if __name__ == "__main__":

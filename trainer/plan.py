@@ -9,9 +9,10 @@ from shards.directions import parse_directions
 from shards.errors import InputError
 from shards.index import Corpus, open_corpus
 from shards.loader import Partition
+from shards.reader import Reader
 from shards.sampler import Sampler
 from shards.tokenizer import Tokenizer, open_tokenizer
-from trainer.build import build_sampler
+from trainer.build import build_reader, build_sampler
 from trainer.checkpoint import (
     CORPUS,
     check_resumable,
@@ -46,6 +47,7 @@ class Plan:
     tokenizer: Tokenizer
     partition: Partition
     sampler: Sampler
+    reader: Reader
 
 
 def plan_run(recipe: Recipe, ds_config: Path, ranks: Ranks) -> Plan:
@@ -53,6 +55,7 @@ def plan_run(recipe: Recipe, ds_config: Path, ranks: Ranks) -> Plan:
     corpus = open_corpus(recipe.corpus.path)
     check_corpus(recipe, corpus)
     sampler = build_sampler(recipe, corpus)
+    reader = build_reader(recipe, corpus)
     partition = Partition(
         groups_per_step=recipe.batch.groups_per_step,
         groups_per_micro_batch=recipe.batch.groups_per_micro_batch,
@@ -87,6 +90,7 @@ def plan_run(recipe: Recipe, ds_config: Path, ranks: Ranks) -> Plan:
         tokenizer=tokenizer,
         partition=partition,
         sampler=sampler,
+        reader=reader,
     )
 
 

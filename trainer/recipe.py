@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
@@ -153,6 +154,8 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
         raise InputError(f"recipe {name_or_path}: {_first_problem(error, Recipe)}") from error
+    if urlsplit(recipe.corpus.path).password:
+        raise InputError("corpus.path holds a password, and a run saves its recipe: put it in ~/.netrc instead")
     config_type, _ = objective_types(recipe.objective.name)
     try:
         settings = recipe.objective.settings()

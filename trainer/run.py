@@ -9,7 +9,7 @@ import torch
 
 from shards.files import write_atomically
 from shards.loader import Loader
-from trainer.build import build_collator, build_evaluator, build_network, build_reader, validated_directions
+from trainer.build import build_collator, build_evaluator, build_network, validated_directions
 from trainer.checkpoint import (
     TrainState,
     damage,
@@ -73,8 +73,7 @@ def build_trainer(plan: Plan, device: torch.device) -> Trainer:
     else:
         state = read_state(checkpoint)
         load_checkpoint(engine, checkpoint)
-    reader = build_reader(recipe, corpus)
-    collate = build_collator(recipe, corpus, reader, plan.tokenizer, device)
+    collate = build_collator(recipe, corpus, plan.reader, plan.tokenizer, device)
     loader = Loader(
         plan.sampler,
         collate,
@@ -97,7 +96,7 @@ def build_trainer(plan: Plan, device: torch.device) -> Trainer:
         recipe=recipe,
         ds_config=plan.ds_config,
         loader=loader,
-        reader=reader,
+        reader=plan.reader,
         corpus=corpus,
         held_out=held_out,
         state=state,

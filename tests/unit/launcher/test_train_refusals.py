@@ -120,6 +120,9 @@ def refusal(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         ("mixture.changes=[{{from_step: 2, outer_exponant: 1}}]", "outer_exponent"),
         ("mixture.changes=[{{from_step: 2, directions: en-xx}}]", "unknown language 'xx'"),
         ("loader.retrys=2", "did you mean 'retries'"),
+        ("corpus.path=https://me:secret@example.org/corpus", "put it in ~/.netrc"),
+        ("corpus.path=http://127.0.0.1:9/corpus", "127.0.0.1:9"),
+        ("loader.cache={tmp}/cache", "unset loader.cache"),
         ("loader.max_unreadable_share=2", "loader.max_unreadable_share"),
     ],
 )
@@ -259,6 +262,19 @@ def test_a_corpus_without_images_takes_any_feature_size(setup: Setup) -> None:
     manifest["content_hash"] = content_hash(manifest)
     (setup.corpus / "manifest.json").write_text(json.dumps(manifest))
     assert plan(setup, "network.vision.feature_size=2048") == 1
+
+
+def test_a_mixture_may_change_from_a_step_that_is_still_to_come(
+    setup: Setup, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was read under one mixture stays so: a change before the checkpoint's step is another run."""
+    setup.add_checkpoint(3, "mixture.changes=[{from_step: 2, outer_exponent: 1.0}]", attempts=3)
+    then = "{from_step: 2, outer_exponent: 1.0}"
+    assert plan(setup, f"mixture.changes=[{then}]") == 1
+    assert plan(setup, f"mixture.changes=[{then}, {{from_step: 3, kinds: [mms]}}]") == 1
+    for before in ("", "{from_step: 2, outer_exponent: 0.9}", f"{{from_step: 1, kinds: [mms]}}, {then}"):
+        error = refusal([*setup.arguments(), f"mixture.changes=[{before}]"], capsys)
+        assert "begun with another mixture.changes" in error
 
 
 @pytest.mark.parametrize("begun_with", ["objective.temperature=0.05", "objective.distance=mse", "lengths.summary=9"])

@@ -1,0 +1,136 @@
+"""`d2tv inspect`: a corpus on a terminal, and on request as a page."""
+
+import sys
+import textwrap
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.text import Text
+
+from launcher.facts import SAMPLE, CorpusFacts, Direction, MixtureFacts, corpus_facts, mixture_facts
+from launcher.views import RAMP, levels, mixture_lines, percent
+from shards.index import open_corpus
+from trainer.recipe import load_recipe
+
+_LABEL = 8  # columns of a row's label in the heat map
+_TOTAL = 11  # and of its sum
+
+
+def inspect_corpus(location: str, recipe_name: str, overrides: Sequence[str], *, split: str, html: Path | None) -> None:
+    """Print what is in the corpus at `location` and what the recipe's mixture makes of it; with `html`, a page too.
+
+    Raises `InputError` for a corpus or a recipe that cannot be read, a mixture that leaves nothing, a page that
+    cannot be written.
+    """
+    recipe = load_recipe(recipe_name, overrides)
+    facts = corpus_facts(open_corpus(location), split)
+    mixture = mixture_facts(facts, recipe, recipe_name)
+    console = Console(file=sys.stdout, highlight=False)
+    _print_totals(facts, console)
+    if mixture is not None:
+        _print_heat_map(facts, console)
+    _print_languages(facts, console)
+    _print_images(facts, console)
+    if mixture is None:
+        _say(console, f"{split} has no examples: there is nothing to mix")
+    else:
+        _print_mixture(mixture, split, console)
+    if html is not None:
+        from launcher.pages.corpus import write_corpus_page
+
+        write_corpus_page(html, facts, mixture)
+        _say(console, f"page: {html}")
+
+
+def _say(console: Console, line: str | Text) -> None:
+    console.print(line, markup=False, soft_wrap=True)
+
+
+def _print_totals(facts: CorpusFacts, console: Console) -> None:
+    _say(console, f"{facts.location}: {facts.name}, {len(facts.languages)} languages, {facts.content_hash[:16]}")
+    _say(console, f"{'':<12}{'stories':>12}{'articles':>12}{'examples':>14}{'directions':>12}")
+    for split, (stories, articles, edges, directions) in facts.totals.items():
+        _say(console, f"{split:<12}{stories:>12,}{articles:>12,}{edges:>14,}{directions:>12,}")
+
+
+def _print_heat_map(facts: CorpusFacts, console: Console) -> None:
+    """Examples by direction. Colours on a terminal that has enough of them, digits elsewhere."""
+    counts = facts.counts_TS
+    room = console.width - _LABEL - _TOTAL
+    shown = np.arange(len(facts.languages))
+    if len(shown) > room:  # those with the most examples, in their order
+        shown = np.sort(np.argsort(-(counts.sum(axis=0) + counts.sum(axis=1)), kind="stable")[:room])
+    cell = 2 if 2 * len(shown) <= room else 1
+    level, part = levels(counts[np.ix_(shown, shown)]), counts[np.ix_(shown, shown)]
+    coloured = console.is_terminal and console.color_system in ("256", "truecolor")
+    _say(console, "")
+    _say(console, f"{facts.split}: examples by direction (rows: target language, columns: source language)")
+    if len(shown) < len(facts.languages):
+        _say(console, f"(the {len(shown)} largest of {len(facts.languages)} languages; all with --html)")
+    codes = [facts.languages[place].code[: _LABEL - 1] for place in shown]
+    for line in range(depth := max(map(len, codes))):
+        letters = (code.rjust(depth)[line] for code in codes)
+        _say(console, " " * _LABEL + "".join(letter.ljust(cell) for letter in letters).rstrip())
+    for code, row, total in zip(codes, level, part.sum(axis=1), strict=True):
+        text = Text(f"{code:<{_LABEL}}")
+        for step in row.tolist():
+            if coloured:
+                text.append(("█" if step else "·") * cell, style=RAMP[step - 1] if step else "bright_black")
+            else:
+                text.append((str(step) if step else ".").ljust(cell))
+        _say(console, text.append(f"{int(total):>{_TOTAL},}"))
+    legend = Text(" " * _LABEL)
+    for step in range(1, len(RAMP) + 1):
+        if (of_step := part[level == step]).size:
+            low, high = int(of_step.min()), int(of_step.max())
+            entry = Text("██", style=RAMP[step - 1]) if coloured else Text(str(step))
+            entry.append(f" {low:,}  " if low == high else f" {low:,}-{high:,}  ", style="default")
+            if len(legend) + len(entry) > console.width:
+                legend.rstrip()
+                _say(console, legend)
+                legend = Text(" " * _LABEL)
+            legend.append(entry)
+    legend.rstrip()
+    _say(console, legend)
+
+
+def _print_languages(facts: CorpusFacts, console: Console) -> None:
+    of = f" (of {SAMPLE} articles a language and the longest)" if facts.sampled else ""
+    _say(console, "")
+    _say(console, f"{facts.split}: lengths in characters{of}")
+    _say(console, f"{'':<20}{'':>10}{'document':>15}{'':>9}{'summary':>15}")
+    _say(console, f"{'':<20}{'articles':>10}" + f"{'median':>8}{'95%':>7}{'longest':>9}" * 2)
+    for language in facts.languages:
+        numbers = "".join(
+            f"{lengths.median:>8,}{lengths.most:>7,}{lengths.longest:>9,}"
+            for lengths in (language.document, language.summary)
+        )
+        _say(console, f"{language.name:<20}{language.articles:>10,}{numbers}")
+
+
+def _print_images(facts: CorpusFacts, console: Console) -> None:
+    articles = int(facts.images.sum())
+    _say(console, "")
+    _say(console, f"{facts.split}: images an article")
+    for images, count in enumerate(facts.images.tolist()):
+        share = count / articles if articles else 0.0
+        _say(console, f"{images:>8}{count:>12,}{share:>9.1%}  {'#' * round(40 * share)}".rstrip())
+
+
+def _print_mixture(mixture: MixtureFacts, split: str, console: Console) -> None:
+    _say(console, "")
+    for sentence in mixture_lines(mixture, split):
+        for line in textwrap.wrap(sentence, console.width, subsequent_indent="  "):
+            _say(console, line)
+    _print_directions("the rarest", mixture.rarest, console, heading=True)
+    _print_directions("the commonest", mixture.commonest, console)
+    _print_directions("the most passes", mixture.most_passes, console)
+
+
+def _print_directions(title: str, directions: Iterable[Direction], console: Console, *, heading: bool = False) -> None:
+    _say(console, f"{title:<46}{'examples':>12}{'share':>11}{'passes':>9}" if heading else title)
+    for direction in directions:
+        pair = f"{direction.source} -> {direction.target}"
+        _say(console, f"  {pair:<44}{direction.examples:>12,}{percent(direction.share):>11}{direction.passes:>9.3g}")

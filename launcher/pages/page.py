@@ -1,0 +1,67 @@
+"""What all pages have in common: the frame, the style, and text that cannot break out of either."""
+
+import html
+from collections.abc import Sequence
+from pathlib import Path
+
+from shards.errors import InputError
+from shards.files import write_atomically
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1b1f24; --soft: #59636e; --line: #d1d9e0; --page: #ffffff;
+  --panel: #f6f8fa; --none: #eef1f4; --accent: #0969da; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --soft: #9198a1; --line: #3d444d; --page: #0d1117;
+  --panel: #151b23; --none: #1a2129; --accent: #58a6ff; } }
+body { margin: 0 auto; max-width: 72rem; padding: 1.5rem; background: var(--page); color: var(--ink);
+  font: 15px/1.5 system-ui, "Noto Sans", sans-serif; overflow-wrap: anywhere; }
+h1 { font-size: 1.5rem; margin: 0 0 .25rem; } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; }
+h3 { font-size: 1rem; margin: 1rem 0 .25rem; } a { color: var(--accent); }
+.soft { color: var(--soft); } .wide { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .15rem .5rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; } th { color: var(--soft); font-weight: 600; }
+svg { display: block; } svg text { fill: var(--ink); font: 11px system-ui, "Noto Sans", sans-serif; }
+svg .number { fill: var(--soft); }
+"""
+
+#: Even a page that was tampered with loads nothing.
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+
+#: Control characters as pictures of themselves: a browser would drop them or take them for something else.
+_CONTROLS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n"} | {127: 0x2421}
+
+
+def escape(text: str) -> str:
+    """Text as it stands between tags or in a quoted attribute."""
+    return html.escape(text.translate(_CONTROLS), quote=True)
+
+
+def page(title: str, body: str, style: str = "") -> str:
+    """A whole document around `body`, which is HTML already."""
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n<style>{_STYLE}{style}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+    )
+
+
+def table(heading: Sequence[str], rows: Sequence[Sequence[str]], groups: Sequence[tuple[str, int]] = ()) -> str:
+    """Cells are text; numbers stand to the right, the first column to the left.
+
+    groups: a line above the heading, (text, how many columns it stands over).
+    """
+    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in heading)
+    if groups:
+        above = "".join(f'<th scope="colgroup" colspan="{span}">{escape(text)}</th>' for text, span in groups)
+        head = f"{above}</tr><tr>{head}"
+    body = "\n".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table></div>'
+
+
+def write_page(path: Path, text: str) -> None:
+    """Write `text` to `path`, whole or not at all. `InputError` where that cannot be done."""
+    try:
+        write_atomically(path, text.encode())
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror or error}): name another file") from error

@@ -1,0 +1,175 @@
+"""`d2tv preview`: one story of a corpus as a page."""
+
+import bisect
+import difflib
+import heapq
+import re
+import urllib.parse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shards.errors import InputError
+from shards.index import SPLITS, Corpus, open_corpus
+from shards.reader import Reader, ReaderConfig, UnreadableError
+from shards.remote import shown
+from shards.schema import Article, Images
+from shards.stores import open_storage
+from shards.writer import encode_key
+
+_BLOCK = 1 << 20
+#: Keys that one that does not exist is compared with: comparing a million would take a minute.
+_COMPARED = 5000
+#: How the writer ends a key that was too long for a file name.
+_CUT = re.compile(r"~[0-9a-f]{32}$")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageSequence:
+    """Images and the languages whose articles have them."""
+
+    languages: tuple[str, ...]
+    images: Images
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoryView:
+    """A story as it lies in the corpus.
+
+    key: as stored, percent-encoded.  name: as a person wrote it, as far as it was kept.
+    edges: split -> (source, target) pairs.  A story has edges in its own split alone.
+    """
+
+    location: str
+    number: int
+    key: str
+    name: str
+    split: str
+    shard: str
+    articles: tuple[Article, ...]
+    sequences: tuple[ImageSequence, ...]
+    edges: tuple[tuple[str, str], ...]
+
+
+def preview(location: str, story: str, out: Path | None) -> None:
+    """Write a page that shows one story of the corpus at `location`, and print where.
+
+    Raises `InputError` for a story that is not there or cannot be read, and a page that cannot be written.
+    """
+    from launcher.pages.page import write_page
+    from launcher.pages.story import story_page
+
+    corpus = open_corpus(location)
+    keys = corpus.story_keys()
+    view = view_story(corpus, find_story(keys, story), keys)
+    path = out or Path(f"preview-{view.key}.html")
+    write_page(path, story_page(view))
+    print(path)
+
+
+def find_story(keys: Sequence[str], wanted: str) -> int:
+    """The number of the story that a person means by its key (plain or as stored), its number, or a prefix of its key.
+
+    They are tried in that order, so a key that is a number is found by it. `InputError` with the closest keys.
+    """
+    try:
+        exact = {wanted, encode_key(wanted)}
+        prefixes = {wanted, urllib.parse.quote(wanted, safe="").replace(".", "%2E")}
+    except UnicodeEncodeError:  # bytes that are no text: as stored they would be, and are not
+        raise InputError(f"no story {wanted!a}: a key is text") from None
+    for number, key in enumerate(keys):
+        if key in exact:
+            return number
+    if re.fullmatch(r"[0-9]+", wanted) and int(wanted) < len(keys):
+        return int(wanted)
+    begun = [number for number, key in enumerate(keys) if wanted and key.startswith(tuple(prefixes))]
+    if len(begun) == 1:
+        return begun[0]
+    if begun:
+        some = ", ".join(spoken_key(keys[number]) for number in begun[:3])
+        raise InputError(f"{len(begun):,} stories begin with {wanted!r}, like {some}: give more of the key")
+    close = ", ".join(repr(spoken_key(key)) for key in _closest(keys, encode_key(wanted)))
+    raise InputError(f"no story {wanted!r} among {len(keys):,}; the closest keys are {close}")
+
+
+def spoken_key(key: str) -> str:
+    """A stored key as a person would write it; what was cut off shows as "…"."""
+    kept = _CUT.sub("", key)
+    name = urllib.parse.unquote(kept, errors="replace")
+    return name if kept == key else name.rstrip("\ufffd") + "…"
+
+
+def _closest(keys: Sequence[str], wanted: str) -> list[str]:
+    """Up to three keys that are most like `wanted`; of very many, only its neighbours and those that hold it."""
+    ordered = sorted(keys)
+    place = bisect.bisect_left(ordered, wanted)
+    near = ordered
+    if len(keys) > _COMPARED:
+        holding = [key for key in keys if wanted.lower() in key.lower()]
+        near = ordered[max(place - _COMPARED // 2, 0) : place + _COMPARED // 2] + holding[:_COMPARED]
+    matcher = difflib.SequenceMatcher(b=wanted, autojunk=False)
+
+    def likeness(key: str) -> float:
+        matcher.set_seq1(key)
+        # Who mistypes a key has most often its beginning right.
+        begun = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(key, wanted, strict=False)))
+        return matcher.ratio() + 0.5 * begun / max(len(wanted), 1)
+
+    return heapq.nlargest(3, dict.fromkeys(near), key=likeness)
+
+
+def view_story(corpus: Corpus, number: int, keys: Sequence[str]) -> StoryView:
+    """Read one story: its texts from the arena, its images from its shard, each checked against its CRC32C."""
+    rows = np.flatnonzero(np.asarray(corpus.articles)["story"] == number)
+    if not len(rows):
+        raise InputError(f"story {keys[number]} has no article: `d2tv verify` tells what is damaged")
+    records = corpus.articles[rows]
+    shard = corpus.shards[int(records["shard"][0])]
+    split = next(each for each in SPLITS if shard.startswith(f"{each}-"))
+    reader = Reader(corpus, ReaderConfig(io_threads=0), open_storage(corpus))
+    try:
+        articles = tuple(reader.article(row) for row in rows.tolist())
+        sequences = []
+        with_images = records["images"] > 0
+        for offset in np.unique(records["roi_offset"][with_images]):
+            same = np.flatnonzero(with_images & (records["roi_offset"] == offset))
+            images = _read_images(corpus, reader, int(rows[same[0]]), int(records["images"][same[0]]))
+            languages = tuple(articles[place].language for place in same)
+            sequences.append(ImageSequence(languages=languages, images=images))
+    finally:
+        reader.close()
+    return StoryView(
+        location=shown(corpus.location),
+        number=number,
+        key=keys[number],
+        name=spoken_key(keys[number]),
+        split=split,
+        shard=shard,
+        articles=articles,
+        sequences=tuple(sequences),
+        edges=_edges(corpus, split, int(rows[0]), int(rows[-1])),
+    )
+
+
+def _read_images(corpus: Corpus, reader: Reader, row: int, count: int) -> Images:
+    regions, width = int(corpus.manifest["regions"]), int(corpus.manifest["feature_size"])
+    roi_IRV, boxes_IR4 = np.empty((count, regions, width), np.float16), np.empty((count, regions, 4), np.float32)
+    [outcome] = reader.images([row], roi_IRV[None], boxes_IR4[None])
+    if isinstance(outcome, UnreadableError):
+        raise outcome
+    return Images(roi_IRV=roi_IRV, boxes_IR4=boxes_IR4)
+
+
+def _edges(corpus: Corpus, split: str, first: int, last: int) -> tuple[tuple[str, str], ...]:
+    """(source, target) languages of the edges into articles `first` .. `last`, in the order of directions."""
+    edges, language = corpus.edges[split], np.asarray(corpus.articles)["language"]
+    found: list[tuple[str, str]] = []
+    for begin in range(0, len(edges), _BLOCK):
+        block: NDArray[np.int32] = np.asarray(edges[begin : begin + _BLOCK])
+        for source, target in block[(block[:, 1] >= first) & (block[:, 1] <= last)].tolist():
+            found.append((corpus.languages[language[source]], corpus.languages[language[target]]))
+    return tuple(found)

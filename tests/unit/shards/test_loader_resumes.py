@@ -1,0 +1,159 @@
+"""A stream that is cut anywhere goes on: other ranks, other threads, a kill at any moment, a slow disk."""
+
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from shards.index import Corpus, open_corpus
+from shards.loader import Loader, Partition
+from shards.mixture import MixtureConfig
+from shards.reader import Reader, ReaderConfig
+from shards.sampler import Sampler
+from shards.schema import Batch
+from tests.tiny import make_corpus, tiny_collator
+from tests.unit.shards.test_loader_partition import rows_of
+
+G, PER_STEP = 4, 16
+
+
+def loader(corpus: Corpus, *, rank: int = 0, ranks: int = 1, threads: int = 0, first_step: int = 0) -> Loader:
+    return Loader(
+        Sampler(corpus, split="train", mixture=MixtureConfig(), seed=11, group_size=G),
+        tiny_collator(corpus),
+        Partition(groups_per_step=PER_STEP, groups_per_micro_batch=2, rank=rank, world_size=ranks),
+        first_step=first_step,
+        threads=threads,
+        prefetch=3,
+    )
+
+
+def digest(batch: Batch) -> list[str]:
+    """A line a row: its slot, and a hash of everything in it."""
+    return [f"{row['slot']} {hashlib.sha256(repr(row).encode()).hexdigest()}" for row in rows_of(batch)]
+
+
+def steps(corpus: Corpus, first: int, last: int, ranks: int, threads: int) -> list[list[str]]:
+    """Steps first .. last - 1 as `ranks` ranks read them, each step's rows in slot order."""
+    loaders = [loader(corpus, rank=rank, ranks=ranks, threads=threads, first_step=first) for rank in range(ranks)]
+    found = []
+    for _ in range(first, last):
+        rows = [line for one in loaders for _ in range(PER_STEP // (2 * ranks)) for line in digest(next(one))]
+        found.append(sorted(rows, key=lambda line: int(line.split()[0])))
+    for one in loaders:
+        one.close()
+    return found
+
+
+def test_eight_ranks_then_two_then_four_read_what_one_reads(tiny_corpus: Corpus) -> None:
+    plain = steps(tiny_corpus, 0, 9, ranks=1, threads=0)
+    elastic = [
+        *steps(tiny_corpus, 0, 3, ranks=8, threads=1),
+        *steps(tiny_corpus, 3, 5, ranks=2, threads=4),
+        *steps(tiny_corpus, 5, 9, ranks=4, threads=0),
+    ]
+    assert elastic == plain
+
+
+def read_on(corpus_directory: str, log: str, last: int) -> None:
+    """Append the rows of each step to `log`, from its first incomplete step on: what the killed process runs."""
+    lines = Path(log).read_text().splitlines() if Path(log).exists() else []
+    whole = [line for line in lines if len(line.split()) == 2 and len(line.split()[1]) == 64]
+    done = len(whole) // (PER_STEP * G)
+    kept = "".join(line + "\n" for line in whole[: done * PER_STEP * G])
+    Path(log).write_text(kept)
+    corpus = open_corpus(corpus_directory)
+    one = loader(corpus, threads=2, first_step=done)
+    with open(log, "a", buffering=1) as file:
+        for _ in range(done, last):
+            for _ in range(PER_STEP // 2):
+                for line in digest(next(one)):
+                    file.write(line + "\n")
+    one.close()
+
+
+def test_killed_at_random_points_the_stream_is_the_undisturbed_one(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    log, last = tmp_path / "rows", 40
+    code = f"from tests.unit.shards.test_loader_resumes import read_on; read_on({str(tiny_corpus.directory)!r}, {str(log)!r}, {last})"
+    dice, kills = random.Random(5), 0
+    root = Path(__file__).resolve().parents[3]
+    while True:
+        process = subprocess.Popen([sys.executable, "-c", code], cwd=root)
+        if kills < 4:
+            wanted = (log.stat().st_size if log.exists() else 0) + dice.randrange(1, 40_000)
+            while process.poll() is None and not (log.exists() and log.stat().st_size >= wanted):
+                time.sleep(0.001)
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        code_of_exit = process.wait(120)
+        if code_of_exit == 0:
+            break
+        assert code_of_exit == -signal.SIGKILL
+    assert kills == 4
+    undisturbed = [line for step in steps(tiny_corpus, 0, last, ranks=1, threads=0) for line in step]
+    assert log.read_text().splitlines() == undisturbed
+
+
+def test_a_reader_that_stalls_delays_its_batch_and_nothing_else(
+    tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One slow disk: reads of one shard hang for a while. Order and content stay, the other threads read on."""
+    plain = steps(tiny_corpus, 0, 2, ranks=1, threads=0)
+    real, slow, stalled = os.preadv, threading.Event(), []
+    shard = str(tiny_corpus.directory / tiny_corpus.shards[0])
+
+    def preadv(handle: int, *arguments: object) -> int:
+        if os.readlink(f"/proc/self/fd/{handle}") == shard and not slow.is_set():
+            stalled.append(handle)
+            slow.wait(0.3)
+            slow.set()
+        return real(handle, *arguments)
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    assert steps(tiny_corpus, 0, 2, ranks=1, threads=3) == plain
+    assert stalled
+
+
+def test_memory_and_open_files_stay_flat_over_20_000_batches(tmp_path: Path) -> None:
+    """Less than a megabyte and no file a thousand batches, after the first thousands have filled what is kept."""
+    languages = ("english", "french", "hindi", "urdu", "arabic", "welsh", "thai", "tamil")
+    corpus = make_corpus(tmp_path / "corpus", languages=languages, stories=400, vocab_size=500)
+    code = f"from tests.unit.shards.test_loader_resumes import endure; endure({str(corpus.directory)!r})"
+    root = Path(__file__).resolve().parents[3]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr
+    samples = np.array([[float(word) for word in line.split()] for line in done.stdout.splitlines()])
+    thousands, memory, files = samples[samples[:, 0] >= 4].T
+    assert thousands[-1] == 20
+    slope = np.polyfit(thousands, memory, 1)[0]
+    assert slope < 1.0, samples
+    assert len(set(files)) == 1, samples
+
+
+def endure(directory: str) -> None:
+    """Read 20,000 batches; a line of thousands, megabytes and open files each thousand."""
+    corpus, me = open_corpus(directory), psutil.Process()
+    reader = Reader(corpus, ReaderConfig(io_threads=2, max_open_files=8))
+    one = Loader(
+        Sampler(corpus, split="train", mixture=MixtureConfig(), seed=1, group_size=G),
+        tiny_collator(corpus, reader),
+        Partition(groups_per_step=1, groups_per_micro_batch=1, rank=0, world_size=1),
+        first_step=0,
+        threads=2,
+        prefetch=4,
+    )
+    for batch in range(1, 20_001):
+        next(one)
+        if batch % 1000 == 0:
+            print(batch // 1000, me.memory_info().rss / 1e6, me.num_fds())
+    one.close()
+    reader.close()
