@@ -1,140 +1,237 @@
 """`d2tv prepare`: a source -> a finished corpus directory, in stages that a kill cannot confuse.
 
-Everything is written under `<out>.partial`: shards one by one, each whole or not there, then the
-tokenizer, then the index and the manifest; the directory takes its name when it is complete.
+Everything is written under `<out>.partial`: shards one by one, each whole or not there, then the tokenizer, then the
+index and the manifest; the directory takes its name when it is complete. The shards may be written by several
+processes, and by the parts of a cluster's job, with the same result.
 """
 
 import json
 import os
-import shutil
-import tarfile
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from shards.corpora import Source, open_source, packages_of
+from launcher.prepare_directory import begin, clean, note_parts, parts_of
+from launcher.prepare_settings import PrepareSettings, Share, check
+from launcher.prepare_shards import ShardTask, shard_tasks, write_shards
+from launcher.prepare_tokenizer import train_tokenizer
+from shards.corpora import Progress, Source, data_files, open_source
 from shards.corpora.npm import fetch
 from shards.errors import InputError
-from shards.files import write_atomically
-from shards.index import SPLITS, Corpus, open_corpus
-from shards.merge import finish_corpus
-from shards.tokenizer import train_sentencepiece
-from shards.writer import shard_is_whole, split_of, write_shard
+from shards.index import FORMAT_VERSION, SPLITS, Corpus, open_corpus
+from shards.merge import finish_corpus, shard_problems
+from shards.problems import Problems
+from shards.writer import shard_is_whole
 from trainer.console import progress_bar
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PrepareSettings:
-    """What shapes a corpus besides its source. `stories` limits it, for trials."""
+def prepare(
+    settings: PrepareSettings, out: Path, cache: Path, data: Path | None = None, share: Share | None = None
+) -> Corpus | None:
+    """Build the corpus, or the rest of it, or nothing where it is complete. None where other parts are still missing.
 
-    source: str
-    vocab_size: int = 1500
-    character_coverage: float = 0.98  # rare Han characters are spelled in bytes
-    stories_per_shard: int = 64
-    stories: int | None = None
-
-
-#: What the shards do not depend on: another vocabulary does not cost the features again.
-_TOKENIZER_SETTINGS = ("vocab_size", "character_coverage")
-
-
-def prepare(settings: PrepareSettings, out: Path, cache: Path) -> Corpus:
-    """Build the corpus, or the rest of it, or nothing where it is complete. Raises `InputError`."""
+    data: the directory with the source's files, for those that have one. Raises `InputError`, also for a full disk.
+    """
+    share = share or Share()
     console = Console(soft_wrap=True, highlight=False)
-    if (out / "manifest.json").is_file():
-        corpus = open_corpus(out)
-        if corpus.manifest["provenance"].get("settings") != asdict(settings):
-            raise InputError(f"{out} was prepared with other settings: remove it, or choose another --out")
-        console.print(f"{out}: complete, {_summary(corpus)}", markup=False)
-        return corpus
-    if out.exists() and any(out.iterdir()):
-        raise InputError(f"{out} exists and is not a corpus: choose another --out")
+    try:
+        check(settings, share)
+        if (out / "manifest.json").is_file():
+            return _complete(settings, out, data, console)
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise InputError(f"{out} exists and is not a corpus: choose another --out")
+        return _build(settings, out, cache, data, share, console)
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        raise InputError(
+            f"{error.strerror or error}{where}; with that mended (or another --out) the same command goes on"
+        ) from error
+
+
+def _complete(settings: PrepareSettings, out: Path, data: Path | None, console: Console) -> Corpus:
+    corpus = open_corpus(out)
+    provenance = corpus.manifest["provenance"]
+    if provenance.get("settings") != asdict(settings):
+        raise InputError(f"{out} was prepared with other settings: remove it, or choose another --out")
+    # The data may be gone by now; where it is not, it must be the same.
+    if data is not None and data.is_dir() and provenance.get("data") != _fingerprint(settings.source, data):
+        raise InputError(f"{out} was prepared from other data than {data}: remove it, or choose another --out")
+    clean(out)  # for a call that was killed right after giving it its name
+    console.print(f"{out}: complete, {_summary(corpus)}", markup=False)
+    return corpus
+
+
+def _fingerprint(source: str, data: Path | None) -> dict[str, Any] | None:
+    listing = data_files(source, data)
+    return listing.fingerprint() if listing else None
+
+
+def _build(
+    settings: PrepareSettings, out: Path, cache: Path, data: Path | None, share: Share, console: Console
+) -> Corpus | None:
+    def say(message: str) -> None:
+        console.print(message, markup=False)
+
+    fingerprint = _fingerprint(settings.source, data)
     work = out.with_name(out.name + ".partial")
-    _begin(work, settings, console)
-    _download(settings.source, cache, console)
-    source = open_source(settings.source, cache)
-    keys = source.keys()[: settings.stories]
-    _write_shards(source, keys, work, settings.stories_per_shard)
-    _train_tokenizer(work, source.languages, settings, console)
-    corpus = finish_corpus(
-        work,
-        name=source.name,
-        languages=source.languages,
-        provenance={**source.provenance(), "settings": asdict(settings)},
-    )
+    if share.finish and not work.is_dir():
+        raise InputError(f"{work} is not there, so there is nothing to finish: run the parts first")
+    # What the shards do not depend on is left out: another vocabulary does not cost the features again.
+    shaping = {
+        "format_version": FORMAT_VERSION,
+        "source": settings.source,
+        "stories_per_shard": settings.stories_per_shard,
+        "stories": settings.stories,
+        "data": fingerprint,
+    }
+    begin(work, shaping, alone=not (share.part or share.finish), say=say)
+    with _opening_progress() as progress:
+        source = open_source(
+            settings.source,
+            cache=cache,
+            work=work,
+            data=data,
+            stories=settings.stories,
+            max_problems=share.max_problems,
+            progress=progress,
+        )
+    tasks = shard_tasks(source, settings.stories_per_shard)
+    if not tasks:
+        raise InputError(f"the {source.name} corpus has no story: see that its data is what it should be")
+    problems = Problems(limit=share.max_problems)
+    problems.add(source.problems())
+    if not share.finish:
+        _download(source, cache, say)
+        mine = tasks
+        if share.part:
+            note_parts(work, share.part[1])
+            mine = tasks[share.part[0] - 1 :: share.part[1]]
+        _write(source, mine, work, share.workers, problems)
+        if share.part:
+            _tell_part(share.part, tasks, mine, work, problems, say)
+            return None
+    _check_whole(tasks, work)
+    problems = Problems(limit=share.max_problems)
+    problems.add(source.problems())
+    problems.add(shard_problems(work))
+    provenance = {
+        **source.provenance(),
+        **({"data": fingerprint} if fingerprint else {}),
+        "problems": json.loads(problems.to_json()),
+        "settings": asdict(settings),
+    }
+    _finish(source, settings, work, provenance, console)
     if out.exists():
         out.rmdir()
     os.replace(work, out)
-    console.print(f"{out}: {_summary(corpus)}", markup=False)
-    return open_corpus(out)
+    clean(out)
+    corpus = open_corpus(out)
+    _tell_problems(problems, say)
+    say(f"{out}: {_summary(corpus)}")
+    return corpus
 
 
-def _download(source: str, cache: Path, console: Console) -> None:
+@contextmanager
+def _opening_progress() -> Iterator[Progress]:
+    """A bar for a source that takes long to open; none for one that does not."""
+    bar = progress_bar()
+    tasks: dict[str, Any] = {}
+
+    def show(what: str, done: int, total: int) -> None:
+        if not tasks:
+            bar.start()
+        if what not in tasks:
+            tasks[what] = bar.add_task(what, total=total)
+        bar.update(tasks[what], completed=done)
+
+    try:
+        yield show
+        for task in tasks.values():
+            bar.update(task, completed=bar.tasks[task].total)
+    finally:
+        if tasks:
+            bar.stop()
+
+
+def _download(source: Source, cache: Path, say: Callable[[str], None]) -> None:
     """Fetch all that the source will need, so that what follows needs no network. What is there is only verified."""
-    packages = packages_of(source)
-    console.print(f"packages of the {source} corpus, kept in {cache}", markup=False)
+    if not source.packages:
+        return
+    say(f"packages of the {source.name} corpus, kept in {cache}")
     with progress_bar() as bar:
-        for package in bar.track(packages, description="downloads"):
+        for package in bar.track(source.packages, description="downloads"):
             fetch(package, cache)
 
 
-def _begin(work: Path, settings: PrepareSettings, console: Console) -> None:
-    """Go on in a directory that an earlier run with the same settings left, else begin anew."""
-    shaping = {key: value for key, value in asdict(settings).items() if key not in _TOKENIZER_SETTINGS}
-    wanted = json.dumps(shaping)
-    note = work / "settings.json"
-    if work.exists() and (not note.is_file() or note.read_text(encoding="utf-8") != wanted):
-        console.print(f"{work} was begun with other settings: beginning anew", markup=False)
-        shutil.rmtree(work)
-    work.mkdir(parents=True, exist_ok=True)
-    write_atomically(note, wanted.encode())
-
-
-def _write_shards(source: Source, keys: Sequence[str], work: Path, stories_per_shard: int) -> None:
-    by_split: dict[str, list[str]] = {split: [] for split in SPLITS}
-    for key in keys:
-        by_split[split_of(key)].append(key)
+def _write(source: Source, tasks: list[ShardTask], work: Path, workers: int, problems: Problems) -> None:
     with progress_bar() as bar:
-        task = bar.add_task("features and shards", total=len(keys))
-        for split, split_keys in by_split.items():
-            for number, begin in enumerate(range(0, len(split_keys), stories_per_shard)):
-                chunk = split_keys[begin : begin + stories_per_shard]
-                tar = work / f"{split}-{number:06d}.tar"
-                if not shard_is_whole(tar):
-                    write_shard(tar, source.load(chunk), source.languages)
-                bar.advance(task, len(chunk))
+        task = bar.add_task("features and shards", total=sum(each.stories for each in tasks))
+        write_shards(
+            source, tasks, work, workers=workers, problems=problems, advance=lambda stories: bar.advance(task, stories)
+        )
 
 
-def _train_tokenizer(work: Path, languages: Sequence[str], settings: PrepareSettings, console: Console) -> None:
-    wanted = {key: asdict(settings)[key] for key in _TOKENIZER_SETTINGS}
-    note = work / "tokenizer-settings.json"
-    if note.is_file() and json.loads(note.read_text(encoding="utf-8")) == wanted:
-        return
+def _tell_part(
+    part: tuple[int, int],
+    tasks: list[ShardTask],
+    mine: list[ShardTask],
+    work: Path,
+    problems: Problems,
+    say: Callable[[str], None],
+) -> None:
+    _tell_problems(problems, say)
+    left = sum(not shard_is_whole(task.path(work)) for task in tasks)
+    then = (
+        f"{left} of all {len(tasks)} are still to come from other parts; when all are done, "
+        if left
+        else f"so are all {len(tasks)}: "
+    )
+    say(
+        f"part {part[0]}/{part[1]}: its {len(mine)} shards are whole; {then}"
+        "run the same command with --finish for --part"
+    )
+
+
+def _check_whole(tasks: list[ShardTask], work: Path) -> None:
+    missing = [number for number, task in enumerate(tasks) if not shard_is_whole(task.path(work))]
+    if missing:
+        parts = parts_of(work) or 1
+        words = [f"--part {part + 1}/{parts}" for part in sorted({number % parts for number in missing})]
+        raise InputError(
+            f"{len(missing)} of {len(tasks)} shards are not there yet, {tasks[missing[0]].path(work).name} the first: "
+            f"run {', '.join(words[:8])}{' and so on' if len(words) > 8 else ''}, or neither --part nor --finish"
+        )
+
+
+def _finish(
+    source: Source, settings: PrepareSettings, work: Path, provenance: dict[str, Any], console: Console
+) -> None:
+    """Tokenizer, index and manifest, unless a call that was killed had got through with them."""
+    manifest = work / "manifest.json"
+    if manifest.is_file():
+        if open_corpus(work).manifest["provenance"] == provenance:
+            return
+        manifest.unlink()  # before anything that it vouches for changes
     with console.status("training SentencePiece on the training split"):
-        train_sentencepiece(
-            work / "tokenizer",
-            _training_texts(work),
-            languages=languages,
+        train_tokenizer(
+            work,
+            source.languages,
             vocab_size=settings.vocab_size,
             character_coverage=settings.character_coverage,
         )
-    write_atomically(note, json.dumps(wanted).encode())
+    with console.status("merging the shards' indexes"):
+        finish_corpus(work, name=source.name, languages=source.languages, provenance=provenance)
 
 
-def _training_texts(work: Path) -> Iterator[str]:
-    """Documents and summaries of the training shards, without touching the features between them."""
-    for tar in sorted(work.glob("train-*.tar")):
-        with tarfile.open(tar, "r:") as archive:
-            for member in archive:
-                if member.name.endswith(".json"):
-                    file = archive.extractfile(member)
-                    assert file is not None
-                    record: dict[str, Any] = json.load(file)
-                    yield record["text"]
-                    yield record["summary"]
+def _tell_problems(problems: Problems, say: Callable[[str], None]) -> None:
+    if problems.counts:
+        say(f"{problems.total:,} problems in the input, of which --max-problems allows {problems.limit:,}")
+        for line in problems.lines():
+            say(line)
 
 
 def _summary(corpus: Corpus) -> str:

@@ -1,6 +1,7 @@
 """Files that are whole or not there."""
 
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +14,8 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
     Where the block raises, `path` is what it was before.
     """
-    # The process in the name: several may write the same thing, and the last one wins whole.
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    # A name of its own: several may write the same thing, on several hosts too, and the last one wins whole.
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(8)}.partial")
     try:
         with open(partial, "w+b") as file:
             yield file

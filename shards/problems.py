@@ -3,16 +3,28 @@
 import json
 from dataclasses import dataclass, field
 
-#: How many of each kind are kept by name.
-NAMED = 5
+from shards.errors import InputError
+
+#: How many of each kind are kept by name, and how many of them are shown.
+NAMED, SHOWN = 5, 2
+
+#: Kinds that describe a corpus and call for no repair: they are counted and shown, and never end a build.
+#: "missing features": an article without an image.  "mixed split": a story whose articles and pairs the official
+#: files put into several splits; the most held-out one has it.  "edge across stories": a pair that is left out
+#: because its articles' stories have a language in common, and a story holds one article a language.
+INFORMATION = frozenset({"missing features", "mixed split", "edge across stories"})
 
 
 @dataclass(slots=True)
 class Problems:
-    """kind -> count, and the first few places where it was met."""
+    """kind -> count, and the first few places where it was met.
+
+    limit: `InputError` as soon as more than so many are counted, `INFORMATION` apart; None for no limit.
+    """
 
     counts: dict[str, int] = field(default_factory=dict)
     named: dict[str, list[str]] = field(default_factory=dict)
+    limit: int | None = None
 
     def count(self, kind: str, where: str) -> None:
         """One more `kind` ("empty summary"), met at `where` (a url, a file and line)."""
@@ -20,6 +32,8 @@ class Problems:
         names = self.named.setdefault(kind, [])
         if len(names) < NAMED:
             names.append(where)
+        if kind not in INFORMATION:
+            self._check()
 
     def add(self, other: "Problems") -> None:
         """Everything that `other` holds, after what is here."""
@@ -27,10 +41,22 @@ class Problems:
             self.counts[kind] = self.counts.get(kind, 0) + count
             names = self.named.setdefault(kind, [])
             names += other.named.get(kind, [])[: NAMED - len(names)]
+        self._check()
 
     @property
     def total(self) -> int:
-        return sum(self.counts.values())
+        """How many count against the limit: all but `INFORMATION`."""
+        return sum(count for kind, count in self.counts.items() if kind not in INFORMATION)
+
+    def lines(self) -> list[str]:
+        """A line a kind for a person to read, the most frequent first: what, how often, where it was met first."""
+        kinds = sorted(self.counts, key=lambda kind: (kind in INFORMATION, -self.counts[kind], kind))
+        width = max(map(len, kinds), default=0)
+        return [
+            f"  {kind:<{width}} {self.counts[kind]:>9,}  {'(information) ' if kind in INFORMATION else ''}"
+            f"{_first(self.named[kind], self.counts[kind])}"
+            for kind in kinds
+        ]
 
     def to_json(self) -> str:
         return json.dumps({"counts": self.counts, "named": self.named}, ensure_ascii=False)
@@ -38,3 +64,17 @@ class Problems:
     @classmethod
     def from_json(cls, text: str) -> "Problems":
         return cls(**json.loads(text))
+
+    def _check(self) -> None:
+        if self.limit is None or self.total <= self.limit:
+            return
+        kinds = sorted(self.counts.keys() - INFORMATION, key=lambda kind: (-self.counts[kind], kind))
+        named = [f"{kind} {self.counts[kind]:,} ({_first(self.named[kind], self.counts[kind])})" for kind in kinds]
+        raise InputError(
+            f"{self.total:,} problems in the input, of which --max-problems allows {self.limit:,}: {'; '.join(named)}. "
+            "Mend the input, or raise --max-problems to go on without what is broken"
+        )
+
+
+def _first(names: list[str], count: int) -> str:
+    return ", ".join(names[:SHOWN]) + (", ..." if count > SHOWN else "")

@@ -109,6 +109,7 @@ class Trainer:
 
     def train_step(self) -> bool:
         """One attempt at an optimizer step. True when any rank was asked to stop."""
+        self._note_mixture()
         began = time.perf_counter()
         batches = self._fetch()
         data_wait = time.perf_counter() - began
@@ -130,6 +131,14 @@ class Trainer:
             self._count(outputs, on_device, loss)
         self._conclude(began, data_wait)
         return stopped
+
+    def _note_mixture(self) -> None:
+        """Record that another mixture begins with the step that comes now."""
+        for change in self.recipe.mixture.changes:
+            if change.from_step == self.attempts and self.reporting:
+                mixture = change.model_dump(mode="json", exclude={"from_step"})
+                self.reporting.log.write({"kind": "mixture", "step": self.step + 1, "mixture": mixture})
+                self._say(f"step {self.step + 1}: the mixture changes to {json.dumps(mixture)}")
 
     def _fetch(self) -> list[Batch]:
         """This rank's micro-batches of the step. When any rank's data is bad, all save and leave together."""

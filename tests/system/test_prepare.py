@@ -1,72 +1,51 @@
-"""`d2tv prepare emoji`, killed and started again: never fooled by half an output."""
+"""`d2tv prepare emoji`, the whole way from the packages to a corpus."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from shards.errors import InputError
 from shards.index import open_corpus
-from tests.distributed.harness import ROOT
+from tests.system.prepare import run
 
-#: Two training shards and one of each other split; the first characters have few drawings, so it is quick.
-STORIES = "90"
-
-
-def start(out: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "launcher.cli", "prepare", "emoji", "--stories", STORIES, "--out", str(out)]
-    environment = os.environ | {"DS_ACCELERATOR": "cpu"}
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+#: The first characters have few drawings, so it is quick.
+OPTIONS = ("--stories=45", "--stories-per-shard=20")
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def emoji(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("prepare") / "emoji"
-    process = start(out)
-    process.communicate(timeout=300)
-    assert process.returncode == 0
+    code, output, errors = run("emoji", *OPTIONS, "--out", out)
+    assert code == 0, errors
+    assert "45/45" in output
     return out
 
 
-def test_a_complete_corpus_is_left_alone(undisturbed: Path) -> None:
-    before = {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*")}
-    process = start(undisturbed)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 0
+def test_a_complete_corpus_is_left_alone(emoji: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in emoji.rglob("*")}
+    code, output, _ = run("emoji", *OPTIONS, "--out", emoji)
+    assert code == 0
     assert "complete" in output
-    assert {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*")} == before
+    assert {path: path.stat().st_mtime_ns for path in emoji.rglob("*")} == before
+    assert not emoji.with_name("emoji.partial").exists()
 
 
-def test_killed_and_started_again_gives_the_same_corpus(undisturbed: Path, tmp_path: Path) -> None:
-    out, work = tmp_path / "emoji", tmp_path / "emoji.partial"
-    process = start(out)
-    deadline = time.monotonic() + 240
-    while not any(work.glob("train-*.index.npz")):
-        assert process.poll() is None, "it ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    with pytest.raises(InputError, match="no corpus at"):
-        open_corpus(out)
-    done = {path.name: path.stat().st_mtime_ns for path in work.glob("*.tar")}
-    assert done
-
-    process = start(out)
-    process.communicate(timeout=300)
-    assert process.returncode == 0
-    assert not work.exists()
-    assert {name: (out / name).stat().st_mtime_ns for name in done} == done, "a whole shard was written again"
-    manifests = [json.loads((folder / "manifest.json").read_text()) for folder in (undisturbed, out)]
-    assert manifests[0] == manifests[1]
-
-
-def test_every_direction_of_44_languages_has_an_example(undisturbed: Path) -> None:
-    corpus = open_corpus(undisturbed)
+def test_every_direction_of_44_languages_has_an_example(emoji: Path) -> None:
+    corpus = open_corpus(emoji)
     assert len(corpus.languages) == 44
     assert (corpus.direction_counts("train") > 0).sum() == 44 * 44
+
+
+def test_nothing_of_the_building_stays_in_the_corpus(emoji: Path) -> None:
+    manifest = json.loads((emoji / "manifest.json").read_text())
+    known = {*manifest["files"], "manifest.json", "tokenizer"}
+    for shard in manifest["shards"]:
+        known |= {shard["name"], shard["name"].replace(".tar", ".index.npz")}
+    assert {path.relative_to(emoji).as_posix() for path in emoji.rglob("*")} == known
+    assert [shard["name"] for shard in manifest["shards"]] == [
+        "train-000000.tar",
+        "train-000001.tar",
+        "validation-000000.tar",
+        "test-000000.tar",
+    ]
+    assert manifest["provenance"]["problems"] == {"counts": {}, "named": {}}

@@ -63,6 +63,32 @@ def test_killed_and_started_again_gives_the_same_losses_bit_for_bit(
         assert losses(training) == undisturbed
 
 
+def test_a_run_that_changes_its_mixture_survives_a_kill_before_and_after(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    """The change is planned before the run, or written into the recipe while the run is stopped: all the same."""
+    change = "mixture.changes=[{from_step: 14, kinds: [mms]}]"
+    steps = ("training.steps=28", "training.validate_every=100")
+    planned, decided = tmp_path / "planned", tmp_path / "decided"
+    with Training(planned, overrides(tiny_corpus, planned, *steps, change)) as training:
+        assert training.wait() == 0, training.output
+        expected, records = losses(training), training.records("mixture")
+        assert all(record["examples"]["mxls"] == 0 for record in training.records("train") if record["step"] > 14)
+        assert all(record["examples"]["mxls"] > 0 for record in training.records("train") if record["step"] <= 14)
+    assert [(record["step"], record["mixture"]["kinds"]) for record in records] == [(15, ["mms"])]
+
+    with Training(decided, overrides(tiny_corpus, decided, *steps)) as training:
+        training.until(lambda: len(whole_checkpoints(decided / "checkpoints")) > 0)
+        training.signal_all(signal.SIGKILL)
+    reached = read_state(whole_checkpoints(decided / "checkpoints")[0]).step
+    assert reached <= 14, "the kill came too late to show anything"
+    with Training(decided, overrides(tiny_corpus, decided, *steps, change)) as training:
+        training.until(lambda: training.last_step() >= 18)
+        training.signal_all(signal.SIGKILL)
+    with Training(decided, overrides(tiny_corpus, decided, *steps, change)) as training:
+        assert training.wait() == 0, training.output
+        assert losses(training) == expected
+        assert training.records("mixture") == records
+
+
 def test_a_finished_run_is_not_trained_again(tiny_corpus: Corpus, tmp_path: Path) -> None:
     run = tmp_path / "run"
     words = overrides(tiny_corpus, run, "training.steps=4", "training.checkpoint_every=4")

@@ -95,3 +95,51 @@ def test_kinds_and_languages_are_cut_before_the_shares_are_taken() -> None:
 def test_a_mixture_that_fits_nothing_is_refused(config: MixtureConfig, message: str) -> None:
     with pytest.raises(InputError, match=message):
         direction_weights(COUNTS, LANGUAGES, config)
+
+
+def test_a_subset_of_directions_is_weighted_as_if_there_were_no_other() -> None:
+    weights = direction_weights(COUNTS, LANGUAGES, MixtureConfig(directions="en-*,mms"))
+    kept = np.zeros((4, 4), dtype=bool)
+    kept[:, 0] = True
+    kept |= np.eye(4, dtype=bool)
+    assert ((weights > 0) == (kept & (COUNTS > 0))).all()
+    np.testing.assert_allclose(weights, direction_weights(np.where(kept, COUNTS, 0), LANGUAGES, MixtureConfig()))
+
+
+def test_explicit_weights_are_the_shares_and_the_last_pattern_counts() -> None:
+    config = MixtureConfig(weights={"all": 1, "mms": 4, "en-en": 8, "ur-ur": 100})
+    weights = direction_weights(COUNTS, LANGUAGES, config)
+    expected = np.where(COUNTS > 0, 1.0, 0.0) + np.diag([7, 3, 3, 0])  # urdu has no monolingual example
+    np.testing.assert_allclose(weights, expected / expected.sum())
+    only = direction_weights(COUNTS, LANGUAGES, MixtureConfig(weights={"en-fr": 3, "fr-en": 1}))
+    assert only[1, 0] == 0.75
+    assert only[0, 1] == 0.25
+
+
+@given(matrices.filter(lambda c: c.sum() > 0), st.floats(0.05, 20), st.integers(1, 10_000))
+def test_the_cap_holds_and_the_rest_keeps_its_proportions(counts: np.ndarray, passes: float, slots: int) -> None:
+    plain = direction_weights(counts, LANGUAGES, MixtureConfig())
+    config = MixtureConfig(max_passes=passes)
+    if passes * counts.sum() < slots:
+        with pytest.raises(InputError, match="max_passes"):
+            direction_weights(counts, LANGUAGES, config, slots=slots)
+        return
+    capped = direction_weights(counts, LANGUAGES, config, slots=slots)
+    most = passes * counts / slots
+    assert capped.sum() == pytest.approx(1)
+    assert (capped <= most * (1 + 1e-9)).all()
+    free = (capped < most * (1 - 1e-9)) & (counts > 0)
+    if free.any():
+        ratio = capped[free] / plain[free]
+        np.testing.assert_allclose(ratio, ratio.max(), rtol=1e-6)
+        assert ratio.max() >= 1 - 1e-9
+
+
+def test_what_was_taken_before_counts_against_the_cap() -> None:
+    counts = np.full((4, 4), 100)
+    taken = np.zeros((4, 4), np.int64)
+    taken[0, 1] = 150
+    config = MixtureConfig(max_passes=2)
+    capped = direction_weights(counts, LANGUAGES, config, slots=2500, taken_TS=taken)
+    assert capped[0, 1] == pytest.approx(50 / 2500)
+    assert capped.sum() == pytest.approx(1)

@@ -83,7 +83,8 @@ def read_on(corpus_directory: str, log: str, last: int) -> None:
 
 def test_killed_at_random_points_the_stream_is_the_undisturbed_one(tiny_corpus: Corpus, tmp_path: Path) -> None:
     log, last = tmp_path / "rows", 40
-    code = f"from tests.unit.shards.test_loader_resumes import read_on; read_on({str(tiny_corpus.directory)!r}, {str(log)!r}, {last})"
+    arguments = f"{str(tiny_corpus.directory)!r}, {str(log)!r}, {last}"
+    code = f"from tests.unit.shards.test_loader_resumes import read_on; read_on({arguments})"
     dice, kills = random.Random(5), 0
     root = Path(__file__).resolve().parents[3]
     while True:

@@ -1,0 +1,95 @@
+"""The directory that a corpus is built in: begun once, gone on with, and shared by the parts of a job.
+
+Beside the shards it holds `settings.json` (what the shards depend on), `parts.json` (into how many parts the work was
+last divided), `tokenizer-settings.json` and whatever index the source keeps. None of it stays in a finished corpus.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from shards.errors import InputError
+from shards.files import write_atomically
+
+_NOTE, _PARTS = "settings.json", "parts.json"
+_SCRATCH = (_NOTE, _PARTS, "tokenizer-settings.json", "*.sqlite", "*.partial")
+
+#: A file that nobody has written to for so long (seconds) was left by a process that was killed.
+_ABANDONED = 3600
+
+
+def begin(work: Path, wanted: Mapping[str, Any], *, alone: bool, say: Callable[[str], None]) -> None:
+    """Go on in `work`, which an earlier call with the same settings left, or begin it.
+
+    alone: this call does all of the work, so what other settings left is removed. The parts of a job, which may begin
+    at the same time, refuse it instead; so does a call that is alone where parts have been at work.
+
+    Raises: InputError for a directory of other settings that is not to be removed.
+    """
+    text = json.dumps(wanted, sort_keys=True)
+    if alone and _is_foreign(work, text) and not (work / _PARTS).is_file():
+        say(f"{work} was begun with other settings or other data: beginning anew")
+        (work / _NOTE).unlink(missing_ok=True)  # first: without it, what a kill leaves is nobody's
+        shutil.rmtree(work)
+    work.mkdir(parents=True, exist_ok=True)
+    had_shards = any(work.glob("*.index.npz"))
+    if _create(work / _NOTE, text) and had_shards:
+        (work / _NOTE).unlink()
+    if _is_foreign(work, text):
+        raise InputError(f"{work} was begun with other settings or other data: remove it, or choose another --out")
+    for left_over in work.glob("*.partial"):
+        with suppress(FileNotFoundError):  # another part's, done just now
+            if time.time() - left_over.stat().st_mtime > _ABANDONED:
+                left_over.unlink()
+
+
+def note_parts(work: Path, parts: int) -> None:
+    """Remember into how many parts the work is divided."""
+    write_atomically(work / _PARTS, json.dumps({"parts": parts}).encode())
+
+
+def parts_of(work: Path) -> int | None:
+    """Into how many parts the work was last divided; None where it was not."""
+    try:
+        return int(json.loads((work / _PARTS).read_text(encoding="utf-8"))["parts"])
+    except FileNotFoundError:
+        return None
+
+
+def clean(directory: Path) -> None:
+    """Remove from a finished corpus what served to build it."""
+    for pattern in _SCRATCH:
+        for path in directory.glob(pattern):
+            path.unlink(missing_ok=True)
+
+
+def _is_foreign(work: Path, text: str) -> bool:
+    """Whether `work` is there and was not begun with the settings `text`."""
+    note = work / _NOTE
+    return work.exists() and (not note.is_file() or note.read_text(encoding="utf-8") != text)
+
+
+def _create(path: Path, text: str) -> bool:
+    """Write a file unless it is there, whole from the first moment; whether it was written."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name + ".", suffix=".partial")
+    try:
+        with open(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(name, path)  # unlike a rename it fails where the name is taken
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without hard links: all but as good
+        if path.exists():
+            return False
+        os.replace(name, path)
+    finally:
+        Path(name).unlink(missing_ok=True)
+    return True

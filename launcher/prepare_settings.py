@@ -1,0 +1,70 @@
+"""What shapes a corpus that `d2tv prepare` builds, and what merely shapes the work."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from shards.errors import InputError
+
+#: source -> pieces and character coverage of its tokenizer. The smaller the vocabulary, the fewer rare Han characters
+#: it has room for: the others are spelled in bytes.
+_TOKENIZERS = {"emoji": (1500, 0.98), "help": (8000, 0.995), "crosssum": (32000, 0.9995)}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PrepareSettings:
+    """What shapes a corpus besides its source. `stories` limits it, for trials."""
+
+    source: str
+    vocab_size: int = 1500
+    character_coverage: float = 0.98
+    stories_per_shard: int = 64
+    stories: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Share:
+    """What a call does of the work, and how; the corpus does not depend on it.
+
+    workers: processes.  part: (i, n), the i-th of n parts, from 1: its shards and nothing else.  finish: no shards,
+    only what follows when all parts are done.  max_problems: how many to bear with (see shards/problems.py).
+    """
+
+    workers: int = 1
+    part: tuple[int, int] | None = None
+    finish: bool = False
+    max_problems: int = 1000
+
+
+def settings_for(source: str, *, vocab_size: int | None = None, **others: Any) -> PrepareSettings:
+    """The settings of a corpus, with the tokenizer that fits its source where none is asked for."""
+    pieces, coverage = _TOKENIZERS.get(source, _TOKENIZERS["emoji"])
+    return PrepareSettings(
+        source=source,
+        vocab_size=pieces if vocab_size is None else vocab_size,
+        character_coverage=coverage,
+        **others,
+    )
+
+
+def parse_part(text: str) -> tuple[int, int]:
+    """ "2/3" as (2, 3): the second of three parts; `InputError` for anything else."""
+    index, slash, parts = text.partition("/")
+    if not (slash and index.isdecimal() and parts.isdecimal() and 1 <= int(index) <= int(parts)):
+        raise InputError(f"--part {text!r}: parts are written 1/n to n/n, the second of three as 2/3")
+    return int(index), int(parts)
+
+
+def check(settings: PrepareSettings, share: Share) -> None:
+    """`InputError` for numbers that make no sense."""
+    for name, value in (
+        ("--vocab-size", settings.vocab_size),
+        ("--stories-per-shard", settings.stories_per_shard),
+        ("--stories", settings.stories),
+        ("--workers", share.workers),
+    ):
+        if value is not None and value < 1:
+            raise InputError(f"{name} {value}: it must be at least 1")
+    if share.max_problems < 0:
+        raise InputError(f"--max-problems {share.max_problems}: it must be at least 0")
+    if share.part and share.finish:
+        raise InputError("--part writes shards and --finish what follows them: give one of the two")

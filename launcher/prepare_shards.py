@@ -1,0 +1,142 @@
+"""The shards of a corpus as tasks: which there are, whose they are, and how worker processes share them."""
+
+import multiprocessing
+import os
+import signal
+import threading
+import zipfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from shards.corpora import Source
+from shards.errors import InputError
+from shards.index import SPLITS
+from shards.problems import Problems
+from shards.writer import index_path, shard_is_whole, write_shard
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShardTask:
+    """One shard: stories `start` to `stop` - 1 of a split, and its number there."""
+
+    split: str
+    number: int
+    start: int
+    stop: int
+
+    @property
+    def stories(self) -> int:
+        return self.stop - self.start
+
+    def path(self, directory: Path) -> Path:
+        return directory / f"{self.split}-{self.number:06d}.tar"
+
+
+def shard_tasks(source: Source, stories_per_shard: int) -> list[ShardTask]:
+    """All shards of the corpus, in order."""
+    return [
+        ShardTask(split=split, number=number, start=start, stop=min(start + stories_per_shard, source.stories(split)))
+        for split in SPLITS
+        for number, start in enumerate(range(0, source.stories(split), stories_per_shard))
+    ]
+
+
+def write_shards(
+    source: Source,
+    tasks: Sequence[ShardTask],
+    directory: Path,
+    *,
+    workers: int,
+    problems: Problems,
+    advance: Callable[[int], None],
+) -> None:
+    """Write those of `tasks` that are not whole, in `workers` processes. The bytes do not depend on their number.
+
+    problems: gets what the shards counted, those included that were whole, and its limit ends the work.
+    advance: called with the number of stories in each shard that is done.
+
+    Raises: InputError as soon as there are too many problems, or when a worker dies.
+    """
+    missing = []
+    for task in tasks:
+        if shard_is_whole(task.path(directory)):
+            problems.add(_problems_of(task.path(directory)))
+            advance(task.stories)
+        else:
+            missing.append(task)
+    if workers == 1 or len(missing) < 2:
+        for task in missing:
+            problems.add(_write(source, task, directory, problems.limit))
+            advance(task.stories)
+        return
+    workers = min(workers, len(missing))
+    threads = max(1, torch.get_num_threads() // workers)
+    others = set(multiprocessing.active_children())
+    # Spawned, for a fork copies the locks of threads that it does not copy.
+    with ProcessPoolExecutor(
+        workers,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_begin_worker,
+        initargs=(source, threads),
+    ) as pool:
+        futures = {pool.submit(_write_in_worker, task, directory, problems.limit): task for task in missing}
+        try:
+            for future in as_completed(futures):
+                problems.add(future.result())
+                advance(futures[future].stories)
+        except BaseException as error:
+            # The others are in the middle of shards that nobody waits for.
+            for process in set(multiprocessing.active_children()) - others:
+                process.terminate()
+            pool.shutdown(cancel_futures=True)
+            if isinstance(error, BrokenProcessPool):
+                raise InputError(
+                    "a worker process died, perhaps for lack of memory: the same command with fewer --workers goes on"
+                ) from error
+            raise
+
+
+#: A worker's copy of the source.
+_worker_source: Source
+
+
+def _begin_worker(source: Source, threads: int) -> None:
+    global _worker_source
+    _worker_source = source
+    torch.set_num_threads(threads)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would wait for tasks for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _write_in_worker(task: ShardTask, directory: Path, limit: int | None) -> Problems:
+    return _write(_worker_source, task, directory, limit)
+
+
+def _write(source: Source, task: ShardTask, directory: Path, limit: int | None) -> Problems:
+    problems = Problems(limit=limit)
+    stories = source.load(task.split, task.start, task.stop, problems)
+    write_shard(task.path(directory), stories, source.languages, problems)
+    return problems
+
+
+def _problems_of(tar: Path) -> Problems:
+    part = index_path(tar)
+    try:
+        with np.load(part) as saved:
+            return Problems.from_json(str(saved["problems"]))
+    except (ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise InputError(f"{part} is damaged ({error}): delete it and prepare again") from error

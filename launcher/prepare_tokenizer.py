@@ -1,0 +1,80 @@
+"""The tokenizer of a corpus, trained on a sample of its training shards that is bounded in every language."""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from shards.errors import InputError
+from shards.files import write_atomically
+from shards.tokenizer import train_sentencepiece
+
+#: Bytes of JSON a language to train on; of more, every second article is taken, or every third, and so on.
+#: SentencePiece holds its texts in memory, some 25 bytes a character: 44 languages at the limit cost half a gigabyte.
+LANGUAGE_BYTES = 500_000
+
+#: SentencePiece leaves out lines of more than 4,192 bytes.
+_LINE_CHARACTERS = 1000
+
+
+def train_tokenizer(work: Path, languages: Sequence[str], *, vocab_size: int, character_coverage: float) -> None:
+    """Train `work`/tokenizer, unless that was done with the same settings. `InputError` when there is nothing to learn.
+
+    The memory does not grow with the corpus.
+    """
+    wanted = {"vocab_size": vocab_size, "character_coverage": character_coverage}
+    note = work / "tokenizer-settings.json"
+    if note.is_file() and json.loads(note.read_text(encoding="utf-8")) == wanted:
+        return
+    if not any(work.glob("train-*.index.npz")):
+        raise InputError("no story is in the training split, so there is nothing to train a tokenizer on: add data")
+    note.unlink(missing_ok=True)  # until it is written again, what lies there is no tokenizer to trust
+    train_sentencepiece(
+        work / "tokenizer",
+        training_texts(work, len(languages)),
+        languages=languages,
+        vocab_size=vocab_size,
+        character_coverage=character_coverage,
+    )
+    write_atomically(note, json.dumps(wanted).encode())
+
+
+def training_texts(work: Path, languages: int, limit: int = LANGUAGE_BYTES) -> Iterator[str]:
+    """Documents and summaries of the training shards, in lines of at most 1,000 characters.
+
+    Of each language at most `limit` bytes, evenly from all of it: the same articles whoever wrote the shards.
+    """
+    parts = sorted(work.glob("train-*.index.npz"))
+    sizes = np.zeros(languages, np.int64)
+    for part in parts:
+        with np.load(part) as saved:
+            articles = saved["articles"]
+        np.add.at(sizes, articles["language"], articles["json_length"].astype(np.int64))
+    strides = -(-sizes // limit)
+    seen = np.zeros(languages, np.int64)
+    for part in parts:
+        with np.load(part) as saved:
+            articles = saved["articles"]
+        handle = os.open(part.with_name(part.name.removesuffix(".index.npz") + ".tar"), os.O_RDONLY)
+        try:
+            for language, offset, length in articles[["language", "json_offset", "json_length"]].tolist():
+                seen[language] += 1
+                if (seen[language] - 1) % strides[language] == 0:
+                    record = json.loads(os.pread(handle, length, offset))
+                    yield from _lines(record["text"])
+                    yield from _lines(record["summary"])
+        finally:
+            os.close(handle)
+
+
+def _lines(text: str) -> Iterator[str]:
+    """The lines of a text, long ones cut at a space where there is one."""
+    for line in text.split("\n"):
+        while len(line) > _LINE_CHARACTERS:
+            cut = line.rfind(" ", 0, _LINE_CHARACTERS) + 1 or _LINE_CHARACTERS
+            yield line[:cut].rstrip()
+            line = line[cut:]
+        if line:
+            yield line

@@ -1,0 +1,290 @@
+"""The help corpus: pages of a manual in many languages, such as GNOME's, which Debian packages as gnome-user-docs.
+
+A story is a page. In each language its document is the page's running text, its summary the one-sentence
+description that the page carries, both written by people. Documents are long, and most pages have no image:
+what the emoji corpus lacks. Pages are Mallard, as LANGUAGE/DOCUMENT/PAGE.page.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any
+from xml.etree.ElementTree import ParseError
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from shards.corpora import Progress
+from shards.corpora.listing import Listing, list_files
+from shards.corpora.mallard import Page, read_page
+from shards.corpora.npm import RESNET, Package, fetch
+from shards.errors import InputError
+from shards.features import BATCH_SIZE, GridFeatures, grid_boxes
+from shards.index import SPLITS
+from shards.languages import language_name
+from shards.problems import Problems
+from shards.schema import Article, Images, Story
+from shards.writer import split_of
+
+#: Where systems keep the help of their programs, and the two manuals there that are gnome-user-docs.
+SYSTEM_PAGES = Path("/usr/share/help")
+DOCUMENTS = ("gnome-help", "system-admin-guide")
+
+#: A page is untranslated, and left out, when its summary is the English one or when more than this share of its text
+#: (in characters) is paragraphs of the English page: then most of it is not in its language.
+UNTRANSLATED_SHARE = 0.5
+
+#: Folders that are not named by their language's code alone.
+_FOLDERS = {
+    "C": "english",
+    "zh_CN": "chinese_simplified",
+    "zh_SG": "chinese_simplified",
+    "zh_TW": "chinese_traditional",
+    "zh_HK": "chinese_traditional",
+    "sr@latin": "serbian_latin",
+}
+#: Where two folders are one language: which is asked first for a page. The others are asked by name.
+_FIRST = ("C", "pt_BR")
+
+_RASTER = (".png", ".jpg", ".jpeg", ".gif", ".webp")
+
+#: Stories whose figures go through the network together.
+_STORIES_AT_ONCE = 64
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Entry:
+    """An article that was found: its page below the root, and where its figures really are."""
+
+    language: str
+    name: str
+    figures: tuple[str, ...]
+
+
+def list_pages(data: Path | None) -> Listing:
+    """The pages below `data`, or those of the system's gnome-user-docs; `InputError` when there are none."""
+    root = data or SYSTEM_PAGES
+    if data is None and not root.is_dir():
+        raise InputError(
+            f"{root} is missing: `apt install gnome-user-docs`, or name a directory of pages with --data DIR"
+        )
+    listing = list_files(root, (".page",))
+    files = tuple((name, size) for name, size in listing.files if name.count("/") >= 1)
+    if data is None:
+        files = tuple((name, size) for name, size in files if name.split("/")[1] in DOCUMENTS)
+    if not any(folder_language(name.split("/")[0]) for name, _ in files):
+        raise InputError(
+            f"no Mallard page as LANGUAGE/DOCUMENT/*.page below {root}: `apt install gnome-user-docs`, "
+            "or name a directory that holds some with --data DIR"
+        )
+    return Listing(root=root, files=files)
+
+
+def folder_language(folder: str) -> str | None:
+    """The language of a folder named as a locale ("C", "pt_BR", "sr@latin"); None for one that is not ours."""
+    if folder in _FOLDERS:
+        return _FOLDERS[folder]
+    place, _, script = folder.partition("@")
+    if script not in ("", "cyrillic"):  # English in Shavian, Catalan of Valencia
+        return None
+    for name in (place, place.partition("_")[0]):
+        try:
+            return language_name(name)
+        except InputError:
+            continue
+    return None
+
+
+class HelpSource:
+    """The help corpus as a `shards.corpora.Source`."""
+
+    def __init__(
+        self,
+        listing: Listing,
+        cache: Path,
+        *,
+        stories: int | None = None,
+        max_problems: int | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Reads every page once, and keeps where those are that make an article.
+
+        Raises: InputError when more than `max_problems` are met.
+        """
+        self.name = "help"
+        self._root = listing.root
+        self._cache = cache
+        self._found = Problems(limit=max_problems)
+        self._counts: dict[str, Counter[str]] = {}
+        self._figures: Counter[str] = Counter()
+        pages: dict[str, list[str]] = {}
+        for name, _ in listing.files:
+            pages.setdefault(name.partition("/")[2].removesuffix(".page"), []).append(name.partition("/")[0])
+        self._documents = Counter(key.split("/")[0] for key in pages if "/" in key)
+        self._others = sorted({f for folders in pages.values() for f in folders if folder_language(f) is None})
+        self._entries: dict[str, tuple[_Entry, ...]] = {}
+        for number, key in enumerate(sorted(pages)):
+            if progress:
+                progress("reading pages", number, len(pages))
+            if entries := tuple(self._articles_of(key, pages[key])):
+                self._entries[key] = entries
+        self._keys: dict[str, list[str]] = {split: [] for split in SPLITS}
+        for key in list(self._entries)[:stories]:
+            self._keys[split_of(key)].append(key)
+        kept = [entry for keys in self._keys.values() for key in keys for entry in self._entries[key]]
+        self.languages = tuple(sorted({entry.language for entry in kept}))
+        self.packages: tuple[Package, ...] = (RESNET,) if any(entry.figures for entry in kept) else ()
+
+    def stories(self, split: str) -> int:
+        return len(self._keys[split])
+
+    def load(self, split: str, start: int, stop: int, problems: Problems) -> Iterator[Story]:
+        """See `Source`. Counted: "unreadable figure"."""
+        keys = self._keys[split][start:stop]
+        for first in range(0, len(keys), _STORIES_AT_ONCE):
+            chunk = {key: self._entries[key] for key in keys[first : first + _STORIES_AT_ONCE]}
+            figures = sorted({figure for entries in chunk.values() for entry in entries for figure in entry.figures})
+            features = self._features(figures, problems)
+            for key, entries in chunk.items():
+                articles = []
+                for entry in entries:
+                    page = read_page(self._root / entry.name)
+                    text = "\n".join(page.paragraphs)
+                    articles.append(
+                        Article(language=entry.language, text=text, summary=page.summary, url=f"help:{entry.name}")
+                    )
+                shared, own = _images(entries, features)
+                yield Story(key=key, articles=tuple(articles), shared_images=shared, images=own)
+
+    def problems(self) -> Problems:
+        """Counted: "page is not XML", "missing figure"."""
+        return self._found
+
+    def provenance(self) -> dict[str, Any]:
+        """The manuals, and by language what became of the pages.
+
+        Of a language's `pages`, some are `not_xml`, some are `without_text` (nothing but headings and links) or
+        `without_summary`, some are `untranslated`; that leaves `articles`. `other_languages` are folders of languages
+        that are not ours. `figures`: `raster` ones are images, `skipped` are drawings and the like.
+        """
+        return {
+            "corpus": self.name,
+            "documents": dict(sorted(self._documents.items())),
+            "features": self._extractor.describe() if self.packages else None,
+            "stories": len(self._entries),
+            "stories_with_images": sum(any(e.figures for e in entries) for entries in self._entries.values()),
+            "languages": {
+                language: {
+                    what: self._counts[language][what]
+                    for what in ("pages", "not_xml", "without_text", "without_summary", "untranslated", "articles")
+                }
+                for language in sorted(self._counts)
+            },
+            "other_languages": self._others,
+            "figures": {"raster": self._figures["raster"], "skipped": self._figures["skipped"]},
+        }
+
+    def _articles_of(self, key: str, folders: Sequence[str]) -> Iterator[_Entry]:
+        """What the page `key` is in each language that has a translation of it, by language."""
+        by_language: dict[str, list[str]] = {}
+        for folder in sorted(folders, key=lambda f: (f not in _FIRST, len(f), f)):
+            if language := folder_language(folder):
+                by_language.setdefault(language, []).append(folder)
+        english: Page | None = None
+        # English first: the others are compared with it.
+        for language in sorted(by_language, key=lambda language: (language != "english", language)):
+            counts = self._counts.setdefault(language, Counter())
+            counts["pages"] += 1
+            reasons = []
+            for folder in by_language[language]:
+                name = f"{folder}/{key}.page"
+                try:
+                    page = read_page(self._root / name)
+                except ParseError as error:
+                    self._found.count("page is not XML", f"{name}: {error}")
+                    continue
+                if language == "english":
+                    english = english or page
+                reasons.append(_unfit(page, english if language != "english" else None))
+                if reasons[-1] is None:
+                    counts["articles"] += 1
+                    yield _Entry(language=language, name=name, figures=self._resolve(name, page))
+                    break
+            else:
+                counts[reasons[0] if reasons and reasons[0] else "not_xml"] += 1
+
+    def _resolve(self, name: str, page: Page) -> tuple[str, ...]:
+        """Real paths of the page's images: in its own folder, else in the English one. Drawings are skipped."""
+        folder, _, rest = name.partition("/")
+        found: list[str] = []
+        for src in dict.fromkeys(page.figures):
+            if PurePosixPath(src).suffix.lower() not in _RASTER:
+                self._figures["skipped"] += 1
+                continue
+            places = [self._root / each / Path(rest).parent / src for each in (folder, "C", "en")]
+            real = next((str(place.resolve()) for place in places if place.is_file()), None)
+            if real is None:
+                self._found.count("missing figure", f"{name}: {src}")
+            elif real not in found:
+                self._figures["raster"] += 1
+                found.append(real)
+        return tuple(found)
+
+    @cached_property
+    def _extractor(self) -> GridFeatures:
+        return GridFeatures(fetch(RESNET, self._cache))
+
+    def _features(self, figures: Sequence[str], problems: Problems) -> dict[str, NDArray[np.float16]]:
+        """(36, 2048) of every figure that can be read."""
+        features: dict[str, NDArray[np.float16]] = {}
+        for first in range(0, len(figures), BATCH_SIZE):  # a screenshot takes megabytes
+            opened: dict[str, Image.Image] = {}
+            for figure in figures[first : first + BATCH_SIZE]:
+                try:
+                    with Image.open(figure) as image:
+                        opened[figure] = image.convert("RGBA")
+                # Pillow's readers raise these for files that are not what their name says.
+                except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+                    problems.count("unreadable figure", Path(figure).name)
+            if opened:
+                roi_IRV = self._extractor.extract(list(opened.values()))
+                features.update(zip(opened, roi_IRV, strict=True))
+        return features
+
+
+def _unfit(page: Page, english: Page | None) -> str | None:
+    """Why the page makes no article, as in the provenance; None when it does."""
+    if not page.paragraphs:
+        return "without_text"
+    if not page.summary:
+        return "without_summary"
+    if english is not None:
+        originals = set(english.paragraphs)
+        same = sum(len(paragraph) for paragraph in page.paragraphs if paragraph in originals)
+        if page.summary == english.summary or same > UNTRANSLATED_SHARE * sum(map(len, page.paragraphs)):
+            return "untranslated"
+    return None
+
+
+def _images(
+    entries: Sequence[_Entry], features: dict[str, NDArray[np.float16]]
+) -> tuple[Images | None, dict[str, Images] | None]:
+    """The images that a story's articles share, and those of the articles that have others."""
+    figures = {entry.language: tuple(f for f in entry.figures if f in features) for entry in entries}
+    made = {
+        each: Images(
+            roi_IRV=np.stack([features[figure] for figure in each]),
+            boxes_IR4=np.tile(grid_boxes(), (len(each), 1, 1)),
+        )
+        for each in dict.fromkeys(figures.values())
+        if each
+    }
+    if not made:
+        return None, None
+    # Most translations show the English figures, which are then stored once.
+    common = Counter(figures.values()).most_common(1)[0][0] if all(figures.values()) else ()
+    own = {language: made[each] for language, each in figures.items() if each and each != common}
+    return made.get(common), own or None
