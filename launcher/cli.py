@@ -1,4 +1,4 @@
-"""The `d2tv` command: corpora, recipes and evaluation. Training is `deepspeed launcher/train.py`."""
+"""The `d2tv` command: corpora, recipes, evaluation. Training is `deepspeed launcher/train.py`."""
 
 import argparse
 import sys
@@ -16,7 +16,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted: the same command goes on from here", file=sys.stderr)
+        print("interrupted" + (": the same command goes on from here" if options.goes_on else ""), file=sys.stderr)
         return 130
 
 
@@ -57,18 +57,18 @@ def _parser() -> argparse.ArgumentParser:
     prepare.add_argument(
         "--stories-per-shard", type=int, default=64, metavar="N", help="how large shards are (default: %(default)s)"
     )
-    prepare.set_defaults(run=_prepare)
+    prepare.set_defaults(run=_prepare, goes_on=True)
 
     recipe = commands.add_parser("recipe", help="print a recipe with all its keys, or list the recipes")
     recipe.add_argument("name", nargs="?", help="name or path; none: list them")
     recipe.add_argument("overrides", nargs="*", metavar="key=value")
-    recipe.set_defaults(run=_recipe)
+    recipe.set_defaults(run=_recipe, goes_on=False)
 
     evaluate = commands.add_parser("evaluate", help="decode and score a run's newest checkpoint")
     evaluate.add_argument("run_directory", type=Path, metavar="RUN")
     evaluate.add_argument("--split", choices=("validation", "test"), default="test")
     evaluate.add_argument("overrides", nargs="*", metavar="key=value", help="e.g. evaluation.directions=en-*")
-    evaluate.set_defaults(run=_evaluate)
+    evaluate.set_defaults(run=_evaluate, goes_on=False)
 
     inspect = commands.add_parser(
         "inspect", help="show a corpus: languages, directions, lengths, images, and what a recipe's mixture makes of it"
@@ -78,24 +78,24 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("--split", choices=("train", "validation", "test"), default="train")
     inspect.add_argument("--html", type=Path, metavar="FILE", help="write a page with all numbers as well")
     inspect.add_argument("overrides", nargs="*", metavar="key=value", help="e.g. mixture.outer_exponent=1")
-    inspect.set_defaults(run=_inspect)
+    inspect.set_defaults(run=_inspect, goes_on=False)
 
     preview = commands.add_parser("preview", help="write a page that shows one story: articles, edges, image regions")
     preview.add_argument("corpus", metavar="DATA", help="corpus directory or URL")
     preview.add_argument("--story", required=True, metavar="ID", help="key, number, or the beginning of a key")
     preview.add_argument("--out", type=Path, metavar="FILE", help="the page (default: preview-KEY.html)")
-    preview.set_defaults(run=_preview)
+    preview.set_defaults(run=_preview, goes_on=False)
 
     verify = commands.add_parser("verify", help="read every byte of a corpus and list all that is wrong (exit code 1)")
     verify.add_argument("corpus", metavar="DATA", help="corpus directory")
     verify.add_argument("--workers", type=int, help="processes that read shards (default: one a core)")
-    verify.set_defaults(run=_verify)
+    verify.set_defaults(run=_verify, goes_on=False)
     return parser
 
 
 def _prepare(options: argparse.Namespace) -> None:
-    from launcher.prepare import prepare
-    from launcher.prepare_settings import Share, parse_part, settings_for
+    from launcher.preparation.prepare import prepare
+    from launcher.preparation.settings import Share, parse_part, settings_for
 
     settings = settings_for(
         options.source,
@@ -128,7 +128,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _inspect(options: argparse.Namespace) -> None:
-    from launcher.inspection import inspect_corpus
+    from launcher.inspection.inspect_corpus import inspect_corpus
 
     inspect_corpus(options.corpus, options.recipe, options.overrides, split=options.split, html=options.html)
 
@@ -140,7 +140,7 @@ def _preview(options: argparse.Namespace) -> None:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from launcher.verify import default_workers, verify
+    from launcher.verification.verify import default_workers, verify
 
     return verify(options.corpus, default_workers() if options.workers is None else options.workers)
 

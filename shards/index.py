@@ -152,7 +152,8 @@ def parse_manifest(data: bytes, where: str) -> dict[str, Any]:
     version = manifest.get("format_version") if isinstance(manifest, dict) else None
     if version != FORMAT_VERSION:
         raise InputError(
-            f"{where} has format version {version}, this release reads {FORMAT_VERSION}: prepare the corpus again"
+            f"{where} has format version {version}, this release reads {FORMAT_VERSION}: remove the "
+            "directory and prepare the corpus again"
         )
     for key in ("languages", "regions", "feature_size", "max_images", "files", "shards", "splits", "content_hash"):
         if key not in manifest:  # read by others, so its absence is told here

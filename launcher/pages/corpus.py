@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from launcher.facts import SAMPLE, CorpusFacts, Direction, MixtureFacts
+from launcher.inspection.facts import SAMPLE, CorpusFacts, Direction, MixtureFacts
+from launcher.inspection.views import mixture_lines, percent
 from launcher.pages import matrix
 from launcher.pages.page import escape, page, table, write_page
-from launcher.views import mixture_lines, percent
 
 _STYLE = (
     matrix.STYLE

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from launcher.inspection.views import RAMP, levels
 from launcher.pages.page import escape
-from launcher.views import RAMP, levels
 
 _CELL = 16
 _LETTER = 6.2  # pixels of a letter of the labels, about

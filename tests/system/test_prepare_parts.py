@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from launcher.prepare import prepare
-from launcher.prepare_settings import PrepareSettings, Share, settings_for
+from launcher.preparation.prepare import prepare
+from launcher.preparation.settings import PrepareSettings, Share, settings_for
 from shards.corpora.npm import default_cache
 from shards.errors import InputError
 from shards.index import Corpus, open_corpus

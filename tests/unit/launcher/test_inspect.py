@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from launcher import facts as facts_module
-from launcher import inspection
 from launcher.cli import main
-from launcher.facts import corpus_facts
-from launcher.views import levels
+from launcher.inspection import facts as facts_module
+from launcher.inspection import inspect_corpus as inspection
+from launcher.inspection.facts import corpus_facts
+from launcher.inspection.views import levels
 from shards.index import Corpus
 from shards.languages import LANGUAGE_CODES
 from shards.merge import finish_corpus

@@ -15,10 +15,10 @@ from typing import Any
 
 from rich.console import Console
 
-from launcher.prepare_directory import begin, clean, note_parts, parts_of
-from launcher.prepare_settings import PrepareSettings, Share, check
-from launcher.prepare_shards import ShardTask, shard_tasks, write_shards
-from launcher.prepare_tokenizer import train_tokenizer
+from launcher.preparation.directory import begin, clean, note_parts, parts_of
+from launcher.preparation.settings import PrepareSettings, Share, check
+from launcher.preparation.shards import ShardTask, shard_tasks, write_shards
+from launcher.preparation.tokenizer import train_tokenizer
 from shards.corpora import Progress, Source, data_files, open_source
 from shards.corpora.npm import fetch
 from shards.errors import InputError

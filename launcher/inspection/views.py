@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from launcher.facts import MixtureFacts
+from launcher.inspection.facts import MixtureFacts
 
 #: Steps of the heat map, from few to many: dark to bright, and told apart without colours by their digits.
 RAMP = ("#440154", "#472d7b", "#3b528b", "#2c728e", "#21918c", "#28ae80", "#5ec962", "#addc30", "#fde725")

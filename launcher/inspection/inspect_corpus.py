@@ -9,8 +9,8 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from launcher.facts import SAMPLE, CorpusFacts, Direction, MixtureFacts, corpus_facts, mixture_facts
-from launcher.views import RAMP, levels, mixture_lines, percent
+from launcher.inspection.facts import SAMPLE, CorpusFacts, Direction, MixtureFacts, corpus_facts, mixture_facts
+from launcher.inspection.views import RAMP, levels, mixture_lines, percent
 from shards.index import open_corpus
 from trainer.recipe import load_recipe
 
