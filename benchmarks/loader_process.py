@@ -12,8 +12,8 @@ from typing import Any
 
 from benchmarks.loader_clock import Round
 
-#: Seconds after which an answer will not come any more.
-_LONGEST = 600.0
+#: Seconds after which an answer will not come any more, and after which a process will not end of itself.
+_LONGEST, _LONGEST_END = 300.0, 10.0
 _ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -29,7 +29,6 @@ class PeerProcess:
         self._log = directory / f"{name}.log"
         self._command = [python, "-m", "benchmarks.loader_peers", name, "--corpus", str(directory / "corpus")]
         self._command += ["--own", str(directory / name), "--records", str(records)]
-        self._environment = {**os.environ, "TMPDIR": str(directory)}  # what it leaves behind goes with the rest
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> "PeerProcess":
@@ -38,12 +37,14 @@ class PeerProcess:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         if self._process is None:
             return
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=10 if kind is None else 0.1)
-        self._kill()
-        self._process.wait()
+        with self._process as process:
+            assert process.stdin is not None
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
+            # A process that ends of itself takes its temporary files along.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=_LONGEST_END)
+            self._kill()
 
     def version(self) -> str:
         """Of the installed package. `PeerError` where there is none."""
@@ -86,7 +87,6 @@ class PeerProcess:
                     self._process = subprocess.Popen(
                         self._command,
                         cwd=_ROOT,
-                        env=self._environment,
                         stdin=subprocess.PIPE,
                         stdout=subprocess.PIPE,
                         stderr=log,

@@ -158,7 +158,7 @@ def view_story(corpus: Corpus, number: int, keys: Sequence[str]) -> StoryView:
 def _read_images(corpus: Corpus, reader: Reader, row: int, count: int) -> Images:
     regions, width = int(corpus.manifest["regions"]), int(corpus.manifest["feature_size"])
     roi_IRV, boxes_IR4 = np.empty((count, regions, width), np.float16), np.empty((count, regions, 4), np.float32)
-    [outcome] = reader.images([row], roi_IRV[None], boxes_IR4[None])
+    [outcome] = reader.images([row], roi_IRV[None], boxes_IR4[None]).finish()
     if isinstance(outcome, UnreadableError):
         raise outcome
     return Images(roi_IRV=roi_IRV, boxes_IR4=boxes_IR4)

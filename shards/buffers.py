@@ -4,6 +4,8 @@ import math
 import threading
 import weakref
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import torch
 
@@ -19,7 +21,9 @@ class BufferPool:
         self._pinned = pinned
         self._keep = keep
         self._free: list[torch.Tensor] = []  # bytes, flat
-        self._lock = threading.Lock()
+        self._lent: dict[int, tuple[torch.Tensor, weakref.ref[Any]]] = {}
+        # The callback may come while this very thread holds it, from a collection of garbage.
+        self._lock = threading.RLock()
 
     def take(self, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
         """An uninitialised contiguous tensor of `shape`."""
@@ -33,18 +37,20 @@ class BufferPool:
             memory = torch.empty(size, dtype=torch.uint8)
         # torch holds on to this very array for as long as any view of its memory lives, so its end is theirs.
         lent = memory.numpy()[:size]
-        weakref.finalize(lent, self._give_back, memory).atexit = False
+        # A plain reference: `weakref.finalize` costs five times as much. Nothing else keeps it until its callback.
+        self._lent[id(memory)] = (memory, weakref.ref(lent, partial(self._give_back, id(memory))))
         return torch.from_numpy(lent).view(dtype).view(*shape)
 
     def _pick(self, size: int) -> torch.Tensor | None:
         with self._lock:
-            for place, memory in enumerate(self._free):
-                if size <= len(memory) <= 2 * size:
+            # The one that was given back last: the processor's cache may still hold it.
+            for place in reversed(range(len(self._free))):
+                if size <= len(self._free[place]) <= 2 * size:
                     return self._free.pop(place)
         return None
 
-    def _give_back(self, memory: torch.Tensor) -> None:
+    def _give_back(self, key: int, _: object) -> None:
         with self._lock:
-            self._free.append(memory)
+            self._free.append(self._lent.pop(key)[0])
             if len(self._free) > self._keep:
                 del self._free[0]

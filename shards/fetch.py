@@ -44,11 +44,22 @@ class Fetcher:
         self._corpus = corpus
         self._reader = reader
         self._sizes = sizes
+        self._images = np.asarray(corpus.articles)["images"]
         self._buffers = BufferPool(pinned=pinned)
 
     def __call__(self, groups: Groups) -> Fetched:
         """V is the target article's images if it has any, else the source's."""
         sources, targets = groups.source.ravel(), groups.target.ravel()
+        rows, sizes = len(sources), self._sizes
+        shape = (rows, sizes.images, sizes.regions)
+        roi_BIRV = self._buffers.take((*shape, sizes.feature_size if sizes.load else 0), torch.float16)
+        boxes_BIR4 = torch.zeros(*shape, 4)
+        reading = None
+        if sizes.load:
+            owners = np.where(self._images[targets] > 0, targets, sources)
+            reading = self._reader.images(owners.tolist(), roi_BIRV.numpy(), boxes_BIR4.numpy())
+
+        # The text meanwhile.
         problems: dict[int, UnreadableError] = {}
         source_articles, target_articles = [], []
         for row, (source, target) in enumerate(zip(sources.tolist(), targets.tolist(), strict=True)):
@@ -61,19 +72,12 @@ class Fetcher:
             source_articles.append(given)
             target_articles.append(wanted)
 
-        rows, sizes = len(sources), self._sizes
-        shape = (rows, sizes.images, sizes.regions)
-        roi_BIRV = self._buffers.take((*shape, sizes.feature_size if sizes.load else 0), torch.float16)
-        boxes_BIR4 = torch.zeros(*shape, 4)
         counts = [0] * rows
-        if sizes.load:
-            owners = np.where(self._corpus.articles["images"][targets] > 0, targets, sources)
-            for row, outcome in enumerate(self._reader.images(owners.tolist(), roi_BIRV.numpy(), boxes_BIR4.numpy())):
-                if isinstance(outcome, UnreadableError):
-                    problems[row] = outcome
-                else:
-                    counts[row] = outcome
-        image_mask_BI = torch.zeros(rows, sizes.images, dtype=torch.bool)
+        for row, outcome in enumerate(reading.finish() if reading is not None else ()):
+            if isinstance(outcome, UnreadableError):
+                problems[row] = outcome
+            else:
+                counts[row] = outcome
         weight_B = torch.ones(rows)
         for row in problems:
             counts[row] = 0
@@ -82,8 +86,9 @@ class Fetcher:
             target_articles[row] = self._empty(int(targets[row]))
             boxes_BIR4[row] = 0
         for row, count in enumerate(counts):
-            image_mask_BI[row, :count] = True
-            roi_BIRV[row, count:] = 0  # the memory was used before
+            if count < sizes.images:
+                roi_BIRV[row, count:] = 0  # the memory was used before
+        image_mask_BI = torch.from_numpy(np.arange(sizes.images) < np.array(counts)[:, None])
         return Fetched(
             groups=groups,
             source=source_articles,

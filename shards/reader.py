@@ -4,18 +4,23 @@ Text comes from the memory-mapped arena. Features come by positioned reads, the 
 neighbours in a shard together, straight from the page cache into the batch. Every byte is checked against its CRC32C.
 """
 
+import contextlib
 import random
 import threading
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from shards import checksum
 from shards.errors import InputError
 from shards.index import Corpus
 from shards.schema import Article
@@ -62,6 +67,42 @@ class _Request:
     members: list[tuple[int, list[memoryview]]]
 
 
+class _Record(NamedTuple):
+    """A record of the index in Python's own numbers; the fields of `shards.index.ARTICLE`."""
+
+    story: int
+    language: int
+    images: int
+    shard: int
+    json_offset: int
+    json_length: int
+    json_crc: int
+    roi_offset: int
+    roi_length: int
+    roi_crc: int
+    boxes_offset: int
+    boxes_length: int
+    boxes_crc: int
+    text_offset: int
+    url_length: int
+    text_length: int
+    summary_length: int
+    text_crc: int
+
+
+class _Room:
+    """An array of a batch as bytes."""
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        self.shape = f"{array.shape[2:]} {array.dtype}"
+        self.image = array[0, 0].nbytes
+        self._row = array[0].nbytes
+        self._bytes = array.reshape(-1).view(np.uint8).data
+
+    def first_images(self, row: int, count: int) -> memoryview:
+        return self._bytes[row * self._row : row * self._row + count * self.image]
+
+
 class Reader:
     """Reads articles and image features by their row in the index. Threads may share one reader."""
 
@@ -71,6 +112,9 @@ class Reader:
         self._storage = storage or open_storage(corpus, max_open_files=self._config.max_open_files)
         self._shards = corpus.shards
         self._languages = corpus.languages
+        # A memory map's own type makes an array object of every record and slice it is asked for.
+        self._articles = np.asarray(corpus.articles)
+        self._text = np.asarray(corpus.text).data
         threads = self._config.io_threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="reader") if threads else None
         self._lock = threading.Lock()
@@ -78,87 +122,82 @@ class Reader:
 
     def article(self, row: int) -> Article:
         """Url, text and summary of article `row`. `UnreadableError` if its bytes are not those that were indexed."""
-        record = self._corpus.articles[row]
-        url, text, summary = (int(record[f"{name}_length"]) for name in ("url", "text", "summary"))
-        begin = int(record["text_offset"])
-        data = self._corpus.text[begin : begin + url + text + summary].tobytes()
-        if google_crc32c.value(data) != int(record["text_crc"]):
+        record = _Record(*self._articles[row].item())
+        begin = record.text_offset
+        text = record.url_length
+        summary = text + record.text_length
+        data = bytes(self._text[begin : begin + summary + record.summary_length])
+        if google_crc32c.value(data) != record.text_crc:
             raise UnreadableError(
                 f"{self._corpus.directory / 'text.bin'}, at byte {begin}: its checksum is wrong: the text arena is "
                 "damaged, prepare the corpus again"
             )
         return Article(
-            language=self._languages[record["language"]],
-            url=data[:url].decode(),
-            text=data[url : url + text].decode(),
-            summary=data[url + text :].decode(),
+            language=self._languages[record.language],
+            url=data[:text].decode(),
+            text=data[text:summary].decode(),
+            summary=data[summary:].decode(),
         )
 
-    def images(
-        self, rows: Sequence[int], roi_BIRV: NDArray[np.float16], boxes_BIR4: NDArray[np.float32]
-    ) -> list[int | UnreadableError]:
-        """Fill the first images of each article of `rows` into its row of the arrays.
+    def images(self, rows: Sequence[int], roi_BIRV: NDArray[np.float16], boxes_BIR4: NDArray[np.float32]) -> "Reading":
+        """Begin to fill the first images of each article of `rows` into its row of the arrays.
 
-        For each, how many there are (at most the arrays' I), the rest of its row being left alone; or the error
-        that remained after the retries. `InputError` where the arrays are not of the corpus' feature sizes.
+        What `Reading.finish` gives is, for each, how many there are (at most the arrays' I), the rest of its row being
+        left alone; or the error that remained after the retries. `InputError` where the arrays are not of the corpus'
+        feature sizes.
         """
-        records = self._corpus.articles[list(rows)]
-        counts = np.minimum(records["images"], roi_BIRV.shape[1]).tolist()
-        outcome: list[int | UnreadableError] = list(counts)
-        requests = [
-            self._request(place, records[place], roi_BIRV[place, :count], boxes_BIR4[place, :count])
-            for place, count in enumerate(counts)
-            if count
-        ]
-        runs = _coalesce(requests)
-        if self._pool is not None and len(runs) > 1:
-            found = self._pool.map(self._read_run, runs)
-        else:
-            found = map(self._read_run, runs)
-        for failures in found:
-            for place, error in failures:
-                outcome[place] = error
-        return outcome
+        roi_room, boxes_room = _Room(roi_BIRV), _Room(boxes_BIR4)
+        counts: list[int | UnreadableError] = []
+        requests = []
+        for place, fields in enumerate(self._articles[list(rows)].tolist()):
+            record = _Record(*fields)
+            count = min(record.images, roi_BIRV.shape[1])
+            if count:
+                requests.append(self._request(place, record, count, roi_room, boxes_room))
+            counts.append(count)
+        reading = Reading(self._read_run, _coalesce(requests), counts)
+        if self._pool is not None:
+            reading.begin(self._pool, self._config.io_threads)
+        return reading
 
     def close(self) -> None:
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
         self._storage.close()
 
-    def _request(
-        self, place: int, record: np.void, roi_IRV: NDArray[np.float16], boxes_IR4: NDArray[np.float32]
-    ) -> _Request:
+    def _request(self, place: int, record: _Record, count: int, roi: _Room, boxes: _Room) -> _Request:
         """One span over the members roi and boxes; the writer puts the second right behind the first."""
         parts: list[memoryview] = []
         members = []
-        shard, stored = int(record["shard"]), int(record["images"])
-        begin = end = int(record["roi_offset"])
-        for kind, out in (("roi", roi_IRV), ("boxes", boxes_IR4)):
-            offset, length = int(record[f"{kind}_offset"]), int(record[f"{kind}_length"])
-            body = out.nbytes // len(out) * stored
-            header = length - body
+        end = record.roi_offset
+        for room, offset, length, crc in (
+            (roi, record.roi_offset, record.roi_length, record.roi_crc),
+            (boxes, record.boxes_offset, record.boxes_length, record.boxes_crc),
+        ):
+            header = length - room.image * record.images
             if not 0 < header <= _LONGEST_HEADER:
                 raise InputError(
-                    f"{self._where(shard, begin)}: the {length} bytes of {kind} do not hold {stored} images of "
-                    f"{out.shape[1:]} {out.dtype}: the recipe's feature sizes are not the corpus'"
+                    f"{self._where(record.shard, record.roi_offset)}: {length} bytes do not hold {record.images} "
+                    f"images of {room.shape}: the recipe's feature sizes are not the corpus'"
                 )
             assert 0 <= offset - end <= _LONGEST_MEMBER_HEADER, "roi and boxes of an article are neighbours"
-            # Images past the limit are read for the checksum only.
-            member = [_scratch(header), out.data.cast("B"), _scratch(body - out.nbytes)]
-            parts += [_scratch(offset - end), *member]
-            members.append((int(record[f"{kind}_crc"]), member))
+            member = [_scratch(header), room.first_images(place, count)]
+            if count < record.images:  # images past the limit are read for the checksum only
+                member.append(_scratch(room.image * (record.images - count)))
+            if offset > end:
+                parts.append(_scratch(offset - end))
+            parts += member
+            members.append((crc, member))
             end = offset + length
-        return _Request(place, shard, begin, end, parts, members)
+        return _Request(place, record.shard, record.roi_offset, end, parts, members)
 
     def _read_run(self, run: list[_Request]) -> list[tuple[int, UnreadableError]]:
         """Read neighbours with one call; those that fail are read again, each for itself."""
         failed = run
         try:
-            parts: list[memoryview] = []
-            end = run[0].begin
-            for request in run:
-                parts += [_scratch(request.begin - end), *request.parts]
-                end = request.end
+            parts = run[0].parts
+            for before, request in pairwise(run):
+                parts = [*parts, _scratch(request.begin - before.end), *request.parts]
             self._storage.readv(self._shards[run[0].shard], parts, run[0].begin)
             failed = [request for request in run if not _is_sound(request)]
             if failed:
@@ -192,6 +231,40 @@ class Reader:
         return f"{self._corpus.location.rstrip('/')}/{self._shards[shard]}, features at byte {offset}"
 
 
+class Reading:
+    """Reads that may be under way in other threads."""
+
+    def __init__(
+        self,
+        read_run: Callable[[list[_Request]], list[tuple[int, UnreadableError]]],
+        runs: list[list[_Request]],
+        outcome: list[int | UnreadableError],
+    ) -> None:
+        self._read_run = read_run
+        self._runs = deque(runs)
+        self._outcome = outcome
+        self._helpers: list[Future[None]] = []
+
+    def begin(self, pool: Executor, threads: int) -> None:
+        """Let threads of `pool` begin. One task a thread and not one a run: to hand over a task costs half a read."""
+        if len(self._runs) > 1:
+            self._helpers = [pool.submit(self._help) for _ in range(min(threads, len(self._runs)))]
+
+    def finish(self) -> list[int | UnreadableError]:
+        """Take part in what is left; all outcomes when the last read has ended."""
+        self._help()
+        for helper in self._helpers:
+            if not helper.cancel():  # it never began, as all its pool's threads were busy
+                helper.result()
+        return self._outcome
+
+    def _help(self) -> None:
+        with contextlib.suppress(IndexError):
+            while True:
+                for place, error in self._read_run(self._runs.popleft()):
+                    self._outcome[place] = error
+
+
 def _coalesce(requests: list[_Request]) -> list[list[_Request]]:
     """Requests in runs: neighbours of one shard, in the order of their offsets."""
     runs: list[list[_Request]] = []
@@ -213,8 +286,7 @@ def _is_sound(request: _Request) -> bool:
     for wanted, parts in request.members:
         crc = 0
         for part in parts:
-            # The extension takes bytes or arrays; a copy of a header is cheaper than an array around it.
-            crc = google_crc32c.extend(crc, bytes(part) if len(part) < 4096 else np.frombuffer(part, np.uint8))
+            crc = checksum.extend(crc, part)
         if crc != wanted:
             return False
     return True

@@ -98,15 +98,14 @@ class _OpenFile:
 
 def fill(handle: int, parts: Sequence[memoryview], offset: int) -> int:
     """Fill `parts` from `offset` of an open file on; fewer bytes than asked for only at the file's end."""
-    waiting = [part for part in parts if len(part)]
-    total = 0
-    while waiting:
-        got = os.preadv(handle, waiting, offset + total)
-        if got == 0:
-            break
-        total += got
+    total = os.preadv(handle, parts, offset)
+    waiting, got = list(parts), total
+    while got:
         while waiting and got >= len(waiting[0]):
             got -= len(waiting.pop(0))
-        if got:
-            waiting[0] = waiting[0][got:]
+        if not waiting:
+            break
+        waiting[0] = waiting[0][got:]
+        got = os.preadv(handle, waiting, offset + total)
+        total += got
     return total

@@ -134,7 +134,7 @@ def images_of(
         regions, width = corpus.manifest["regions"], corpus.manifest["feature_size"]
         roi = np.zeros((len(some), 4, regions, width), np.float16)
         boxes = np.zeros((len(some), 4, regions, 4), np.float32)
-        for place, outcome in enumerate(reader.images(some, roi, boxes)):
+        for place, outcome in enumerate(reader.images(some, roi, boxes).finish()):
             if isinstance(outcome, UnreadableError):
                 found.append(str(outcome))
             else:

@@ -28,7 +28,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def read(corpus: Corpus, rows: list[int]) -> tuple[np.ndarray, list[Any]]:
     reader = Reader(corpus, ReaderConfig(io_threads=0))
     roi, boxes = np.zeros((len(rows), 3, 36, 32), np.float16), np.zeros((len(rows), 3, 36, 4), np.float32)
-    counts = reader.images(rows, roi, boxes)
+    counts = reader.images(rows, roi, boxes).finish()
     reader.close()
     return roi, counts
 

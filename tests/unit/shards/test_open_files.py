@@ -73,7 +73,7 @@ def read(seed):
     roi, boxes = np.zeros((1, 1, 2, 4), np.float16), np.zeros((1, 1, 2, 4), np.float32)
     most = wrong = 0
     for place, row in enumerate(np.random.default_rng(seed).permutation(len(corpus.articles))[:3000].tolist()):
-        wrong += reader.images([row], roi, boxes) != [1] or int(roi[0, 0, 1].view(np.uint64)[0]) != row
+        wrong += reader.images([row], roi, boxes).finish() != [1] or int(roi[0, 0, 1].view(np.uint64)[0]) != row
         if place % 50 == 0:
             most = max(most, len(os.listdir("/proc/self/fd")) - before)
     return wrong, most

@@ -78,7 +78,7 @@ def read_images(
 ) -> tuple[int, NDArray[np.float16], NDArray[np.float32]]:
     roi = np.full((room, regions, width), -7, np.float16)
     boxes = np.full((room, regions, 4), -7, np.float32)
-    [count] = reader.images([row], roi[None], boxes[None])
+    [count] = reader.images([row], roi[None], boxes[None]).finish()
     if isinstance(count, UnreadableError):
         raise count
     return count, roi, boxes
