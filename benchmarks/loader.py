@@ -80,9 +80,9 @@ FULL = Size(
     records=2000,
     stories_per_shard=60,
     rounds=5,
-    seconds=1.5,
+    seconds=1.0,
     threads=(0, 1, 2),
-    io_threads=(0, 2, 4),
+    io_threads=(0, 1, 2, 4),
     workers=(0, 1, 2),
 )
 QUICK = Size(
@@ -131,6 +131,7 @@ def measure(
         settings.append((Setting("pread_fresh", ""), partial(plain.round, fresh=True)))
         for workers in size.workers:
             settings += [(Setting(name, f"w{workers}"), partial(peer.round, workers)) for name, peer in peers.items()]
+        say("reading all of it once")
         read_through(directory)
         found: Rounds = {setting: [] for setting, _ in settings}
         for number in range(size.rounds):

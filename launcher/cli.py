@@ -52,6 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     prepare.add_argument(
         "--max-problems", type=int, default=1000, metavar="N", help="bad input to bear with (default: %(default)s)"
     )
+    prepare.add_argument(
+        "--without-images", action="store_true", help="crosssum: text alone, files of features are not read"
+    )
     prepare.add_argument("--vocab-size", type=int, metavar="N", help="SentencePiece pieces (default: the source's)")
     prepare.add_argument("--stories", type=int, metavar="N", help="only the first so many stories, for trials")
     prepare.add_argument(
@@ -102,6 +105,7 @@ def _prepare(options: argparse.Namespace) -> None:
         vocab_size=options.vocab_size,
         stories=options.stories,
         stories_per_shard=options.stories_per_shard,
+        without_images=options.without_images,
     )
     share = Share(
         workers=options.workers,

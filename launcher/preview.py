@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from shards.errors import InputError
 from shards.index import SPLITS, Corpus, open_corpus
-from shards.reader import Reader, ReaderConfig, UnreadableError
+from shards.reader import Reader, ReaderConfig
+from shards.reading import UnreadableError
 from shards.remote import shown
 from shards.schema import Article, Images
 from shards.stores import open_storage

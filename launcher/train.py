@@ -57,7 +57,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: rank {ranks.rank}: {error}", file=sys.stderr, flush=True)
         return 2
     except PeerError:
-        return 2  # the rank that has the problem has said so
+        time.sleep(2)  # the launcher ends all ranks when one leaves: the one with the problem must have spoken
+        return 2
     return 0
 
 

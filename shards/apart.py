@@ -5,17 +5,19 @@ from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
 
-#: How far away, in groups, a place for an example is looked for. Near places keep the quotas of prefixes.
-_FARTHEST = 64
-#: And how far after so many failures in a block: a target of a few stories has no such place.
-_PATIENCE, _NEAR = 200, 1
+#: How many places to each side are tried that hold examples of the same source: they move no quota, however far.
+_SAME = 64
+#: How far away, in slots, a place of another source may be: prefixes that end in between are one off their quotas.
+_OTHER = 128
+#: How many places after so many failures in a block: a target of a few stories has none that do.
+_PATIENCE, _FEW = 200, 2
 
 
 def keep_apart(story: Ints, source: Ints, passes: Ints) -> Ints:
     """Positions 0 .. n-1 rearranged, (groups, G), so that no story comes twice in a group where possible.
 
     story: (groups, G).  source, passes: the same shape; examples of one source must keep the order of their
-    passes. Each clash is mended by one exchange with the nearest group that takes it without a new clash.
+    passes. Each clash is mended by one exchange that makes no new one, of examples of one source where possible.
     """
     groups, size = story.shape
     position = np.arange(groups * size).reshape(groups, size)
@@ -23,8 +25,7 @@ def keep_apart(story: Ints, source: Ints, passes: Ints) -> Ints:
     clashing = np.flatnonzero((ordered[:, 1:] == ordered[:, :-1]).any(axis=1))
     if not len(clashing):
         return position
-    low, high = windows(source.ravel(), passes.ravel())
-    table = _Table(story, low, high)
+    table = _Table(story, source.ravel(), passes.ravel())
     for group in clashing.tolist():
         table.mend(group)
     return np.array(table.position).reshape(groups, size)
@@ -33,63 +34,80 @@ def keep_apart(story: Ints, source: Ints, passes: Ints) -> Ints:
 class _Table:
     """The groups as lists: single elements are read and exchanged, which arrays are slow at."""
 
-    def __init__(self, story: Ints, low: Ints, high: Ints) -> None:
-        self.groups, self.size = story.shape
+    def __init__(self, story: Ints, source: Ints, passes: Ints) -> None:
+        self.size = story.shape[1]
         self.story: list[list[int]] = story.tolist()
-        self.low: list[int] = low.tolist()
-        self.high: list[int] = high.tolist()
         self.position = list(range(story.size))
         self.failures = 0
+        # Places by source and pass, in order; of each place, where it is there, and of each run, its window.
+        order, run, low, high = _runs(source, passes)
+        rank = np.empty_like(order)
+        rank[order] = np.arange(len(order))
+        self.order: list[int] = order.tolist()
+        self.rank: list[int] = rank.tolist()
+        self.run: list[int] = run.tolist()
+        self.low: list[int] = low.tolist()
+        self.high: list[int] = high.tolist()
 
     def mend(self, group: int) -> None:
-        mine = self.story[group]
-        for place in range(self.size):
-            if mine.count(mine[place]) < 2:
-                continue
-            for distance in range(1, (_FARTHEST if self.failures < _PATIENCE else _NEAR) + 1):
-                if self._exchange(group, place, group - distance) or self._exchange(group, place, group + distance):
-                    break
-            else:
-                self.failures += 1
+        first, mine = group * self.size, self.story[group]
+        for exchange in (self._with_same_source, self._with_other_source):
+            clashes = False
+            for here, story in enumerate(tuple(mine), first):
+                if mine.count(story) > 1 and not exchange(here):
+                    clashes = True
+            if not clashes:
+                return
 
-    def _exchange(self, group: int, place: int, other: int) -> bool:
-        """Exchange with any place of group `other` that makes no clash there or here, and breaks no window."""
-        if not 0 <= other < self.groups:
-            return False
-        mine, theirs = self.story[group], self.story[other]
-        if mine[place] in theirs:
-            return False
-        here = group * self.size + place
-        if not self.low[here] <= other * self.size + self.size - 1 or not other * self.size <= self.high[here]:
-            return False
-        for elsewhere in range(self.size):
-            there = other * self.size + elsewhere
-            if (
-                theirs[elsewhere] not in mine
-                and self.low[here] <= there <= self.high[here]
-                and self.low[there] <= here <= self.high[there]
-            ):
-                mine[place], theirs[elsewhere] = theirs[elsewhere], mine[place]
-                for values in (self.low, self.high, self.position):
-                    values[here], values[there] = values[there], values[here]
-                return True
+    def _with_same_source(self, here: int) -> bool:
+        """Exchange `here` with a place of its source and pass, the nearest that will do."""
+        order, run, rank = self.order, self.run, self.rank[here]
+        mine = run[rank]
+        for distance in range(1, (_SAME if self.failures < _PATIENCE else _FEW) + 1):
+            for near in (rank - distance, rank + distance):
+                if 0 <= near < len(order) and run[near] == mine and self._exchange(here, order[near]):
+                    return True
         return False
 
+    def _with_other_source(self, here: int) -> bool:
+        """Exchange `here` with the nearest place that will do, and that the order of the passes allows."""
+        run = self.run[self.rank[here]]
+        low, high = self.low[run], self.high[run]
+        for distance in range(1, (_OTHER if self.failures < _PATIENCE else _FEW) + 1):
+            for there in (here - distance, here + distance):
+                if low <= there <= high:
+                    other = self.run[self.rank[there]]
+                    if self.low[other] <= here <= self.high[other] and self._exchange(here, there):
+                        return True
+        self.failures += 1
+        return False
 
-def windows(source: Ints, passes: Ints) -> tuple[Ints, Ints]:
-    """Per position the first and the last one its example may move to, (n,) each.
+    def _exchange(self, here: int, there: int) -> bool:
+        """Exchange two places, unless they are of one group or there would be a new clash."""
+        (group, place), (other, elsewhere) = divmod(here, self.size), divmod(there, self.size)
+        mine, theirs = self.story[group], self.story[other]
+        if group == other or mine[place] in theirs or theirs[elsewhere] in mine:
+            return False
+        mine[place], theirs[elsewhere] = theirs[elsewhere], mine[place]
+        for values in (self.position, self.rank):
+            values[here], values[there] = values[there], values[here]
+        self.order[self.rank[here]], self.order[self.rank[there]] = here, there
+        return True
+
+
+def _runs(source: Ints, passes: Ints) -> tuple[Ints, Ints, Ints, Ints]:
+    """Positions by source and pass (n,), which run of one source and pass each is in (n,), and per run the first and
+    the last position its examples may move to.
 
     The passes of a source must stay one after the other: the window of a pass ends where the next one begins.
     """
     order = np.argsort(source, kind="stable")
     by_source, by_pass = source[order], passes[order]
     same_source = by_source[1:] == by_source[:-1]
-    starts = np.flatnonzero(np.r_[True, ~same_source | (by_pass[1:] != by_pass[:-1])])
+    begins = np.r_[True, ~same_source | (by_pass[1:] != by_pass[:-1])]
+    starts = np.flatnonzero(begins)
     follows = by_source[starts[1:]] == by_source[starts[1:] - 1]  # a later pass of the same source
     first = order[starts]
-    run_low = np.r_[0, np.where(follows, first[1:], 0)]
-    run_high = np.r_[np.where(follows, first[1:] - 1, len(source) - 1), len(source) - 1]
-    lengths = np.diff(np.r_[starts, len(source)])
-    low, high = np.empty_like(order), np.empty_like(order)
-    low[order], high[order] = np.repeat(run_low, lengths), np.repeat(run_high, lengths)
-    return low, high
+    low = np.r_[0, np.where(follows, first[1:], 0)]
+    high = np.r_[np.where(follows, first[1:] - 1, len(source) - 1), len(source) - 1]
+    return order, np.cumsum(begins) - 1, low, high

@@ -9,10 +9,10 @@ from typing import Any
 def fingerprint(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """The manifest without what would make it large: the shards by one hash."""
     kept = {key: value for key, value in manifest.items() if key not in ("shards", "provenance")}
-    shards = json.dumps(manifest["shards"], sort_keys=True).encode()
     return kept | {
         "shard_count": len(manifest["shards"]),
-        "shards_sha256": hashlib.sha256(shards).hexdigest(),
+        "shards_sha256": _hash(manifest["shards"]),
+        "provenance_sha256": _hash(manifest["provenance"]),
         "settings": manifest["provenance"].get("settings"),
     }
 
@@ -40,4 +40,10 @@ def what_changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         found.append(f"content of {', '.join(files)}")
     elif before["shards_sha256"] != now["shards_sha256"]:
         found.append("the shards' names or sizes")
+    if not found and before["provenance_sha256"] != now["provenance_sha256"]:
+        found.append("nothing but what it was made from")
     return "; ".join(found)
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -7,7 +7,8 @@ import torch
 
 from shards.buffers import BufferPool
 from shards.index import Corpus
-from shards.reader import Reader, UnreadableError
+from shards.reader import Reader
+from shards.reading import UnreadableError
 from shards.sampler import Groups
 from shards.schema import Article, Unreadable
 
@@ -60,14 +61,14 @@ class Fetcher:
             reading = self._reader.images(owners.tolist(), roi_BIRV.numpy(), boxes_BIR4.numpy())
 
         # The text meanwhile.
-        problems: dict[int, UnreadableError] = {}
+        problems: dict[int, str] = {}  # not the errors, whose tracebacks would keep the buffers
         source_articles, target_articles = [], []
         for row, (source, target) in enumerate(zip(sources.tolist(), targets.tolist(), strict=True)):
             try:
                 wanted = self._reader.article(target)
                 given = wanted if source == target else self._reader.article(source)
             except UnreadableError as error:
-                problems[row] = error
+                problems[row] = str(error)
                 wanted, given = self._empty(target), self._empty(source)
             source_articles.append(given)
             target_articles.append(wanted)
@@ -75,10 +76,10 @@ class Fetcher:
         counts = [0] * rows
         for row, outcome in enumerate(reading.finish() if reading is not None else ()):
             if isinstance(outcome, UnreadableError):
-                problems[row] = outcome
+                problems[row] = str(outcome)
             else:
                 counts[row] = outcome
-        weight_B = torch.ones(rows)
+        weight_B = np.ones(rows, np.float32)
         for row in problems:
             counts[row] = 0
             weight_B[row] = 0
@@ -96,8 +97,8 @@ class Fetcher:
             roi_BIRV=roi_BIRV,
             boxes_BIR4=boxes_BIR4,
             image_mask_BI=image_mask_BI,
-            weight_B=weight_B,
-            unreadable=tuple(self._describe(groups, row, str(problems[row])) for row in sorted(problems)),
+            weight_B=torch.from_numpy(weight_B),
+            unreadable=tuple(self._describe(groups, row, problems[row]) for row in sorted(problems)),
         )
 
     def _empty(self, row: int) -> Article:

@@ -1,25 +1,34 @@
 """Locks between the processes and threads of a host, by a file."""
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+#: What locking gives where the file system has no locks.
+_WITHOUT_LOCKS = frozenset({errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK})
+
 
 @contextmanager
-def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
+def locked(path: Path, *, wait: bool = True, shared: bool = False, optional: bool = False) -> Iterator[bool]:
     """Hold the lock of the file `path` in the block, alone of all processes and threads. Ends with its process.
 
+    shared: together with others that share it.  optional: go on without it where the file system has no locks.
     Yields whether it is held: not `wait` gives False where another holds it. The file stays: removing it would
     let two hold locks of the same name. Raises `OSError` where the file cannot be made or locked.
     """
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             held = False
+        except OSError as error:
+            if not optional or error.errno not in _WITHOUT_LOCKS:
+                raise
+            held = True
         else:
             held = True
         yield held

@@ -30,6 +30,11 @@ def finish_corpus(directory: Path, *, name: str, languages: Sequence[str], prove
     if not parts:
         raise InputError(f"no shards in {directory}: nothing to finish")
     shards = _merge_articles(directory, parts)
+    sizes = {(shard["regions"], shard["width"]) for shard in shards if shard["width"]}
+    if len(sizes) > 1:
+        raise InputError(
+            f"the shards in {directory} hold features of several sizes, {sorted(sizes)}: prepare them anew"
+        )
     size = len(languages)
     for split in SPLITS:
         _merge_edges(directory, split, [shard for shard in shards if shard["name"].startswith(f"{split}-")], size)

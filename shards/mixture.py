@@ -34,18 +34,18 @@ class Weighting(BaseModel):
     directions: str = Field("all", description="a subset, like en-*,*-en,mms (as in evaluation.directions)")
     weights: Mapping[str, Weight] | None = Field(
         None,
-        description="explicit weights in place of the exponents: pattern -> weight of each direction it names; the "
-        "last pattern that names a direction counts, one that none names gets nothing",
+        description="explicit weights in place of the exponents: pattern -> weight of each direction it names. A pair "
+        "counts before a pattern with a star, that before mms and mxls, those before all; what none names gets nothing",
     )
     max_passes: float | None = Field(
-        None, gt=0, description="no direction's examples come more often in the whole run; others take its share"
+        None, gt=0, description="how often a direction's examples may come in the whole run, to within a group"
     )
 
 
 class MixtureChange(Weighting):
     """Another weighting from a step on. Keys that it does not name stay as they were."""
 
-    from_step: PositiveInt = Field(description="the first step of the new weighting")
+    from_step: PositiveInt = Field(description="the steps before it: 100 for a change after the hundredth step")
 
 
 class MixtureConfig(Weighting):
@@ -151,11 +151,32 @@ def _allowed(languages: tuple[str, ...], config: Weighting) -> NDArray[np.bool_]
 def _explicit(
     counts: NDArray[np.float64], languages: tuple[str, ...], weights: Mapping[str, float]
 ) -> NDArray[np.float64]:
-    result = np.zeros_like(counts)
-    for pattern, weight in weights.items():
-        for source, target in parse_directions(pattern, languages):
-            result[target, source] = weight
+    """The weight that each direction's most particular pattern gives it, whatever the order of the patterns."""
+    result, level_of = np.zeros_like(counts), np.full(counts.shape, -1)
+    clashes: dict[tuple[int, int], int] = {}
+    largest = max(weights.values(), default=0.0) or 1.0  # a sum of large ones would overflow
+    for patterns, weight in weights.items():
+        for pattern in patterns.split(","):
+            level = _level(pattern)
+            for source, target in parse_directions(pattern, languages):
+                if level > level_of[target, source]:
+                    result[target, source], level_of[target, source] = weight / largest, level
+                elif level == level_of[target, source] and weight / largest != result[target, source]:
+                    clashes[target, source] = level
+    for (target, source), level in clashes.items():
+        if level_of[target, source] == level:
+            raise InputError(
+                f"mixture.weights gives {languages[source]}>{languages[target]} two weights by patterns of the same "
+                "kind: name that pair with a weight of its own"
+            )
     return np.where(counts > 0, result, 0.0)
+
+
+def _level(pattern: str) -> int:
+    """How particular a pattern is: all or *-* 0, mms and mxls 1, one star 2, a pair 3."""
+    if pattern.strip() in ("mms", "mxls"):
+        return 1
+    return 0 if pattern.strip() == "all" else 3 - {0: 0, 1: 1, 2: 3}[min(pattern.count("*"), 2)]
 
 
 def _two_stage(counts: NDArray[np.float64], config: Weighting) -> NDArray[np.float64]:

@@ -68,6 +68,13 @@ def write_shard(
         with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
             for number, story in enumerate(stories):
                 _check(story, number_of)
+                for sequence in _image_sequences(story):
+                    if (regions, width) not in ((0, 0), sequence.roi_IRV.shape[1:]):
+                        raise InputError(
+                            f"story {story.key!r}: features of {sequence.roi_IRV.shape[1:]} after those of "
+                            f"{(regions, width)}: a corpus has one size"
+                        )
+                    regions, width = sequence.roi_IRV.shape[1:]
                 key = encode_key(story.key)
                 if key in seen:  # webdataset would merge them into one sample
                     raise InputError(f"story {story.key!r} comes twice in {tar.name}: keys must differ")
@@ -82,7 +89,7 @@ def write_shard(
                     )
                     count = 0
                     if images is not None:
-                        count, regions, width = images.roi_IRV.shape
+                        count = len(images.roi_IRV)
                     record = {"url": article.url, "text": article.text, "summary": article.summary}
                     member = _add(archive, f"{stem}.json", json.dumps(record, ensure_ascii=False).encode())
                     row_of[article.language] = len(rows)
@@ -116,19 +123,32 @@ def _check(story: Story, number_of: dict[str, int]) -> None:
             raise InputError(f"story {story.key!r}: language {article.language!r} is not one of the corpus' languages")
         if not article.text.strip() or not article.summary.strip():
             raise InputError(f"story {story.key!r}, {article.language}: empty text or summary")
-    for images in (story.shared_images, *(story.images or {}).values()):
-        if images is None:
-            continue
+        try:
+            "".join((story.key, article.url, article.text, article.summary)).encode()
+        except UnicodeEncodeError as error:
+            raise InputError(f"story {story.key!r}, {article.language}: {error.reason} in its text") from error
+    stray = set(story.images or {}) - set(languages)
+    if stray:
+        raise InputError(f"story {story.key!r}: images of {sorted(stray)}, of which it has no article")
+    for images in _image_sequences(story):
         roi, boxes = images.roi_IRV, images.boxes_IR4
         if roi.ndim != 3 or boxes.shape != (*roi.shape[:2], 4) or roi.dtype != np.float16 or boxes.dtype != np.float32:
             raise InputError(
                 f"story {story.key!r}: features {roi.dtype}{roi.shape} with boxes {boxes.dtype}{boxes.shape}"
             )
+        if not roi.size:
+            raise InputError(f"story {story.key!r}: features {roi.shape} hold nothing: None stands for no images")
         if not np.isfinite(roi).all() or not ((boxes >= 0) & (boxes <= 1)).all():  # NaN fails both comparisons
             raise InputError(f"story {story.key!r}: features must be finite and boxes lie in [0, 1]")
     unknown = {language for edge in story.edges or () for language in edge} - set(languages)
     if unknown:
         raise InputError(f"story {story.key!r}: an edge names {sorted(unknown)}, of which it has no article")
+    if len(set(story.edges or ())) != len(story.edges or ()):
+        raise InputError(f"story {story.key!r}: an edge comes twice: an example would repeat inside a pass")
+
+
+def _image_sequences(story: Story) -> list[Images]:
+    return [images for images in (story.shared_images, *(story.images or {}).values()) if images is not None]
 
 
 def _add_images(archive: tarfile.TarFile, stem: str, images: Images | None) -> tuple[int, ...]:

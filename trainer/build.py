@@ -57,6 +57,13 @@ def build_network(recipe: Recipe, tokenizer: Tokenizer) -> Objective:
     return build_objective(recipe.objective.name, recipe.objective.settings(), network)
 
 
+def has_examples(recipe: Recipe, corpus: Corpus, split: str) -> bool:
+    """Whether `split` has anything to evaluate."""
+    counts_TS = corpus.direction_counts(split)
+    directions = parse_directions(recipe.evaluation.directions, corpus.languages, recipe.mixture.languages)
+    return any(counts_TS[target, source] > 0 for source, target in directions)
+
+
 def build_evaluator(
     recipe: Recipe, corpus: Corpus, tokenizer: Tokenizer, ranks: Ranks, device: torch.device
 ) -> Evaluator:
@@ -73,7 +80,8 @@ def build_evaluator(
 
 
 def validated_directions(recipe: Recipe, corpus: Corpus) -> list[Direction]:
-    """Those that the mixture trains, or may come to train: what it leaves out has nothing to show."""
+    """The directions and languages of the mixture and its changes, of both kinds: what is left out has nothing to show,
+    but a model of one kind is measured on the other, too."""
     found: set[Direction] = set()
     for weighting in (recipe.mixture, *recipe.mixture.changes):
         found |= set(parse_directions(weighting.directions, corpus.languages, weighting.languages))

@@ -141,6 +141,8 @@ def check_resumable(
                 f"{checkpoint} was written with {name} {was}, this run has {now}: restore it or choose another run="
             )
     if state.corpus != manifest["content_hash"]:
+        if not (checkpoint / CORPUS).is_file():
+            raise InputError(f"{checkpoint} was written by release 0.1.0, on another corpus: choose another run=")
         before = json.loads((checkpoint / CORPUS).read_text(encoding="utf-8"))
         raise InputError(
             f"the corpus is not the one that {checkpoint} was trained on ({what_changed(before, fingerprint(manifest))}"

@@ -63,7 +63,7 @@ def sum_over_ranks(values: torch.Tensor) -> torch.Tensor:
 
 
 class PeerError(Exception):
-    """Another rank met an input it cannot go on with, and has said so."""
+    """A rank met an input that the run cannot go on with, and has said so."""
 
 
 def raise_together(problem: InputError | None) -> None:

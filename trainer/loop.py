@@ -74,6 +74,7 @@ class Trainer:
         self._state = state
         self._corpus = corpus
         self._unreadable = state.unreadable
+        self._story_keys: list[str] = []  # read when the first is needed
         self._skipped_in_a_row = 0
         self._retries_before = 0
         self._totals: Totals | None = None
@@ -171,7 +172,8 @@ class Trainer:
         """Count and list the step's placeholders; where they are too many, all ranks save and leave together."""
         found = gather_unreadable(batches)
         if self.reporting:
-            self.reporting.placeholders(found, self.step + 1, self._corpus.story_keys())
+            self._story_keys = self._story_keys or self._corpus.story_keys()
+            self.reporting.placeholders(found, self.step + 1, self._story_keys)
         slots = (self.attempts + 1) * self.recipe.batch.groups_per_step * self.recipe.batch.group_size
         share = self.recipe.loader.max_unreadable_share
         if too_many_unreadable(self._unreadable + count, slots, share):

@@ -126,6 +126,11 @@ def _check_same_recipe(recipe: Recipe, ds_config: dict[str, Any], checkpoint: Pa
         values = (saved[section], now[section])
         keys = [key for key in sorted(values[0] | values[1]) if values[0].get(key) != values[1].get(key)]
         keys = [key for key in keys if key not in _FREE_KEYS.get(section, ())]
+        if section == "mixture" and keys == ["changes"]:
+            raise InputError(
+                f"{recipe.run} was begun with another mixture.changes before step {attempts}: restore them (from_step "
+                f"{attempts} and later are free), or choose another run="
+            )
         if keys:
             raise InputError(
                 f"{recipe.run} was begun with another {section}.{keys[0]}: restore it, or choose another run="

@@ -154,8 +154,7 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
         raise InputError(f"recipe {name_or_path}: {_first_problem(error, Recipe)}") from error
-    if urlsplit(recipe.corpus.path).password:
-        raise InputError("corpus.path holds a password, and a run saves its recipe: put it in ~/.netrc instead")
+    _check_url(recipe.corpus.path)
     config_type, _ = objective_types(recipe.objective.name)
     try:
         settings = recipe.objective.settings()
@@ -164,6 +163,16 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
         raise InputError(f"recipe {name_or_path}: {_first_problem(error, config_type, 'objective.')}") from error
     # With the defaults it did not name, so that a saved recipe says all that it stood for.
     return recipe.model_copy(update={"objective": ObjectiveSection.model_validate(settings.model_dump())})
+
+
+def _check_url(path: str) -> None:
+    """Refuse a URL that no server has, or that holds a secret: a run saves its recipe."""
+    try:
+        url = urlsplit(path)
+    except ValueError as error:
+        raise InputError(f"corpus.path={path} is no URL ({error})") from error
+    if url.scheme and (url.password or url.query):
+        raise InputError("corpus.path holds a password or a signature, which the run would save: use ~/.netrc instead")
 
 
 def recipe_names() -> list[str]:

@@ -3,13 +3,15 @@
 import logging
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import torch
 
+from shards.errors import InputError
 from shards.files import write_atomically
 from shards.loader import Loader
-from trainer.build import build_collator, build_evaluator, build_network, validated_directions
+from trainer.build import build_collator, build_evaluator, build_network, has_examples, validated_directions
 from trainer.checkpoint import (
     TrainState,
     damage,
@@ -19,7 +21,7 @@ from trainer.checkpoint import (
     whole_checkpoints,
 )
 from trainer.console import Console
-from trainer.distributed import Ranks, from_first_rank
+from trainer.distributed import PeerError, Ranks, from_first_rank
 from trainer.engine import build_engine
 from trainer.evaluation.evaluate import print_report, read_report
 from trainer.evaluation.heldout import HeldOut
@@ -42,6 +44,11 @@ def execute(plan: Plan, device: torch.device) -> bool:
     trainer = build_trainer(plan, device)
     try:
         finished = trainer.train()
+    except InputError as error:
+        # Before the threads are waited for, which may be in the middle of slow reads: the launcher ends this process
+        # as soon as another rank has left. Only this rank may have met it, so it speaks whichever rank it is.
+        print(f"error: rank {ranks.rank}: {error}", file=sys.stderr, flush=True)
+        raise PeerError from error
     finally:
         trainer.close()
     if not finished:
@@ -50,6 +57,12 @@ def execute(plan: Plan, device: torch.device) -> bool:
         return False
     checkpoint = whole_checkpoints(recipe.run / "checkpoints")[0]
     # Rank 0 looks: on a network file system the ranks might see different files.
+    if not has_examples(recipe, plan.corpus, "test"):
+        if ranks.is_first:
+            print(
+                f"the test split holds no example of evaluation.directions={recipe.evaluation.directions}: none scored"
+            )
+        return True
     if from_first_rank(ranks.is_first and not _is_evaluated(recipe, checkpoint)):
         evaluator = build_evaluator(recipe, plan.corpus, plan.tokenizer, ranks, device)
         try:

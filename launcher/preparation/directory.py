@@ -1,7 +1,8 @@
 """The directory that a corpus is built in: begun once, gone on with, and shared by the parts of a job.
 
 Beside the shards it holds `settings.json` (what the shards depend on), `parts.json` (into how many parts the work was
-last divided), `tokenizer-settings.json` and whatever index the source keeps. None of it stays in a finished corpus.
+last divided), `tokenizer-settings.json`, locks and whatever index the source keeps. None of it stays in a finished
+corpus.
 """
 
 import json
@@ -9,23 +10,44 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from shards.errors import InputError
+from shards.file_lock import locked
 from shards.files import write_atomically
 
-_NOTE, _PARTS = "settings.json", "parts.json"
-_SCRATCH = (_NOTE, _PARTS, "tokenizer-settings.json", "*.sqlite", "*.partial")
+_NOTE, _PARTS, _LOCK = "settings.json", "parts.json", "prepare.lock"
+_SCRATCH = (_NOTE, _PARTS, _LOCK, "tokenizer-settings.json", "crosssum.lock", "*.sqlite", "*.partial")
 
 #: A file that nobody has written to for so long (seconds) was left by a process that was killed.
 _ABANDONED = 3600
 
 
+@contextmanager
+def held(work: Path, *, alone: bool) -> Iterator[None]:
+    """Make the directory `work`, and keep others out of it in the block: all where `alone`, else those that are alone.
+
+    Raises: InputError when that cannot be, for another is at work there.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    with locked(work / _LOCK, wait=False, shared=not alone, optional=True) as ours:
+        if not ours:
+            raise InputError(f"another d2tv prepare is at work in {work}: wait for it, or choose another --out")
+        yield
+
+
+def leave(work: Path) -> None:
+    """Remove the directory `work`, if nothing but `held` has made anything in it."""
+    if [path.name for path in work.iterdir()] == [_LOCK]:
+        (work / _LOCK).unlink()
+        work.rmdir()
+
+
 def begin(work: Path, wanted: Mapping[str, Any], *, alone: bool, say: Callable[[str], None]) -> None:
-    """Go on in `work`, which an earlier call with the same settings left, or begin it.
+    """Go on in `work`, which is `held` and an earlier call with the same settings left, or begin it.
 
     alone: this call does all of the work, so what other settings left is removed. The parts of a job, which may begin
     at the same time, refuse it instead; so does a call that is alone where parts have been at work.
@@ -36,8 +58,11 @@ def begin(work: Path, wanted: Mapping[str, Any], *, alone: bool, say: Callable[[
     if alone and _is_foreign(work, text) and not (work / _PARTS).is_file():
         say(f"{work} was begun with other settings or other data: beginning anew")
         (work / _NOTE).unlink(missing_ok=True)  # first: without it, what a kill leaves is nobody's
-        shutil.rmtree(work)
-    work.mkdir(parents=True, exist_ok=True)
+        for path in work.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name != _LOCK:
+                path.unlink()
     had_shards = any(work.glob("*.index.npz"))
     if _create(work / _NOTE, text) and had_shards:
         (work / _NOTE).unlink()
@@ -70,9 +95,11 @@ def clean(directory: Path) -> None:
 
 
 def _is_foreign(work: Path, text: str) -> bool:
-    """Whether `work` is there and was not begun with the settings `text`."""
+    """Whether something is in `work` that was not begun with the settings `text`."""
     note = work / _NOTE
-    return work.exists() and (not note.is_file() or note.read_text(encoding="utf-8") != text)
+    if note.is_file():
+        return note.read_text(encoding="utf-8") != text
+    return any(path.name != _LOCK for path in work.iterdir())
 
 
 def _create(path: Path, text: str) -> bool:

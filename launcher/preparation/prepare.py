@@ -9,13 +9,12 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from launcher.preparation.directory import begin, clean, note_parts, parts_of
+from launcher.preparation.directory import begin, clean, held, leave, note_parts, parts_of
 from launcher.preparation.settings import PrepareSettings, Share, check
 from launcher.preparation.shards import ShardTask, shard_tasks, write_shards
 from launcher.preparation.tokenizer import train_tokenizer
@@ -55,31 +54,48 @@ def prepare(
 def _complete(settings: PrepareSettings, out: Path, data: Path | None, console: Console) -> Corpus:
     corpus = open_corpus(out)
     provenance = corpus.manifest["provenance"]
-    if provenance.get("settings") != asdict(settings):
+    if provenance.get("settings") != settings.noted():
         raise InputError(f"{out} was prepared with other settings: remove it, or choose another --out")
     # The data may be gone by now; where it is not, it must be the same.
-    if data is not None and data.is_dir() and provenance.get("data") != _fingerprint(settings.source, data):
+    if data is not None and data.is_dir() and provenance.get("data") != _fingerprint(settings, data):
         raise InputError(f"{out} was prepared from other data than {data}: remove it, or choose another --out")
     clean(out)  # for a call that was killed right after giving it its name
     console.print(f"{out}: complete, {_summary(corpus)}", markup=False)
     return corpus
 
 
-def _fingerprint(source: str, data: Path | None) -> dict[str, Any] | None:
-    listing = data_files(source, data)
+def _fingerprint(settings: PrepareSettings, data: Path | None) -> dict[str, Any] | None:
+    listing = data_files(settings.source, data, without_images=settings.without_images)
     return listing.fingerprint() if listing else None
 
 
 def _build(
     settings: PrepareSettings, out: Path, cache: Path, data: Path | None, share: Share, console: Console
 ) -> Corpus | None:
-    def say(message: str) -> None:
-        console.print(message, markup=False)
-
-    fingerprint = _fingerprint(settings.source, data)
+    fingerprint = _fingerprint(settings, data)
     work = out.with_name(out.name + ".partial")
     if share.finish and not work.is_dir():
         raise InputError(f"{work} is not there, so there is nothing to finish: run the parts first")
+    with held(work, alone=not share.part):
+        if (out / "manifest.json").is_file():  # another has finished meanwhile
+            leave(work)
+            return _complete(settings, out, data, console)
+        return _build_in(work, fingerprint, settings, out, cache, data, share, console)
+
+
+def _build_in(
+    work: Path,
+    fingerprint: dict[str, Any] | None,
+    settings: PrepareSettings,
+    out: Path,
+    cache: Path,
+    data: Path | None,
+    share: Share,
+    console: Console,
+) -> Corpus | None:
+    def say(message: str) -> None:
+        console.print(message, markup=False)
+
     # What the shards do not depend on is left out: another vocabulary does not cost the features again.
     shaping = {
         "format_version": FORMAT_VERSION,
@@ -95,6 +111,7 @@ def _build(
             cache=cache,
             work=work,
             data=data,
+            without_images=settings.without_images,
             stories=settings.stories,
             max_problems=share.max_problems,
             progress=progress,
@@ -122,7 +139,7 @@ def _build(
         **source.provenance(),
         **({"data": fingerprint} if fingerprint else {}),
         "problems": json.loads(problems.to_json()),
-        "settings": asdict(settings),
+        "settings": settings.noted(),
     }
     _finish(source, settings, work, provenance, console)
     if out.exists():

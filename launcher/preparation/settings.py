@@ -1,6 +1,6 @@
 """What shapes a corpus that `d2tv prepare` builds, and what merely shapes the work."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from shards.errors import InputError
@@ -12,13 +12,18 @@ _TOKENIZERS = {"emoji": (1500, 0.98), "help": (8000, 0.995), "crosssum": (32000,
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PrepareSettings:
-    """What shapes a corpus besides its source. `stories` limits it, for trials."""
+    """What shapes a corpus besides its source. `stories` limits it, for trials; `without_images` is for crosssum."""
 
     source: str
     vocab_size: int = 1500
     character_coverage: float = 0.98
     stories_per_shard: int = 64
     stories: int | None = None
+    without_images: bool = False
+
+    def noted(self) -> dict[str, Any]:
+        """As the manifest keeps them: JSON-able, and `without_images` only where it was asked for."""
+        return {name: value for name, value in asdict(self).items() if value is not False}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

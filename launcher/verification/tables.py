@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from launcher.verification.findings import Findings
 from launcher.verification.manifest import Manifest
+from launcher.verification.tars import DAMAGED_ARRAY, one_line
 from shards.index import ARTICLE
 
 _ROWS = 1 << 17  # articles a block: 11 MB
@@ -214,6 +215,6 @@ def _open(directory: Path, name: str, findings: Findings) -> NDArray[Any] | None
         return mapped
     except FileNotFoundError:
         return None
-    except (ValueError, EOFError, OSError) as error:
-        findings.add(f"{name}: is damaged ({error})")
+    except DAMAGED_ARRAY as error:
+        findings.add(f"{name}: is damaged ({one_line(error)})")
         return None

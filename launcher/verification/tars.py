@@ -2,7 +2,11 @@
 
 import io
 import json
+import struct
 import tarfile
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +17,24 @@ from numpy.typing import NDArray
 
 #: The reader refuses a longer .npy header.
 LONGEST_HEADER = 1024
+
+#: What numpy raises for a damaged .npy or .npz: it reads a header as Python's own syntax.
+DAMAGED_ARRAY = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 _CHUNK = 1 << 20
 
@@ -57,6 +79,11 @@ def _chunks(path: Path, begin: int) -> Iterator[bytes]:
             yield chunk
 
 
+def one_line(error: BaseException) -> str:
+    """What an error says, or its name: some of numpy's take several lines."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
 def parse_texts(content: bytes) -> tuple[list[bytes] | None, str | None]:
     """Url, text and summary of an article in UTF-8, or None; and what is wrong with it."""
     try:
@@ -83,8 +110,8 @@ def parse_array(content: bytes, dtype: np.dtype[Any]) -> tuple[NDArray[Any] | No
         if np.lib.format.read_magic(file) != (1, 0):
             return None, "is not of version 1.0 of .npy"
         shape, fortran, found = np.lib.format.read_array_header_1_0(file)
-    except ValueError as error:
-        return None, f"is not an array ({error})"
+    except DAMAGED_ARRAY as error:
+        return None, f"is not an array ({one_line(error)})"
     if found != dtype:
         return None, f"is {found}, not {dtype}"
     if fortran and len(shape) > 1:

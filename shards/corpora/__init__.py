@@ -62,6 +62,7 @@ def open_source(
     cache: Path,
     work: Path,
     data: Path | None = None,
+    without_images: bool = False,
     stories: int | None = None,
     max_problems: int | None = None,
     progress: Progress | None = None,
@@ -69,13 +70,14 @@ def open_source(
     """The source called `name`.
 
     cache: where downloads are kept.  work: an existing directory, where it may keep an index; a second opening, by
-    any process, finds it there.  data: the directory that holds its files, where it has one.  stories: only the
-    first so many, for trials.  max_problems: how many to bear with while the input is read.
+    any process, finds it there.  data: the directory that holds its files, where it has one.  without_images: as
+    `data_files`.  stories: only the first so many, for trials.  max_problems: how many to bear with while the input
+    is read.
 
     Raises: InputError for an unknown name, for data that is missing or beyond use, for too many problems.
     """
     # Imported on demand: a source's own module may import ours, and none need load the others' libraries.
-    listing = data_files(name, data)
+    listing = data_files(name, data, without_images=without_images)
     if name == "emoji":
         from shards.corpora.emoji import EmojiSource
 
@@ -90,11 +92,15 @@ def open_source(
     return CrossSumSource(listing, work, stories=stories, max_problems=max_problems, progress=progress)
 
 
-def data_files(name: str, data: Path | None) -> Listing | None:
+def data_files(name: str, data: Path | None, *, without_images: bool = False) -> Listing | None:
     """The files that the source called `name` would read from the directory `data`; None for one that has none.
+
+    without_images: of crosssum, the texts alone; files of features need not be there, and are not read.
 
     Raises: InputError for an unknown name, for a directory that is missing or holds nothing for this source.
     """
+    if without_images and name in SOURCES and name != "crosssum":
+        raise InputError(f"--without-images is for crosssum: leave it out for {name}")
     if name == "emoji":
         if data is not None:
             raise InputError("the emoji corpus is downloaded: leave out --data")
@@ -106,10 +112,14 @@ def data_files(name: str, data: Path | None) -> Listing | None:
     if name == "crosssum":
         if data is None:
             raise InputError("crosssum needs --data DIR: a directory of XL-Sum and CrossSum .jsonl files")
-        listing = list_files(data, (".jsonl", ".h5", ".hdf5"))
+        listing = list_files(data, (".jsonl",) if without_images else (".jsonl", ".h5", ".hdf5"))
         if not any(path.endswith(".jsonl") for path, _ in listing.files):
             raise InputError(
                 f"no .jsonl file below {data}: --data must hold XL-Sum's {{language}}_train.jsonl and so on"
+            )
+        if not without_images and all(path.endswith(".jsonl") for path, _ in listing.files):
+            raise InputError(
+                f"no feature file (.h5, .hdf5) below {data}: add MM-Sum's, or build text alone with --without-images"
             )
         return listing
     raise InputError(f"unknown corpus {name!r}{did_you_mean(name, SOURCES)}; known: {', '.join(SOURCES)}")

@@ -13,7 +13,7 @@ from typing import Any, Generic, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from shards.corpora.crosssum_index import open_features
+from shards.corpora.crosssum_index import H5PY_ERRORS, open_features
 from shards.problems import Problems
 from shards.schema import Images
 
@@ -85,8 +85,7 @@ class FeatureFiles(OpenFiles[Any]):
             raw_RV = np.asarray(group["features"], np.float32)
             pixels_R4 = np.asarray(group["boxes"], np.float64)
             width, height = (_number(group, key) for key in ("img_w", "img_h"))
-        # h5py raises any of these for what is absent, of another kind, or damaged.
-        except (KeyError, OSError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+        except H5PY_ERRORS as error:
             raise _Unfit("broken image", str(error)) from error
         if raw_RV.shape != self._shape or pixels_R4.shape != (self._shape[0], 4):
             raise _Unfit("wrong dims", f"features {raw_RV.shape}, boxes {pixels_R4.shape}; the others {self._shape}")

@@ -1,7 +1,7 @@
 """Where the articles, pairs and images of CrossSum and MM-Sum are: an SQLite file, made in one pass over the data.
 
 It holds places, never texts or features, and is built by streaming. It is written under another name and then
-renamed, so several processes may build it at once: each makes the same one, and the last to finish leaves its own.
+renamed. Of several processes that want it at once, one builds it and the others wait.
 """
 
 import importlib
@@ -22,11 +22,12 @@ from shards.corpora.crosssum_files import Record, TextFile, read_records, text_f
 from shards.corpora.crosssum_stories import plan_stories
 from shards.corpora.listing import Listing
 from shards.errors import InputError
+from shards.file_lock import locked
 from shards.languages import LANGUAGE_CODES
 from shards.problems import Problems
 
 #: Changes when an older index would be read wrongly.
-_VERSION = 1
+_VERSION = 2
 
 #: files: by number, path below the root.  articles: language is its place in LANGUAGE_CODES; split as SPLIT_NUMBERS,
 #: null for one that only pairs know; then where the record with its text and that with its summary are, which are the
@@ -63,14 +64,23 @@ def open_index(listing: Listing, work: Path, max_problems: int | None, progress:
         `max_problems` problems.
     """
     path = work / "crosssum.sqlite"
-    if path.is_file():
-        try:
-            with reading(path) as database:
-                if read_meta(database, "about") == _about(listing):
-                    return path
-        except sqlite3.DatabaseError:
-            pass  # not one of ours: made anew
-    handle, name = tempfile.mkstemp(dir=work, prefix=path.name + ".", suffix=".partial")
+    if not _is_index_of(path, listing):
+        with locked(work / "crosssum.lock", optional=True):
+            if not _is_index_of(path, listing):  # another may have made it meanwhile
+                _write_index(path, listing, max_problems, progress)
+    return path
+
+
+def _is_index_of(path: Path, listing: Listing) -> bool:
+    try:
+        with _opened(path) as database:
+            return bool(read_meta(database, "about") == _about(listing))
+    except (sqlite3.DatabaseError, TypeError, ValueError):  # not there, or not one of ours
+        return False
+
+
+def _write_index(path: Path, listing: Listing, max_problems: int | None, progress: Progress | None) -> None:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name + ".", suffix=".partial")
     os.close(handle)
     partial = Path(name)
     try:
@@ -78,20 +88,31 @@ def open_index(listing: Listing, work: Path, max_problems: int | None, progress:
             _build(database, listing, Problems(limit=max_problems), progress)
         with open(partial, "rb") as file:
             os.fsync(file.fileno())
-        os.replace(partial, path)
+        if not _is_index_of(path, listing):  # where there are no locks: others read the one that is there
+            os.replace(partial, path)
     except sqlite3.OperationalError as error:
         raise InputError(
             f"cannot write the index {path} ({error}): free some space, or choose another --out"
         ) from error
     finally:
         partial.unlink(missing_ok=True)
-    return path
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """A finished index, open for reading; without locks, which shared file systems may not have."""
-    with closing(sqlite3.connect(f"file:{urllib.parse.quote(str(path))}?immutable=1", uri=True)) as database:
+    """A finished index, open for reading; `InputError` where it cannot be read."""
+    try:
+        with _opened(path) as database:
+            yield database
+    except sqlite3.DatabaseError as error:
+        raise InputError(f"cannot read the index {path} ({error}): remove it, and prepare again") from error
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[sqlite3.Connection]:
+    """Without locks of its own, which shared file systems may not have."""
+    name = urllib.parse.quote(os.fsencode(path))
+    with closing(sqlite3.connect(f"file:{name}?mode=ro&immutable=1", uri=True)) as database:
         database.execute("PRAGMA cache_size = -16000")  # kB
         yield database
 
@@ -155,6 +176,10 @@ def _add_article(database: sqlite3.Connection, file: TextFile, number: int, reco
     row = (record.fields["url"], _LANGUAGE_NUMBERS[file.source], file.split, *place, *place)
     if not database.execute("INSERT OR IGNORE INTO articles VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row).rowcount:
         problems.count("duplicate article", f"{file.name}:{record.line}: {record.fields['url']}")
+        # The first one stays, in the most held-out split that any file gives it.
+        database.execute(
+            "UPDATE articles SET split = max(split, ?) WHERE url = ? AND language = ?", (file.split, *row[:2])
+        )
 
 
 def _add_pair(database: sqlite3.Connection, file: TextFile, number: int, record: Record, problems: Problems) -> None:
@@ -197,13 +222,22 @@ def h5py_module() -> Any:
         raise InputError("image features in HDF5 need h5py: pip install 'd2tv[crosssum]'") from error
 
 
+#: What h5py raises for what is absent, of another kind, or damaged.
+H5PY_ERRORS = (KeyError, OSError, RuntimeError, TypeError, ValueError, AttributeError)
+
+
 def open_features(path: Path) -> Any:
     """An HDF5 file for reading, without locks; `InputError` when it cannot be."""
+    h5py = h5py_module()
     try:
-        return h5py_module().File(path, "r", locking=False)
-    except OSError as error:
-        why = str(error).splitlines()[0]
-        raise InputError(f"{path} is damaged, or no HDF5 file ({why}): get it again, or remove it") from error
+        return h5py.File(path, "r", locking=False)
+    except H5PY_ERRORS as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    why = (str(error).splitlines() or [type(error).__name__])[0]
+    return InputError(f"{path} is damaged, or no HDF5 file ({why}): get it again, or remove it")
 
 
 def _add_images(database: sqlite3.Connection, root: Path, name: str, file: int, problems: Problems) -> None:
@@ -217,8 +251,13 @@ def _add_images(database: sqlite3.Connection, root: Path, name: str, file: int, 
         if not database.execute("INSERT OR IGNORE INTO images VALUES (?, ?, ?)", row).rowcount:
             problems.count("duplicate image", f"{name}: {group}")
 
-    with open_features(root / name) as features:
-        features.id.links.iterate(add)  # h5py's own loop would first make a list of all names
+    try:
+        with open_features(root / name) as features:
+            features.id.links.iterate(add)  # h5py's own loop would first make a list of all names
+    except InputError:
+        raise
+    except H5PY_ERRORS as error:
+        raise _damaged(root / name, error) from error
 
 
 def _feature_shape(database: sqlite3.Connection, root: Path) -> list[int] | None:
@@ -233,7 +272,7 @@ def _feature_shape(database: sqlite3.Connection, root: Path) -> list[int] | None
         with open_features(root / path) as features:
             try:
                 shape = features[f"{url_hash.hex()}_{number}"]["features"].shape
-            except (KeyError, OSError, AttributeError, TypeError, ValueError):  # counted when it is wanted
+            except H5PY_ERRORS:  # counted when it is wanted
                 continue
             if len(shape) == 2:
                 shapes[shape] += 1

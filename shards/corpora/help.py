@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
-from xml.etree.ElementTree import ParseError
 
 import numpy as np
 from numpy.typing import NDArray
@@ -142,7 +141,10 @@ class HelpSource:
         return len(self._keys[split])
 
     def load(self, split: str, start: int, stop: int, problems: Problems) -> Iterator[Story]:
-        """See `Source`. Counted: "unreadable figure"."""
+        """See `Source`. Counted: "unreadable figure".
+
+        Raises: InputError when a page is no longer what it was.
+        """
         keys = self._keys[split][start:stop]
         for first in range(0, len(keys), _STORIES_AT_ONCE):
             chunk = {key: self._entries[key] for key in keys[first : first + _STORIES_AT_ONCE]}
@@ -151,7 +153,10 @@ class HelpSource:
             for key, entries in chunk.items():
                 articles = []
                 for entry in entries:
-                    page = read_page(self._root / entry.name)
+                    try:
+                        page = read_page(self._root / entry.name)
+                    except ValueError as error:
+                        raise InputError(f"{entry.name} changed while it was read ({error}): prepare again") from error
                     text = "\n".join(page.paragraphs)
                     articles.append(
                         Article(language=entry.language, text=text, summary=page.summary, url=f"help:{entry.name}")
@@ -203,7 +208,7 @@ class HelpSource:
                 name = f"{folder}/{key}.page"
                 try:
                     page = read_page(self._root / name)
-                except ParseError as error:
+                except ValueError as error:
                     self._found.count("page is not XML", f"{name}: {error}")
                     continue
                 if language == "english":

@@ -32,7 +32,7 @@ class Listing:
 def list_files(root: Path, suffixes: Iterable[str]) -> Listing:
     """The files below `root` that end in one of `suffixes`. Links to directories are followed, each directory once.
 
-    Raises: InputError when `root` is not a directory.
+    Raises: InputError when `root` is not a directory, or one of them has a name that is not UTF-8.
     """
     if not root.is_dir():
         raise InputError(f"{root} is not a directory: name the one that holds the data with --data DIR")
@@ -49,5 +49,13 @@ def list_files(root: Path, suffixes: Iterable[str]) -> Listing:
         for name in names:
             path = Path(folder, name)
             if name.endswith(endings) and path.is_file():
-                found.append((path.relative_to(root).as_posix(), path.stat().st_size))
+                found.append((_utf8(path.relative_to(root).as_posix(), root), path.stat().st_size))
     return Listing(root=root, files=tuple(sorted(found)))
+
+
+def _utf8(name: str, root: Path) -> str:
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"the name of {name!r} below {root} is not UTF-8: rename it") from error
+    return name

@@ -16,6 +16,8 @@ _PARAGRAPHS = _HEADINGS | {"p", "screen", "code"}
 _SKIPPED = frozenset({"info", "links", "comment", "cite", "media", "desc"})
 #: Elements with a condition. (Any other may have one in an attribute.)
 _CONDITIONAL = frozenset({"if:if", "if:when"})
+#: Elements within elements. Real pages have a dozen; reading takes a few Python calls for each.
+_DEEPEST = 100
 #: What a reader sees between the parts of a key combination and of a path through menus.
 _JOINED = {"keyseq": "+", "guiseq": " ▸ "}
 
@@ -33,9 +35,15 @@ class Page:
 def read_page(path: Path) -> Page:
     """Parse a page. Entities beyond XML's own and external ones are not resolved.
 
-    Raises: xml.etree.ElementTree.ParseError when it is not XML, OSError when it cannot be read.
+    Raises: ValueError when it is not XML, in an encoding that is not known, or nested beyond use; OSError when it
+        cannot be read.
     """
-    root = ElementTree.parse(path).getroot()
+    try:
+        root = ElementTree.parse(path).getroot()
+    except (ElementTree.ParseError, LookupError) as error:
+        raise ValueError(str(error)) from error
+    if _depth(root) > _DEEPEST:
+        raise ValueError(f"elements nested more than {_DEEPEST} deep")
     summary = next((_text(desc) for info in _children(root, "info") for desc in _children(info, "desc")), "")
     # The root's own title is the page's.
     blocks = [block for child in _inside(root) if _name(child) != "title" for block in _blocks(child)]
@@ -49,6 +57,14 @@ def read_page(path: Path) -> Page:
         if _name(media) == "media" and media.get("type", "image") == "image"
     )
     return Page(summary=summary, paragraphs=tuple(paragraphs), figures=tuple(src for src in figures if src))
+
+
+def _depth(root: ElementTree.Element) -> int:
+    """How deep elements are nested, and no more than `_DEEPEST` + 1."""
+    depth, level = 0, [root]
+    while level and depth <= _DEEPEST:
+        depth, level = depth + 1, [child for element in level for child in element]
+    return depth
 
 
 def _name(element: ElementTree.Element) -> str:

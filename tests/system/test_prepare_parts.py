@@ -6,6 +6,7 @@ import random
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from launcher.preparation.prepare import prepare
 from launcher.preparation.settings import PrepareSettings, Share, settings_for
 from shards.corpora.npm import default_cache
 from shards.errors import InputError
+from shards.file_lock import locked
 from shards.index import Corpus, open_corpus
 from tests.crosssum_tree import REGIONS, WIDTH, CrossSumTree
 from tests.system.prepare import Prepare, run
@@ -127,6 +129,47 @@ def test_parts_at_the_same_time_in_one_directory(undisturbed: Corpus, data: Path
     assert open_corpus(out).content_hash == undisturbed.content_hash
 
 
+def test_one_at_a_time_in_a_directory_parts_apart(
+    settings: PrepareSettings, data: Path, undisturbed: Corpus, tmp_path: Path
+) -> None:
+    out, work = tmp_path / "corpus", tmp_path / "corpus.partial"
+    work.mkdir()
+    with locked(work / "prepare.lock"):  # as a call without --part
+        for share in ({}, {"finish": True}, {"part": (1, 2)}):
+            with pytest.raises(InputError, match=r"another d2tv prepare is at work in .*corpus\.partial"):
+                build(settings, out, data, **share)
+    with locked(work / "prepare.lock", shared=True):  # as a part
+        for share in ({}, {"finish": True}):
+            with pytest.raises(InputError, match="another d2tv prepare is at work in"):
+                build(settings, out, data, **share)
+        for part in (1, 2):
+            build(settings, out, data, part=(part, 2))
+    corpus = build(settings, out, data)
+    assert corpus is not None
+    assert corpus.content_hash == undisturbed.content_hash
+    assert not list(out.glob("*.lock"))
+
+
+def test_two_of_the_same_command_at_once(undisturbed: Corpus, data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "corpus"
+    with Prepare(words(data, out)) as one, Prepare(words(data, out)) as two:
+        results = [each.finish() for each in (one, two)]
+    assert 0 in {code for code, *_ in results}
+    for code, _, errors in results:
+        assert code == 0 or "another d2tv prepare is at work in" in errors
+    assert open_corpus(out).content_hash == undisturbed.content_hash
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_other_settings_begin_anew_under_the_lock(settings: PrepareSettings, data: Path, tmp_path: Path) -> None:
+    out, work = tmp_path / "corpus", tmp_path / "corpus.partial"
+    (work / "tokenizer").mkdir(parents=True)
+    (work / "settings.json").write_text("{}")
+    (work / "train-000000.index.npz").write_text("of others")
+    assert build(settings, out, data) is not None
+    assert not work.exists()
+
+
 def wait_until_gone(group: int) -> None:
     """Until no process of the group is left: workers end when their parent does."""
     deadline = time.monotonic() + 20
@@ -217,7 +260,11 @@ def test_other_data_is_another_corpus(settings: PrepareSettings, data: Path, tmp
     tree = CrossSumTree(tmp_path / "other")
     for number in range(9):
         tree.article("english", f"u{number}", text=f"a word or {number} " * 9)
+    with pytest.raises(InputError, match="or build text alone with --without-images"):
+        build(settings, out, tree.write())
+    settings = replace(settings, without_images=True)
     assert build(settings, out, tree.write()) is not None
+    assert open_corpus(out).manifest["provenance"]["settings"]["without_images"] is True
     with pytest.raises(InputError, match="prepared from other data"):
         build(settings, out, data)
 
@@ -246,7 +293,15 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path: Path) -> None:
             tree.pair(("english", f"english/{number}"), ("french", f"french/{number}"), text="t", summary="s")
         data = tree.write()
         del tree
-        command = ["crosssum", "--data", data, "--out", tmp_path / f"out{stories}", "--vocab-size=300"]
+        command = [
+            "crosssum",
+            "--data",
+            data,
+            "--out",
+            tmp_path / f"out{stories}",
+            "--vocab-size=300",
+            "--without-images",
+        ]
         with Prepare([*command, "--stories-per-shard=8"]) as process:
             peaks.append(max(peak_anonymous_mb(process)))
             assert process.finish()[0] == 0

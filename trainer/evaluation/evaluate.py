@@ -135,7 +135,7 @@ class Evaluator:
     ) -> dict[str, dict[str, float]]:
         """The model's and the unigram's NLL a token of each kind, on the same examples."""
         length = self.recipe.lengths.summary
-        unigram = UnigramBaseline(self.corpus, self.reader, self.tokenizer, length, self.ranks)
+        unigram = UnigramBaseline(self.corpus, self.reader, self.tokenizer, length, self.ranks, self.device)
         settings = self.recipe.validation
         result: dict[str, dict[str, float]] = {}
         for kind, directions in kinds.items():
@@ -177,7 +177,9 @@ def print_report(report: dict[str, Any], validations: Sequence[Mapping[str, floa
         table.add_column(column, justify="left" if column == "kind" else "right", no_wrap=True)
     for kind, nll in report["nll"].items():
         rouge = report["by_kind"].get(kind, {})
-        course = f"{validations[0][kind]:.3f} → {validations[-1][kind]:.3f}" if validations else "-"
+        course = "-"
+        if validations and kind in validations[0]:
+            course = f"{validations[0][kind]:.3f} → {validations[-1][kind]:.3f}"
         table.add_row(
             kind.upper(),
             course,

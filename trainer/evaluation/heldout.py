@@ -88,10 +88,12 @@ class HeldOut:
             "mms": [(source, target) for source, target in directions if source == target],
             "mxls": [(source, target) for source, target in directions if source != target],
         }
-        self._mine = {
-            kind: share_of_rank(choose_examples(corpus, split, chosen, total=examples_per_kind), ranks)
-            for kind, chosen in of_kind.items()
+        chosen = {
+            kind: choose_examples(corpus, split, directions, total=examples_per_kind)
+            for kind, directions in of_kind.items()
         }
+        # A kind of which the split holds nothing has no NLL.
+        self._mine = {kind: share_of_rank(groups, ranks) for kind, groups in chosen.items() if len(groups.number)}
 
     def nll(self, network: Network, device: torch.device) -> dict[str, "HeldOutNLL"]:
         """By kind, over all ranks (all ranks call this)."""

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from shards.index import Corpus
 from shards.reader import Reader
+from shards.reading import UnreadableError
 from shards.sampler import Groups
 from shards.tokenizer import Tokenizer
 from trainer.distributed import Ranks, sum_over_ranks
@@ -22,9 +23,17 @@ class UnigramBaseline:
     Same tokenizer, same summaries and same token counts (end token included) as the network's NLL.
     """
 
-    def __init__(self, corpus: Corpus, reader: Reader, tokenizer: Tokenizer, summary_length: int, ranks: Ranks) -> None:
+    def __init__(
+        self,
+        corpus: Corpus,
+        reader: Reader,
+        tokenizer: Tokenizer,
+        summary_length: int,
+        ranks: Ranks,
+        device: torch.device,
+    ) -> None:
         """Counts the corpus' summaries, divided among the ranks (all ranks call this)."""
-        self._ranks = ranks
+        self._ranks, self._device = ranks, device
         self._corpus, self._reader, self._tokenizer = corpus, reader, tokenizer
         self._length = summary_length
         counts = self._counts("train")
@@ -36,9 +45,8 @@ class UnigramBaseline:
     def nll(self, groups: Groups) -> float:
         """NLL a target token in nats of the summaries of these examples."""
         total, tokens = 0.0, 0
-        for row in groups.target.ravel():
-            article = self._reader.article(int(row))
-            ids = self._tokenizer.encode(article.summary, self._length)
+        for row in groups.target.ravel().tolist():
+            ids = self._summary(row)
             total -= float(self._log_p[int(self._corpus.articles["language"][row])][ids].sum())
             tokens += len(ids)
         return total / tokens if tokens else float("nan")
@@ -51,9 +59,15 @@ class UnigramBaseline:
         articles = self._corpus.articles
         rows = np.flatnonzero(of_split[articles["shard"]])
         for row in rows[self._ranks.rank :: self._ranks.world_size]:
-            ids = self._tokenizer.encode(self._reader.article(int(row)).summary, self._length)
-            np.add.at(counts[int(articles["language"][row])], ids, 1)
-        return np.asarray(sum_over_ranks(torch.from_numpy(counts)).numpy())
+            np.add.at(counts[int(articles["language"][row])], self._summary(int(row)), 1)
+        return np.asarray(sum_over_ranks(torch.from_numpy(counts).to(self._device)).cpu().numpy())
+
+    def _summary(self, row: int) -> list[int]:
+        """Token ids of an article's summary; none of one that cannot be read, which no model is measured on."""
+        try:
+            return self._tokenizer.encode(self._reader.article(row).summary, self._length)
+        except UnreadableError:
+            return []
 
 
 def _log_probabilities(counts: NDArray[np.float64], smoothing: float) -> NDArray[np.float64]:

@@ -120,8 +120,11 @@ def refusal(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         ("mixture.changes=[{{from_step: 2, outer_exponant: 1}}]", "outer_exponent"),
         ("mixture.changes=[{{from_step: 2, directions: en-xx}}]", "unknown language 'xx'"),
         ("loader.retrys=2", "did you mean 'retries'"),
-        ("corpus.path=https://me:secret@example.org/corpus", "put it in ~/.netrc"),
+        ("corpus.path=https://me:secret@example.org/corpus", "use ~/.netrc"),
+        ("corpus.path=https://example.org/corpus?signature=secret", "use ~/.netrc"),
+        ("corpus.path=http://[::1/corpus", "is no URL"),
         ("corpus.path=http://127.0.0.1:9/corpus", "127.0.0.1:9"),
+        ("mixture.weights={{en-*: 1, '*-fr': 2}}", "english>french two weights"),
         ("loader.cache={tmp}/cache", "unset loader.cache"),
         ("loader.max_unreadable_share=2", "loader.max_unreadable_share"),
     ],
@@ -274,7 +277,17 @@ def test_a_mixture_may_change_from_a_step_that_is_still_to_come(
     assert plan(setup, f"mixture.changes=[{then}, {{from_step: 3, kinds: [mms]}}]") == 1
     for before in ("", "{from_step: 2, outer_exponent: 0.9}", f"{{from_step: 1, kinds: [mms]}}, {then}"):
         error = refusal([*setup.arguments(), f"mixture.changes=[{before}]"], capsys)
-        assert "begun with another mixture.changes" in error
+        assert "another mixture.changes before step 3" in error
+        assert "from_step 3 and later are free" in error
+
+
+def test_a_run_of_the_first_release_is_told_from_ours(setup: Setup, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint = setup.add_checkpoint(3, corpus="another")
+    manifest = json.loads((checkpoint / "manifest.json").read_text())
+    del manifest[CORPUS]
+    (checkpoint / "manifest.json").write_text(json.dumps(manifest))
+    (checkpoint / CORPUS).unlink()
+    assert "release 0.1.0" in refusal(setup.arguments(), capsys)
 
 
 @pytest.mark.parametrize("begun_with", ["objective.temperature=0.05", "objective.distance=mse", "lengths.summary=9"])

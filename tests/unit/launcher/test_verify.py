@@ -264,6 +264,40 @@ def test_edges(
     assert any(f"edges-train.npy, {problem}" in each for each in problems), problems
 
 
+def test_every_byte_of_the_headers_of_the_tables(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """numpy reads them as Python's own syntax, and raises what Python does for it."""
+    random = np.random.default_rng(0)
+    for name in ("articles.npy", "edges-train.npy", "directions-train.npy"):
+        sound = (copy / name).read_bytes()
+        changes = [(place, int(byte)) for place, byte in enumerate(random.integers(0, 256, 128))]
+        for place, byte in [*changes[::7], *((10 + i, ord(mark)) for i, mark in enumerate("({'\"\\\n #0"))]:
+            (copy / name).write_bytes(sound[:place] + bytes([byte]) + sound[place + 1 :])
+            code, problems = verified(copy, capsys)
+            assert code == (sound[place] != byte), (name, place, byte)
+            assert all(": " in problem for problem in problems), problems
+        (copy / name).write_bytes(sound)
+
+
+def test_the_index_of_a_shard_is_compared_by_content(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = copy / SHARD.replace(".tar", ".index.npz")
+    with np.load(path) as saved:
+        sound = dict(saved)
+    path.write_bytes(path.read_bytes() + bytes(40))
+    assert verified(copy, capsys) == (0, [])
+    edges = sound["edges"].copy()
+    edges[3, 1] = len(sound["articles"]) - 1
+    for change, problem in (
+        ({"edges": edges}, "its edges do not each join two articles of one story"),
+        ({"edges": edges[:, :1]}, "its edges do not each join two articles of one story"),
+        ({"width": sound["width"] + 1}, f"does not say what the corpus' index says of {SHARD}"),
+        ({"problems": "{"}, "is damaged ("),
+    ):
+        np.savez(path, **(sound | change))
+        code, [found] = verified(copy, capsys)
+        assert code == 1
+        assert found.startswith(f"{path.name}: {problem}")
+
+
 def test_edges_of_another_split_and_directions_that_do_not_add_up(
     copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

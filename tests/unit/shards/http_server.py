@@ -16,7 +16,8 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 
 from shards.index import Corpus
-from shards.reader import Reader, ReaderConfig, UnreadableError
+from shards.reader import Reader, ReaderConfig
+from shards.reading import UnreadableError
 from shards.storage import Storage
 
 

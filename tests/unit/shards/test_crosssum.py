@@ -1,6 +1,8 @@
 """CrossSum with images: trees made here, with real HDF5 files, read as `d2tv prepare crosssum` reads them."""
 
+import hashlib
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +22,12 @@ def tree(tmp_path: Path) -> CrossSumTree:
 
 
 def opened(tree: CrossSumTree, **options: int) -> Source:
-    """The tree written and opened as a source, its index beside it."""
+    """The tree written and opened as a source, its index beside it; text alone where it has no images."""
     work = tree.root.parent / "work"
     work.mkdir(exist_ok=True)
-    return open_source("crosssum", cache=tree.root, work=work, data=tree.write(), **options)
+    data = tree.write()
+    without = not any(path.suffix in (".h5", ".hdf5") for path in data.rglob("*"))
+    return open_source("crosssum", cache=data, work=work, data=data, without_images=without, **options)
 
 
 def load(source: Source) -> tuple[dict[str, Story], dict[str, str], Problems]:
@@ -199,6 +203,17 @@ def test_the_most_held_out_split_has_a_story(tree: CrossSumTree, splits: tuple[s
     assert problems.named["mixed split"] == ["e"]
 
 
+@pytest.mark.parametrize(("splits", "expected"), [(("train", "val"), "validation"), (("test", "train"), "test")])
+def test_the_most_held_out_split_has_an_article_that_is_in_two(
+    tree: CrossSumTree, splits: tuple[str, str], expected: str
+) -> None:
+    for split in splits:
+        tree.article("english", "e", split=split, folder=f"xlsum/{splits.index(split)}")
+    _, found, problems = load(opened(tree))
+    assert found == {"e": expected}
+    assert problems.counts["duplicate article"] == 1
+
+
 def test_one_page_under_two_languages_is_two_articles_of_one_split(tree: CrossSumTree) -> None:
     tree.article("serbian_cyrillic", "s", split="test")
     tree.article("serbian_latin", "s")
@@ -264,6 +279,92 @@ def test_features_that_cannot_be_read_at_all(tree: CrossSumTree, monkeypatch: py
     (data / "mmsum/cut.h5").write_bytes((data / "mmsum/images.h5").read_bytes()[:1000])
     with pytest.raises(InputError, match=r"cut\.h5 is damaged"):
         open_source("crosssum", cache=work, work=work, data=data)
+
+
+def test_features_that_were_forgotten_are_asked_for(tree: CrossSumTree) -> None:
+    tree.article("english", "e")
+    data, work = tree.write(), tree.root.parent
+    with pytest.raises(InputError, match=r"no feature file .*--without-images"):
+        open_source("crosssum", cache=work, work=work, data=data)
+    tree.image("e", 0)
+    tree.write()
+    problems = Problems()
+    (story,) = open_source("crosssum", cache=work, work=work, data=data).load("train", 0, 1, problems)
+    assert story.images is not None
+    (story,) = open_source("crosssum", cache=work, work=work, data=data, without_images=True).load(
+        "train", 0, 1, problems
+    )
+    assert story.images is None
+    assert problems.counts == {"missing features": 1}
+    with pytest.raises(InputError, match="--without-images is for crosssum: leave it out for help"):
+        open_source("help", cache=work, work=work, data=data, without_images=True)
+
+
+def test_a_damaged_feature_file_is_named_or_its_images_are_counted(tree: CrossSumTree) -> None:
+    """Bytes changed all over it: whatever h5py makes of them is one line, or a counted problem."""
+    for number in range(20):
+        tree.article("english", f"e{number}", images=1)
+    data, work = tree.write(), tree.root.parent
+    path = data / "mmsum/images.h5"
+    sound = path.read_bytes()
+    refusals = {}
+    links = sound.index(b"SNOD")  # the table of links: "Link iteration failed", a RuntimeError
+    random = np.random.default_rng(0)
+    for place in [links, *random.integers(0, len(sound), 60).tolist()]:
+        path.write_bytes(sound[:place] + b"\xff" * 8 + sound[place + 8 :])
+        (work / "crosssum.sqlite").unlink(missing_ok=True)
+        try:
+            source = open_source("crosssum", cache=work, work=work, data=data)
+            list(source.load("train", 0, 20, Problems()))
+        except InputError as error:
+            refusals[place] = str(error)
+    assert links in refusals
+    assert 0 < len(refusals) < 61
+    assert all("images.h5 is damaged" in refusal and "\n" not in refusal for refusal in refusals.values())
+
+
+def test_a_name_that_is_not_utf_8(tree: CrossSumTree) -> None:
+    tree.article("english", "e", images=1)
+    data = tree.write()
+    (data / "mmsum/\udcff.h5").write_bytes(b"")
+    with pytest.raises(InputError, match=r"'mmsum/\\udcff\.h5' below .* is not UTF-8: rename it"):
+        open_source("crosssum", cache=data, work=data, data=data)
+
+
+def test_an_index_is_made_once_by_those_that_start_together(tree: CrossSumTree) -> None:
+    for number in range(50):
+        tree.article("english", f"e{number}", images=1)
+    data, work = tree.write(), tree.root.parent
+    begin = threading.Barrier(4)
+    steps: list[tuple[str, int, int]] = []
+
+    def tell(what: str, done: int, total: int) -> None:
+        steps.append((what, done, total))
+
+    def opens() -> None:
+        begin.wait()
+        open_source("crosssum", cache=work, work=work, data=data, progress=tell)
+
+    threads = [threading.Thread(target=opens) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert steps == [("listing images", 0, 1)]
+    assert not list(work.glob("*.partial"))
+
+
+def test_a_damaged_index_is_one_line_or_made_anew(tree: CrossSumTree) -> None:
+    for number in range(50):
+        tree.article("english", f"e{number}")
+    source = opened(tree)
+    index = tree.root.parent / "work/crosssum.sqlite"
+    whole = hashlib.sha256(index.read_bytes()).digest()
+    index.write_bytes(index.read_bytes()[:512])
+    with pytest.raises(InputError, match=r"^cannot read the index .*crosssum\.sqlite \(.*\): remove it"):
+        load(source)
+    assert len(load(opened(tree))[0]) == 50
+    assert hashlib.sha256(index.read_bytes()).digest() == whole
 
 
 def test_changed_data_is_noticed(tree: CrossSumTree) -> None:

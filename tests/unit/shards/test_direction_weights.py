@@ -106,11 +106,25 @@ def test_a_subset_of_directions_is_weighted_as_if_there_were_no_other() -> None:
     np.testing.assert_allclose(weights, direction_weights(np.where(kept, COUNTS, 0), LANGUAGES, MixtureConfig()))
 
 
-def test_explicit_weights_are_the_shares_and_the_last_pattern_counts() -> None:
-    config = MixtureConfig(weights={"all": 1, "mms": 4, "en-en": 8, "ur-ur": 100})
-    weights = direction_weights(COUNTS, LANGUAGES, config)
+def test_explicit_weights_are_the_shares_and_the_most_particular_pattern_counts() -> None:
+    patterns = {"all": 1.0, "mms": 4.0, "en-en": 8.0, "ur-ur": 100.0, "fr-*": 2.0, "fr-fr": 4.0}
     expected = np.where(COUNTS > 0, 1.0, 0.0) + np.diag([7, 3, 3, 0])  # urdu has no monolingual example
-    np.testing.assert_allclose(weights, expected / expected.sum())
+    expected[[0, 2], 1] += 1
+    for names in (list(patterns), list(patterns)[::-1]):  # their order says nothing
+        weights = direction_weights(COUNTS, LANGUAGES, MixtureConfig(weights={name: patterns[name] for name in names}))
+        np.testing.assert_allclose(weights, expected / expected.sum())
+    huge = direction_weights(COUNTS, LANGUAGES, MixtureConfig(weights={"all": 1e308}))
+    np.testing.assert_allclose(huge[COUNTS > 0], 1 / (COUNTS > 0).sum())
+
+
+def test_two_weights_for_one_direction_are_refused_unless_the_pair_is_named() -> None:
+    with pytest.raises(InputError, match="english>french two weights"):
+        direction_weights(COUNTS, LANGUAGES, MixtureConfig(weights={"en-*": 1, "*-fr": 2}))
+    weights = direction_weights(COUNTS, LANGUAGES, MixtureConfig(weights={"en-*": 1, "*-fr": 2, "en-fr": 5}))
+    assert weights[1, 0] == pytest.approx(5 * weights[0, 0])
+
+
+def test_explicit_weights_can_be_shares() -> None:
     only = direction_weights(COUNTS, LANGUAGES, MixtureConfig(weights={"en-fr": 3, "fr-en": 1}))
     assert only[1, 0] == 0.75
     assert only[0, 1] == 0.25

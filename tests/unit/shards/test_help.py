@@ -163,12 +163,21 @@ def test_broken_pages_are_counted_and_no_entity_reaches_outside(tree: Tree) -> N
     (tree.root / "C/app/outside.page").write_text(
         PAGE.format(desc="Outside.", body="<p>&e;</p>").replace("?>\n", f"?>\n{outside}\n", 1)
     )
+    for encoding in ("nonsense", "shift_jis", "hex"):
+        (tree.root / f"C/app/{encoding}.page").write_text(f'<?xml version="1.0" encoding="{encoding}"?><page/>')
+    for tag in ("section", "em", "note"):
+        tree.page("C", f"app/deep {tag}", body=f"<{tag}>" * 9000 + "<p>Text.</p>" + f"</{tag}>" * 9000)
+    tree.page("C", "app/deep enough", body="<p>" + "<em>" * 90 + "Text." + "</em>" * 90 + "</p>")
     source = tree.open()
     stories, problems = load(source)
     assert "SECRET" not in str(stories)
-    assert stories.keys() == {"app/good"}
-    assert problems.counts == {"page is not XML": 2}
+    assert stories.keys() == {"app/good", "app/deep enough"}
+    assert problems.counts == {"page is not XML": 8}
     assert any(where.startswith("C/app/cut.page: ") for where in problems.named["page is not XML"])
+    (tree.root / "C/app/\udcff.page").write_text("")
+    with pytest.raises(InputError, match=r"'C/app/\\udcff\.page' below .* is not UTF-8"):
+        tree.open()
+    (tree.root / "C/app/\udcff.page").unlink()
     with pytest.raises(InputError, match=r"--max-problems allows 0: page is not XML"):
         tree.open(max_problems=0)
 

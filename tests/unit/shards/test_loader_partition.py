@@ -135,6 +135,28 @@ def test_what_breaks_in_a_thread_reaches_the_caller_at_its_place(tiny_corpus: Co
         one.close()
 
 
+@pytest.mark.parametrize("threads", [0, 3])
+def test_what_breaks_in_the_sampler_reaches_the_caller_at_its_place(
+    tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    real, callers = Sampler.groups, set()
+
+    def breaks_at_group_4(self: Sampler, start: int, count: int) -> Groups:
+        callers.add(threading.current_thread())
+        if start == 4:
+            raise InputError("the index is damaged")
+        return real(self, start, count)
+
+    monkeypatch.setattr(Sampler, "groups", breaks_at_group_4)
+    one = loader(tiny_corpus, rank=0, ranks=1, micro=2, threads=threads)
+    assert [int(next(one).group_B[0]) for _ in range(2)] == [0, 2]
+    with pytest.raises(InputError, match="index is damaged"):
+        next(one)
+    one.close()
+    assert len(callers) == 1
+    assert (threading.current_thread() in callers) == (threads == 0)  # a new block is no wait of the caller's
+
+
 def test_closing_leaves_no_thread(tiny_corpus: Corpus) -> None:
     before = set(threading.enumerate())
     one = loader(tiny_corpus, rank=0, ranks=1, micro=2, threads=4)

@@ -167,3 +167,52 @@ def test_a_fault_that_passes_costs_a_retry_and_nothing_else(
     assert batch.unreadable == ()
     assert rows_of(batch) == sound
     assert 0 < reader.retries <= 100
+
+
+@pytest.mark.parametrize("io_threads", [0, 2])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("shard", 99), ("roi_offset", 2**40), ("boxes_offset", 3), ("roi_length", 7), ("images", 9)],
+)
+def test_a_damaged_row_of_the_index_costs_its_own_examples(
+    tiny_corpus: Corpus, tmp_path: Path, field: str, value: int, io_threads: int
+) -> None:
+    """And never a crash, or the features of something else with weight 1."""
+    groups = every_example(tiny_corpus)
+    images = tiny_corpus.articles["images"]
+    owner = np.where(images[groups.target] > 0, groups.target, groups.source).ravel()
+    row = int(next(row for row in owner if images[row] > 0))
+    shutil.copytree(tiny_corpus.directory, tmp_path / "corpus")
+    table = np.load(tmp_path / "corpus" / "articles.npy")
+    table[field][row] = value
+    np.save(tmp_path / "corpus" / "articles.npy", table)
+    corpus = open_corpus(tmp_path / "corpus")
+    sound = rows_of(tiny_collator(tiny_corpus)(groups))
+    reader = patient(corpus, io_threads)
+    shown = np.where(corpus.articles["images"][groups.target] > 0, groups.target, groups.source).ravel()
+    batch = tiny_collator(corpus, reader)(groups)
+    reader.close()
+    expected = shown == row
+    assert (batch.weight_B.numpy() == 0).tolist() == expected.tolist()
+    for place, (found, whole) in enumerate(zip(rows_of(batch), sound, strict=True)):
+        assert expected[place] or found["roi"] == whole["roi"]
+
+
+@pytest.mark.parametrize("io_threads", [0, 2])
+def test_a_storage_that_is_down_is_not_waited_for_by_every_record(
+    tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch, io_threads: int
+) -> None:
+    """Every attempt can take a minute: the first record has them all, the others of the batch one more each."""
+    attempts = []
+
+    def preadv(handle: int, *arguments: object) -> int:
+        attempts.append(handle)
+        raise OSError(110, "Connection timed out")
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    reader = patient(tiny_corpus, io_threads)
+    batch = tiny_collator(tiny_corpus, reader)(every_example(tiny_corpus))
+    reader.close()
+    shown = [one for one in batch.unreadable if "timed out" in one.problem]
+    assert len(shown) > 50
+    assert len(attempts) <= 2 * len(shown) + 2 * (io_threads + 1)

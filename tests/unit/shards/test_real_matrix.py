@@ -12,7 +12,8 @@ from shards.loader import Partition
 from shards.mixture import MixtureConfig, direction_weights
 from shards.sampler import Groups, Sampler
 
-G, GROUPS = 8, 65_536  # 524,288 slots
+G, GROUPS = 8, 65_536
+SLOTS = G * GROUPS  # 524,288
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +33,8 @@ def matrix() -> Corpus:
     )
 
 
-def sampler(corpus: Corpus, seed: int = 0) -> Sampler:
-    return Sampler(corpus, split="train", mixture=MixtureConfig(), seed=seed, group_size=G)
+def sampler(corpus: Corpus, seed: int = 0, group_size: int = G) -> Sampler:
+    return Sampler(corpus, split="train", mixture=MixtureConfig(), seed=seed, group_size=group_size)
 
 
 @pytest.fixture(scope="module")
@@ -47,33 +48,35 @@ def directions_of(corpus: Corpus, groups: Groups) -> tuple[NDArray[np.int64], ND
     return language[groups.target[:, 0]], language[groups.source]
 
 
-def test_every_prefix_keeps_the_quotas(matrix: Corpus, stream: Groups) -> None:
+@pytest.mark.parametrize("size", [8, 32, 128])
+def test_every_prefix_keeps_the_quotas(matrix: Corpus, size: int) -> None:
     """From 10^5 slots on: a target is within one group of its quota, a direction within two slots of its share of
     what its target had.
 
-    A group has one target, so a target's slots come by eights: that, and no more, a direction is off beside its two.
+    A group has one target, so a target's slots come by groups: that, and no more, a direction is off beside its two.
     """
-    quota_TS = sampler(matrix).shares()
+    one = sampler(matrix, group_size=size)
+    groups, first = SLOTS // size, 100_000 // size
+    quota_TS = one.shares()
     weights_TS = direction_weights(matrix.direction_counts("train"), matrix.languages, MixtureConfig())
     np.testing.assert_allclose(quota_TS, weights_TS, atol=1e-8)
-    target_N, source_NG = directions_of(matrix, stream)
-    groups_so_far = np.arange(1, GROUPS + 1)
-    first = 100_000 // G
+    target_N, source_NG = directions_of(matrix, one.groups(0, groups))
+    groups_so_far = np.arange(1, groups + 1)
     worst = 0.0
     for target, quota_S in enumerate(quota_TS):
         mine = np.flatnonzero(target_N == target)
         count_N = np.cumsum(target_N == target)
         assert np.abs(count_N - groups_so_far * quota_S.sum())[first:].max() <= 1.0
-        slots = np.arange(1, len(mine) * G + 1)
+        slots = np.arange(1, len(mine) * size + 1)
         sources = source_NG[mine].ravel()
-        late = np.repeat(mine >= first, G)
+        late = np.repeat(mine >= first, size)
         share_S = quota_S / quota_S.sum()
         for source in np.flatnonzero(quota_S):
             deviation = np.abs(np.cumsum(sources == source) - slots * share_S[source])
             worst = max(worst, float(deviation[late].max(initial=0.0)))
     assert worst <= 2.0
     # Chance would be far off: independent draws deviate by the root of their number.
-    assert np.sqrt(GROUPS * G * quota_TS.max()) > 50
+    assert np.sqrt(SLOTS * quota_TS.max()) > 50
 
 
 def test_no_example_comes_twice_inside_a_pass(matrix: Corpus, stream: Groups) -> None:
@@ -97,12 +100,16 @@ def test_no_example_comes_twice_inside_a_pass(matrix: Corpus, stream: Groups) ->
     assert passes > 100
 
 
-def test_stories_of_a_group_differ_wherever_they_can(matrix: Corpus, stream: Groups) -> None:
-    ordered = np.sort(stream.story, axis=1)
+@pytest.mark.parametrize("size", [8, 32, 128])
+def test_stories_of_a_group_differ_wherever_they_can(matrix: Corpus, size: int) -> None:
+    """From some ten times as many stories as a group has. Below, one may come oftener than its target has groups:
+    its directions of one example repeat it in every pass."""
+    groups = sampler(matrix, group_size=size).groups(0, SLOTS // size)
+    ordered = np.sort(groups.story, axis=1)
     clashes = (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)
-    target_N, _ = directions_of(matrix, stream)
-    stories_T = [len(np.unique(stream.story[target_N == target])) for target in range(45)]
-    assert not clashes[np.array(stories_T)[target_N] >= 100].any()
+    target_N, _ = directions_of(matrix, groups)
+    stories_T = [len(np.unique(groups.story[target_N == target])) for target in range(45)]
+    assert not clashes[np.array(stories_T)[target_N] >= max(100, 10 * size)].any()
 
 
 @pytest.mark.parametrize("readers", [1, 64, 512])

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from shards.errors import InputError
 from shards.index import Corpus, open_corpus
 from shards.merge import finish_corpus
-from shards.reader import Reader, ReaderConfig, UnreadableError
+from shards.reader import Reader, ReaderConfig
+from shards.reading import UnreadableError
 from shards.schema import Article, Images, Story
 from shards.writer import encode_key, index_path, shard_is_whole, split_of, write_shard
 from tests.tiny import make_corpus, make_stories
@@ -378,12 +379,34 @@ ROI, BOXES = np.zeros((1, 3, 5), np.float16), np.zeros((1, 3, 4), np.float32)
         with_features(ROI, BOXES + np.float32(1.5)),
         with_features(ROI, BOXES - np.float32(0.1)),
         with_features(ROI, BOXES + np.float32("nan")),
+        with_features(ROI[:0], BOXES[:0]),
+        Story(key="s-1", articles=(ENGLISH,), images={"urdu": random_images(1, 0)}),
+        Story(key="s-1", articles=(ENGLISH,), edges=(("english", "english"), ("english", "english"))),
+        Story(key="s-1", articles=(Article(language="english", text="a\ud800", summary="b"),)),
     ],
 )
 def test_a_story_that_breaks_the_schema_is_refused_by_name(tmp_path: Path, story: Story) -> None:
     with pytest.raises(InputError, match="story 's-1'"):
         write_shard(tmp_path / "train-000000.tar", [story], LANGUAGES)
     assert not list(tmp_path.glob("*.tar"))
+
+
+def test_features_of_two_sizes_are_no_corpus(tmp_path: Path) -> None:
+    """Neither in one shard nor in two: a reader would take the one for the other."""
+    narrow, wide = (
+        Story(
+            key=f"s-{width}",
+            articles=(ENGLISH,),
+            shared_images=Images(roi_IRV=ROI.repeat(width, axis=2), boxes_IR4=BOXES),
+        )
+        for width in (1, 2)
+    )
+    with pytest.raises(InputError, match="one size"):
+        write_shard(tmp_path / "train-000000.tar", [narrow, wide], LANGUAGES)
+    write_shard(tmp_path / "train-000000.tar", [narrow], LANGUAGES)
+    write_shard(tmp_path / "train-000001.tar", [wide], LANGUAGES)
+    with pytest.raises(InputError, match="several sizes"):
+        finish_corpus(tmp_path, name="test", languages=LANGUAGES, provenance={})
 
 
 def test_two_stories_of_one_key_are_refused(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -138,7 +139,7 @@ def slow_unigram(corpus: Corpus, groups: Groups, length: int) -> tuple[float, fl
 def test_the_unigram_line_is_what_counting_by_hand_gives(tiny_corpus: Corpus, alone: Ranks, length: int) -> None:
     groups = choose_examples(tiny_corpus, "test", parse_directions("mxls", tiny_corpus.languages), total=30)
     tokenizer = open_tokenizer(tiny_corpus.directory / "tokenizer")
-    baseline = UnigramBaseline(tiny_corpus, Reader(tiny_corpus), tokenizer, length, alone)
+    baseline = UnigramBaseline(tiny_corpus, Reader(tiny_corpus), tokenizer, length, alone, torch.device("cpu"))
     expected, smoothing = slow_unigram(tiny_corpus, groups, length)
     assert baseline.smoothing == smoothing
     assert baseline.nll(groups) == pytest.approx(expected, rel=1e-9)
@@ -147,5 +148,5 @@ def test_the_unigram_line_is_what_counting_by_hand_gives(tiny_corpus: Corpus, al
 
 def test_no_example_has_no_nll(tiny_corpus: Corpus, alone: Ranks) -> None:
     tokenizer = open_tokenizer(tiny_corpus.directory / "tokenizer")
-    baseline = UnigramBaseline(tiny_corpus, Reader(tiny_corpus), tokenizer, 12, alone)
+    baseline = UnigramBaseline(tiny_corpus, Reader(tiny_corpus), tokenizer, 12, alone, torch.device("cpu"))
     assert np.isnan(baseline.nll(choose_examples(tiny_corpus, "test", [], total=None)))
