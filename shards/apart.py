@@ -101,7 +101,7 @@ def _runs(source: Ints, passes: Ints) -> tuple[Ints, Ints, Ints, Ints]:
 
     The passes of a source must stay one after the other: the window of a pass ends where the next one begins.
     """
-    order = np.argsort(source, kind="stable")
+    order = np.argsort(source.astype(np.uint16), kind="stable")  # of so few bits, ten times faster
     by_source, by_pass = source[order], passes[order]
     same_source = by_source[1:] == by_source[:-1]
     begins = np.r_[True, ~same_source | (by_pass[1:] != by_pass[:-1])]

@@ -3,9 +3,7 @@
 import errno
 import hashlib
 import json
-import random
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,10 +12,7 @@ from shards.corpora.npm import default_cache
 from shards.errors import InputError
 from shards.file_lock import locked
 from shards.files import whole_file, write_atomically
-from shards.remote import PIECE, RemoteStorage
-
-#: Seconds before each further attempt at a file. A start of many ranks is what a server refuses most easily.
-_WAITS = (0.3, 1.0, 3.0)
+from shards.remote import PIECE, RemoteStorage, patiently
 
 
 def default_index_cache() -> Path:
@@ -28,7 +23,7 @@ def default_index_cache() -> Path:
 def read_remote_manifest(remote: RemoteStorage) -> bytes:
     """The bytes of the manifest; `InputError` when they cannot be had."""
     try:
-        return _patiently(partial(remote.read, "manifest.json"))
+        return patiently(partial(remote.read, "manifest.json"))
     except FileNotFoundError as error:
         raise InputError(
             f"no corpus at {remote.shown('')} ({error.strerror}, of manifest.json): copy there the directory that "
@@ -74,7 +69,7 @@ def check_ends(remote: RemoteStorage, manifest: Mapping[str, Any]) -> None:
     for entry in manifest["shards"][:1] + manifest["shards"][1:][-1:]:
         name, size = entry["name"], entry["bytes"]
         try:
-            data = _patiently(partial(remote.read, name, size - 1, size + 1))
+            data = patiently(partial(remote.read, name, size - 1, size + 1))
         except OSError as error:
             raise _unreadable(remote, name, error) from error
         if len(data) != 1:
@@ -100,7 +95,7 @@ def _fetch(remote: RemoteStorage, name: str, entry: Mapping[str, Any], path: Pat
     with whole_file(path) as file:
         for begin in range(0, size, PIECE):
             try:
-                data = _patiently(partial(remote.piece, name, begin, size))
+                data = patiently(partial(remote.piece, name, begin, size))
             except OSError as error:
                 raise _unreadable(remote, name, error) from error
             digest.update(data)
@@ -109,18 +104,6 @@ def _fetch(remote: RemoteStorage, name: str, entry: Mapping[str, Any], path: Pat
             raise InputError(
                 f"{remote.shown(name)} is not what the manifest says (its SHA-256 differs): copy the corpus there again"
             )
-
-
-def _patiently(read: Callable[[], bytes]) -> bytes:
-    """What `read` returns, tried again for what may pass: an overloaded server, not one that is not there."""
-    for wait in _WAITS:
-        try:
-            return read()
-        except OSError as error:
-            if error.errno in (errno.ENOENT, errno.EACCES, errno.EHOSTUNREACH, errno.EOPNOTSUPP):
-                raise
-            time.sleep(wait * random.uniform(0.5, 1.5))  # not in step with the other ranks
-    return read()
 
 
 def _unreadable(remote: RemoteStorage, name: str, error: OSError) -> InputError:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from shards.errors import InputError
 from shards.files import whole_file, write_atomically
-from shards.index import ARTICLE, FORMAT_VERSION, SPLITS, Corpus, content_hash, open_corpus
+from shards.index import ARTICLE, FORMAT_VERSION, SPLITS, UNREADABLE_ARRAY, Corpus, content_hash, open_corpus
 from shards.problems import Problems
 
 
@@ -214,7 +213,7 @@ def _read(part: Path) -> dict[str, NDArray[Any]]:
     try:
         with np.load(part) as saved:
             return dict(saved)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except UNREADABLE_ARRAY as error:
         raise InputError(f"{part} is damaged ({error}): delete it and prepare again") from error
 
 

@@ -5,8 +5,10 @@ Settings that are not ours stay with the libraries: proxies and .netrc for http,
 """
 
 import errno
+import random
 import re
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -15,6 +17,8 @@ from shards.errors import InputError
 SCHEMES = ("http", "https", "s3")
 #: Files are downloaded in pieces of this many bytes, one request each.
 PIECE = 16 * 1024 * 1024
+#: Seconds before each further attempt at a piece. A start of many ranks is what a server refuses most easily.
+_WAITS = (0.3, 1.0, 3.0)
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
@@ -154,6 +158,18 @@ class RemoteStorage:
         else:
             number, text = getattr(error, "errno", None) or errno.EIO, _one_line(error)
         return OSError(number, text, self.shown(name))
+
+
+def patiently(read: Callable[[], bytes]) -> bytes:
+    """What `read` returns, tried again for what may pass: an overloaded server, not one that is not there."""
+    for wait in _WAITS:
+        try:
+            return read()
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.EACCES, errno.EHOSTUNREACH, errno.EOPNOTSUPP):
+                raise
+            time.sleep(wait * random.uniform(0.5, 1.5))  # not in step with the other ranks
+    return read()
 
 
 def _scheme(url: str) -> str:

@@ -3,7 +3,7 @@
 A directory of the cache holds, for each corpus by its content hash,
     <shard>.shard      a whole shard; its modification time is that of its last read
     <shard>.partial    one that is being downloaded, of its full length from the start on: so it is counted
-    <shard>.lock       held while it is downloaded or removed
+    <shard>.lock       held while it is downloaded or removed; how many bytes of the partial one are there
 and at the top `.lock`, held while room is made. Files of other names are left alone.
 """
 
@@ -12,11 +12,12 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from shards.errors import InputError
 from shards.file_lock import locked
-from shards.remote import PIECE, RemoteStorage
+from shards.remote import RemoteStorage, patiently
 from shards.storage import fill
 
 _WHOLE, _PARTIAL, _LOCK = ".shard", ".partial", ".lock"
@@ -110,38 +111,51 @@ class CachedStorage:
             return self._fetch(name) if handle is None else handle
 
     def _fetch(self, name: str) -> int:
-        """Download `name`, whose lock is held. Not synced: what a power cut leaves fails its size or checksum."""
-        partial, size = self._path(name, _PARTIAL), self._sizes[name]
+        """Download `name`, whose lock is held, from where a download broke off, which may be one of another process.
+
+        Not synced: what a power cut leaves fails its size or checksum.
+        """
+        path, size = self._path(name, _PARTIAL), self._sizes[name]
         with self._writing():
-            handle = self._reserve(partial, size)
+            handle, done = self._reserve(name)
         try:
-            for offset in range(0, size, PIECE):
-                piece = self._remote.piece(name, offset, size)
+            while done < size:
+                piece = patiently(partial(self._remote.piece, name, done, size))
                 with self._writing():
-                    _write(handle, piece, offset)
+                    _write(handle, piece, done)
+                    done += len(piece)
+                    self._path(name, _LOCK).write_text(str(done))
             # Not while another adds up what there is.
             with self._writing(), locked(self._root / _LOCK):
-                os.replace(partial, self._path(name, _WHOLE))
-        except BaseException:
+                os.replace(path, self._path(name, _WHOLE))
+        except BaseException as error:
             os.close(handle)
-            partial.unlink(missing_ok=True)
+            if not done or isinstance(error, InputError):  # nothing to go on from, or the disk is full
+                path.unlink(missing_ok=True)
             raise
         return handle
 
-    def _reserve(self, partial: Path, size: int) -> int:
-        """Make `partial`, of `size` bytes, when there is room for it: others count it from now on."""
-        partial.unlink(missing_ok=True)  # left by a kill
+    def _reserve(self, name: str) -> tuple[int, int]:
+        """The partial copy of `name`, open, and how much of it is there. It is made when there is room for all of it:
+        others count it from then on."""
+        path, size = self._path(name, _PARTIAL), self._sizes[name]
+        with suppress(FileNotFoundError, ValueError):
+            done = int(self._path(name, _LOCK).read_text())
+            if path.stat().st_size == size and 0 < done <= size:
+                return os.open(path, os.O_RDWR | os.O_CLOEXEC), done
+        path.unlink(missing_ok=True)
+        self._path(name, _LOCK).write_text("0")  # before there is a partial one that it would be wrong of
         while True:
             with locked(self._root / _LOCK):
                 if self._make_room(size):
-                    handle = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+                    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
                     try:
                         os.truncate(handle, size)
                     except BaseException:
                         os.close(handle)
-                        partial.unlink(missing_ok=True)
+                        path.unlink(missing_ok=True)
                         raise
-                    return handle
+                    return handle, 0
             time.sleep(_POLL)
 
     def _make_room(self, size: int) -> bool:
@@ -153,9 +167,8 @@ class CachedStorage:
                     status = path.stat()
                     files.append((path.suffix == _WHOLE, status.st_mtime_ns, status.st_size, path))
         total = sum(found for _, _, found, _ in files)
-        for whole, _, found, path in sorted(files):
-            # Downloads come first: what a kill left of one goes in any case.
-            if whole and total + size <= self._max_bytes:
+        for _, _, found, path in sorted(files):  # what is left of broken downloads comes first
+            if total + size <= self._max_bytes:
                 break
             # One whose lock is held is being downloaded, or was this moment and its first read is still to come.
             with suppress(FileNotFoundError), locked(path.with_suffix(_LOCK), wait=False) as held:

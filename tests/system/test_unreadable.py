@@ -152,3 +152,22 @@ def test_a_served_counter_names_the_direction(
     assert (one["source"], one["target"]) in served
     (retries,) = (family for family in families if family.name == "d2tv_read_retries")
     assert retries.samples[0].value >= 3
+
+
+def test_a_text_that_cannot_be_read_does_not_end_the_evaluation(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    """After all the training: its examples are counted and not scored, on whichever rank they fall."""
+    shutil.copytree(tiny_corpus.directory, tmp_path / "corpus")
+    row = int(tiny_corpus.edges["test"][0, 1])
+    with open(tmp_path / "corpus" / "text.bin", "r+b") as arena:
+        arena.seek(int(tiny_corpus.articles["text_offset"][row]) + 2)
+        arena.write(b"\xff\xff")
+    run = tmp_path / "run"
+    more = ("training.steps=4", "evaluation.examples_per_kind=null", "validation.examples_per_kind=10000")
+    with Training(run, overrides(tmp_path / "corpus", run, *more)) as training:
+        assert training.wait(180) == 0, training.output
+        assert "examples unreadable" in training.output
+    edges = tiny_corpus.edges["test"]
+    missing = int(((edges == row).any(axis=1)).sum())
+    report = json.loads((run / "evaluation" / "test.json").read_text())
+    assert report["unreadable"] == missing > 0
+    assert report["examples"] == len(edges) - missing

@@ -184,16 +184,85 @@ def test_what_is_wrong_at_the_source_is_not_downloaded_again_at_every_read(
     assert server.names() == [corpus.shards[0]] * 2
 
 
-@pytest.mark.parametrize("fault", ["short", "reset", "503", "404"])
-def test_a_download_that_fails_is_an_error_and_leaves_nothing(
-    corpus: Corpus, server: FileServer, cache: Path, fault: str
+PIECE = 4096
+
+
+@pytest.fixture
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shards of several pieces, and attempts that follow each other at once."""
+    monkeypatch.setattr("shards.remote.PIECE", PIECE)
+    monkeypatch.setattr("shards.remote._WAITS", (0.001, 0.001, 0.001))
+
+
+def pieces_of(server: FileServer, name: str) -> list[int]:
+    """The number of the piece that each request for `name` was for."""
+    return [int(part.removeprefix("bytes=").split("-")[0]) // PIECE for other, part in server.requests if other == name]
+
+
+@pytest.mark.parametrize("fault", ["short", "reset", "503"])
+def test_a_piece_that_fails_is_asked_for_again_and_no_other(
+    corpus: Corpus, server: FileServer, cache: Path, small_pieces: None, fault: str
 ) -> None:
     storage = open_storage(corpus, cache=cache, cache_bytes=10**9)
     name, out = corpus.shards[0], bytearray(5000)
-    server.faults[name] = [fault]
+    server.faults[name] = ["", fault, fault, fault, "", fault]
+    assert storage.readv(name, [memoryview(out)], 100) == len(out)
+    pieces = -(-sizes_of(corpus)[0] // PIECE)
+    assert pieces > 3
+    assert pieces_of(server, name) == [0, 1, 1, 1, 1, 2, 2, *range(3, pieces)]
+    copy = cache / corpus.content_hash / f"{name}.shard"
+    assert copy.read_bytes() == (server.directory / name).read_bytes()
+
+
+@pytest.mark.parametrize("fault", ["short", "reset", "503", "404"])
+def test_a_download_that_broke_off_goes_on_where_it_did(
+    corpus: Corpus, server: FileServer, cache: Path, small_pieces: None, fault: str
+) -> None:
+    """Also that of another process: all it leaves are files."""
+    name, size = corpus.shards[0], sizes_of(corpus)[0]
+    server.faults[name] = ["", ""] + [fault] * 4
+    with pytest.raises(OSError, match=name):
+        open_storage(corpus, cache=cache, cache_bytes=10**9).readv(name, [memoryview(bytearray(10))], 0)
+    assert held(cache) == {f"{name}.partial": size}
+    server.faults[name].clear()
+    server.requests.clear()
+    assert open_storage(corpus, cache=cache, cache_bytes=10**9).readv(name, [memoryview(bytearray(10))], 0) == 10
+    assert pieces_of(server, name) == list(range(2, -(-size // PIECE)))
+    assert held(cache) == {f"{name}.shard": size}
+    copy = cache / corpus.content_hash / f"{name}.shard"
+    assert copy.read_bytes() == (server.directory / name).read_bytes()
+
+
+def test_a_broken_download_that_made_room_begins_anew(
+    corpus: Corpus, server: FileServer, cache: Path, small_pieces: None
+) -> None:
+    """What is written of its progress must not outlive it."""
+    first, second = np.argsort(sizes_of(corpus))[::-1][:2].tolist()
+    name, other = corpus.shards[first], corpus.shards[second]
+    storage = open_storage(corpus, cache=cache, cache_bytes=sizes_of(corpus)[first])
+    server.faults[name] = ["", "404", "404"]
+    for _ in range(2):
+        with pytest.raises(FileNotFoundError):
+            storage.readv(name, [memoryview(bytearray(10))], 0)
+    storage.readv(other, [memoryview(bytearray(10))], 0)
+    assert set(held(cache)) == {f"{other}.shard"}
+    storage.readv(name, [memoryview(bytearray(10))], 0)
+    copy = cache / corpus.content_hash / f"{name}.shard"
+    assert copy.read_bytes() == (server.directory / name).read_bytes()
+    assert set(held(cache)) == {copy.name}
+
+
+@pytest.mark.parametrize("fault", ["short", "reset", "503", "404"])
+def test_a_download_that_fails_is_an_error_and_leaves_nothing(
+    corpus: Corpus, server: FileServer, cache: Path, small_pieces: None, fault: str
+) -> None:
+    storage = open_storage(corpus, cache=cache, cache_bytes=10**9)
+    name, out = corpus.shards[0], bytearray(5000)
+    server.always[name] = fault
     with pytest.raises(OSError, match=name):
         storage.readv(name, [memoryview(out)], 100)
     assert held(cache) == {}
+    del server.always[name]
     assert storage.readv(name, [memoryview(out)], 100) == len(out)
     assert out == (server.directory / name).read_bytes()[100:5100]
 
