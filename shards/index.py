@@ -14,8 +14,10 @@ A corpus directory holds
 
 import hashlib
 import json
+import struct
 import tokenize
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,8 +31,25 @@ from shards.index_cache import check_ends, default_index_cache, fetch_index, rea
 from shards.remote import RemoteStorage, is_url, shown
 
 FORMAT_VERSION = 2
-#: All that numpy raises for a damaged .npy or .npz: its header is Python, and is parsed as such.
-UNREADABLE_ARRAY = (ValueError, EOFError, OSError, SyntaxError, tokenize.TokenError, zipfile.BadZipFile)
+#: Bytes of the .npy header of an array of three dimensions, as numpy writes it since 1.14.
+NPY_HEADER = 128
+#: What numpy raises for a damaged .npy or .npz: it reads a header as Python's own syntax.
+DAMAGED_ARRAY = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 SPLITS = ("train", "validation", "test")
 
 #: One article. json_*, roi_*, boxes_*: a member's data in its tar, offset and length in bytes, CRC32C; roi_* and
@@ -189,7 +208,7 @@ def map_index(directory: Path, manifest: Mapping[str, Any], *, location: str) ->
             edges={s: np.load(directory / f"edges-{s}.npy", mmap_mode="r") for s in SPLITS},
             directions={s: np.load(directory / f"directions-{s}.npy") for s in SPLITS},
         )
-    except UNREADABLE_ARRAY as error:
+    except DAMAGED_ARRAY as error:
         raise InputError(f"the index in {directory} is damaged ({error}): prepare the corpus again") from error
     size = len(corpus.languages) ** 2 + 1
     if corpus.articles.dtype != ARTICLE or any(len(corpus.directions[split]) != size for split in SPLITS):

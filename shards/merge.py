@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from shards.errors import InputError
 from shards.files import whole_file, write_atomically
-from shards.index import ARTICLE, FORMAT_VERSION, SPLITS, UNREADABLE_ARRAY, Corpus, content_hash, open_corpus
+from shards.index import ARTICLE, DAMAGED_ARRAY, FORMAT_VERSION, SPLITS, Corpus, content_hash, open_corpus
 from shards.problems import Problems
 
 
@@ -213,7 +213,7 @@ def _read(part: Path) -> dict[str, NDArray[Any]]:
     try:
         with np.load(part) as saved:
             return dict(saved)
-    except UNREADABLE_ARRAY as error:
+    except DAMAGED_ARRAY as error:
         raise InputError(f"{part} is damaged ({error}): delete it and prepare again") from error
 
 

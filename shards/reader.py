@@ -18,14 +18,12 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from shards.errors import InputError
-from shards.index import Corpus
+from shards.index import NPY_HEADER, Corpus
 from shards.reading import Reading, Request, Room, UnreadableError, coalesce, is_sound, scratch
 from shards.schema import Article
 from shards.storage import Storage
 from shards.stores import open_storage
 
-#: The .npy header of an array of three dimensions, as numpy writes it since 1.14: another length is another array.
-_NPY_HEADER = 128
 #: Between two members of a tar: padding, and a header that takes three blocks where the key is long.
 _LONGEST_MEMBER_HEADER = 2048
 
@@ -147,12 +145,12 @@ class Reader:
             (boxes, record.boxes_offset, record.boxes_length, record.boxes_crc),
         ):
             body = room.image * record.images
-            if length != _NPY_HEADER + body or not 0 <= offset - end <= _LONGEST_MEMBER_HEADER:
+            if length != NPY_HEADER + body or not 0 <= offset - end <= _LONGEST_MEMBER_HEADER:
                 raise UnreadableError(
                     f"{self._where(record.shard, record.roi_offset)}: {length} bytes at {offset} are not "
                     f"{record.images} images of {room.array.shape[2:]} {room.array.dtype}: the index is damaged"
                 )
-            member = [scratch(_NPY_HEADER), room.first_images(place, count)]
+            member = [scratch(NPY_HEADER), room.first_images(place, count)]
             if count < record.images:  # images past the limit are read for the checksum only
                 member.append(scratch(room.image * (record.images - count)))
             if offset > end:

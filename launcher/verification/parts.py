@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from launcher.verification.findings import Findings
-from launcher.verification.tars import DAMAGED_ARRAY, one_line
+from launcher.verification.tars import one_line
+from shards.index import DAMAGED_ARRAY
 from shards.problems import Problems
 
 #: The columns of the articles that tell where in the tar a member is.

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from launcher.verification.findings import Findings
 from launcher.verification.manifest import Manifest
-from launcher.verification.tars import DAMAGED_ARRAY, one_line
-from shards.index import ARTICLE
+from launcher.verification.tars import one_line
+from shards.index import ARTICLE, DAMAGED_ARRAY
 
 _ROWS = 1 << 17  # articles a block: 11 MB
 _EDGES = 1 << 19  # edges a block: 8 MB

@@ -2,11 +2,7 @@
 
 import io
 import json
-import struct
 import tarfile
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,26 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-#: The reader refuses a longer .npy header.
-LONGEST_HEADER = 1024
-
-#: What numpy raises for a damaged .npy or .npz: it reads a header as Python's own syntax.
-DAMAGED_ARRAY = (
-    ArithmeticError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    struct.error,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+from shards.index import DAMAGED_ARRAY, NPY_HEADER
 
 _CHUNK = 1 << 20
 
@@ -117,6 +94,6 @@ def parse_array(content: bytes, dtype: np.dtype[Any]) -> tuple[NDArray[Any] | No
     if fortran and len(shape) > 1:
         return None, "lies in Fortran order"
     header = file.tell()
-    if header > LONGEST_HEADER or len(content) - header != dtype.itemsize * int(np.prod(shape)) or len(shape) != 3:
+    if header != NPY_HEADER or len(content) - header != dtype.itemsize * int(np.prod(shape)) or len(shape) != 3:
         return None, f"{len(content):,} bytes with a header of {header} do not hold an array of {shape}"
     return np.frombuffer(content, dtype, offset=header).reshape(shape), None
