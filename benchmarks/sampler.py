@@ -117,7 +117,7 @@ def figures(directory: Path, *, quick: bool) -> dict[str, float | str]:
         "articles": len(corpus.articles),
         "examples": len(corpus.edges["train"]),
         "directions": int((corpus.direction_counts("train") > 0).sum()),
-        **costs(corpus, 50_000 if quick else 500_000, repetitions),
+        **costs(corpus, 50_000 if quick else 1_000_000, repetitions),
         "state_bytes": state_bytes(),
         "first_batch_seconds": statistics.median(firsts),
         "first_batch_seconds_worst": max(firsts),

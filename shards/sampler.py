@@ -92,10 +92,10 @@ class Sampler:
 
     def groups(self, start: int, count: int) -> Groups:
         """Groups start .. start + count - 1."""
-        rows = np.empty((3, count, self.group_size), np.int64)
+        rows = np.empty((count, 3, self.group_size), np.int64)
         for place, number in enumerate(range(start, start + count)):
-            rows[:, place] = self._segments[bisect_right(self._ends, number)].group(number)
-        source, target, story = rows
+            rows[place] = self._segments[bisect_right(self._ends, number)].group(number)
+        source, target, story = rows.swapaxes(0, 1)
         return Groups(number=np.arange(start, start + count), source=source, target=target, story=story)
 
     def shares(self, group: int = 0) -> NDArray[np.float64]:
@@ -119,9 +119,10 @@ class _Stream:
         self._segment, self._seed, self._group_size, self._progress = segment, seed, group_size, progress
         self._size = size = len(corpus.languages)
         self._block_groups = max(1, _BLOCK // group_size)
-        self._edges = corpus.edges[split]
+        self._edges = np.asarray(corpus.edges[split])
         self._starts = corpus.directions[split]
-        self._story_of = corpus.articles["story"]
+        # Side by side: a story read out of the records would be a cache miss each.
+        self._story_of = np.ascontiguousarray(corpus.articles["story"])
         taken = progress.base - np.bincount(
             list(progress.skipped), [len(skipped) for skipped in progress.skipped.values()], size * size
         ).astype(np.int64)
@@ -150,7 +151,8 @@ class _Stream:
         kept = self._blocks.get(target)
         if kept is None or kept[0] != block:
             self._blocks[target] = kept = (block, self._block(target, block)[0])
-        return kept[1][:, row]
+        rows: NDArray[np.int32] = kept[1][row]
+        return rows
 
     def shares(self) -> NDArray[np.float64]:
         shares = np.zeros((self._size, self._size))
@@ -191,7 +193,7 @@ class _Stream:
 
     def _block(self, target: int, block: int) -> tuple[NDArray[np.int32], _Picks]:
         """One block of a target's groups, stories apart inside every group: source rows, target rows and stories,
-        (3, groups, G), and the picks they come from."""
+        (groups, 3, G), and the picks they come from."""
         sources = self._sources[target]
         assert sources is not None
         shape = (self._block_groups, self._group_size)
@@ -210,7 +212,9 @@ class _Stream:
         pairs = self._edges[edge]
         story = self._story_of[pairs[:, 1]].astype(np.int32)
         order = keep_apart(story.reshape(shape), language.reshape(shape), passes.reshape(shape))
-        return np.stack([pairs[:, 0], pairs[:, 1], story])[:, order], _Picks(language[order], pick[order])
+        # A group's own lie side by side, so that to read it out is one cache miss.
+        rows = np.stack([pairs[:, 0][order], pairs[:, 1][order], story[order]], axis=1)
+        return rows, _Picks(language[order], pick[order])
 
     def _example(self, direction: int, pick: Ints) -> Ints:
         """The pick-th example of the segment, counted from the run's start."""
