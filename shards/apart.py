@@ -28,29 +28,32 @@ def keep_apart(story: Ints, source: Ints, passes: Ints) -> Ints:
     table = _Table(story, source.ravel(), passes.ravel())
     for group in clashing.tolist():
         table.mend(group)
-    return np.array(table.position).reshape(groups, size)
+    return table.position.reshape(groups, size)
 
 
 class _Table:
-    """The groups as lists: single elements are read and exchanged, which arrays are slow at."""
+    """The groups. Few of them clash, so they stay arrays, and become lists only where they are looked into."""
 
     def __init__(self, story: Ints, source: Ints, passes: Ints) -> None:
         self.size = story.shape[1]
-        self.story: list[list[int]] = story.tolist()
-        self.position = list(range(story.size))
+        self.position = np.arange(story.size)
         self.failures = 0
+        self._story, self._stories = story, dict[int, list[int]]()
         # Places by source and pass, in order; of each place, where it is there, and of each run, its window.
         order, run, low, high = _runs(source, passes)
         rank = np.empty_like(order)
         rank[order] = np.arange(len(order))
-        self.order: list[int] = order.tolist()
-        self.rank: list[int] = rank.tolist()
-        self.run: list[int] = run.tolist()
-        self.low: list[int] = low.tolist()
-        self.high: list[int] = high.tolist()
+        self.place_of = self.position.data
+        self.order, self.rank, self.run, self.low, self.high = order.data, rank.data, run.data, low.data, high.data
+
+    def stories(self, group: int) -> list[int]:
+        """The group's stories as they are now: the caller may exchange them."""
+        if group not in self._stories:
+            self._stories[group] = self._story[group].tolist()
+        return self._stories[group]
 
     def mend(self, group: int) -> None:
-        first, mine = group * self.size, self.story[group]
+        first, mine = group * self.size, self.stories(group)
         for exchange in (self._with_same_source, self._with_other_source):
             clashes = False
             for here, story in enumerate(tuple(mine), first):
@@ -85,11 +88,11 @@ class _Table:
     def _exchange(self, here: int, there: int) -> bool:
         """Exchange two places, unless they are of one group or there would be a new clash."""
         (group, place), (other, elsewhere) = divmod(here, self.size), divmod(there, self.size)
-        mine, theirs = self.story[group], self.story[other]
+        mine, theirs = self.stories(group), self.stories(other)
         if group == other or mine[place] in theirs or theirs[elsewhere] in mine:
             return False
         mine[place], theirs[elsewhere] = theirs[elsewhere], mine[place]
-        for values in (self.position, self.rank):
+        for values in (self.place_of, self.rank):
             values[here], values[there] = values[there], values[here]
         self.order[self.rank[here]], self.order[self.rank[there]] = here, there
         return True
