@@ -11,7 +11,7 @@ files go) and in memory; all of it is removed at the end.
 The peers run under an interpreter of their own, since their pins do not fit this project's (default: this one):
 
     python3 -m venv peers
-    peers/bin/pip install torch webdataset megatron-energon mosaicml-streaming litdata
+    peers/bin/pip install torch==2.13.0 webdataset megatron-energon mosaicml-streaming litdata
     peers/bin/pip uninstall --yes torchvision    # only where it does not fit torch, as with a CPU build of torch alone
     python -m benchmarks.loader --json OUT --peers-python peers/bin/python
 """
@@ -25,131 +25,21 @@ import signal
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.loader_clock import Round
-from benchmarks.loader_ours import Ours, PlainReads, read_through, write_corpus
-from benchmarks.loader_process import PeerError, PeerProcess
-from benchmarks.loader_records import BATCH, RECORD_BYTES
+from benchmarks.loader_records import RECORD_BYTES
+from benchmarks.loader_rounds import CONTENDERS, FULL, OURS, PEERS, PREAD, QUICK, Setting, Size, measure
 from shards.errors import InputError
 
-OURS, PREAD = "d2tv", "pread"
-#: Every contender and what it does, in the order of the table.
-CONTENDERS = {
-    PREAD: "features only, any order, one thread, one buffer of (8, 737280) bytes, 64-byte aligned: the 1.0",
-    "pread_fresh": "the same into new memory each batch",
-    "sequential": "pread in the order of the disk",
-    OURS: "any order, CRC32C of every byte checked; t: loader threads, io: reader threads",
-    "webdataset": "its own decoder; shards at random, then a buffer of 256; w: worker processes",
-    "webdataset_lean": "with a decoder that copies nothing, which a user has to write",
-    "energon": "slices of 64 at random, then a buffer of 256; the lean decoder",
-    "mosaicml": "MDS; any order",
-    "litdata": "memory-mapped; chunks of 64 MB at random, any order inside each; no checks",
-}
-PEERS = tuple(CONTENDERS)[4:]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Size:
-    """How much is measured."""
-
-    records: int
-    stories_per_shard: int
-    rounds: int
-    seconds: float  # a round of a setting
-    threads: tuple[int, ...]
-    io_threads: tuple[int, ...]
-    workers: tuple[int, ...]
-
-    @property
-    def warm(self) -> int:
-        """Batches before the clock starts: more than anyone prefetches, and a small part of an epoch."""
-        return max(1, min(16, self.records // BATCH // 4))
-
-
-FULL = Size(
-    records=2000,
-    stories_per_shard=60,
-    rounds=5,
-    seconds=1.0,
-    threads=(0, 1, 2),
-    io_threads=(0, 1, 2, 4),
-    workers=(0, 1, 2),
-)
-QUICK = Size(
-    records=64, stories_per_shard=12, rounds=2, seconds=0.05, threads=(0, 1), io_threads=(0, 2), workers=(0, 1)
-)
-
-
-class Setting(NamedTuple):
-    contender: str
-    options: str  # "" where there is nothing to choose
-
-
 Rounds = dict[Setting, list[Round]]
-Timed = Callable[[float, int, int], Round]  # seconds, warm, seed
-
-
-def measure(
-    directory: Path, size: Size, python: str, say: Callable[[str], None]
-) -> tuple[Rounds, dict[str, str], dict[str, str]]:
-    """The rounds of every setting; the peers' versions; why a peer is missing."""
-    versions: dict[str, str] = {}
-    missing: dict[str, str] = {}
-    with ExitStack() as stack:
-        say(f"writing {size.records} records")
-        corpus = write_corpus(directory / "corpus", size.records, size.stories_per_shard)
-        plain, ours = PlainReads(corpus), Ours(corpus)
-        stack.callback(plain.close)
-        peers: dict[str, PeerProcess] = {}
-        for name in PEERS:
-            peer = stack.enter_context(PeerProcess(name, python, directory, size.records))
-            try:
-                versions[name] = peer.version()
-                say(f"writing them for {name} {versions[name]}")
-                peer.write()
-                peers[name] = peer
-            except PeerError as error:
-                missing[name] = str(error)
-        settings: list[tuple[Setting, Timed]] = []
-        for threads in size.threads:
-            for io_threads in size.io_threads:
-                # Plain reads come between all of ours, so that whatever slows the machine meets both.
-                settings.append((Setting(PREAD, ""), plain.round))
-                options = f"t{threads} io{io_threads}"
-                settings.append((Setting(OURS, options), partial(ours.round, threads=threads, io_threads=io_threads)))
-        settings.append((Setting("sequential", ""), partial(plain.round, in_order=True)))
-        settings.append((Setting("pread_fresh", ""), partial(plain.round, fresh=True)))
-        for workers in size.workers:
-            settings += [(Setting(name, f"w{workers}"), partial(peer.round, workers)) for name, peer in peers.items()]
-        say("reading all of it once")
-        read_through(directory)
-        found: Rounds = {setting: [] for setting, _ in settings}
-        for number in range(size.rounds):
-            say(f"round {number + 1} of {size.rounds}")
-            for setting, timed in settings:
-                if setting.contender in missing:
-                    continue
-                try:
-                    got = timed(size.seconds, size.warm, number)
-                except PeerError as error:
-                    missing[setting.contender] = str(error)
-                    continue
-                rounds = found[setting]
-                if len(rounds) > number:
-                    rounds[number] += got
-                else:
-                    rounds.append(got)
-    return {s: rounds for s, rounds in found.items() if s.contender not in missing}, versions, missing
 
 
 def speed(rounds: Sequence[Round]) -> list[float]:
@@ -257,18 +147,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     size = QUICK if options.quick else FULL
     try:
         with scratch(options.dir, size) as directory:
-            found, versions, missing = measure(directory, size, options.peers_python, console.print)
+            measured = measure(directory, size, options.peers_python, console.print)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    console.print(table(found))
+    console.print(table(measured.rounds))
     legend = Table.grid(padding=(0, 1))
     for name, what in CONTENDERS.items():
-        legend.add_row(name, f"[bold]no figure:[/] {missing[name]}" if name in missing else what)
+        reason = measured.missing.get(name)
+        legend.add_row(name, what if reason is None else f"[bold]no figure:[/] {escape(reason)}")
     console.print(legend)
-    flat = figures(found) | {"machine": machine(), "records": size.records, "rounds": size.rounds}
-    flat |= {f"{name}_version": version for name, version in versions.items()}
-    flat |= {f"{name}_missing": reason for name, reason in missing.items()}
+    console.print(f"Of {os.cpu_count()} processors, other programs used {measured.others:.1f} on average.")
+    flat = figures(measured.rounds) | {"machine": machine(), "others_processors": measured.others}
+    flat |= {"records": size.records, "rounds": size.rounds}
+    flat |= {f"{name}_version": version for name, version in measured.versions.items()}
+    flat |= {f"{name}_missing": reason for name, reason in measured.missing.items()}
     if options.json:
         options.json.write_text(json.dumps(flat, indent=1) + "\n", encoding="utf-8")
     return 0

@@ -56,6 +56,16 @@ def cpu_seconds() -> float:
     return time.process_time() + ended.children_user + ended.children_system + sum(map(_cpu_seconds, _children()))
 
 
+def busy_seconds() -> float:
+    """What all the machine's processors have worked, for whomever; 0 where the system does not tell."""
+    try:
+        times = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()[1:]
+    except OSError:
+        return 0.0
+    user, nice, system, _idle, _waiting, interrupt, soft_interrupt, stolen = map(int, times[:8])
+    return (user + nice + system + interrupt + soft_interrupt + stolen) / os.sysconf("SC_CLK_TCK")
+
+
 def _cpu_seconds(process: int) -> float:
     try:
         # The name, in brackets, may hold blanks. utime and stime are the fields 14 and 15, then those of its children.

@@ -28,20 +28,15 @@ from benchmarks.loader_records import BATCH, BOXES_SHAPE, RECORD_BYTES, ROI_SHAP
 
 #: Records in a shuffle buffer, for the peers that read their shards from the first byte to the last.
 SHUFFLE_BUFFER = 256
+FIELDS = ("roi", "boxes", "text", "summary")
 
 
-def deliver(roi: list[Any], boxes: list[Any], texts: list[str], summaries: list[str]) -> Delivered:
-    """Collate arrays of the records' shapes: one copy of the features."""
+def deliver(roi_BIRV: Any, boxes_BIR4: Any, texts: list[str], summaries: list[str]) -> Delivered:
+    """A batch from two tensors and the text."""
     import torch
 
-    images, regions, width = ROI_SHAPE
-    return Delivered(
-        torch.from_numpy(np.stack(roi)).view(-1, images * regions, width),
-        torch.from_numpy(np.stack(boxes)).view(-1, images * regions, 4),
-        torch.ones(len(roi), images, dtype=torch.bool),
-        texts,
-        summaries,
-    )
+    mask_BI = torch.ones(*roi_BIRV.shape[:2], dtype=torch.bool)
+    return Delivered(roi_BIRV.flatten(1, 2), boxes_BIR4.flatten(1, 2), mask_BI, texts, summaries)
 
 
 class Peer:
@@ -108,7 +103,11 @@ def _raw_fields(sample: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _collate(samples: list[tuple[Any, ...]]) -> Delivered:
-    return deliver(*map(list, zip(*samples, strict=True)))
+    """Of numpy arrays: one copy of the features."""
+    import torch
+
+    roi, boxes, texts, summaries = map(list, zip(*samples, strict=True))
+    return deliver(torch.from_numpy(np.stack(roi)), torch.from_numpy(np.stack(boxes)), texts, summaries)
 
 
 class Energon(Peer):
@@ -199,7 +198,7 @@ def _import_streaming() -> Any:
 
 
 def _collate_mappings(samples: list[dict[str, Any]]) -> Delivered:
-    return _collate([(sample["roi"], sample["boxes"], sample["text"], sample["summary"]) for sample in samples])
+    return _collate([tuple(sample[field] for field in FIELDS) for sample in samples])
 
 
 class LitData(Peer):
@@ -244,14 +243,8 @@ def _litdata_sample(number: int) -> dict[str, Any]:
 def _collate_tensors(samples: list[dict[str, Any]]) -> Delivered:
     import torch
 
-    images, regions, width = ROI_SHAPE
-    return Delivered(
-        torch.stack([sample["roi"] for sample in samples]).view(-1, images * regions, width),
-        torch.stack([sample["boxes"] for sample in samples]).view(-1, images * regions, 4),
-        torch.ones(len(samples), images, dtype=torch.bool),
-        [sample["text"] for sample in samples],
-        [sample["summary"] for sample in samples],
-    )
+    roi, boxes, texts, summaries = ([sample[field] for sample in samples] for field in FIELDS)
+    return deliver(torch.stack(roi), torch.stack(boxes), texts, summaries)
 
 
 PEERS: dict[str, type[Peer]] = {

@@ -8,10 +8,10 @@ features are a hole in a sparse file.
 import csv
 from pathlib import Path
 
-import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
+from shards.checksum import crc32c
 from shards.files import whole_file, write_atomically
 from shards.index import ARTICLE, Corpus, open_corpus
 from shards.merge import write_manifest
@@ -77,7 +77,7 @@ def make_index(directory: Path) -> Corpus:
     texts = [" ".join(f"{word:x}" for word in random.integers(0, 4096, 512)) for _ in range(_TEXTS)]
     arena, places = bytearray(), []
     for text in texts:
-        places.append((len(arena), len(text), 120, google_crc32c.value(text.encode() + text[:120].encode())))
+        places.append((len(arena), len(text), 120, crc32c(text.encode() + text[:120].encode())))
         arena += text.encode() + text[:120].encode()
     of_text = np.array(places)[random.integers(0, _TEXTS, len(table))]
     for name, column in zip(("text_offset", "text_length", "summary_length", "text_crc"), of_text.T, strict=True):
@@ -86,9 +86,9 @@ def make_index(directory: Path) -> Corpus:
     number = np.arange(len(table))
     table["shard"], table["images"] = number % _SHARDS, IMAGES
     table["roi_offset"] = number // _SHARDS * member
-    table["roi_length"], table["roi_crc"] = _HEADER + _ROI, google_crc32c.value(bytes(_HEADER + _ROI))
+    table["roi_length"], table["roi_crc"] = _HEADER + _ROI, crc32c(bytes(_HEADER + _ROI))
     table["boxes_offset"] = table["roi_offset"] + _HEADER + _ROI + 512
-    table["boxes_length"], table["boxes_crc"] = _HEADER + _BOXES, google_crc32c.value(bytes(_HEADER + _BOXES))
+    table["boxes_length"], table["boxes_crc"] = _HEADER + _BOXES, crc32c(bytes(_HEADER + _BOXES))
     shards = []
     for shard in range(_SHARDS):
         name, size = f"train-{shard:06d}.tar", (len(table) // _SHARDS + 1) * member

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
+from shards.checksum import crc32c
 from shards.errors import InputError
 from shards.files import whole_file, write_atomically
 from shards.index import ARTICLE, DAMAGED_ARRAY, FORMAT_VERSION, SPLITS, Corpus, content_hash, open_corpus
@@ -157,7 +157,7 @@ def _copy_texts(tar: Path, part: Path, table: NDArray[np.void], text: Any, arena
     try:
         for record in table:
             data = os.pread(handle, int(record["json_length"]), int(record["json_offset"]))
-            if google_crc32c.value(data) != int(record["json_crc"]):
+            if crc32c(data) != int(record["json_crc"]):
                 raise InputError(f"{tar} is not the tar that {part} was written with: delete both and prepare again")
             fields = json.loads(data)
             pieces = [fields[key].encode() for key in ("url", "text", "summary")]
@@ -165,7 +165,7 @@ def _copy_texts(tar: Path, part: Path, table: NDArray[np.void], text: Any, arena
             text.write(joined)
             record["text_offset"] = arena
             record["url_length"], record["text_length"], record["summary_length"] = map(len, pieces)
-            record["text_crc"] = google_crc32c.value(joined)
+            record["text_crc"] = crc32c(joined)
             arena += len(joined)
     finally:
         os.close(handle)

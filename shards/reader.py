@@ -12,11 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import NamedTuple
 
-import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from shards.checksum import crc32c
 from shards.errors import InputError
 from shards.index import NPY_HEADER, Corpus
 from shards.reading import Reading, Request, Room, UnreadableError, coalesce, is_sound, scratch
@@ -86,7 +86,7 @@ class Reader:
         text = record.url_length
         summary = text + record.text_length
         data = bytes(self._text[begin : begin + summary + record.summary_length])
-        if google_crc32c.value(data) != record.text_crc:
+        if crc32c(data) != record.text_crc:
             raise UnreadableError(
                 f"{self._corpus.directory / 'text.bin'}, at byte {begin}: its checksum is wrong: the text arena is "
                 "damaged, prepare the corpus again"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shards import checksum
+from shards.checksum import crc32c
 from shards.errors import InputError
 
 #: Reads of one shard that are less than this far apart become one; what lies between is read and thrown away.
@@ -111,7 +111,7 @@ def is_sound(request: Request) -> bool:
     for wanted, parts in request.members:
         crc = 0
         for part in parts:
-            crc = checksum.extend(crc, part)
+            crc = crc32c(part, crc)
         if crc != wanted:
             return False
     return True

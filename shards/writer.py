@@ -14,9 +14,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
 import numpy as np
 
+from shards.checksum import crc32c
 from shards.errors import InputError
 from shards.files import whole_file
 from shards.index import ARTICLE, SPLITS
@@ -172,4 +172,4 @@ def _add(archive: tarfile.TarFile, name: str, data: bytes) -> tuple[int, int, in
     info.size = len(data)
     archive.addfile(info, io.BytesIO(data))
     padded = -(-len(data) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-    return archive.offset - padded, len(data), google_crc32c.value(data)
+    return archive.offset - padded, len(data), crc32c(data)

@@ -8,7 +8,6 @@ import tarfile
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import google_crc32c
 import numpy as np
 
 from launcher.verification.findings import Findings
@@ -170,7 +169,7 @@ class _ShardCheck:
                 padded = -(-member.length // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
                 data = os.pread(file.fileno(), padded, member.offset)
                 content, padding = data[: member.length], data[member.length :]
-                if self._table is not None and google_crc32c.value(content) != member.crc:
+                if self._table is not None and crc32c(content) != member.crc:
                     wrong += 1
                     findings.add(f"{where}: {name} at byte {member.offset}: its checksum is wrong")
                     self._check_texts(member, None, findings)
@@ -247,7 +246,7 @@ class _ShardCheck:
             arena = os.pread(file.fileno(), sum(lengths), begin) if whole else b""
         if not whole:
             findings.add(f"text.bin, at byte {begin}: ends before the text of {of}")
-        elif google_crc32c.value(arena) != int(record["text_crc"]):
+        elif crc32c(arena) != int(record["text_crc"]):
             findings.add(f"text.bin, at byte {begin}: the checksum of the text of {of} is wrong")
         elif pieces is not None and ([len(piece) for piece in pieces] != lengths or b"".join(pieces) != arena):
             findings.add(f"text.bin, at byte {begin}: is not the url, text and summary of {of}")

@@ -1,6 +1,7 @@
 """The loader benchmark: its small run for real, what it leaves behind, and how it takes its figures."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -10,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks import loader
-from benchmarks.loader import Setting, figures
+from benchmarks.loader import figures
 from benchmarks.loader_clock import Round, time_round
 from benchmarks.loader_process import PeerError, PeerProcess
 from benchmarks.loader_records import RECORD_BYTES, check, make_record
+from benchmarks.loader_rounds import Setting
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -36,6 +38,7 @@ def test_quick_run_gives_every_figure(tmp_path: Path, capsys: pytest.CaptureFixt
     for name in speeds:
         assert found[name] > 0
         assert found[name.removesuffix("gb_per_second") + "cpu_seconds_per_gb"] >= 0
+    assert 0 <= found["others_processors"] <= (os.cpu_count() or 1)
     assert found["d2tv_best"] in ("t0 io0", "t0 io2", "t1 io0", "t1 io2")
 
     printed = "".join(capsys.readouterr().out.split())
