@@ -13,6 +13,7 @@ import numpy as np
 from launcher.verification.findings import Findings
 from launcher.verification.parts import ShardTask, check_part, read_keys, read_rows
 from launcher.verification.tars import Walk, parse_array, parse_texts, walk_tar
+from shards.checksum import crc32c
 
 #: From an article's features to its boxes: padding, and three blocks of header where a name is long.
 _LONGEST_WAY = 4 * tarfile.BLOCKSIZE - 1
