@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import subprocess
+import tempfile
 import threading
 from pathlib import Path
 from types import TracebackType
@@ -29,22 +30,17 @@ class PeerProcess:
         self._log = directory / f"{name}.log"
         self._command = [python, "-m", "benchmarks.loader_peers", name, "--corpus", str(directory / "corpus")]
         self._command += ["--own", str(directory / name), "--records", str(records)]
+        # Workers leave folders behind. Not below `directory`: sockets are made there, whose paths must be short.
+        self._temporary = tempfile.TemporaryDirectory(prefix="d2tv-peer-", ignore_cleanup_errors=True)
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> "PeerProcess":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if self._process is None:
-            return
-        with self._process as process:
-            assert process.stdin is not None
-            with contextlib.suppress(BrokenPipeError):
-                process.stdin.close()
-            # A process that ends of itself takes its temporary files along.
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=_LONGEST_END)
-            self._kill()
+        with self._temporary:
+            if self._process is not None:
+                self._end(self._process)
 
     def version(self) -> str:
         """Of the installed package. `PeerError` where there is none."""
@@ -87,6 +83,7 @@ class PeerProcess:
                     self._process = subprocess.Popen(
                         self._command,
                         cwd=_ROOT,
+                        env={**os.environ, "TMPDIR": self._temporary.name},
                         stdin=subprocess.PIPE,
                         stdout=subprocess.PIPE,
                         stderr=log,
@@ -98,6 +95,15 @@ class PeerProcess:
             except OSError as error:
                 raise PeerError(f"{self._command[0]}: {error.strerror}") from error
         return self._process
+
+    def _end(self, running: "subprocess.Popen[str]") -> None:
+        with running as process:
+            assert process.stdin is not None
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=_LONGEST_END)
+            self._kill()
 
     def _kill(self) -> None:
         assert self._process is not None
