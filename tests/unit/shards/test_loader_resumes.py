@@ -137,7 +137,9 @@ def test_memory_and_open_files_stay_flat_over_20_000_batches(tmp_path: Path) -> 
     assert thousands[-1] == 20
     slope = np.polyfit(thousands, memory, 1)[0]
     assert slope < 1.0, samples
-    assert len(set(files)) == 1, samples
+    # A file that was closed in favour of another stays open until its read ends: one for each of four threads.
+    assert files.max() - files.min() <= 4, samples
+    assert np.median(files[: len(files) // 2]) == np.median(files[len(files) // 2 :]), samples
 
 
 def endure(directory: str) -> None:
