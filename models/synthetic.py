@@ -3,6 +3,8 @@
 Shape suffixes as in shards/schema.py.
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -84,11 +86,22 @@ def random_batch(
         roi_BIRV=(roi_BIRV * image_mask_BI[:, :, None, None]).half(),
         boxes_BIR4=boxes_BIR4 * image_mask_BI[:, :, None, None],
         image_mask_BI=image_mask_BI,
+        images_B=row_B.clone(),
         cross_B=cross_B,
         weight_B=torch.ones(rows),
-        source_language_B=torch.zeros(rows, dtype=torch.int64),
+        source_language_B=cross_B.long(),
         target_language_B=torch.zeros(rows, dtype=torch.int64),
         story_B=row_B.clone(),
         group_B=row_B * groups // rows,
         slot_B=row_B.clone(),
     )
+
+
+def same_target(batch: Batch, first: int, *others: int) -> Batch:
+    """The same batch with the target article of row `first`, its images included, in the rows `others`, too."""
+    names = ("target_ids_BM", "target_mask_BM", "summary_ids_BN", "summary_mask_BN", "start_B", "target_language_B")
+    names += ("story_B", "roi_BIRV", "boxes_BIR4", "image_mask_BI", "images_B")
+    changed = {name: getattr(batch, name).clone() for name in names}
+    for values in changed.values():
+        values[list(others)] = values[first].clone()
+    return replace(batch, **changed)

@@ -34,15 +34,15 @@ class Collator:
         """One micro-batch of whole groups, rows in slot order.
 
         Documents and summaries are padded to the longest of the micro-batch. A placeholder's texts are the end
-        token alone.
+        token alone, behind the language where the tokenizer marks it.
         """
         fetched = self._fetch(groups)
         size = groups.source.shape[1]
         sources, targets = groups.source.ravel(), groups.target.ravel()
         encode, lengths = self._tokenizer.encode, self._lengths
-        documents = [encode(article.text, lengths.document) for article in fetched.source]
+        documents = [encode(article.text, lengths.document, article.language) for article in fetched.source]
         teachers = [
-            document if source == target else encode(article.text, lengths.document)
+            document if source == target else encode(article.text, lengths.document, article.language)
             for source, target, document, article in zip(sources, targets, documents, fetched.target, strict=True)
         ]
         summaries = [encode(article.summary, lengths.summary) for article in fetched.target]
@@ -52,7 +52,6 @@ class Collator:
 
         language = self._corpus.articles["language"]
         source_language, target_language = language[sources].astype(np.int64), language[targets].astype(np.int64)
-        slots = groups.number[:, None] * size + np.arange(size)
         return Batch(
             source_ids_BM=source_ids_BM,
             source_mask_BM=source_mask_BM,
@@ -64,13 +63,14 @@ class Collator:
             roi_BIRV=fetched.roi_BIRV,
             boxes_BIR4=fetched.boxes_BIR4,
             image_mask_BI=fetched.image_mask_BI,
+            images_B=fetched.images_B,
             cross_B=torch.from_numpy(source_language != target_language),
             weight_B=fetched.weight_B,
             source_language_B=torch.from_numpy(source_language),
             target_language_B=torch.from_numpy(target_language),
             story_B=torch.from_numpy(groups.story.ravel()),
             group_B=torch.from_numpy(np.repeat(groups.number, size)),
-            slot_B=torch.from_numpy(slots.ravel()),
+            slot_B=torch.from_numpy(groups.slot.ravel()),
             unreadable=fetched.unreadable,
         )
 

@@ -7,10 +7,14 @@ import torch
 
 from shards.buffers import BufferPool
 from shards.index import Corpus
+from shards.quotas import Ints
 from shards.reader import Reader
 from shards.reading import UnreadableError
 from shards.sampler import Groups
 from shards.schema import Article, Unreadable
+
+#: Bits of a place inside a shard, so that shard and place are one number: a terabyte, and eight million shards.
+_OFFSET_BITS = 40
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,6 +37,7 @@ class Fetched:
     roi_BIRV: torch.Tensor  # float16, zeros where there is no image
     boxes_BIR4: torch.Tensor  # float32
     image_mask_BI: torch.Tensor  # bool
+    images_B: torch.Tensor  # int64, which stored image sequence a row holds; negative, and its own, where it has none
     weight_B: torch.Tensor  # float32
     unreadable: tuple[Unreadable, ...]
 
@@ -45,19 +50,20 @@ class Fetcher:
         self._corpus = corpus
         self._reader = reader
         self._sizes = sizes
-        self._images = np.asarray(corpus.articles)["images"]
+        self._articles = np.asarray(corpus.articles)
+        self._images = self._articles["images"]
         self._buffers = BufferPool(pinned=pinned)
 
     def __call__(self, groups: Groups) -> Fetched:
         """V is the target article's images if it has any, else the source's."""
         sources, targets = groups.source.ravel(), groups.target.ravel()
         rows, sizes = len(sources), self._sizes
+        owners = np.where(self._images[targets] > 0, targets, sources)
         shape = (rows, sizes.images, sizes.regions)
         roi_BIRV = self._buffers.take((*shape, sizes.feature_size if sizes.load else 0), torch.float16)
         boxes_BIR4 = torch.zeros(*shape, 4)
         reading = None
         if sizes.load:
-            owners = np.where(self._images[targets] > 0, targets, sources)
             reading = self._reader.images(owners.tolist(), roi_BIRV.numpy(), boxes_BIR4.numpy())
 
         # The text meanwhile.
@@ -90,6 +96,7 @@ class Fetcher:
             if count < sizes.images:
                 roi_BIRV[row, count:] = 0  # the memory was used before
         image_mask_BI = torch.from_numpy(np.arange(sizes.images) < np.array(counts)[:, None])
+        images_B = np.where(np.array(counts) > 0, self._image_numbers(owners), -1 - groups.slot.ravel())
         return Fetched(
             groups=groups,
             source=source_articles,
@@ -97,9 +104,15 @@ class Fetcher:
             roi_BIRV=roi_BIRV,
             boxes_BIR4=boxes_BIR4,
             image_mask_BI=image_mask_BI,
+            images_B=torch.from_numpy(images_B),
             weight_B=torch.from_numpy(weight_B),
             unreadable=tuple(self._describe(groups, row, problems[row]) for row in sorted(problems)),
         )
+
+    def _image_numbers(self, rows: Ints) -> Ints:
+        """Which stored image sequence each article has: articles that share theirs have one place in one shard."""
+        shard, place = self._articles["shard"][rows], self._articles["roi_offset"][rows]
+        return (shard.astype(np.int64) << _OFFSET_BITS) | place.astype(np.int64)
 
     def _empty(self, row: int) -> Article:
         language = self._corpus.languages[self._corpus.articles["language"][row]]
@@ -107,9 +120,8 @@ class Fetcher:
 
     def _describe(self, groups: Groups, row: int, problem: str) -> Unreadable:
         languages, language = self._corpus.languages, self._corpus.articles["language"]
-        size = groups.source.shape[1]
         return Unreadable(
-            slot=int(groups.number[row // size]) * size + row % size,
+            slot=int(groups.slot.ravel()[row]),
             story=int(groups.story.ravel()[row]),
             source=languages[language[groups.source.ravel()[row]]],
             target=languages[language[groups.target.ravel()[row]]],

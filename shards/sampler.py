@@ -41,6 +41,13 @@ class Groups:
     target: Ints
     story: Ints
 
+    @property
+    def slot(self) -> Ints:
+        """Where each example is in the stream."""
+        size = self.source.shape[1]
+        slot: Ints = self.number[:, None] * size + np.arange(size)
+        return slot
+
 
 class _Picks(NamedTuple):
     """A block of one target's groups before it is looked up, arrays (groups of the block, G)."""
@@ -82,6 +89,7 @@ class Sampler:
         size = len(corpus.languages)
         progress = _Progress(np.zeros(size * size, np.int64), {})
         self.seed, self.group_size = seed, group_size
+        self._drawn = group_size  # the slots of a group that are drawn here: shards/bundles.py makes more of them
         self._segments: list[_Stream] = []
         for number, segment in enumerate(mixture):
             stream = _Stream(corpus, split, segment, seed, number, group_size, progress)
@@ -92,7 +100,7 @@ class Sampler:
 
     def groups(self, start: int, count: int) -> Groups:
         """Groups start .. start + count - 1."""
-        rows = np.empty((count, 3, self.group_size), np.int64)
+        rows = np.empty((count, 3, self._drawn), np.int64)
         for place, number in enumerate(range(start, start + count)):
             rows[place] = self._segments[bisect_right(self._ends, number)].group(number)
         source, target, story = rows.swapaxes(0, 1)

@@ -82,6 +82,7 @@ class Batch:
     roi_BIRV: torch.Tensor  # float16 (zeros where there is no image)
     boxes_BIR4: torch.Tensor  # float32
     image_mask_BI: torch.Tensor  # bool
+    images_B: torch.Tensor  # int64: rows with the same number have the same image sequence
     cross_B: torch.Tensor  # bool, source language != target language
     weight_B: torch.Tensor  # float32, 1 for a real example, 0 for a placeholder
     source_language_B: torch.Tensor  # int64, index in the manifest's languages

@@ -1,22 +1,34 @@
 """Text <-> token ids, with one start token a target language.
 
-Two kinds of directory are read: a pretrained Hugging Face tokenizer (mT5's, say), whose start tokens are
-its sentinels in the languages' order, as CrossSum gives them; or a SentencePiece model trained on a
-corpus' training split, which has a `<to:LANGUAGE>` token for each.
+Two kinds of directory are read: a pretrained Hugging Face tokenizer, and a SentencePiece model trained on a corpus'
+training split. Their start tokens:
+
+- mT5: its sentinels in the languages' order, as CrossSum gives them.
+- mBART-50: its language codes, and new ones behind its vocabulary where it has none (shards/language_codes.py).
+- our own: a `<to:LANGUAGE>` token each.
+
+A summary is its tokens and the end token, for every kind: the decoder reads the target's start token and then the
+summary (Eq. 1, one start token a row), and learns tokens and end. For mBART-50 this is the form of mBART's
+fine-tuning; its 50-language checkpoints were tuned with `</s>` before the code as well, which the equations have no
+place for and the first steps of training unlearn. What mBART reads as a text begins with the code of its language.
 """
 
 import io
 import json
-from collections.abc import Iterable, Sequence
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from types import MappingProxyType
+from typing import Any, Protocol
 
 import sentencepiece
 
 from shards.errors import InputError
+from shards.language_codes import MBART50_CODES
 from shards.languages import LANGUAGE_CODES
 
 PAD_ID, EOS_ID, UNK_ID = 0, 1, 2
+_MODEL, _MARKER = "spiece.model", "d2tv_tokenizer.json"
 
 
 class Tokenizer(Protocol):
@@ -31,8 +43,22 @@ class Tokenizer(Protocol):
     @property
     def eos_id(self) -> int: ...
 
-    def encode(self, text: str, max_length: int) -> list[int]:
-        """Token ids, truncated so that with the end token they are at most `max_length`."""
+    @property
+    def marks_texts(self) -> bool:
+        """Whether what the encoder reads begins with its language's start token."""
+        ...
+
+    @property
+    def related_ids(self) -> Mapping[int, Sequence[int]]:
+        """Tokens that a pretrained checkpoint may have no row for, and those whose rows' mean they start from."""
+        ...
+
+    def encode(self, text: str, max_length: int, language: str | None = None) -> list[int]:
+        """Token ids, truncated so that with the end token they are at most `max_length` (2 or more).
+
+        language: of a text that the encoder reads. mBART-50's ids then begin with its code; other kinds ignore it.
+        No text can write a control token (end, padding, start tokens): ids that would be one are left out.
+        """
         ...
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -43,20 +69,27 @@ class Tokenizer(Protocol):
         """The decoder's start token for a target language."""
         ...
 
+    def save(self, directory: Path) -> None:
+        """Write what `open_tokenizer` reads back to the same ids, new language tokens included, into `directory`."""
+        ...
+
 
 class SentencePieceTokenizer:
     """A SentencePiece model with `<to:LANGUAGE>` control tokens, as `train_sentencepiece` makes."""
 
     pad_id, eos_id = PAD_ID, EOS_ID
+    marks_texts = False
+    related_ids: Mapping[int, Sequence[int]] = MappingProxyType({})
 
     def __init__(self, directory: Path) -> None:
-        self._model = sentencepiece.SentencePieceProcessor(model_file=str(directory / "spiece.model"))
+        self._directory = directory
+        self._model = sentencepiece.SentencePieceProcessor(model_file=str(directory / _MODEL))
 
     @property
     def vocab_size(self) -> int:
         return int(self._model.get_piece_size())
 
-    def encode(self, text: str, max_length: int) -> list[int]:
+    def encode(self, text: str, max_length: int, language: str | None = None) -> list[int]:
         ids: list[int] = self._model.encode(text)
         return [*ids[: max_length - 1], EOS_ID]
 
@@ -69,9 +102,14 @@ class SentencePieceTokenizer:
     def start_id(self, language: str) -> int:
         return int(self._model.piece_to_id(_start_piece(language)))
 
+    def save(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        for name in (_MODEL, _MARKER):
+            shutil.copyfile(self._directory / name, directory / name)
+
 
 class PretrainedTokenizer:
-    """A Hugging Face tokenizer from a directory or a hub id; start tokens are its sentinels."""
+    """A Hugging Face tokenizer, mT5's or mBART-50's, from a directory or a hub id."""
 
     def __init__(self, directory: Path | str) -> None:
         from transformers import AutoTokenizer  # seconds of import that the other kind does not pay
@@ -84,17 +122,14 @@ class PretrainedTokenizer:
                 f"no tokenizer at {directory}, and none of that name to be had from the hub ({why}): "
                 "name a directory that holds one"
             ) from error
-        sentinels = sorted(
-            (token for token in self._model.get_vocab() if "extra_id_" in token),
-            key=lambda token: int("".join(c for c in token if c.isdigit())),
-        )
-        if len(sentinels) < len(LANGUAGE_CODES):
-            raise InputError(
-                f"the tokenizer in {directory} has {len(sentinels)} <extra_id_*> tokens, but each of "
-                f"{len(LANGUAGE_CODES)} languages needs one to start with: use mT5's or one that `d2tv prepare` trains"
-            )
-        ids = self._model.convert_tokens_to_ids(sentinels)
-        self._start = dict(zip(LANGUAGE_CODES, ids, strict=False))
+        self.marks_texts = "en_XX" in self._model.get_vocab()
+        self.related_ids: Mapping[int, Sequence[int]] = {}
+        if self.marks_texts:
+            self._start, self.related_ids = _language_codes(self._model, directory)
+        else:
+            self._start = _sentinels(self._model, directory)
+        # Unknown words are no control tokens, though transformers counts their id among the special ones.
+        self._control = {*self._model.all_special_ids, *self._start.values()} - {self._model.unk_token_id}
 
     @property
     def vocab_size(self) -> int:
@@ -108,28 +143,72 @@ class PretrainedTokenizer:
     def eos_id(self) -> int:
         return int(self._model.eos_token_id)
 
-    def encode(self, text: str, max_length: int) -> list[int]:
-        ids: list[int] = self._model.encode(text, add_special_tokens=False)
-        return [*ids[: max_length - 1], self.eos_id]
+    def encode(self, text: str, max_length: int, language: str | None = None) -> list[int]:
+        # transformers reads "</s>" or "en_XX" in a text as the token of that name.
+        ids = [i for i in self._model.encode(text, add_special_tokens=False) if i not in self._control]
+        prefix = [self._start[language]] if language is not None and self.marks_texts else []
+        return [*prefix, *ids[: max_length - 1 - len(prefix)], self.eos_id]
 
     def decode(self, ids: Sequence[int]) -> str:
         kept = list(ids)
         if self.eos_id in kept:
             kept = kept[: kept.index(self.eos_id)]
-        return str(self._model.decode(kept, skip_special_tokens=True))
+        # Published mT5 tokenizers do not call their sentinels special.
+        return str(self._model.decode([i for i in kept if i not in self._control], skip_special_tokens=True))
 
     def start_id(self, language: str) -> int:
         return int(self._start[language])
+
+    def save(self, directory: Path) -> None:
+        self._model.save_pretrained(str(directory))
+
+
+def _sentinels(model: Any, directory: Path | str) -> dict[str, int]:
+    """language -> the id of its sentinel, `<extra_id_0>` for the first of `LANGUAGE_CODES`."""
+    sentinels = sorted(
+        (token for token in model.get_vocab() if "extra_id_" in token),
+        key=lambda token: int("".join(c for c in token if c.isdigit())),
+    )
+    if len(sentinels) < len(LANGUAGE_CODES):
+        raise InputError(
+            f"the tokenizer in {directory} has {len(sentinels)} <extra_id_*> tokens, but each of "
+            f"{len(LANGUAGE_CODES)} languages needs one to start with: use mT5's, mBART-50's, or one that "
+            "`d2tv prepare` trains"
+        )
+    return dict(zip(LANGUAGE_CODES, model.convert_tokens_to_ids(sentinels), strict=False))
+
+
+def _language_codes(model: Any, directory: Path | str) -> tuple[dict[str, int], dict[int, tuple[int, ...]]]:
+    """language -> the id of its mBART-50 code, and the new ids -> the ids of their related codes.
+
+    Adds the new codes to `model`, unless it was saved with them.
+    """
+    own = [code for code, related in MBART50_CODES.values() if not related]
+    wanted = {*own, *(code for _, related in MBART50_CODES.values() for code in related)}
+    missing = sorted(wanted - set(model.get_vocab()))
+    if missing:
+        raise InputError(
+            f"the tokenizer in {directory} lacks {len(missing)} of mBART-50's language codes, {missing[0]} first: use "
+            "mBART-50's, not that of the mBART of 25 languages"
+        )
+    new = [code for code, related in MBART50_CODES.values() if related]
+    model.add_special_tokens({"extra_special_tokens": new}, replace_extra_special_tokens=False)
+    number = {code: int(model.convert_tokens_to_ids(code)) for code in (*wanted, *new)}
+    start = {language: number[code] for language, (code, _) in MBART50_CODES.items()}
+    related_ids = {
+        number[code]: tuple(number[name] for name in related) for code, related in MBART50_CODES.values() if related
+    }
+    return start, related_ids
 
 
 def open_tokenizer(directory: Path | str) -> Tokenizer:
     """The tokenizer in `directory`: a model this project trained, else a Hugging Face one (or a hub id)."""
     path = Path(directory)
-    if (path / "d2tv_tokenizer.json").is_file():
+    if (path / _MARKER).is_file():
         return SentencePieceTokenizer(path)
     # A path that is written as one is never looked for on the hub.
     if (path.exists() or path.is_absolute()) and not (path / "tokenizer_config.json").is_file():
-        raise InputError(f"no tokenizer in {path}: it holds neither d2tv_tokenizer.json nor tokenizer_config.json")
+        raise InputError(f"no tokenizer in {path}: it holds neither {_MARKER} nor tokenizer_config.json")
     return PretrainedTokenizer(directory)
 
 
@@ -168,9 +247,9 @@ def train_sentencepiece(
         )
     except RuntimeError as error:
         raise InputError(f"SentencePiece could not train {vocab_size} pieces: {str(error).splitlines()[-1]}") from error
-    (directory / "spiece.model").write_bytes(model.getvalue())
+    (directory / _MODEL).write_bytes(model.getvalue())
     marker = {"kind": "sentencepiece", "languages": list(languages)}
-    (directory / "d2tv_tokenizer.json").write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")
+    (directory / _MARKER).write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")
     return SentencePieceTokenizer(directory)
 
 

@@ -4,6 +4,7 @@ import torch
 
 from models.network import Network
 from models.objectives import Objective, build_objective
+from shards.bundles import BundledSampler
 from shards.collate import Collator, Lengths
 from shards.directions import Direction, parse_directions
 from shards.fetch import Fetcher, ImageSizes
@@ -20,13 +21,17 @@ from trainer.recipe import Recipe
 
 def build_sampler(recipe: Recipe, corpus: Corpus) -> Sampler:
     """The run's stream of training examples, its mixture checked against the corpus."""
-    per_step, steps = recipe.batch.groups_per_step, recipe.training.steps
-    return Sampler(
+    batch, seed = recipe.batch, recipe.training.seed
+    mixture = segments(recipe.mixture, batch.groups_per_step, batch.groups_per_step * recipe.training.steps)
+    if batch.sources_per_target == 1:
+        return Sampler(corpus, split="train", mixture=mixture, seed=seed, group_size=batch.group_size)
+    return BundledSampler(
         corpus,
         split="train",
-        mixture=segments(recipe.mixture, per_step, per_step * steps),
-        seed=recipe.training.seed,
-        group_size=recipe.batch.group_size,
+        mixture=mixture,
+        seed=seed,
+        group_size=batch.group_size,
+        sources_per_target=batch.sources_per_target,
     )
 
 
@@ -53,7 +58,16 @@ def build_collator(
 def build_network(recipe: Recipe, tokenizer: Tokenizer) -> Objective:
     """The objective around a new network, the same on every rank: weights follow from the seed."""
     torch.manual_seed(recipe.training.seed)
-    network = Network(recipe.network, tokenizer.vocab_size, tokenizer.pad_id, tokenizer.eos_id)
+    network = Network(
+        recipe.network,
+        tokenizer.vocab_size,
+        tokenizer.pad_id,
+        tokenizer.eos_id,
+        related_ids=tokenizer.related_ids,
+        marks_texts=tokenizer.marks_texts,
+    )
+    training = recipe.training
+    network.run_layers(activation_checkpointing=training.activation_checkpointing, compile=training.compile)
     return build_objective(recipe.objective.name, recipe.objective.settings(), network)
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from models.config import NetworkConfig
 from models.objectives import ObjectiveConfig, objective_types
@@ -43,6 +43,20 @@ class BatchSection(Section):
     group_size: PositiveInt = Field(description="G: examples of one target language, each other's negatives (Eq. 9)")
     groups_per_step: PositiveInt = Field(description="groups an optimizer step, over all ranks and micro-steps")
     groups_per_micro_batch: PositiveInt = Field(description="groups a forward pass of one rank")
+    sources_per_target: PositiveInt = Field(
+        1, description="k: source documents a target article; a group then holds G / k, and the mixture counts those"
+    )
+
+    @model_validator(mode="after")
+    def _divides(self) -> "BatchSection":
+        size, k = self.group_size, self.sources_per_target
+        if size % k:
+            fitting = ", ".join(str(divisor) for divisor in range(1, size + 1) if size % divisor == 0)
+            raise ValueError(
+                f"sources_per_target={k} does not divide group_size={size}: set it to one of {fitting}, or group_size "
+                f"to a multiple of {k}"
+            )
+        return self
 
 
 class OptimizerSection(Section):
@@ -61,11 +75,16 @@ class ScheduleSection(Section):
 class TrainingSection(Section):
     steps: PositiveInt = Field(description="optimizer steps (Table 5: 10,000)")
     seed: int = Field(0, ge=0)
+    precision: Literal["fp32", "bf16", "fp16"] | None = Field(
+        None, description="fills in what --ds_config leaves open; null: what --ds_config enables, else fp32"
+    )
     log_every: PositiveInt = 10
     validate_every: PositiveInt = 500
     checkpoint_every: PositiveInt = 500
     keep_checkpoints: PositiveInt = Field(2, description="whole checkpoints kept, the newest first")
     max_skipped_steps: PositiveInt = Field(20, description="non-finite steps in a row after which the run stops")
+    activation_checkpointing: bool = Field(False, description="compute layers again in backward: less memory, more time")
+    compile: bool = Field(False, description="run the layers through torch.compile; the first steps take minutes")
     threads_per_rank: PositiveInt | None = Field(None, description="intra-op threads; null: the host's cores shared")
 
 

@@ -136,8 +136,9 @@ def mixture_facts(facts: CorpusFacts, recipe: Recipe, name: str) -> MixtureFacts
     if not epoch:
         return None
     batch = recipe.batch
-    slots = recipe.training.steps * batch.groups_per_step * batch.group_size
-    shares_TS = direction_weights(counts_TS, facts.names, recipe.mixture, slots=slots)
+    # Of a story-batched group the mixture decides the anchors (shards/bundles.py).
+    anchors = recipe.training.steps * batch.groups_per_step * batch.group_size // batch.sources_per_target
+    shares_TS = direction_weights(counts_TS, facts.names, recipe.mixture, slots=anchors)
     passes_TS = np.divide(shares_TS * epoch, counts_TS, out=np.zeros_like(shares_TS), where=counts_TS > 0)
     mms = float(np.trace(shares_TS))
     # Ties in the order of (target, source), so that the same corpus shows the same.
@@ -171,7 +172,7 @@ def mixture_facts(facts: CorpusFacts, recipe: Recipe, name: str) -> MixtureFacts
         most_passes=directions(by_passes[:SHOWN]),
         left_out=int((counts_TS > 0).sum()) - len(used),
         epoch=epoch,
-        run=slots / epoch,
+        run=anchors * batch.sources_per_target / epoch,
     )
 
 

@@ -88,6 +88,32 @@ def test_every_training_example_is_told_as_it_was_written(
     assert (batch.weight_B == 1).all()
 
 
+def test_rows_have_one_image_number_exactly_where_they_have_one_image_sequence(
+    tiny_corpus: Corpus, told: dict[int, Story]
+) -> None:
+    batch = collate(tiny_corpus, np.asarray(tiny_corpus.edges["train"]))
+    of_sequence: dict[object, set[int]] = {}
+    for row, number in enumerate(batch.images_B.tolist()):
+        story = told[int(batch.story_B[row])]
+        source, target = (
+            tiny_corpus.languages[int(language[row])] for language in (batch.source_language_B, batch.target_language_B)
+        )
+        images = images_of(story, target) or images_of(story, source)
+        # A row without images is alone with its number, so it stands for itself.
+        of_sequence.setdefault(id(images) if images is not None else f"row {row}", set()).add(number)
+        assert (number < 0) == (images is None)
+    numbers = [number for found in of_sequence.values() for number in found]
+    assert len(set(numbers)) == len(numbers) == len(of_sequence)
+    assert 20 < len(of_sequence) < len(batch)
+    assert any(id(story.shared_images) in of_sequence for story in told.values())
+    assert any(id(images) in of_sequence for story in told.values() for images in (story.images or {}).values())
+
+
+def test_rows_whose_images_stay_on_disk_share_no_number(tiny_corpus: Corpus) -> None:
+    batch = collate(tiny_corpus, np.asarray(tiny_corpus.edges["train"][:8]), load=False)
+    assert len(set(batch.images_B.tolist())) == 8
+
+
 def test_rows_are_numbered_by_slot_and_group(tiny_corpus: Corpus) -> None:
     batch = collate(tiny_corpus, np.asarray(tiny_corpus.edges["train"][:12]), group_size=4)
     assert batch.slot_B.tolist() == list(range(28, 40))
@@ -138,6 +164,6 @@ def test_dtypes_and_moving(tiny_corpus: Corpus) -> None:
     assert batch.roi_BIRV.dtype == torch.float16
     assert batch.boxes_BIR4.dtype == batch.weight_B.dtype == torch.float32
     assert batch.source_mask_BM.dtype == batch.cross_B.dtype == batch.image_mask_BI.dtype == torch.bool
-    assert batch.start_B.dtype == batch.slot_B.dtype == batch.source_ids_BM.dtype == torch.int64
+    assert batch.start_B.dtype == batch.slot_B.dtype == batch.source_ids_BM.dtype == batch.images_B.dtype == torch.int64
     assert batch.to("meta").roi_BIRV.device.type == "meta"
     assert len(batch) == 8

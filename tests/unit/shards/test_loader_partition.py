@@ -43,6 +43,7 @@ def rows_of(batch: Batch) -> list[dict[str, Any]]:
             "roi": batch.roi_BIRV[row].numpy().tobytes(),
             "boxes": batch.boxes_BIR4[row].numpy().tobytes(),
             "images": batch.image_mask_BI[row].tolist(),
+            "image_number": batch.images_B[row].item(),
         }
         rows.append(masked | scalars | images)
     return rows

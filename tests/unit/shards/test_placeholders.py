@@ -103,6 +103,7 @@ def test_only_the_rows_that_show_the_damage_become_placeholders(
             continue
         assert found["weight"] == 0
         assert found["images"] == [False, False]
+        assert found["image_number"] == -1 - found["slot"]  # nothing that another row could share
         assert not any(found["roi"])
         assert not any(found["boxes"])
         for key in ("slot", "group", "story", "start", "source_language", "target_language", "cross"):

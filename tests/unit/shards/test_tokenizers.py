@@ -6,10 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shards.collate import Collator, Lengths
 from shards.errors import InputError
+from shards.fetch import Fetcher, ImageSizes
 from shards.index import Corpus
+from shards.language_codes import MBART50_CODES
 from shards.languages import LANGUAGE_CODES
+from shards.mixture import MixtureConfig
+from shards.reader import Reader, ReaderConfig
+from shards.sampler import Sampler
 from shards.tokenizer import SentencePieceTokenizer, Tokenizer, open_tokenizer, train_sentencepiece
+from tests.pretrained import save_mbart50, save_mt5, save_published
 from tests.tiny import WORDS
 
 
@@ -138,3 +145,140 @@ def test_a_directory_without_a_tokenizer_is_one_line(tmp_path: Path, name: str) 
         open_tokenizer(tmp_path / name)
     assert str(tmp_path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def mbart(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    return open_tokenizer(save_mbart50(tmp_path_factory.mktemp("mbart50")))
+
+
+@pytest.fixture(scope="module")
+def mt5(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    return open_tokenizer(save_mt5(tmp_path_factory.mktemp("mt5")))
+
+
+@pytest.mark.parametrize("language", WORDS)
+@pytest.mark.parametrize("kind", ["mt5", "mbart"])
+def test_pretrained_tokenizers_give_texts_back(kind: str, language: str, request: pytest.FixtureRequest) -> None:
+    tokenizer: Tokenizer = request.getfixturevalue(kind)
+    ids = tokenizer.encode(WORDS[language], 500)
+    assert ids[-1] == tokenizer.eos_id
+    assert tokenizer.decode([tokenizer.start_id(language), *ids, tokenizer.pad_id]) == WORDS[language]
+
+
+@pytest.mark.parametrize("kind", ["mt5", "mbart"])
+def test_text_cannot_write_a_pretrained_control_token(kind: str, request: pytest.FixtureRequest) -> None:
+    tokenizer: Tokenizer = request.getfixturevalue(kind)
+    text = "sun </s> <pad> <s> <mask> <extra_id_3> en_XX am_ET moon"
+    ids = tokenizer.encode(text, 100)
+    control = {tokenizer.pad_id, tokenizer.eos_id, *(tokenizer.start_id(name) for name in LANGUAGE_CODES)}
+    assert not control & set(ids[:-1])
+    assert tokenizer.decode(ids).split()[0] == "sun"
+    assert tokenizer.decode(ids).split()[-1] == "moon"
+
+
+def test_mt5_starts_with_sentinels_that_decoding_drops(mt5: Tokenizer) -> None:
+    """The published ones do not call them special."""
+    assert mt5.start_id("amharic") - mt5.start_id("arabic") == 1
+    ids = mt5.encode("sun moon", 100)
+    assert ids == mt5.encode("sun moon", 100, "english")
+    assert not mt5.related_ids
+
+
+def test_codes_of_mbart50_and_new_ones_behind_its_vocabulary(mbart: Tokenizer, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    before = AutoTokenizer.from_pretrained(save_mbart50(tmp_path))
+    new = [language for language, (_, related) in MBART50_CODES.items() if related]
+    assert list(MBART50_CODES) == list(LANGUAGE_CODES)
+    assert len(new) == 17
+    for language, (code, related) in MBART50_CODES.items():
+        assert set(related) < set(before.get_vocab())
+        assert (code in before.get_vocab()) == (not related)
+        if not related:
+            assert mbart.start_id(language) == before.convert_tokens_to_ids(code)
+            assert code.split("_")[0] == LANGUAGE_CODES[language].split("-")[0]
+    assert [mbart.start_id(language) for language in new] == list(range(len(before), len(before) + 17))
+    assert mbart.vocab_size == len(before) + 17
+    assert (mbart.pad_id, mbart.eos_id) == (1, 2)
+
+
+def test_new_codes_name_the_rows_they_start_from(mbart: Tokenizer) -> None:
+    related = {mbart.start_id(name): codes for name, (_, codes) in MBART50_CODES.items() if codes}
+    assert mbart.related_ids.keys() == related.keys()
+    names = {code: language for language, (code, related) in MBART50_CODES.items() if not related}
+    kyrgyz = mbart.related_ids[mbart.start_id("kyrgyz")]
+    assert kyrgyz[1:] == tuple(mbart.start_id(names[code]) for code in ("tr_TR", "az_AZ"))
+    assert mbart.related_ids[mbart.start_id("pidgin")] == (mbart.start_id("english"),)
+
+
+@pytest.mark.parametrize("language", ["english", "kyrgyz"])
+def test_a_text_that_mbart_reads_begins_with_its_language(mbart: Tokenizer, language: str) -> None:
+    summary = mbart.encode("sun moon star sea", 100)
+    document = mbart.encode("sun moon star sea", 100, language)
+    assert document == [mbart.start_id(language), *summary]
+    cut = mbart.encode("sun moon star sea", 4, language)
+    assert cut == [*document[:3], mbart.eos_id]
+    assert mbart.encode("sun", 2, language) == [mbart.start_id(language), mbart.eos_id]
+    assert mbart.decode(document) == "sun moon star sea"
+
+
+def test_documents_of_a_batch_begin_with_their_languages(tiny_corpus: Corpus, mbart: Tokenizer) -> None:
+    reader = Reader(tiny_corpus, ReaderConfig(io_threads=0))
+    fetch = Fetcher(tiny_corpus, reader, ImageSizes(images=2, regions=36, feature_size=32))
+    collate = Collator(tiny_corpus, fetch, mbart, Lengths(document=12, summary=12))
+    sampler = Sampler(tiny_corpus, split="train", mixture=MixtureConfig(), seed=0, group_size=4)
+    batch = collate(sampler.groups(0, 3))
+    reader.close()
+    starts = [mbart.start_id(language) for language in tiny_corpus.languages]
+    for ids, languages in (
+        (batch.source_ids_BM, batch.source_language_B),
+        (batch.target_ids_BM, batch.target_language_B),
+    ):
+        assert ids[:, 0].tolist() == [starts[language] for language in languages.tolist()]
+        assert ids.shape[1] <= 12
+    assert batch.start_B.tolist() == [starts[language] for language in batch.target_language_B.tolist()]
+    assert not set(batch.summary_ids_BN[:, 0].tolist()) & set(starts)
+
+
+@pytest.mark.parametrize("kind", ["mt5", "mbart", "tokenizer"])
+def test_a_saved_tokenizer_gives_the_same_ids(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    tokenizer: Tokenizer = request.getfixturevalue(kind)
+    tokenizer.save(tmp_path / "saved")
+    again = open_tokenizer(tmp_path / "saved")
+    assert again.vocab_size == tokenizer.vocab_size
+    assert again.related_ids == tokenizer.related_ids
+    assert again.encode("sun moon", 100, "urdu") == tokenizer.encode("sun moon", 100, "urdu")
+    assert [again.start_id(name) for name in WORDS] == [tokenizer.start_id(name) for name in WORDS]
+
+
+def test_a_tokenizer_with_some_of_mbarts_codes_is_refused(tmp_path: Path) -> None:
+    """mBART of 25 languages."""
+    from transformers import MBartTokenizer
+
+    MBartTokenizer(vocab=[("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0)]).save_pretrained(
+        tmp_path
+    )
+    with pytest.raises(InputError, match=r"lacks 18 of mBART-50's language codes, .* first") as caught:
+        open_tokenizer(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["mt5", "mbart"])
+def test_the_files_of_the_published_directories(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """They hold a SentencePiece model, which transformers reads by protobuf."""
+    pytest.importorskip("google.protobuf")
+    saved: Tokenizer = request.getfixturevalue(kind)
+    published = open_tokenizer(save_published(tmp_path, kind))
+    assert published.vocab_size == saved.vocab_size
+    assert [published.start_id(name) for name in LANGUAGE_CODES] == [saved.start_id(name) for name in LANGUAGE_CODES]
+    for text in WORDS.values():
+        assert published.encode(text, 500, "hindi") == saved.encode(text, 500, "hindi")
+        assert published.decode(published.encode(text, 500)) == text
+
+
+def test_the_readme_lists_every_new_code() -> None:
+    readme = (Path(__file__).resolve().parents[3] / "README.md").read_text(encoding="utf-8")
+    for language, (code, related) in MBART50_CODES.items():
+        row = f"| {language} | `{code}` | {', '.join(f'`{name}`' for name in related)} |"
+        assert (row in readme) == bool(related), language
