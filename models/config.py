@@ -1,13 +1,25 @@
 """What a recipe may say about the network. Unknown keys are errors; the paper's numbers are the defaults.
 
-Sizes of a pretrained backbone come from its checkpoint, so a recipe gives either `pretrained` or sizes.
+Sizes of a pretrained backbone come from its checkpoint, so a recipe gives either `pretrained`, or the sizes of a
+random one, or the `shape` that names them.
 """
 
-from typing import Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-_SIZES = ("d_model", "d_ff", "d_kv", "num_heads", "num_layers")
+from models.backbones.shapes import SHAPES
+
+Architecture = Literal["mt5", "mbart"]
+ShapeName = Literal["mt5_small", "mt5_base", "mt5_large", "mbart50_large"]
+
+#: Sizes that a random backbone needs, and those that only one architecture has.
+_NEEDED = ("d_model", "d_ff", "num_heads", "num_layers")
+_OWN: dict[Architecture, tuple[str, ...]] = {
+    "mt5": ("d_kv", "relative_attention_num_buckets", "relative_attention_max_distance", "feed_forward_proj"),
+    "mbart": ("max_position_embeddings",),
+}
+_NAMES = {"mt5": "mT5", "mbart": "mBART"}
 
 
 class StrictConfig(BaseModel):
@@ -17,29 +29,74 @@ class StrictConfig(BaseModel):
 
 
 class TextConfig(StrictConfig):
-    """The mT5 encoder and decoder (paper section 2.2): a checkpoint, or the sizes of a random one."""
+    """The text encoder and decoder (paper section 2.2), mT5 or mBART-50: a checkpoint, or the sizes of a random one."""
 
-    pretrained: str | None = Field(default=None, description="local directory or hub id of an mT5 checkpoint")
+    pretrained: str | None = Field(default=None, description="local directory or hub id of an mT5 or mBART checkpoint")
+    architecture: Architecture | None = Field(
+        default=None, description="None: the checkpoint's own, and mt5 for random weights"
+    )
+    shape: ShapeName | None = Field(default=None, description="names the sizes of a random backbone")
     d_model: int | None = Field(default=None, gt=0, description="D, hidden width")
     d_ff: int | None = Field(default=None, gt=0, description="width of the feed-forward layers")
-    d_kv: int | None = Field(default=None, gt=0, description="width of one attention head")
+    d_kv: int | None = Field(default=None, gt=0, description="width of one attention head; mT5 only")
     num_heads: int | None = Field(default=None, gt=0)
     num_layers: int | None = Field(default=None, gt=0, description="N_e, encoder layers")
     num_decoder_layers: int | None = Field(default=None, gt=0, description="N_d; None: as many as num_layers")
-    relative_attention_num_buckets: int | None = Field(default=None, gt=0, description="None: mT5's 32")
-    relative_attention_max_distance: int | None = Field(default=None, gt=0, description="None: mT5's 128")
-    feed_forward_proj: str | None = Field(default=None, description="None: mT5's gated-gelu")
+    relative_attention_num_buckets: int | None = Field(default=None, gt=0, description="None: mT5's 32; mT5 only")
+    relative_attention_max_distance: int | None = Field(default=None, gt=0, description="None: mT5's 128; mT5 only")
+    feed_forward_proj: str | None = Field(default=None, description="None: mT5's gated-gelu; mT5 only")
+    max_position_embeddings: int | None = Field(
+        default=None, gt=0, description="longest text in tokens; None: mBART's 1024; mBART only"
+    )
     dropout: float = Field(default=0.1, ge=0, lt=1)
+    attention_dropout: float | None = Field(
+        default=None, ge=0, lt=1, description="of attention probabilities; None: as `dropout`"
+    )
+
+    @property
+    def attention_rate(self) -> float:
+        """Dropout of attention probabilities."""
+        return self.dropout if self.attention_dropout is None else self.attention_dropout
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spell_out_shape(cls, values: Any) -> Any:
+        """The sizes in place of the shape that names them, so that a saved recipe says all that it stands for."""
+        if not isinstance(values, dict) or values.get("shape") not in SHAPES:
+            return values  # what is wrong with it, its field's own type will say
+        shape = values["shape"]
+        sizes = SHAPES[shape]
+        given = [name for name in ("pretrained", *_sizes()) if values.get(name) is not None]
+        if given:
+            raise ValueError(f"{', '.join(given)}: shape {shape} sets all of a random backbone; remove them or shape")
+        if values.get("architecture") not in (None, sizes["architecture"]):
+            raise ValueError(f"shape {shape} is of architecture {sizes['architecture']}; remove architecture")
+        return {**values, "shape": None, **sizes}
 
     @model_validator(mode="after")
     def _checkpoint_or_sizes(self) -> Self:
-        given = [n for n in type(self).model_fields if n not in ("pretrained", "dropout") and getattr(self, n)]
-        if self.pretrained is not None and given:
-            raise ValueError(f"{', '.join(given)}: a pretrained backbone brings its own; remove them")
-        missing = [n for n in _SIZES if getattr(self, n) is None]
-        if self.pretrained is None and missing:
-            raise ValueError(f"give either pretrained or the sizes {', '.join(missing)}")
+        given = [name for name in _sizes() if getattr(self, name) is not None]
+        if self.pretrained is not None:
+            if given:
+                raise ValueError(f"{', '.join(given)}: a pretrained backbone brings its own; remove them")
+            return self
+        architecture = self.architecture or "mt5"
+        foreign = [name for other, names in _OWN.items() if other != architecture for name in names if name in given]
+        if foreign:
+            raise ValueError(f"{', '.join(foreign)}: {_NAMES[architecture]} has no such size; remove it")
+        needed = (*_NEEDED, "d_kv") if architecture == "mt5" else _NEEDED
+        missing = [name for name in needed if name not in given]
+        if missing:
+            raise ValueError(f"give either pretrained or the sizes {', '.join(missing)} (or shape, which names them)")
+        if architecture == "mbart" and self.d_model and self.num_heads and self.d_model % self.num_heads:
+            raise ValueError(f"num_heads {self.num_heads} does not divide mBART's d_model {self.d_model}")
         return self
+
+
+def _sizes() -> tuple[str, ...]:
+    """Keys of `TextConfig` that describe a random backbone."""
+    others = ("pretrained", "architecture", "shape", "dropout", "attention_dropout")
+    return tuple(name for name in TextConfig.model_fields if name not in others)
 
 
 class VisionConfig(StrictConfig):

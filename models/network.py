@@ -1,131 +1,130 @@
 """The MMS model of the paper's section 2.2: text encoder, visual encoder, fusion, decoder, head.
 
-Shape suffixes as in shards/schema.py; Q rows of texts stacked from several branches, T selected target tokens.
-Teacher and student are this one network on different documents.
+Teacher and student are this one network on different documents. It computes what models/arrangement.py found that a
+micro-batch needs: flat streams of real tokens, every text and image once.
+Shape suffixes as in models/ragged.py; S regions of all images, T tokens of the texts at hand.
 """
 
-import copy
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
-from transformers import GenerationConfig, MT5ForConditionalGeneration
+from transformers import GenerationConfig
 from transformers.modeling_outputs import BaseModelOutput
 
-from models.backbones.mt5 import MT5Backbone
+from models.arrangement import Arranged, Side, arrange
+from models.backbones.base import Backbone
+from models.backbones.build import build_backbone
 from models.config import NetworkConfig
 from models.fusion import Fusion
+from models.layers import LayerRunner
 from models.losses.linear_cross_entropy import linear_cross_entropy
-from models.packing import Tokens, pack, pack_mask, pad_to, unpack
-from models.vision import Visual, VisualEncoder
+from models.vision import VisualEncoder
+from shards.errors import InputError
 from shards.schema import Batch
 
 
 class Network(nn.Module):
     """p(y_t | X, V, y_<t). With `vision.enabled` false it has no visual parameters and fusion is the identity.
 
-    vocab_size, pad_id, eos_id: the tokenizer's. `vocab_size` afterwards is W, the rows of the head.
+    vocab_size, pad_id, eos_id, related_ids, marks_texts: the tokenizer's. `vocab_size` afterwards is W, the rows of the
+    head.
     """
 
-    def __init__(self, config: NetworkConfig, vocab_size: int, pad_id: int, eos_id: int) -> None:
+    def __init__(
+        self,
+        config: NetworkConfig,
+        vocab_size: int,
+        pad_id: int,
+        eos_id: int,
+        *,
+        related_ids: Mapping[int, Sequence[int]] = MappingProxyType({}),
+        marks_texts: bool = False,
+    ) -> None:
         super().__init__()
-        self.config, self.pad_id, self.eos_id = config, pad_id, eos_id
-        self.backbone = MT5Backbone(config.text, vocab_size, pad_id, eos_id)
+        self.config, self.pad_id, self.eos_id, self.marks_texts = config, pad_id, eos_id, marks_texts
+        self.backbone: Backbone = build_backbone(config.text, vocab_size, pad_id, eos_id, related_ids)
         self.vocab_size, self.hidden_size = self.backbone.vocab_size, self.backbone.hidden_size
         self.vision = VisualEncoder(config.vision) if config.vision.enabled else None
         self.fusion = Fusion(config.fusion, self.hidden_size, config.vision.width) if config.vision.enabled else None
 
-    def encode_text(self, ids_BM: Tensor, mask: Tensor) -> Tensor:
-        """H_T^{N_e} (B, M, D). mask: (B, M) bool, or (B, 1, M, M) bool of allowed pairs."""
-        return self.backbone.encode(ids_BM, mask)
+    def run_layers(self, *, activation_checkpointing: bool, compile: bool) -> None:
+        """How the layers of the text and visual encoders and of the decoder run in training (models/layers.py)."""
+        runner = LayerRunner(activation_checkpointing=activation_checkpointing, compile=compile)
+        self.backbone.runner = runner
+        if self.vision is not None:
+            self.vision.runner = runner
 
-    def encode_texts(
-        self, documents: Sequence[Tokens], summaries: Tokens | None = None
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """All texts of a step in one encoder call.
+    def encode(self, arranged: Arranged) -> Tensor:
+        """H_T^{N_e} (T, D) of all texts of a micro-batch, in one encoder call."""
+        return self.backbone.encode(arranged.ids_T, arranged.texts)
 
-        Returns the states of the documents stacked and padded to a common length (Q, M, D), their mask (Q, M),
-        and the states of the summaries (B, N, D), before any fusion, where there are summaries.
-        """
-        widths = [text.ids_BM.shape[1] for text in (*documents, *([summaries] if summaries else []))]
-        length = max(widths)
-        padded = [pad_to(document, length, self.pad_id) for document in documents]
-        ids_QM = torch.cat([document.ids_BM for document in padded])
-        mask_QM = torch.cat([document.mask_BM for document in padded])
-        if summaries is None:
-            return self.encode_text(ids_QM, mask_QM), mask_QM, None
-        rows, width = summaries.ids_BM.shape
-        packed = pack(summaries, length, self.pad_id)
-        documents_Q1MM = mask_QM[:, None, None, :].expand(-1, 1, length, -1)
-        mask_Q1MM = torch.cat((documents_Q1MM, pack_mask(packed.mask_BM, width)))
-        states_QMD = self.encode_text(torch.cat((ids_QM, packed.ids_BM)), mask_Q1MM)
-        summaries_BND = unpack(states_QMD[len(ids_QM) :], rows, width)
-        return states_QMD[: len(ids_QM)], mask_QM, summaries_BND
-
-    def encode_vision(self, roi_BIRV: Tensor, boxes_BIR4: Tensor, image_mask_BI: Tensor) -> Visual | None:
-        """H_V^{N_v} flattened to (B, I * R, V) with its key mask; None without visual features."""
+    def encode_vision(self, batch: Batch, arranged: Arranged) -> Tensor | None:
+        """H_V^{N_v} (S, V) of the image sequences; None without visual features."""
         if self.vision is None:
             return None
-        visual: Visual = self.vision(roi_BIRV, boxes_BIR4, image_mask_BI)
-        return visual
+        most = self.config.vision.max_images
+        if batch.roi_BIRV.shape[1] > most:
+            raise InputError(f"{batch.roi_BIRV.shape[1]} images an article do not fit network.vision.max_images {most}")
+        device = arranged.image_X.device
+        roi_XRF, boxes_XR4 = (
+            x.to(device, non_blocking=True).flatten(0, 1).index_select(0, arranged.image_X)
+            for x in (batch.roi_BIRV, batch.boxes_BIR4)
+        )
+        visual_SV: Tensor = self.vision(roi_XRF, boxes_XR4, arranged.place_X, arranged.images)
+        return visual_SV
 
-    def fuse(self, text_QMD: Tensor, visual: Visual | None, rows_Q: Tensor | None = None) -> Tensor:
-        """Z_{T+V} (Q, M, D). rows_Q says whose images text row q looks at; None: its own."""
+    def fuse(self, documents_TD: Tensor, visual_SV: Tensor | None, arranged: Arranged) -> Tensor:
+        """Z_{T+V} (T, D) of the memories; without visual features the documents themselves."""
+        if arranged.memory_T is not None:
+            documents_TD = documents_TD.index_select(0, arranged.memory_T)
         if self.fusion is None:
-            return text_QMD
-        assert visual is not None, "a network with vision always runs its visual path"
-        fused: Tensor = self.fusion(text_QMD, visual, rows_Q)
-        return fused
+            return documents_TD
+        assert visual_SV is not None, "a network with vision always runs its visual path"
+        fused_TD: Tensor = self.fusion(documents_TD, visual_SV, arranged.fusion, arranged.seen_T1)
+        return fused_TD
 
-    def decode(
-        self,
-        start_B: Tensor,
-        summary_ids_BN: Tensor,
-        summary_mask_BN: Tensor,
-        memory_BMD: Tensor,
-        memory_mask_BM: Tensor,
-    ) -> Tensor:
-        """H_dec^{N_d} (B, N, D), Eq. 1, teacher forced: state t predicts summary token t.
+    def decode(self, memory_TD: Tensor, arranged: Arranged) -> Tensor:
+        """H_dec^{N_d} (T, D), Eq. 1, teacher forced: state t predicts target token t.
 
-        The input is the summary shifted right behind each row's own start token (its target language).
+        The input is each summary shifted right behind its own start token (its target language).
         """
-        shifted_BN = torch.cat((start_B[:, None], summary_ids_BN[:, :-1]), dim=1)
-        # Where a summary is padded its ids may be anything; the pad id keeps them within the embeddings.
-        real_BN = torch.cat((torch.ones_like(start_B[:, None], dtype=torch.bool), summary_mask_BN[:, :-1]), dim=1)
-        return self.backbone.decode(shifted_BN.masked_fill(~real_BN, self.pad_id), memory_BMD, memory_mask_BM)
+        return self.backbone.decode(arranged.decoder_ids_T, arranged.decoder, memory_TD, arranged.cross)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """W_o Z + b_o, (..., D) to (..., W). Select the real tokens first: a token costs W numbers."""
+        """W_o Z + b_o, (..., D) to (..., W). A token costs W numbers."""
         logits: Tensor = self.backbone.head(hidden)
         return logits
 
-    def token_loss(self, hidden_TD: Tensor, target_T: Tensor, label_smoothing: float) -> tuple[Tensor, Tensor]:
+    def token_loss(
+        self, hidden_TD: Tensor, target_T: Tensor, label_smoothing: float, weight_T: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Sum of the smoothed cross-entropy (Eqs. 2, 4) and detached plain nll a token (T,), without (T, W) logits."""
         head = self.backbone.head
-        return linear_cross_entropy(hidden_TD, head.weight, head.bias, target_T, label_smoothing)
+        return linear_cross_entropy(hidden_TD, head.weight, head.bias, target_T, label_smoothing, weight_T=weight_T)
 
-    def memory(self, batch: Batch, branch: Literal["source", "target"]) -> tuple[Tensor, Tensor]:
-        """What the decoder attends to for one branch: Z_{T+V} (B, M, D) and its mask (B, M)."""
-        ids_BM, mask_BM = (
-            (batch.source_ids_BM, batch.source_mask_BM)
-            if branch == "source"
-            else (batch.target_ids_BM, batch.target_mask_BM)
-        )
-        visual = self.encode_vision(batch.roi_BIRV, batch.boxes_BIR4, batch.image_mask_BI)
-        return self.fuse(self.encode_text(ids_BM, mask_BM), visual), mask_BM
+    def place(self, arranged: Arranged) -> Arranged:
+        """`arranged` where the parameters are, its masks in their precision."""
+        weight = self.backbone.head.weight
+        return arranged.to(weight.device, weight.dtype)
 
-    def row_nll(self, batch: Batch, branch: Literal["source", "target"] = "source") -> tuple[Tensor, Tensor]:
+    def memory(self, batch: Batch, arranged: Arranged) -> Tensor:
+        """What the decoder attends to, Z_{T+V} (T, D) of the memories, where no summaries are encoded beside."""
+        return self.fuse(self.encode(arranged), self.encode_vision(batch, arranged), arranged)
+
+    def row_nll(self, batch: Batch, branch: Side = "source") -> tuple[Tensor, Tensor]:
         """Plain negative log-likelihood of each row's summary (Eqs. 2, 4; nats) and its tokens, both (B,) float32.
 
-        For validation: no smoothing, no gradient. Placeholder rows (weight 0) give 0 and 0.
+        For validation: no smoothing, no gradient. Placeholder rows (weight 0) give 0 and 0. `batch` is on the host.
         """
-        memory_BMD, mask_BM = self.memory(batch, branch)
-        hidden_BND = self.decode(batch.start_B, batch.summary_ids_BN, batch.summary_mask_BN, memory_BMD, mask_BM)
-        mask_BN = batch.summary_mask_BN & (batch.weight_B > 0)[:, None]
-        _, nll_T = self.token_loss(hidden_BND[mask_BN], batch.summary_ids_BN[mask_BN], 0.0)
-        nll_BN = torch.zeros_like(mask_BN, dtype=nll_T.dtype).masked_scatter(mask_BN, nll_T)
-        return nll_BN.sum(dim=1), mask_BN.sum(dim=1).float()
+        rows = real_rows(batch)
+        teacher, student = (rows, None) if branch == "target" else (None, rows)
+        arranged = self.place(arrange(batch, teacher_rows=teacher, student_rows=student))
+        hidden_TD = self.decode(self.memory(batch, arranged), arranged)
+        _, nll_T = self.token_loss(hidden_TD, arranged.target_T, 0.0)
+        of_row = arranged.teacher_B if branch == "target" else arranged.student_B
+        return by_row(nll_T, arranged, of_row), by_row(torch.ones_like(nll_T), arranged, of_row)
 
     @torch.no_grad()
     def generate(
@@ -134,10 +133,14 @@ class Network(nn.Module):
         """Summaries of the source documents, (B, at most max_new_tokens) int64, ending with the end token, padded.
 
         Beam 4 and length penalty 0.6 are the paper's Appendix B. Each row starts with its own start token, which
-        is not part of what is returned. Call it in eval mode.
+        is not part of what is returned. Call it in eval mode. `batch` is on the host.
         """
         assert not self.training, "generate() under dropout: call eval() first"
-        memory_BMD, mask_BM = self.memory(batch, "source")
+        everything = range(len(batch))
+        arranged = self.place(arrange(batch, teacher_rows=None, student_rows=everything, share=False))
+        keys = arranged.cross.keys
+        memory_BMD = keys.pad(self.memory(batch, arranged))
+        mask_BM = keys.pad(torch.ones_like(arranged.seen_T1, dtype=torch.int64))[:, :, 0]
         config = GenerationConfig(
             num_beams=num_beams,
             length_penalty=length_penalty,
@@ -148,21 +151,22 @@ class Network(nn.Module):
             # As a list, one token a row. As `decoder_input_ids`, transformers would put its own start before them.
             decoder_start_token_id=batch.start_B.tolist(),
         )
-        ids_BN: Tensor = self._generator().generate(
+        ids_BN: Tensor = self.backbone.generator().generate(
             encoder_outputs=BaseModelOutput(last_hidden_state=memory_BMD),
-            attention_mask=mask_BM.long(),
+            attention_mask=mask_BM,
             generation_config=config,
         )
         return ids_BN[:, 1:]
 
-    def _generator(self) -> MT5ForConditionalGeneration:
-        """transformers' generation loop around our own modules; made anew so that no parameter is listed twice."""
-        config = copy.deepcopy(self.backbone.model.config)
-        # generate() sizes the decoder's cache by `num_layers`, which is the encoder's depth.
-        config.num_layers = config.num_decoder_layers
-        with torch.device("meta"):
-            generator = MT5ForConditionalGeneration(config)
-        generator.shared = self.backbone.model.shared
-        generator.encoder, generator.decoder = self.backbone.encoder, self.backbone.decoder
-        generator.lm_head = self.backbone.head
-        return generator.eval()
+
+def real_rows(batch: Batch) -> list[int]:
+    """The rows that are no placeholders."""
+    rows: list[int] = (batch.weight_B > 0).nonzero()[:, 0].tolist()
+    return rows
+
+
+def by_row(value_T: Tensor, arranged: Arranged, text_B: Tensor) -> Tensor:
+    """Sums over the target tokens of each row's decoded summary `text_B`, (B,) float32; 0 where that is -1."""
+    # One sum more, always zero, for the rows without.
+    sums = value_T.new_zeros(arranged.decoded + 1, dtype=torch.float32).index_add(0, arranged.text_T, value_T.float())
+    return sums[text_B]

@@ -3,32 +3,28 @@
     v_ij = o_ij + E^box_ij + E^img_i + E^reg_j
     S = SelfAttn(H) + H,  H' = FFN(S) + S,  each followed by a LayerNorm ("layer normalization: postnorm", Table 5)
 
-Shape suffixes as in shards/schema.py; here V is the encoder's width (d_v, or `hidden_size`) and F that of the
-stored features.
+Shape suffixes as in models/ragged.py; X images, R regions of each, S regions of all of them; V is the encoder's
+width (d_v, or `hidden_size`) and F that of the stored features.
 """
 
-from typing import NamedTuple
-
-import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.attention import attend
 from models.config import VisionConfig
+from models.dropout import dropout
+from models.layers import LayerRunner
+from models.norms import layer_norm
+from models.ragged import Layout
 from shards.errors import InputError
 
 
-class Visual(NamedTuple):
-    """The image sequence of each row after the encoder."""
-
-    states_BKV: Tensor  # H_V^{N_v}, K = I * R
-    mask_BK: Tensor  # bool, True at regions of real images; a row without images is all False
-
-
 class VisualEncoder(nn.Module):
-    """Embeds and encodes region features. Always runs: where there are no images its output is masked."""
+    """Embeds and encodes region features of the images there are."""
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.runner = config, LayerRunner()
         width = config.width
         self.project = None if config.hidden_size is None else nn.Linear(config.feature_size, width)
         self.box = nn.Linear(4, width)
@@ -40,40 +36,55 @@ class VisualEncoder(nn.Module):
         layer = nn.TransformerEncoderLayer(
             width, config.num_heads, config.ffn_size, config.dropout, batch_first=True, norm_first=False
         )
-        # Nested tensors would drop masked positions and change the shape that the fusion expects.
+        # torch's modules hold the parameters; `_layer` runs them on flat states.
         self.layers = nn.TransformerEncoder(layer, config.num_layers, enable_nested_tensor=False)
         for parameter in self.layers.parameters():
             # TransformerEncoder copies one layer; without this all N_v layers start equal.
             if parameter.dim() > 1:
                 nn.init.xavier_uniform_(parameter)
 
-    def embed(self, roi_BIRF: Tensor, boxes_BIR4: Tensor) -> Tensor:
-        """v_ij (B, I, R, V) in the parameters' dtype; features are stored as float16."""
-        _, images, regions, features = roi_BIRF.shape
+    def embed(self, roi_XRF: Tensor, boxes_XR4: Tensor, place_X: Tensor) -> Tensor:
+        """v_ij (X, R, V) of images that are number `place_X` of their sequence, in the parameters' dtype.
+
+        Features are stored as float16.
+        """
+        _, regions, features = roi_XRF.shape
         config = self.config
-        if images > config.max_images or regions > config.regions or features != config.feature_size:
+        if regions > config.regions or features != config.feature_size:
             raise InputError(
-                f"image features of {images} images x {regions} regions x {features} do not fit network.vision "
-                f"(max_images {config.max_images}, regions {config.regions}, feature_size {config.feature_size})"
+                f"image features of {regions} regions x {features} do not fit network.vision "
+                f"(regions {config.regions}, feature_size {config.feature_size})"
             )
         dtype = self.box.weight.dtype
-        o_BIRV = roi_BIRF.to(dtype) if self.project is None else self.project(roi_BIRF.to(dtype))
-        box_BIRV = self.box(boxes_BIR4.to(dtype))
-        embedded: Tensor = o_BIRV + box_BIRV + self.image.weight[:images, None] + self.region.weight[:regions]
+        o_XRV = roi_XRF.to(dtype) if self.project is None else self.project(roi_XRF.to(dtype))
+        box_XRV = self.box(boxes_XR4.to(dtype))
+        embedded: Tensor = o_XRV + box_XRV + self.image(place_X)[:, None] + self.region.weight[:regions]
         return embedded
 
-    def forward(self, roi_BIRF: Tensor, boxes_BIR4: Tensor, image_mask_BI: Tensor) -> Visual:
-        """roi (B, I, R, F) any float dtype, boxes (B, I, R, 4) in [0, 1], image_mask (B, I) bool."""
-        v_BKV = self.embed(roi_BIRF, boxes_BIR4).flatten(1, 2)
-        mask_BK = image_mask_BI.repeat_interleave(roi_BIRF.shape[2], dim=1)
-        # A softmax over no key is NaN: a row without images attends to its zeros instead, and is masked later.
-        attended_BK = mask_BK | ~mask_BK.any(dim=1, keepdim=True)
-        states_BKV = self.layers(v_BKV, src_key_padding_mask=~attended_BK)
-        return Visual(states_BKV, mask_BK)
+    def forward(self, roi_XRF: Tensor, boxes_XR4: Tensor, place_X: Tensor, layout: Layout) -> Tensor:
+        """H_V^{N_v} (S, V) of the regions of all images, sequence by sequence; `layout` keeps sequences apart.
+
+        roi_XRF any float dtype, boxes_XR4 in [0, 1].
+        """
+        states_SV = self.embed(roi_XRF, boxes_XR4, place_X).flatten(0, 1)
+        for layer in self.layers.layers:
+            states_SV = self.runner(_layer, layer, states_SV, layout)
+        return states_SV
 
 
-def masked_mean(states_BKD: Tensor, mask_BK: Tensor) -> Tensor:
-    """Mean over the True positions (B, D), zeros for a row without any (the pooling above Eq. 9)."""
-    weight_BK = mask_BK.to(states_BKD.dtype)
-    total_BD = torch.einsum("bkd,bk->bd", states_BKD, weight_BK)
-    return total_BD / weight_BK.sum(dim=1, keepdim=True).clamp(min=1)
+def _layer(layer: nn.TransformerEncoderLayer, x_SV: Tensor, layout: Layout) -> Tensor:
+    """What nn.TransformerEncoderLayer computes, on flat states."""
+    attention, training = layer.self_attn, layer.training
+    query_SV, key_SV, value_SV = F.linear(x_SV, attention.in_proj_weight, attention.in_proj_bias).chunk(3, dim=-1)
+    mixed_SV = attend(
+        query_SV,
+        key_SV,
+        value_SV,
+        layout,
+        heads=attention.num_heads,
+        scale=attention.head_dim**-0.5,
+        dropout=attention.dropout if training else 0.0,
+    )
+    x_SV = layer_norm(x_SV + dropout(attention.out_proj(mixed_SV), layer.dropout1.p, training), layer.norm1)
+    inner = dropout(F.relu(layer.linear1(x_SV)), layer.dropout.p, training)
+    return layer_norm(x_SV + dropout(layer.linear2(inner), layer.dropout2.p, training), layer.norm2)

@@ -20,6 +20,7 @@ from shards.reader import Reader
 from shards.schema import Batch
 from trainer.checkpoint import CORPUS, Saved, TrainState, save_checkpoint
 from trainer.distributed import PeerError, raise_together, sum_over_ranks
+from trainer.engine import loss_scaler
 from trainer.evaluation.heldout import HeldOut
 from trainer.ledger import gather_unreadable, too_many_unreadable
 from trainer.metrics import Totals
@@ -123,13 +124,12 @@ class Trainer:
             group["lr"] = rate
         for micro_step, batch in enumerate(batches):
             self._seed(micro_step)
-            on_device = batch.to(self.device)
-            outputs: Outputs = self.engine(on_device, self.step)
+            outputs: Outputs = self.engine(batch, self.step)
             # DeepSpeed averages gradients over ranks; the counts are global already, so that is undone.
             loss = total_loss(outputs, counts)
             self.engine.backward(self.world_size * loss, scale_wrt_gas=False)
             self.engine.step()  # the optimizer steps at the last micro-batch only
-            self._count(outputs, on_device, loss)
+            self._count(outputs, batch, loss)
         self._conclude(began, data_wait)
         return stopped
 
@@ -208,12 +208,18 @@ class Trainer:
         assert self._totals is not None
         if self.engine.optimizer.overflow:
             self._totals.skip_step()
-            self._skipped_in_a_row += 1
+            # fp16's dynamic loss scale finds its level by skipped steps, from 2^16 downwards: as long as it can
+            # still fall they are no sign of bad data. At its smallest they are, so an endless row of them ends.
+            scaler = loss_scaler(self.engine)
+            if scaler is None or scaler.cur_scale <= scaler.min_scale:
+                self._skipped_in_a_row += 1
             slots = f"{first_slot}..{self._first_slot() - 1}"
-            self._say(f"step {self.step + 1} skipped: non-finite gradients in slots {slots}")
+            scale = f"; the loss scale is {scaler.cur_scale:g} now" if scaler else ""
+            self._say(f"step {self.step + 1} skipped: non-finite gradients in slots {slots}{scale}")
             if self._skipped_in_a_row >= self.recipe.training.max_skipped_steps:
                 raise InputError(
-                    f"{self._skipped_in_a_row} steps in a row had non-finite gradients, the last in slots "
+                    f"{self._skipped_in_a_row} steps in a row had non-finite gradients"
+                    f"{' at the smallest loss scale' if scaler else ''}, the last in slots "
                     f"{slots}: lower optimizer.learning_rate or look at that data"
                 )
         else:
@@ -244,6 +250,7 @@ class Trainer:
         gradient_norm = float(norm) if norm is not None else 0.0
         rate = learning_rate(self.step, self.recipe)
         examples = sum(sum(by_target) for by_target in interval.examples.values())
+        scaler = loss_scaler(self.engine)
         record = {
             "kind": "train",
             "step": self.step,
@@ -253,11 +260,13 @@ class Trainer:
             "nll": interval.nll,
             "learning_rate": rate,
             "gradient_norm": gradient_norm,
+            **({"loss_scale": float(scaler.cur_scale)} if scaler else {}),
             **self._scalars,
             "examples": {kind: sum(by_target) for kind, by_target in interval.examples.items()},
             "target_tokens": {kind: sum(by_target) for kind, by_target in interval.tokens.items()},
             "examples_per_second": examples / interval.seconds,
             "step_seconds": interval.seconds / interval.steps,
+            "real_token_share": interval.real_token_share,
             "data_wait_share": interval.data_wait_seconds / interval.seconds,
             "read_retries": interval.read_retries,
             "unreadable": self._unreadable,

@@ -33,6 +33,7 @@ class Interval:
     nll_by_target: dict[str, list[float]]  # branch -> sums of nats
     tokens: dict[str, list[float]]  # branch -> target tokens; the teacher (mms) reads every row
     examples: dict[str, list[float]]  # kind -> examples whose direction is of that kind
+    real_token_share: float  # of the places that self-attention computes for texts, those that hold a token
 
 
 class Totals:
@@ -44,30 +45,34 @@ class Totals:
     def __init__(self, terms: Sequence[str], languages: int, device: torch.device) -> None:
         self._terms = tuple(terms)
         self._languages = languages
-        self._sums = torch.zeros(2 * len(terms) + 3 * len(KINDS) * languages + 3, dtype=torch.float64, device=device)
+        self._sums = torch.zeros(2 * len(terms) + 3 * len(KINDS) * languages + 5, dtype=torch.float64, device=device)
         self._pending = torch.zeros_like(self._sums)
         self._steps = 0
         self._seconds = 0.0
 
     def add_micro_batch(self, outputs: Outputs, batch: Batch, loss: torch.Tensor) -> None:
-        """Add a micro-batch's losses and counts; `loss` is its share of J. Nothing here waits for the device."""
-        term_sums = torch.stack([outputs.terms[name].sum.detach().double() for name in self._terms])
-        counts = torch.tensor([float(outputs.terms[name].count) for name in self._terms], dtype=torch.float64)
+        """Add a micro-batch's losses and counts; `loss` is its share of J. Nothing here waits for the device.
+
+        `batch` is on the host.
+        """
         n = len(self._terms)
-        self._pending[:n] += term_sums
-        self._pending[n : 2 * n] += counts.to(self._pending.device)
+        target_B = batch.target_language_B.to(self._sums.device, non_blocking=True)
+        self._pending[:n] += torch.stack([outputs.terms[name].sum.detach().double() for name in self._terms])
+        for kind in KINDS:
+            number = KINDS.index(kind)
+            for what, row_values in enumerate((outputs.row_nll, outputs.row_tokens)):
+                if kind in row_values:
+                    self._by_target(what, number, self._pending).index_add_(0, target_B, row_values[kind].double())
         self._pending[-3] += loss.detach().double()
-        real = batch.weight_B > 0
+        # What the host knows goes there in one copy.
+        known = torch.zeros(len(self._sums), dtype=torch.float64)
+        known[n : 2 * n] = torch.tensor([float(outputs.terms[name].count) for name in self._terms])
+        real_B = batch.weight_B > 0
         for number, kind in enumerate(KINDS):
-            if kind in outputs.row_nll:
-                self._by_target(0, number, self._pending).index_add_(
-                    0, batch.target_language_B, outputs.row_nll[kind].double()
-                )
-                self._by_target(1, number, self._pending).index_add_(
-                    0, batch.target_language_B, outputs.row_tokens[kind].double()
-                )
-            rows = real & (batch.cross_B if kind == "mxls" else ~batch.cross_B)
-            self._by_target(2, number, self._pending).index_add_(0, batch.target_language_B, rows.double())
+            rows_B = real_B & (batch.cross_B if kind == "mxls" else ~batch.cross_B)
+            self._by_target(2, number, known).index_add_(0, batch.target_language_B, rows_B.double())
+        known[-5], known[-4] = outputs.real_tokens, outputs.computed_tokens
+        self._pending += known.to(self._pending.device, non_blocking=True)
 
     def skip_step(self) -> None:
         """Forget the micro-batches since the last step."""
@@ -92,6 +97,7 @@ class Totals:
             seconds=self._seconds,
             data_wait_seconds=values[-2].item() / world_size,
             read_retries=round(values[-1].item()),
+            real_token_share=_ratio(values[-5].item(), values[-4].item()),
             total_loss=_ratio(values[-3].item(), self._steps),
             loss={t: _ratio(values[i].item(), values[n + i].item()) for i, t in enumerate(self._terms)},
             nll={kind: _ratio(sum(by_target[0][k]), sum(by_target[1][k])) for k, kind in enumerate(KINDS)},

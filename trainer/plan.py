@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from models.backbones.checkpoint import max_length
 from shards.directions import parse_directions
 from shards.errors import InputError
 from shards.index import Corpus, open_corpus
@@ -21,19 +22,19 @@ from trainer.checkpoint import (
     whole_checkpoints,
 )
 from trainer.distributed import Ranks
-from trainer.engine import load_ds_config
+from trainer.engine import arithmetic, load_ds_config, precision_of
 from trainer.recipe import Recipe, load_recipe
 
 #: What a resumed run may change: nothing here touches the sequence of examples or the mathematics.
 _FREE_SECTIONS = {"run", "evaluation", "prometheus", "loader", "validation"}
 _FREE_KEYS = {
     "corpus": {"path"},  # the corpus' content is compared instead
-    "training": {"log_every", "validate_every", "checkpoint_every", "keep_checkpoints", "max_skipped_steps"},
+    "training": {
+        *("log_every", "validate_every", "checkpoint_every", "keep_checkpoints", "max_skipped_steps"),
+        *("activation_checkpointing", "compile"),
+        "precision",  # the DeepSpeed keys that it resolves to are compared instead
+    },
 }
-
-
-#: DeepSpeed keys that decide the arithmetic of a run.
-_PRECISION = ("bf16", "fp16", "data_types", "communication_data_type")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,6 +77,7 @@ def plan_run(recipe: Recipe, ds_config: Path, ranks: Ranks) -> Plan:
         )
         break
     tokenizer = open_tokenizer(recipe.corpus.tokenizer or corpus.directory / "tokenizer")
+    check_lengths(recipe, tokenizer)
     try:
         recipe.run.mkdir(parents=True, exist_ok=True)  # last: a refused run leaves nothing behind
     except OSError as error:
@@ -106,13 +108,30 @@ def check_corpus(recipe: Recipe, corpus: Corpus) -> None:
             )
 
 
+def check_lengths(recipe: Recipe, tokenizer: Tokenizer) -> None:
+    """The recipe's lengths against the positions of its backbone, where it has no more than a number of them."""
+    longest, lengths = max_length(recipe.network.text), recipe.lengths
+    if longest is None:
+        return
+    # A summary that is read as a text may begin with its language.
+    limits = {"document": (lengths.document, longest), "summary": (lengths.summary, longest - tokenizer.marks_texts)}
+    for key, (length, most) in limits.items():
+        if length > most:
+            raise InputError(
+                f"lengths.{key} is {length}, but the backbone of network.text has {longest} positions: set it to at "
+                f"most {most}"
+            )
+
+
 def _check_same_recipe(recipe: Recipe, ds_config: dict[str, Any], checkpoint: Path) -> None:
     """A run goes on with the recipe and precision it began with; `InputError` names the first key that differs."""
     before = json.loads((checkpoint / "ds_config.json").read_text(encoding="utf-8"))
-    for key in _PRECISION:
-        if before.get(key) != ds_config.get(key):
+    begun_in, going_on_in = arithmetic(before), arithmetic(ds_config)
+    for key in begun_in:
+        if begun_in[key] != going_on_in[key]:
             raise InputError(
-                f"{recipe.run} was begun with another {key!r} in --ds_config: restore it, or choose another run="
+                f"{recipe.run} was begun in {precision_of(before)}, with another {key!r} in --ds_config or by "
+                "training.precision: restore it, or choose another run="
             )
     saved = load_recipe(str(checkpoint / "recipe.yaml")).model_dump(mode="json")
     now = recipe.model_dump(mode="json")

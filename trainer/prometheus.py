@@ -54,6 +54,9 @@ class PrometheusExporter:
             ["source", "target"],
             registry=registry,
         )
+        self._real = Gauge(
+            "d2tv_real_token_ratio", "Text tokens to the places that self-attention computed for them", registry=registry
+        )
         self._retries = Counter("d2tv_read_retries", "Reads of features that were tried again", registry=registry)
         self._skipped = Gauge("d2tv_skipped_steps", "Steps skipped as non-finite", registry=registry)
         self._seconds = Histogram(
@@ -104,6 +107,7 @@ class PrometheusExporter:
         """At every logged step: what was summed over the ranks."""
         self._rate.set(learning_rate)
         self._norm.set(gradient_norm)
+        self._real.set(interval.real_token_share)
         self._retries.inc(interval.read_retries)
         if "alpha" in scalars:
             self._alpha.set(scalars["alpha"])

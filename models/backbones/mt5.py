@@ -1,33 +1,41 @@
 """The mT5 backbone: transformers' own encoder and decoder, with a head that the network owns.
 
-Shape suffixes as in shards/schema.py. transformers 5 ties mT5's head to its embeddings whatever the
-configuration says, and does not scale the tied logits, while the published checkpoints hold a head of their
-own (up to 113 away from the embeddings). The head is therefore ours: a Linear with a bias (the paper's W_o,
-b_o), its weight read from the checkpoint's file rather than from the tied model.
+Shape suffixes as in models/ragged.py; F the inner width of a feed-forward layer. transformers 5 ties mT5's head to its
+embeddings whatever the configuration says, and does not scale the tied logits, while the published checkpoints hold a
+head of their own (up to 113 away from the embeddings). The head is therefore ours: a Linear with a bias (the paper's
+W_o, b_o), its weight read from the checkpoint's file rather than from the tied model.
 """
 
-import json
-from pathlib import Path
-from typing import ClassVar
+import copy
+from typing import Any, ClassVar
 
 import torch
-from safetensors import safe_open
+import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import MT5Config, MT5Model
-from transformers.utils.hub import cached_file
+from transformers import GenerationConfig, MT5Config, MT5ForConditionalGeneration, MT5Model
+from transformers.activations import NewGELUActivation
 
+from models.attention import attend
+from models.backbones.base import Backbone
+from models.backbones.checkpoint import load, stored_tensor
 from models.config import TextConfig
+from models.dropout import dropout
+from models.norms import rms_norm
+from models.ragged import Layout
 from shards.errors import InputError
 
-_HEAD = "lm_head.weight"
+#: Names of the head in checkpoints. transformers' mT5 has no bias: only what we export does.
+_HEAD, _BIAS = "lm_head.weight", "lm_head.bias"
 
 
-class MT5Backbone(nn.Module):
+class MT5Backbone(Backbone):
     """Encoder, decoder and head. `encoder` and `decoder` are transformers' MT5Stack, sharing embeddings.
 
     vocab_size: words of the tokenizer. A checkpoint may have more rows (mT5 has 250,112 for 250,100 words)
     and keeps them all; fewer is an InputError.
     """
+
+    max_length = None
 
     def __init__(self, config: TextConfig, vocab_size: int, pad_id: int, eos_id: int) -> None:
         super().__init__()
@@ -38,8 +46,13 @@ class MT5Backbone(nn.Module):
         )
         # Beam search and the causal mask read these from the configuration.
         self.model.config.pad_token_id, self.model.config.eos_token_id = pad_id, eos_id
-        self.hidden_size: int = self.model.config.d_model
-        self.vocab_size: int = self.model.config.vocab_size
+        for stack in (self.model.encoder, self.model.decoder):
+            for block in stack.block:
+                for inner in block.layer[:-1]:
+                    attention = inner.SelfAttention if hasattr(inner, "SelfAttention") else inner.EncDecAttention
+                    attention.dropout = config.attention_rate  # which mT5's configuration cannot say
+        self.hidden_size = self.model.config.d_model
+        self.vocab_size = self.model.config.vocab_size
         self.head = nn.Linear(self.hidden_size, self.vocab_size, bias=True)
         with torch.no_grad():
             self.head.bias.zero_()
@@ -50,8 +63,10 @@ class MT5Backbone(nn.Module):
                 # AdamW's do not, and would take thousands of steps to move them.
                 self.model.shared.weight.normal_(std=self.hidden_size**-0.5)
             else:
-                stored_WD = _stored_head(config.pretrained)
+                stored_WD, stored_W = (stored_tensor(config.pretrained, name) for name in (_HEAD, _BIAS))
                 self.head.weight.copy_(self.model.shared.weight if stored_WD is None else stored_WD)
+                if stored_W is not None:
+                    self.head.bias.copy_(stored_W)
 
     @property
     def encoder(self) -> nn.Module:
@@ -65,28 +80,112 @@ class MT5Backbone(nn.Module):
         decoder: nn.Module = self.model.decoder
         return decoder
 
-    def encode(self, ids_BM: Tensor, mask: Tensor) -> Tensor:
-        """H_T^{N_e} (B, M, D). mask: (B, M) bool of real tokens, or (B, 1, M, M) bool of allowed pairs."""
-        states_BMD: Tensor = self.encoder(input_ids=ids_BM, attention_mask=mask).last_hidden_state
-        return states_BMD
+    def encode(self, ids_T: Tensor, layout: Layout) -> Tensor:
+        """H_T^{N_e} (T, D)."""
+        return self._run(self.model.encoder, ids_T, layout, ())
 
-    def decode(self, ids_BN: Tensor, memory_BMD: Tensor, memory_mask_BM: Tensor) -> Tensor:
-        """H_dec^{N_d} (B, N, D), Eq. 1. Padding sits on the right, so the causal mask is mask enough."""
-        states_BND: Tensor = self.decoder(
-            input_ids=ids_BN,
-            encoder_hidden_states=memory_BMD,
-            encoder_attention_mask=memory_mask_BM,
-            use_cache=False,
-        ).last_hidden_state
-        return states_BND
+    def decode(self, ids_T: Tensor, layout: Layout, memory_SD: Tensor, cross: Layout) -> Tensor:
+        """H_dec^{N_d} (T, D), Eq. 1."""
+        return self._run(self.model.decoder, ids_T, layout, (memory_SD, cross))
+
+    def _run(self, stack: Any, ids_T: Tensor, layout: Layout, memory: tuple[()] | tuple[Tensor, Layout]) -> Tensor:
+        p, training = stack.config.dropout_rate, self.training
+        x_TD = dropout(stack.embed_tokens(ids_T), p, training)
+        length = layout.queries.length
+        bias_HQK = stack.block[0].layer[0].SelfAttention.compute_bias(length, length)[0]
+        for block in stack.block:
+            x_TD = self.runner(_layer, block, x_TD, layout, bias_HQK, *memory)
+        norm = stack.final_layer_norm
+        return dropout(rms_norm(x_TD, norm.weight, norm.variance_epsilon), p, training)
+
+    def generator(self) -> MT5ForConditionalGeneration:
+        """transformers' generation loop around our own modules; made anew so that no parameter is listed twice."""
+        config = copy.deepcopy(self.model.config)
+        # generate() sizes the decoder's cache by `num_layers`, which is the encoder's depth.
+        config.num_layers = config.num_decoder_layers
+        with torch.device("meta"):
+            generator = MT5ForConditionalGeneration(config)
+        generator.shared = self.model.shared
+        generator.encoder, generator.decoder = self.model.encoder, self.model.decoder
+        generator.lm_head = self.head
+        # The checkpoint's own may hold forced tokens or beams, which would fill what ours leaves open.
+        generator.generation_config = GenerationConfig()
+        return generator.eval()
+
+    def stored_tensors(self) -> dict[str, Tensor]:
+        """As MT5ForConditionalGeneration stores them, and the head's bias, which it has no place for."""
+        tied = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
+        state = {name: tensor for name, tensor in self.model.state_dict().items() if name not in tied}
+        return {**state, _HEAD: self.head.weight.detach(), _BIAS: self.head.bias.detach()}
+
+
+def _layer(
+    block: Any,
+    x_TD: Tensor,
+    layout: Layout,
+    bias_HQK: Tensor,
+    memory_SD: Tensor | None = None,
+    cross: Layout | None = None,
+) -> Tensor:
+    """One MT5Block: self-attention, cross-attention in a decoder, feed-forward, each on the normed sum so far."""
+    inner = block.layer[0]
+    states_TD = rms_norm(x_TD, inner.layer_norm.weight, inner.layer_norm.variance_epsilon)
+    x_TD = _add(x_TD, _attention(inner.SelfAttention, states_TD, states_TD, layout, bias_HQK), inner)
+    if memory_SD is not None:
+        assert cross is not None
+        inner = block.layer[1]
+        states_TD = rms_norm(x_TD, inner.layer_norm.weight, inner.layer_norm.variance_epsilon)
+        x_TD = _add(x_TD, _attention(inner.EncDecAttention, states_TD, memory_SD, cross, None), inner)
+    inner = block.layer[-1]
+    states_TD = rms_norm(x_TD, inner.layer_norm.weight, inner.layer_norm.variance_epsilon)
+    return _add(x_TD, _feed_forward(inner.DenseReluDense, states_TD), inner)
+
+
+def _add(x_TD: Tensor, update_TD: Tensor, inner: Any) -> Tensor:
+    x_TD = x_TD + dropout(update_TD, inner.dropout.p, inner.training)
+    if x_TD.dtype == torch.float16:
+        # mT5 was trained in bfloat16, and its sums pass float16's largest number.
+        limit = torch.finfo(torch.float16).max - 1000
+        x_TD = x_TD.clamp(-limit, limit)
+    return x_TD
+
+
+def _attention(attention: Any, query_TD: Tensor, key_SD: Tensor, layout: Layout, bias_HQK: Tensor | None) -> Tensor:
+    """T5's: scores are not scaled."""
+    mixed_TE = attend(
+        attention.q(query_TD),
+        attention.k(key_SD),
+        attention.v(key_SD),
+        layout,
+        heads=attention.n_heads,
+        scale=attention.scaling,
+        bias_HQK=bias_HQK,
+        dropout=attention.dropout if attention.training else 0.0,
+    )
+    projected: Tensor = attention.o(mixed_TE)
+    return projected
+
+
+def _feed_forward(dense: Any, x_TD: Tensor) -> Tensor:
+    if hasattr(dense, "wi_0"):
+        inner_TF = _activate(dense.act, dense.wi_0(x_TD)) * dense.wi_1(x_TD)
+    else:
+        inner_TF = _activate(dense.act, dense.wi(x_TD))
+    projected: Tensor = dense.wo(dropout(inner_TF, dense.dropout.p, dense.training))
+    return projected
+
+
+def _activate(act: nn.Module, x: Tensor) -> Tensor:
+    # transformers writes the same function as eight passes over memory.
+    return F.gelu(x, approximate="tanh") if isinstance(act, NewGELUActivation) else act(x)
 
 
 class _MT5Model(MT5Model):  # type: ignore[misc]
-    """transformers' MT5Model, which does not warn of the head: that is read by `_stored_head`."""
+    """transformers' MT5Model, which does not warn of the head: that is read from the file."""
 
     _keys_to_ignore_on_load_unexpected: ClassVar[list[str]] = [
         *MT5Model._keys_to_ignore_on_load_unexpected,
-        r"lm_head\.weight",
+        r"lm_head\.(weight|bias)",
     ]
 
 
@@ -115,59 +214,11 @@ def _random_model(config: TextConfig, vocab_size: int, pad_id: int, eos_id: int)
 
 
 def _pretrained_model(config: TextConfig, vocab_size: int) -> MT5Model:
-    where = config.pretrained
-    try:
-        model, report = _MT5Model.from_pretrained(
-            where,
-            dropout_rate=config.dropout,
-            attn_implementation="sdpa",
-            dtype=torch.float32,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"network.text.pretrained: cannot load mT5 from {where!r}: {reason}") from error
-    if report["missing_keys"]:
-        # transformers would leave these at random values with no more than a warning.
-        missing = sorted(report["missing_keys"])
-        raise InputError(
-            f"network.text.pretrained: {where!r} lacks {len(missing)} tensors of mT5, {missing[0]} first; "
-            "give the directory of a complete mT5 checkpoint"
-        )
+    assert config.pretrained is not None
+    model = load(_MT5Model, config.pretrained, "mT5", dropout_rate=config.dropout)
     if model.config.vocab_size < vocab_size:
         raise InputError(
-            f"network.text.pretrained: {where!r} has {model.config.vocab_size} words, the tokenizer "
+            f"network.text.pretrained: {config.pretrained!r} has {model.config.vocab_size} words, the tokenizer "
             f"{vocab_size}; use the checkpoint's own tokenizer"
         )
     return model
-
-
-def _stored_head(where: str) -> Tensor | None:
-    """The checkpoint's own `lm_head.weight` (W, D), or None where it stores none (a tied head)."""
-    found = (_find(where, name) for name in ("model.safetensors.index.json", "pytorch_model.bin.index.json"))
-    for index in filter(None, found):
-        shard = json.loads(index.read_text())["weight_map"].get(_HEAD)
-        if shard is None:
-            return None
-        file = _find(where, shard)
-        if file is None:
-            raise InputError(f"network.text.pretrained: {where!r} lists {shard} in {index.name} but lacks it")
-        return _read_head(file)
-    for name in ("model.safetensors", "pytorch_model.bin"):
-        file = _find(where, name)
-        if file is not None:
-            return _read_head(file)
-    raise InputError(f"network.text.pretrained: {where!r} holds no model.safetensors or pytorch_model.bin")
-
-
-def _find(where: str, name: str) -> Path | None:
-    file = cached_file(where, name, _raise_exceptions_for_missing_entries=False)
-    return None if file is None else Path(file)
-
-
-def _read_head(file: Path) -> Tensor | None:
-    if file.suffix == ".safetensors":
-        with safe_open(file, framework="pt") as tensors:
-            return tensors.get_tensor(_HEAD) if _HEAD in tensors.keys() else None  # noqa: SIM118
-    state: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    return state.get(_HEAD)

@@ -1,20 +1,24 @@
 """Head and cross-entropy in one, a slice of tokens at a time: Eqs. 2 and 4 without (T, W) logits in memory.
 
-mT5's 250,112 words cost 1 MB of float32 logits a token, and autograd keeps them. Here a slice's gradient is taken
-while its logits exist, so the memory is that of one slice and nothing is computed twice.
-Shape suffixes as in shards/schema.py; T selected target tokens, S the tokens of a slice.
+mT5's 250,112 words cost 1 MB of float32 logits a token, and autograd keeps several copies of them. Here a slice's
+gradient is taken while its logits exist, in their place, so the memory is that of one slice and nothing is computed
+twice. Between the two products the slice is read and written once: all that is done to a token's logits is done while
+they are in the cache.
+Shape suffixes as in shards/schema.py; T selected target tokens, S the tokens of a slice, P those of a piece of it.
 """
 
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from models.losses import widen
-from models.losses.cross_entropy import smoothed_cross_entropy
 
-_SLICE_ELEMENTS = 2**27  # logits of a slice: 512 MB in float32
+_SLICE_BYTES = 2**29  # logits of a slice: the more, the more seldom the weight's gradient is read and written
+_PIECE_BYTES = 2**20  # float32 logits a processor turns into a gradient at a time: what its cache holds
+_WORDS = 2**14  # rows of the weight's gradient that are added to at a time, where that needs room of its own
 
 
 def linear_cross_entropy(
@@ -24,17 +28,20 @@ def linear_cross_entropy(
     target_T: Tensor,
     label_smoothing: float,
     slice_tokens: int | None = None,
+    *,
+    weight_T: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Sum of the smoothed losses (scalar), and the plain nll of each token (T,), detached; nats, float32.
 
     Equal to `smoothed_cross_entropy` of the logits hidden W_o^T + b_o. Differentiable once, in the sum, with
     respect to hidden states, weight and bias. slice_tokens: None chooses it from the size of the vocabulary.
+    weight_T: how often a token's loss counts in the sum; None: once. The nll does not know of it.
     """
-    tokens = slice_tokens or max(1, _SLICE_ELEMENTS // len(weight_WD))
+    tokens = slice_tokens or max(1, _SLICE_BYTES // (len(weight_WD) * weight_WD.element_size()))
     # Inside a Function gradients look wanted even under no_grad, where validation should not pay for them.
     needs_gradient = torch.is_grad_enabled() and any(x.requires_grad for x in (hidden_TD, weight_WD, bias_W))
     total, nll_T = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        hidden_TD, weight_WD, bias_W, target_T, label_smoothing, tokens, needs_gradient
+        hidden_TD, weight_WD, bias_W, target_T, weight_T, label_smoothing, tokens, needs_gradient
     )
     return total, nll_T
 
@@ -49,12 +56,14 @@ class _LinearCrossEntropy(torch.autograd.Function):
         weight_WD: Tensor,
         bias_W: Tensor,
         target_T: Tensor,
+        weight_T: Tensor | None,
         label_smoothing: float,
         slice_tokens: int,
         needs_gradient: bool,
     ) -> tuple[Tensor, Tensor]:
         total = widen(hidden_TD.new_zeros(()))
         nll_T = total.new_empty(len(target_T))
+        grad_bias_W = None
         if needs_gradient:
             grad_hidden_TD = torch.empty_like(hidden_TD)
             # Summed over slices, so in float32 even where the parameters are not.
@@ -63,19 +72,15 @@ class _LinearCrossEntropy(torch.autograd.Function):
         for first in range(0, len(target_T), slice_tokens):
             part = slice(first, first + slice_tokens)
             hidden_SD, target_S = hidden_TD[part], target_T[part]
-            logits_SW = widen(torch.nn.functional.linear(hidden_SD, weight_WD, bias_W))
-            loss_S, nll_T[part] = smoothed_cross_entropy(logits_SW, target_S, label_smoothing)
+            weight_S = None if weight_T is None else weight_T[part].to(total.dtype)
+            logits_SW = F.linear(hidden_SD, weight_WD, bias_W)
+            loss_S, nll_T[part] = _losses(logits_SW, target_S, weight_S, label_smoothing, grad_bias_W)
             total += loss_S.sum()
             if needs_gradient:
-                # d loss / d z = p - (1 - e) onehot(y) - e / W
-                error_SW = torch.softmax(logits_SW, dim=-1)
-                error_SW -= label_smoothing / len(weight_WD)
-                error_SW[torch.arange(len(target_S), device=target_S.device), target_S] -= 1 - label_smoothing
-                grad_bias_W += error_SW.sum(dim=0)
-                error_SW = error_SW.to(hidden_TD.dtype)
-                grad_hidden_TD[part] = error_SW @ weight_WD
-                grad_weight_WD += error_SW.T @ hidden_SD
-        if needs_gradient:
+                torch.mm(logits_SW, weight_WD, out=grad_hidden_TD[part])
+                _add_product(grad_weight_WD, logits_SW, hidden_SD)
+            del logits_SW  # before the next slice takes as much
+        if grad_bias_W is not None:
             ctx.save_for_backward(grad_hidden_TD, grad_weight_WD.to(weight_WD.dtype), grad_bias_W.to(bias_W.dtype))
         ctx.mark_non_differentiable(nll_T)
         return total, nll_T
@@ -83,7 +88,74 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_total: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        # The factor is rounded with the product only: in bfloat16 a rounded 1 / count would bias every gradient.
-        wide = torch.promote_types(grad_total.dtype, torch.float32)
-        grads = ((grad.to(wide) * grad_total.to(wide)).to(grad.dtype) for grad in ctx.saved_tensors)
-        return (*grads, None, None, None, None)
+        return (*(_times(grad, grad_total) for grad in ctx.saved_tensors), *[None] * 5)
+
+
+def _losses(
+    logits_SW: Tensor,
+    target_S: Tensor,
+    weight_S: Tensor | None,
+    label_smoothing: float,
+    grad_bias_W: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """Weighted smoothed loss and plain nll a token, (S,) both, as in cross_entropy.py.
+
+    Where grad_bias_W is given, the gradients of the losses with respect to the logits take the logits' place, and
+    their sums over tokens are added to it.
+    """
+    words, pieces = logits_SW.shape[1], []
+    tokens = _piece_tokens(logits_SW)
+    for first in range(0, len(target_S), tokens):
+        part = slice(first, first + tokens)
+        logits_PW, target_P1 = widen(logits_SW[part]), target_S[part, None]
+        highest_P = logits_PW.amax(dim=-1)
+        picked_P = logits_PW.gather(-1, target_P1).squeeze(-1)
+        mean_P = logits_PW.mean(dim=-1)
+        # log_softmax would have to be exponentiated, logsumexp computed beside it: of all probabilities the highest
+        # is never small, so it gives the sum of exponentials exactly.
+        p_PW = torch.softmax(logits_PW, dim=-1)
+        lse_P = highest_P - p_PW.amax(dim=-1).log()
+        smoothed_P = lse_P - (1 - label_smoothing) * picked_P - label_smoothing * mean_P
+        pieces.append(torch.stack((smoothed_P, lse_P - picked_P)))
+        if grad_bias_W is not None:
+            # d loss / d z = p - (1 - e) onehot(y) - e / W
+            p_PW -= label_smoothing / words
+            p_PW.scatter_add_(-1, target_P1, p_PW.new_full(target_P1.shape, label_smoothing - 1))
+            if weight_S is not None:
+                p_PW *= weight_S[part, None]
+            grad_bias_W += p_PW.sum(dim=0)
+            logits_SW[part] = p_PW
+    loss_S, nll_S = torch.cat(pieces, dim=1)
+    return loss_S if weight_S is None else loss_S * weight_S, nll_S
+
+
+def _piece_tokens(logits_SW: Tensor) -> int:
+    if logits_SW.device.type != "cpu":
+        return len(logits_SW)
+    each = torch.get_num_threads() * _PIECE_BYTES // (4 * logits_SW.shape[1])
+    return max(torch.get_num_threads(), each)
+
+
+def _add_product(grad_WD: Tensor, error_SW: Tensor, hidden_SD: Tensor) -> None:
+    """grad += error^T hidden, in grad's precision."""
+    if error_SW.dtype == grad_WD.dtype:
+        grad_WD.addmm_(error_SW.T, hidden_SD)
+        return
+    for first in range(0, len(grad_WD), _WORDS):
+        words = slice(first, first + _WORDS)
+        grad_WD[words] += error_SW[:, words].T @ hidden_SD
+
+
+def _times(grad: Tensor, factor: Tensor) -> Tensor:
+    """grad * factor in grad's precision, the factor being in a wider one.
+
+    It is rounded with the product only: in bfloat16 a rounded 1 / count would bias every gradient.
+    """
+    wide = torch.promote_types(factor.dtype, torch.float32)
+    if grad.dtype == wide:
+        return grad * factor
+    product = torch.empty_like(grad)
+    for first in range(0, len(grad), _WORDS):
+        part = slice(first, first + _WORDS)
+        product[part] = grad[part].to(wide) * factor.to(wide)
+    return product

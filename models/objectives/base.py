@@ -30,12 +30,16 @@ class Outputs:
 
     row_nll: detached sum of the plain -log p of a row's summary, in nats; zero where a branch did not train on
     the row (a monolingual row has no student, a placeholder has neither). row_tokens: the tokens summed over.
+    real_tokens, computed_tokens: text tokens, and the places that self-attention computed for them; what is more is
+    padding (linear layers compute none).
     """
 
     terms: dict[str, Term]
     row_nll: dict[str, Tensor]
     row_tokens: dict[str, Tensor]
     scalars: dict[str, float]
+    real_tokens: int
+    computed_tokens: int
 
 
 class ObjectiveConfig(StrictConfig):
@@ -60,4 +64,4 @@ class Objective(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, batch: Batch, step: int) -> Outputs:
-        """step: optimizer steps taken so far."""
+        """batch: on the host; the objective takes to its device what it computes. step: optimizer steps so far."""

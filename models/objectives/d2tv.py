@@ -8,8 +8,8 @@
     w/ TCO            branches: both, contrast: true              Eqs. 2, 4, 9
     D2TV              branches: both, distillation: dual, contrast: true    Eq. 10
 
-Shape suffixes as in shards/schema.py; S rows of the student, Q rows of both branches (teacher first), T target
-tokens. The teacher reads the target document of every row, the student the source document of cross-lingual
+Shape suffixes as in models/ragged.py; T target tokens of both branches (teacher first), S regions of all images.
+The teacher reads the target document of every row, the student the source document of cross-lingual
 rows only; both write the row's summary with the row's images.
 """
 
@@ -19,13 +19,12 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from models.arrangement import Arranged, arrange
 from models.config import NetworkConfig
-from models.losses.contrast import contrast_anchors, target_oriented_contrast
+from models.losses.contrast import Negatives, contrast_anchors, target_oriented_contrast
 from models.losses.distillation import Distance, alpha, distillation_distance
-from models.network import Network
+from models.network import Network, by_row, real_rows
 from models.objectives.base import Objective, ObjectiveConfig, Outputs, Term
-from models.packing import Tokens
-from models.vision import Visual, masked_mean
 from shards.errors import InputError
 from shards.schema import Batch
 
@@ -40,6 +39,9 @@ class D2TVConfig(ObjectiveConfig):
     contrast: bool = True
     beta: float = Field(default=1.0, ge=0, description="weight of the contrastive term, Eq. 10")
     temperature: float = Field(default=0.1, gt=0, description="tau of Eq. 9")
+    negatives: Negatives = Field(
+        default="group", description="what Eq. 9 compares with: the group, or the micro-batches of all ranks"
+    )
     alpha_steps: int = Field(default=5000, gt=0, description="T1 of Eq. 8, in optimizer steps")
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
 
@@ -60,10 +62,11 @@ class D2TVConfig(ObjectiveConfig):
 class D2TV(Objective):
     """Terms: mms, mxls, kd_teacher_to_student, kd_student_to_teacher, tco; each only where its flag asks for it."""
 
-    def __init__(self, config: D2TVConfig, network: Network) -> None:
+    def __init__(self, config: D2TVConfig, network: Network, *, share: bool = True) -> None:
+        """share False: every row on its own, for measuring what sharing saves."""
         config.check(network.config)
         super().__init__()
-        self.config, self.network = config, network
+        self.config, self.network, self.share = config, network, share
         self.has_teacher, self.has_student = config.branches != "mxls", config.branches != "mms"
         # "MLP is a fully-connected layer" (above Eq. 9): from the visual width to the text's.
         self.project = nn.Linear(network.config.vision.width, network.hidden_size) if config.contrast else None
@@ -88,104 +91,96 @@ class D2TV(Objective):
         return counts
 
     def forward(self, batch: Batch, step: int) -> Outputs:
-        """One visual pass, one text-encoder call, one fusion, one decoder call, whatever the flags."""
+        """One visual pass, one text-encoder call, one fusion, one decoder call, whatever the flags.
+
+        `batch` is on the host: what to compute is decided there, and only that goes to the device.
+        """
         config, network, counts = self.config, self.network, self.counts(batch)
-        real_B = batch.weight_B > 0
-        student_S = _rows(real_B & batch.cross_B)
-        teacher_B = torch.arange(len(batch), device=batch.start_B.device)
+        rows = real_rows(batch)
+        arranged = network.place(
+            arrange(
+                batch,
+                teacher_rows=rows if self.has_teacher else None,
+                student_rows=[row for row in rows if batch.cross_B[row]] if self.has_student else None,
+                summaries=config.contrast,
+                marked=network.marks_texts,
+                share=self.share,
+            )
+        )
+        visual_SV = network.encode_vision(batch, arranged)
+        texts_TD = network.encode(arranged)
+        memory_TD = network.fuse(texts_TD[: arranged.document_tokens], visual_SV, arranged)
+        hidden_TD = network.decode(memory_TD, arranged)
 
-        visual = network.encode_vision(batch.roi_BIRV, batch.boxes_BIR4, batch.image_mask_BI)
-        documents, rows, valid = [], [], []
-        if self.has_teacher:
-            documents.append(Tokens(batch.target_ids_BM, batch.target_mask_BM))
-            rows.append(teacher_B)
-            valid.append(real_B)
-        if self.has_student:
-            documents.append(Tokens(batch.source_ids_BM[student_S], batch.source_mask_BM[student_S]))
-            rows.append(student_S)
-            valid.append((real_B & batch.cross_B)[student_S])
-        summaries = Tokens(batch.summary_ids_BN, batch.summary_mask_BN) if config.contrast else None
-        text_QMD, text_mask_QM, summary_BND = network.encode_texts(documents, summaries)
-
-        rows_Q = torch.cat(rows)
-        ids_QN, mask_QN = batch.summary_ids_BN[rows_Q], batch.summary_mask_BN[rows_Q]
-        memory_QMD = network.fuse(text_QMD, visual, rows_Q)
-        hidden_QND = network.decode(batch.start_B[rows_Q], ids_QN, mask_QN, memory_QMD, text_mask_QM)
-
-        # Rows that no loss is taken of leave here: the head sees real target tokens only.
-        mask_QN = mask_QN & torch.cat(valid)[:, None]
-        hidden_TD = hidden_QND[mask_QN]
-        target_T = ids_QN[mask_QN]
-        # Boolean selection keeps the order, so the teacher's tokens come first.
-        split = int(counts.get("mms", 0.0))
         terms: dict[str, Term] = {}
         nll: list[Tensor] = []
+        split = arranged.teacher_tokens
         for name, part in (("mms", slice(0, split)), ("mxls", slice(split, None))):
             if name in counts:
-                total, nll_T = network.token_loss(hidden_TD[part], target_T[part], config.label_smoothing)
+                total, nll_T = network.token_loss(
+                    hidden_TD[part], arranged.target_T[part], config.label_smoothing, arranged.weight_T[part]
+                )
                 terms[name] = Term(sum=total, count=counts[name], weight=1.0)
                 nll.append(nll_T)
-
         scalars: dict[str, float] = {}
         if config.distillation != "none":
             scalars["alpha"] = alpha(step, config.alpha_steps)
-            student_mask_SN = mask_QN[len(batch) :]
-            teacher_TD = hidden_QND[student_S][student_mask_SN]
-            terms |= self._distillation(teacher_TD, hidden_TD[split:], counts, scalars["alpha"])
+            teacher_TD = hidden_TD.index_select(0, arranged.taught_T)
+            weight_T = arranged.weight_T[split:]
+            terms |= self._distillation(teacher_TD, hidden_TD[split:], weight_T, counts, scalars["alpha"])
         if config.contrast:
-            assert visual is not None
-            assert summary_BND is not None
-            terms["tco"] = self._contrast(visual, summary_BND, batch, counts["tco"])
+            assert visual_SV is not None
+            terms["tco"] = self._contrast(visual_SV, texts_TD[arranged.document_tokens :], arranged, batch, counts["tco"])
         nll_T = torch.cat(nll)
-        nll_QN = torch.zeros_like(mask_QN, dtype=nll_T.dtype).masked_scatter(mask_QN, nll_T)
+        ones_T = torch.ones_like(nll_T)
+        branches = {"mms": arranged.teacher_B, "mxls": arranged.student_B}
         return Outputs(
             terms=terms,
-            row_nll=self._by_branch(nll_QN.sum(dim=1), student_S, len(batch)),
-            row_tokens=self._by_branch(mask_QN.sum(dim=1).float(), student_S, len(batch)),
+            row_nll={branch: by_row(nll_T, arranged, text_B) for branch, text_B in branches.items()},
+            row_tokens={branch: by_row(ones_T, arranged, text_B) for branch, text_B in branches.items()},
             scalars=scalars,
+            real_tokens=arranged.real_tokens,
+            computed_tokens=arranged.computed_tokens,
         )
 
-    def _by_branch(self, value_Q: Tensor, student_S: Tensor, rows: int) -> dict[str, Tensor]:
-        """A number a stacked row, as one a batch row (B,) for each branch; zeros where a branch has no row."""
-        teacher_B, student_B = value_Q.new_zeros(rows), value_Q.new_zeros(rows)
-        if self.has_teacher:
-            teacher_B = value_Q[:rows]
-        if self.has_student:
-            student_B = student_B.index_copy(0, student_S, value_Q[-len(student_S) :])
-        return {"mms": teacher_B, "mxls": student_B}
-
     def _distillation(
-        self, teacher_TD: Tensor, student_TD: Tensor, counts: dict[str, float], weight: float
+        self, teacher_TD: Tensor, student_TD: Tensor, weight_T: Tensor, counts: dict[str, float], weight: float
     ) -> dict[str, Term]:
         """Eqs. 5 and 7 with the weights of Eqs. 3 and 6. The side that teaches is detached."""
         distance = self.config.distance
-        to_student = distillation_distance(teacher_TD.detach(), student_TD, distance).sum()
+        to_student = (weight_T * distillation_distance(teacher_TD.detach(), student_TD, distance)).sum()
         name = "kd_teacher_to_student"
         terms = {name: Term(sum=to_student, count=counts[name], weight=weight)}
         if self.config.distillation == "dual":
-            to_teacher = distillation_distance(student_TD.detach(), teacher_TD, distance).sum()
+            to_teacher = (weight_T * distillation_distance(student_TD.detach(), teacher_TD, distance)).sum()
             name = "kd_student_to_teacher"
             terms[name] = Term(sum=to_teacher, count=counts[name], weight=1 - weight)
         return terms
 
-    def _contrast(self, visual: Visual, summary_BND: Tensor, batch: Batch, count: float) -> Term:
+    def _contrast(
+        self, visual_SV: Tensor, summaries_TD: Tensor, arranged: Arranged, batch: Batch, count: float
+    ) -> Term:
         """Eq. 9 with the weight of Eq. 10."""
         assert self.project is not None
-        # The layer is affine, so it commutes with the mean over regions: once a row instead of once a region.
-        vision_BD = self.project(masked_mean(visual.states_BKV, visual.mask_BK))
+        assert arranged.pool_summaries is not None
+        # The layer is affine, so it commutes with the mean over regions: once a sequence instead of once a region.
+        vision = self.project(_mean(arranged.pool_images, visual_SV))
+        summaries = _mean(arranged.pool_summaries, summaries_TD)
+        device = vision.device
         loss_B = target_oriented_contrast(
-            vision_BD,
-            masked_mean(summary_BND, batch.summary_mask_BN),
-            contrast_anchors(batch.image_mask_BI, batch.weight_B),
-            batch.weight_B,
-            batch.group_B,
-            batch.story_B,
+            vision.index_select(0, arranged.sequence_B),
+            summaries.index_select(0, arranged.summary_B),
+            contrast_anchors(batch.image_mask_BI, batch.weight_B).to(device, non_blocking=True),
+            batch.weight_B.to(device, non_blocking=True),
+            batch.group_B.to(device, non_blocking=True),
+            batch.story_B.to(device, non_blocking=True),
             self.config.temperature,
+            self.config.negatives,
         )
         return Term(sum=loss_B.sum(), count=count, weight=self.config.beta)
 
 
-def _rows(mask_B: Tensor) -> Tensor:
-    """Indices of the True rows; row 0 where there is none, so that every parameter still takes part."""
-    rows_S = mask_B.nonzero().squeeze(1)
-    return rows_S if len(rows_S) else torch.zeros(1, dtype=torch.int64, device=mask_B.device)
+def _mean(pool: Tensor, states_TD: Tensor) -> Tensor:
+    """Means (texts, D) of the tokens that `pool` gives each text (the pooling above Eq. 9)."""
+    sums = pool.to(states_TD.dtype) @ states_TD
+    return sums / pool.sum(dim=1, keepdim=True).to(sums.dtype)

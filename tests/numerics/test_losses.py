@@ -9,11 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from models.losses.contrast import contrast_anchors, target_oriented_contrast
+from models.losses.contrast import Candidates, contrast, contrast_anchors, target_oriented_contrast
 from models.losses.cross_entropy import smoothed_cross_entropy
 from models.losses.distillation import alpha, distillation_distance
 from models.losses.linear_cross_entropy import linear_cross_entropy
-from models.vision import masked_mean
 
 QUICK = settings(max_examples=40, deadline=None)
 
@@ -62,6 +61,37 @@ def test_sliced_cross_entropy_and_its_gradients(slice_tokens: int | None, smooth
     assert not nll.requires_grad
     expected = torch.autograd.grad(3 * theirs, inputs)
     for a, b in zip(torch.autograd.grad(3 * total, inputs), expected, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("slice_tokens", [2, None])
+def test_sliced_cross_entropy_of_weighted_tokens(slice_tokens: int | None) -> None:
+    """A token of weight 3 stands for three, one of weight 0 for none; the nll is each one's own."""
+    inputs = [
+        random(4, 5).requires_grad_(),
+        random(11, 5, seed=1).requires_grad_(),
+        random(11, seed=2).requires_grad_(),
+    ]
+    target, weight = torch.tensor([0, 3, 10, 3]), torch.tensor([1.0, 3.0, 0.0, 2.0])
+    total, nll = linear_cross_entropy(*inputs, target, 0.1, slice_tokens, weight_T=weight)
+    loss, plain_nll = smoothed_cross_entropy(inputs[0] @ inputs[1].T + inputs[2], target, 0.1)
+    torch.testing.assert_close(nll, plain_nll.detach())
+    expected = (loss * weight).sum()
+    torch.testing.assert_close(total, expected)
+    for a, b in zip(torch.autograd.grad(total, inputs), torch.autograd.grad(expected, inputs), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_sliced_cross_entropy_of_extreme_logits() -> None:
+    """The sum of exponentials is that of the highest logit, wherever the target lies."""
+    hidden, weight = torch.ones(2, 1).double(), torch.tensor([[3000.0], [-3000.0], [2999.0]]).double()
+    inputs = [hidden.requires_grad_(), weight.requires_grad_(), torch.zeros(3).double().requires_grad_()]
+    target = torch.tensor([1, 0])
+    total, nll = linear_cross_entropy(*inputs, target, 0.1)
+    loss, plain_nll = smoothed_cross_entropy(hidden @ weight.T, target, 0.1)
+    torch.testing.assert_close(nll, plain_nll.detach())
+    torch.testing.assert_close(total, loss.sum())
+    for a, b in zip(torch.autograd.grad(total, inputs), torch.autograd.grad(loss.sum(), inputs[:2]), strict=False):
         torch.testing.assert_close(a, b)
 
 
@@ -138,21 +168,24 @@ def contrast_rows(draw) -> dict:
     }
 
 
-def run_contrast(rows: dict, vision: Tensor, summary: Tensor, tau: float = 0.1) -> tuple[Tensor, Tensor]:
+def run_contrast(
+    rows: dict, vision: Tensor, summary: Tensor, tau: float = 0.1, negatives: str = "group"
+) -> tuple[Tensor, Tensor]:
     weight = torch.tensor(rows["weight"])
     anchor = contrast_anchors(torch.tensor(rows["images"])[:, None], weight)
     group, story = torch.tensor(rows["group"]), torch.tensor(rows["story"])
-    return target_oriented_contrast(vision, summary, anchor, weight, group, story, tau), anchor
+    return target_oriented_contrast(vision, summary, anchor, weight, group, story, tau, negatives), anchor
 
 
 @QUICK
-@given(rows=contrast_rows(), tau=st.sampled_from([0.05, 0.1, 1.0]))
-def test_contrast_equals_the_papers_sum(rows: dict, tau: float) -> None:
+@given(rows=contrast_rows(), tau=st.sampled_from([0.05, 0.1, 1.0]), negatives=st.sampled_from(["group", "global"]))
+def test_contrast_equals_the_papers_sum(rows: dict, tau: float, negatives: str) -> None:
     n, seed = len(rows["images"]), rows["seed"]
     vision, summary = random(n, 6, seed=seed).requires_grad_(), random(n, 6, seed=seed + 1).requires_grad_()
-    ours, anchor = run_contrast(rows, vision, summary, tau)
+    ours, anchor = run_contrast(rows, vision, summary, tau, negatives)
     seen = [v if image else None for v, image in zip(vision, rows["images"], strict=True)]
-    losses = reference.contrast(seen, list(summary), rows["weight"], rows["group"], rows["story"], tau)
+    groups = rows["group"] if negatives == "group" else [0] * n
+    losses = reference.contrast(seen, list(summary), rows["weight"], groups, rows["story"], tau)
     assert anchor.tolist() == [loss is not None for loss in losses]
     theirs = torch.stack([torch.zeros((), dtype=torch.float64) if x is None else x for x in losses])
     torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
@@ -161,6 +194,30 @@ def test_contrast_equals_the_papers_sum(rows: dict, tau: float) -> None:
         their_grads = torch.autograd.grad(theirs.sum(), (vision, summary), allow_unused=True)
         for a, b in zip(our_grads, their_grads, strict=True):
             torch.testing.assert_close(a, torch.zeros_like(a) if b is None else b, rtol=1e-7, atol=1e-9)
+
+
+@QUICK
+@given(rows=contrast_rows(), data=st.data())
+def test_contrast_of_some_rows_against_candidates_of_more(rows: dict, data) -> None:
+    """As on one rank of several: a slice of the rows are anchors, and all summaries have a gradient."""
+    n, seed = len(rows["images"]), rows["seed"]
+    begin = data.draw(st.integers(0, n - 1))
+    part = slice(begin, data.draw(st.integers(begin + 1, n)))
+    vision, summary = random(n, 6, seed=seed).requires_grad_(), random(n, 6, seed=seed + 1).requires_grad_()
+    whole, anchor = run_contrast(rows, vision, summary)
+    group, story = torch.tensor(rows["group"]), torch.tensor(rows["story"])
+    candidates = Candidates(
+        summary_ND=summary,
+        weight_N=torch.tensor(rows["weight"]),
+        group_N=group,
+        story_N=story,
+        own_B=torch.arange(n)[part],
+    )
+    ours = contrast(vision[part], anchor[part], group[part], story[part], candidates, 0.1)
+    torch.testing.assert_close(ours, whole[part])
+    expected = torch.autograd.grad(whole[part].sum(), (vision, summary))
+    for a, b in zip(torch.autograd.grad(ours.sum(), (vision, summary)), expected, strict=True):
+        torch.testing.assert_close(a, b)
 
 
 @QUICK
@@ -202,14 +259,3 @@ def test_contrast_direction_is_image_to_summary() -> None:
     forward, _ = run_contrast(rows, vision, summary)
     backward, _ = run_contrast(rows, summary, vision)
     assert not torch.allclose(forward, backward)
-
-
-@QUICK
-@given(lengths=st.lists(st.integers(0, 5), min_size=1, max_size=4), seed=st.integers(0, 1000))
-def test_masked_mean(lengths: list[int], seed: int) -> None:
-    states = random(len(lengths), 5, 3, seed=seed)
-    mask = torch.arange(5) < torch.tensor(lengths)[:, None]
-    pooled = masked_mean(states, mask)
-    for row, length in enumerate(lengths):
-        expected = states[row, :length].mean(dim=0) if length else torch.zeros(3, dtype=torch.float64)
-        torch.testing.assert_close(pooled[row], expected)

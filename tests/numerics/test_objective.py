@@ -1,7 +1,7 @@
 """The whole objective, from token ids to J and every parameter's gradient, against the paper's loops.
 
 The reference sees one unpadded example at a time, so agreement also shows that padding, stacking the branches,
-packing the summaries and masking change nothing.
+packing, masking and computing a shared text once change nothing.
 """
 
 import dataclasses
@@ -11,9 +11,10 @@ import reference
 import torch
 from torch import Tensor
 
+from models.arrangement import Arranged
 from models.network import Network
 from models.objectives.d2tv import D2TV, D2TVConfig
-from models.synthetic import EOS_ID, PAD_ID, random_batch, tiny_config
+from models.synthetic import EOS_ID, PAD_ID, random_batch, same_target, tiny_config
 from shards.schema import Batch
 
 VARIANTS = {
@@ -80,11 +81,15 @@ def expected(objective: D2TV, batch: Batch, step: int) -> tuple[dict, dict[str, 
 
 
 def mixed_batch() -> Batch:
-    """Two groups; a monolingual row without images, a placeholder, and two rows of one story."""
+    """Two groups; a monolingual row without images, a placeholder, and two sources of one target article."""
     batch = random_batch(rows=6, groups=2, seed=3)
-    weight_B, story_B = batch.weight_B.clone(), batch.story_B.clone()
-    weight_B[4], story_B[1] = 0, int(story_B[0])
-    return dataclasses.replace(batch, weight_B=weight_B, story_B=story_B)
+    weight_B = batch.weight_B.clone()
+    weight_B[4] = 0
+    source_language_B = batch.source_language_B.clone()
+    source_language_B[1] = 2
+    return dataclasses.replace(
+        same_target(batch, 0, 1), weight_B=weight_B, source_language_B=source_language_B
+    )
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -143,20 +148,21 @@ def test_the_teaching_side_gets_no_gradient() -> None:
     """At step 0 alpha is 1: only the student learns, so nothing reaches what the teacher alone reads."""
     objective, batch = build(contrast=False), random_batch(full=True, seed=1)
     seen: dict[str, Tensor] = {}
-    encode = objective.network.encode_text
+    encode = objective.network.encode
 
-    def spy(ids: Tensor, mask: Tensor) -> Tensor:
-        seen["text"] = encode(ids, mask)
+    def spy(arranged: Arranged) -> Tensor:
+        seen["text"] = encode(arranged)
         seen["text"].retain_grad()
         return seen["text"]
 
-    objective.network.encode_text = spy  # type: ignore[method-assign]
+    objective.network.encode = spy  # type: ignore[method-assign]
     terms = objective(batch, 0).terms
     terms["kd_teacher_to_student"].sum.backward(retain_graph=True)
-    rows = len(batch)
-    assert not seen["text"].grad[:rows].any()
-    assert seen["text"].grad[rows:].any()
+    # Documents come in the order of the decoded summaries: the teacher's first.
+    tokens = int(batch.target_mask_BM.sum())
+    assert not seen["text"].grad[:tokens].any()
+    assert seen["text"].grad[tokens:].any()
     seen["text"].grad = None
     terms["kd_student_to_teacher"].sum.backward()
-    assert seen["text"].grad[:rows].any()
-    assert not seen["text"].grad[rows:].any()
+    assert seen["text"].grad[:tokens].any()
+    assert not seen["text"].grad[tokens:].any()

@@ -105,7 +105,7 @@ class Evaluator:
             task = bar.add_task("decoding", total=len(share.number))
             for batch in in_batches(share, self.collate, settings.batch_size):
                 ids_BN = network.generate(
-                    batch.to(self.device),
+                    batch,
                     num_beams=settings.num_beams,
                     length_penalty=settings.length_penalty,
                     max_new_tokens=self.recipe.lengths.summary,

@@ -120,7 +120,7 @@ def mean_nll(network: Network, batches: Iterable[Batch], device: torch.device) -
     try:
         with torch.inference_mode():
             for batch in batches:
-                nll_B, tokens_B = network.row_nll(batch.to(device), "source")
+                nll_B, tokens_B = network.row_nll(batch, "source")
                 sums[:2] += torch.stack([nll_B.double().sum(), tokens_B.double().sum()])
                 sums[2] += len(batch.unreadable)
     except InputError as error:

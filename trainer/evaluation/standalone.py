@@ -10,7 +10,7 @@ from trainer.build import build_evaluator, build_network
 from trainer.checkpoint import damage, model_weights, read_state, whole_checkpoints
 from trainer.distributed import Ranks, join, leave
 from trainer.evaluation.evaluate import print_report
-from trainer.plan import check_corpus
+from trainer.plan import check_corpus, check_lengths
 from trainer.recipe import load_recipe
 from trainer.run import validations
 
@@ -30,6 +30,7 @@ def evaluate_run(run: Path, split: str, overrides: Sequence[str]) -> None:
         raise InputError(f"{corpus.directory} is not the corpus that {run} was trained on: set corpus.path=")
     check_corpus(recipe, corpus)
     tokenizer = open_tokenizer(recipe.corpus.tokenizer or corpus.directory / "tokenizer")
+    check_lengths(recipe, tokenizer)
     alone = Ranks(rank=0, local_rank=0, world_size=1)
     device = join(alone)
     objective = build_network(recipe, tokenizer)

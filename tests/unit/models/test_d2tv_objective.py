@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 
+from models.arrangement import arrange
 from models.network import Network
 from models.objectives.base import Outputs
 from models.objectives.d2tv import D2TV, D2TVConfig
@@ -133,24 +134,24 @@ def test_weights_follow_the_step() -> None:
     assert objective(batch, 1000).scalars == {"alpha": pytest.approx(0.8)}
 
 
-def test_one_call_of_each_module() -> None:
+def test_one_call_of_each_module(monkeypatch: pytest.MonkeyPatch) -> None:
     objective, calls = build(), []
     network = objective.network
-    modules = {"text": network.backbone.encoder, "vision": network.vision, "fusion": network.fusion}
-    for name, module in {**modules, "decoder": network.backbone.decoder}.items():
+    for module, method in ((network.backbone, "encode"), (network.backbone, "decode")):
+        run = getattr(module, method)
+        monkeypatch.setattr(module, method, lambda *given, run=run, name=method: (calls.append(name), run(*given))[1])
+    for name, module in (("vision", network.vision), ("fusion", network.fusion)):
         module.register_forward_hook(lambda *_, name=name: calls.append(name))
     objective(random_batch(), 3)
-    assert sorted(calls) == ["decoder", "fusion", "text", "vision"]
+    assert sorted(calls) == ["decode", "encode", "fusion", "vision"]
 
 
 def test_monolingual_rows_cost_no_student() -> None:
     """About half of M3Sum's examples are monolingual: their source document is not read a second time."""
-    objective, batch, decoded = build(), random_batch(), []
-    objective.network.backbone.decoder.register_forward_hook(
-        lambda _, __, output: decoded.append(len(output.last_hidden_state))
-    )
-    objective(batch, 3)
-    assert decoded == [len(batch) + int(batch.cross_B.sum())]
+    batch = random_batch()
+    rows = range(len(batch))
+    arranged = arrange(batch, teacher_rows=rows, student_rows=[row for row in rows if batch.cross_B[row]])
+    assert arranged.decoded == len(batch) + int(batch.cross_B.sum())
 
 
 def test_no_logits_are_kept_for_backward() -> None:
@@ -176,7 +177,7 @@ def test_without_vision_no_visual_parameter_exists() -> None:
 
 
 def test_features_that_do_not_fit_are_an_input_error() -> None:
-    with pytest.raises(InputError, match=r"4 images x 4 regions x 12 do not fit network\.vision \(max_images 3"):
+    with pytest.raises(InputError, match=r"4 images an article do not fit network\.vision\.max_images 3"):
         build()(random_batch(images=4), 0)
     with pytest.raises(InputError, match="feature_size 12"):
         build()(random_batch(features=13), 0)

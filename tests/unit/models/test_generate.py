@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from models.arrangement import arrange
 from models.network import Network
 from models.synthetic import EOS_ID, PAD_ID, random_batch, tiny_config
 from shards.schema import Batch
@@ -27,15 +28,16 @@ def network(request: pytest.FixtureRequest) -> Network:
 
 
 def greedy(network: Network, batch: Batch, length: int) -> Tensor:
-    memory, mask = network.memory(batch, "source")
     rows = []
     for b in range(len(batch)):
+        one = Batch(**{f.name: getattr(batch, f.name)[b : b + 1] for f in dataclasses.fields(batch)})
         words: list[int] = []
         while len(words) < length and (not words or words[-1] != EOS_ID):
             ids = torch.tensor([[*words, PAD_ID]])
-            real = torch.ones_like(ids, dtype=torch.bool)
-            hidden = network.decode(batch.start_B[b : b + 1], ids, real, memory[b : b + 1], mask[b : b + 1])
-            words.append(int(network.logits(hidden[0, -1]).argmax()))
+            one = dataclasses.replace(one, summary_ids_BN=ids, summary_mask_BN=torch.ones_like(ids, dtype=torch.bool))
+            arranged = network.place(arrange(one, teacher_rows=None, student_rows=[0]))
+            hidden = network.decode(network.memory(one, arranged), arranged)
+            words.append(int(network.logits(hidden[-1]).argmax()))
         rows.append(words + [PAD_ID] * (length - len(words)))
     return torch.tensor(rows)
 

@@ -24,6 +24,7 @@ INTERVAL = Interval(
     nll_by_target={"mms": [7.0, 0.0], "mxls": [0.0, 7.5]},
     tokens={"mms": [20.0, 0.0], "mxls": [0.0, 12.0]},
     examples={"mms": [8.0, 0.0], "mxls": [0.0, 4.0]},
+    real_token_share=0.95,
 )
 UNREADABLE = Unreadable(slot=9, story=3, source="english", target="urdu", problem="its checksum is wrong")
 

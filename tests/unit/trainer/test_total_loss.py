@@ -47,7 +47,7 @@ def test_micro_batches_of_whole_groups_add_up_to_the_big_batch(cuts: tuple[int, 
 
 
 def outputs(**terms: Term) -> Outputs:
-    return Outputs(terms=terms, row_nll={}, row_tokens={}, scalars={})
+    return Outputs(terms=terms, row_nll={}, row_tokens={}, scalars={}, real_tokens=9, computed_tokens=12)
 
 
 def test_each_term_is_averaged_over_its_own_count_and_weighed() -> None:

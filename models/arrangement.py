@@ -1,0 +1,232 @@
+"""What a micro-batch asks of the network, without padding and without computing anything twice.
+
+Rows of a batch share: a target article is taught once for all rows that have it, an article is encoded once whether it
+is read as source, as target or as both, and an image sequence once for all that look at it. A text's weight says for
+how many rows it stands, so sums over the batch stay what they were. All of it is decided on the host, from lengths.
+
+Shape suffixes as in models/ragged.py; X images, B rows of the batch.
+"""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.ragged import Layout, averaging, cross_layout, self_layout
+from shards.schema import Batch
+
+Ints = NDArray[np.int64]
+Side = Literal["source", "target"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Arranged:
+    """Texts, images and summaries to compute, each once, and where the batch's rows find theirs.
+
+    The encoder reads distinct documents, then distinct summaries (where asked for); the decoder writes summaries,
+    those of the teacher first. A *memory* is a document with the images it is fused with.
+    """
+
+    ids_T: Tensor  # int64: documents, then summaries
+    texts: Layout
+    document_tokens: int
+    image_X: Tensor  # int64: flat index (row * I + image) of the images to encode
+    place_X: Tensor  # int64: number in its sequence
+    images: Layout
+    pool_images: Tensor  # (sequences, S): ones where a region belongs to a sequence
+    pool_summaries: Tensor | None  # (summaries, T): likewise for the summaries' tokens
+    memory_T: Tensor | None  # int64: document tokens of the memories; None: the documents in their order
+    fusion: Layout
+    seen_T1: Tensor  # bool: memory tokens of documents with images
+    decoder_ids_T: Tensor  # int64: start token and summary but its last token
+    target_T: Tensor  # int64: what each decoder state predicts
+    decoder: Layout
+    cross: Layout
+    weight_T: Tensor  # float32: for how many rows a target token stands; 0 for what must run but does not count
+    teacher_tokens: int  # of target_T, the first ones
+    taught_T: Tensor  # int64: the teacher's token for each of the student's
+    text_T: Tensor  # int64: the summary, of all that are decoded, a target token belongs to
+    decoded: int  # summaries that are decoded
+    sequence_B: Tensor  # int64: the image sequence of a row (0 where it has none: masked elsewhere)
+    summary_B: Tensor  # int64: the summary of a row
+    teacher_B: Tensor  # int64: the decoded summary of a row's teacher; -1 for none
+    student_B: Tensor  # int64: likewise of its student
+    real_tokens: int  # of texts and decoded summaries
+    computed_tokens: int  # places in the rows that their self-attention computes
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> "Arranged":
+        """The same on `device`, masks in the precision `dtype`, without waiting for the device."""
+        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        for name, value in values.items():
+            if isinstance(value, Layout):
+                values[name] = value.to(device, dtype)
+            elif isinstance(value, Tensor):
+                values[name] = value.to(device, non_blocking=True)
+        return Arranged(**values)
+
+
+class _Distinct:
+    """Numbers things by their first appearance, and remembers which row that was."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[Hashable, int] = {}
+        self.first: list[Any] = []
+
+    def number(self, key: Hashable, thing: Any) -> int:
+        if key not in self.numbers:
+            self.numbers[key] = len(self.first)
+            self.first.append(thing)
+        return self.numbers[key]
+
+
+def arrange(
+    batch: Batch,
+    *,
+    teacher_rows: Sequence[int] | None,
+    student_rows: Sequence[int] | None,
+    summaries: bool = False,
+    marked: bool = False,
+    share: bool = True,
+) -> Arranged:
+    """What the teacher computes for its rows (from their target documents) and the student for its (source documents).
+
+    None: there is no such branch. A branch without rows runs on some row and counts nothing, so that every parameter
+    takes part in every step. summaries: encode the target summaries of all real rows as texts, too; marked: behind
+    their start tokens, because a document begins with its language's. share False computes every row on its own.
+    `batch` is on the host.
+    """
+    assert batch.cross_B.device.type == "cpu", "arrange a batch before it is moved"
+    rows = _Rows(batch, share)
+    documents, memories, decoded = _Distinct(), _Distinct(), _Distinct()
+    weights: list[float] = []
+    found: dict[str, Ints] = {}
+    teachers, paired = 0, []
+    spare = [(teacher_rows or student_rows or [0])[0]]
+    for branch, side, of_branch in (("teacher", "target", teacher_rows), ("student", "source", student_rows)):
+        number_B = found.setdefault(branch, np.full(len(batch), -1, np.int64))
+        if of_branch is None:
+            continue
+        for row in of_branch or spare:
+            article, sequence = rows.article(row, side), rows.sequence_B[row]
+            document = documents.number(article if share else (branch, row), (side, row))
+            memory = memories.number((document, sequence), (document, sequence))
+            text = decoded.number((branch, memory, rows.article(row, "target") if share else row), (row, memory))
+            if text == len(weights):
+                weights.append(0.0)
+                if branch == "student":
+                    paired.append(row)
+            if of_branch:
+                weights[text] += 1.0
+                number_B[row] = text
+        teachers = len(weights) if branch == "teacher" else teachers
+    read = _Distinct()
+    summary_B = np.zeros(len(batch), np.int64)
+    if summaries:
+        for row in np.flatnonzero(batch.weight_B > 0).tolist() or spare:
+            summary_B[row] = read.number(rows.article(row, "target") if share else row, row)
+
+    document_ids = [rows.ids(side, row) for side, row in documents.first]
+    summary_ids = [rows.ids("summary", row) for row in read.first]
+    target_ids = [rows.ids("summary", row) for row, _ in decoded.first]
+    starts = batch.start_B.numpy()
+    if marked:
+        summary_ids = [np.r_[starts[row], ids] for row, ids in zip(read.first, summary_ids, strict=True)]
+    sizes = _sizes(target_ids)
+    document_sizes = _sizes(document_ids)
+    ends = np.cumsum(sizes)
+    memory_sizes = [document_sizes[document] for document, _ in memories.first]
+    sequence_of = [sequence for _, sequence in memories.first]
+    seen = [sequence >= 0 for sequence in sequence_of]
+    in_order = [document for document, _ in memories.first] == list(range(len(document_ids)))
+    # Without any image there is one sequence all the same, looked at by one text and hidden from it afterwards.
+    looking = sequence_of if any(seen) else [0] + sequence_of[1:]
+    texts = self_layout(document_sizes + _sizes(summary_ids), causal=False)
+    decoder = self_layout(sizes, causal=True)
+    taught = [found["teacher"][row] if teacher_rows else 0 for row in paired] if teacher_rows is not None else []
+    return Arranged(
+        ids_T=_flat([*document_ids, *summary_ids]),
+        texts=texts,
+        document_tokens=sum(document_sizes),
+        image_X=torch.from_numpy(rows.image_X),
+        place_X=torch.from_numpy(rows.place_X),
+        images=self_layout(rows.sequence_sizes, causal=False),
+        pool_images=averaging(rows.sequence_sizes),
+        pool_summaries=averaging(_sizes(summary_ids)) if summaries else None,
+        memory_T=None
+        if in_order
+        else torch.from_numpy(_ranges(np.array([d for d, _ in memories.first]), np.array(document_sizes))),
+        fusion=cross_layout(memory_sizes, looking, rows.sequence_sizes),
+        seen_T1=torch.from_numpy(np.repeat(seen, memory_sizes))[:, None],
+        decoder_ids_T=_flat(
+            [np.r_[starts[row], ids[:-1]] for (row, _), ids in zip(decoded.first, target_ids, strict=True)]
+        ),
+        target_T=_flat(target_ids),
+        decoder=decoder,
+        cross=cross_layout(sizes, [memory for _, memory in decoded.first], memory_sizes),
+        weight_T=torch.from_numpy(np.repeat(np.array(weights, np.float32), sizes)),
+        teacher_tokens=int(ends[teachers - 1]) if teachers else 0,
+        taught_T=torch.from_numpy(_ranges(np.array(taught, np.int64), np.array(sizes))),
+        text_T=torch.from_numpy(np.repeat(np.arange(len(sizes)), sizes)),
+        decoded=len(sizes),
+        sequence_B=torch.from_numpy(np.maximum(rows.sequence_B, 0)),
+        summary_B=torch.from_numpy(summary_B),
+        teacher_B=torch.from_numpy(found["teacher"]),
+        student_B=torch.from_numpy(found["student"]),
+        real_tokens=int(texts.queries.place_T.numel() + decoder.queries.place_T.numel()),
+        computed_tokens=sum(layout.queries.rows * layout.queries.length for layout in (texts, decoder)),
+    )
+
+
+class _Rows:
+    """A batch's rows: whose article, whose images, which tokens."""
+
+    def __init__(self, batch: Batch, share: bool) -> None:
+        self._key = {
+            "source": list(zip(batch.story_B.tolist(), batch.source_language_B.tolist(), strict=True)),
+            "target": list(zip(batch.story_B.tolist(), batch.target_language_B.tolist(), strict=True)),
+        }
+        self._ids = {
+            "source": (batch.source_ids_BM.numpy(), batch.source_mask_BM.numpy()),
+            "target": (batch.target_ids_BM.numpy(), batch.target_mask_BM.numpy()),
+            "summary": (batch.summary_ids_BN.numpy(), batch.summary_mask_BN.numpy()),
+        }
+        mask_BI = batch.image_mask_BI.numpy()
+        sequences = _Distinct()
+        self.sequence_B = np.full(len(batch), -1, np.int64)
+        for row in np.flatnonzero(mask_BI.any(axis=1)).tolist():
+            self.sequence_B[row] = sequences.number(int(batch.images_B[row]) if share else row, row)
+        most = mask_BI.shape[1]
+        shown = [np.flatnonzero(mask_BI[row]) for row in sequences.first] or [np.zeros(1, np.int64)]
+        first = sequences.first or [0]
+        self.place_X = np.concatenate(shown)
+        self.image_X = np.concatenate([row * most + places for row, places in zip(first, shown, strict=True)])
+        self.sequence_sizes = [len(places) * batch.roi_BIRV.shape[2] for places in shown]
+
+    def article(self, row: int, side: Side) -> tuple[int, int]:
+        """Story and language: there is one article of each."""
+        return self._key[side][row]
+
+    def ids(self, what: Side | Literal["summary"], row: int) -> Ints:
+        ids, mask = self._ids[what]
+        # A placeholder that must run needs one token, whatever it is.
+        real: Ints = ids[row][mask[row]] if mask[row].any() else ids[row][:1]
+        return real
+
+
+def _flat(texts: Sequence[Ints]) -> Tensor:
+    return torch.from_numpy(np.concatenate(texts))
+
+
+def _sizes(texts: Sequence[Ints]) -> list[int]:
+    return [len(text) for text in texts]
+
+
+def _ranges(texts: Ints, sizes: Ints) -> Ints:
+    """The tokens of `texts` in a stream of texts of `sizes`, one text after another."""
+    starts = np.cumsum(sizes) - sizes
+    parts = [np.arange(starts[text], starts[text] + sizes[text]) for text in texts]
+    return np.concatenate(parts) if parts else np.zeros(0, np.int64)

@@ -1,0 +1,142 @@
+"""Scaled dot-product attention on flat streams, with a bias that learns, dropout and packed rows.
+
+On CUDA this is torch's `scaled_dot_product_attention`, whose fused kernels take a bias that needs a gradient. The CPU's
+fused kernel takes neither that nor dropout, and torch's own fallback writes every score of every row to memory several
+times; `_CpuAttention` does the same sums on pieces that stay in the cache.
+
+Shape suffixes as in models/ragged.py; H heads of width A.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from models.dropout import Masks
+from models.ragged import Layout, scatter, take
+
+#: Bytes of the scores of a piece: a second-level cache and some of the third.
+_PIECE = 2**21
+
+
+def attend(
+    query_TE: Tensor,
+    key_SE: Tensor,
+    value_SE: Tensor,
+    layout: Layout,
+    *,
+    heads: int,
+    scale: float,
+    bias_HQK: Tensor | None = None,
+    dropout: float = 0.0,
+) -> Tensor:
+    """softmax(scale * Q K^T + bias) V by head, the heads side by side in E: (T, E). Queries that read nothing get zeros.
+
+    bias_HQK: (H, Q, K) of the layout's rows, the same for each. dropout: of the probabilities; 0 outside training.
+    """
+    tokens = len(query_TE)
+    if layout.readers_T is not None:
+        query_TE = take(query_TE, layout.readers_T)
+    query, key, value = (
+        rows.pad(x).unflatten(-1, (heads, -1)).transpose(1, 2)
+        for rows, x in ((layout.queries, query_TE), (layout.keys, key_SE), (layout.keys, value_SE))
+    )
+    mask = layout.mask_P1QK
+    assert (mask is None) == (layout.hidden_P1QK is None), "call Layout.to first"
+    if query.device.type == "cpu" and (dropout or (bias_HQK is not None and bias_HQK.requires_grad)):
+        out = _CpuAttention.apply(query, key, value, mask, bias_HQK, scale, dropout)  # type: ignore[no-untyped-call]
+    else:
+        if bias_HQK is not None:
+            mask = bias_HQK[None] if mask is None else bias_HQK + mask
+        out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout, scale=scale)
+    out_TE = layout.queries.unpad(out.transpose(1, 2).flatten(2))
+    return out_TE if layout.readers_T is None else scatter(out_TE, layout.readers_T, tokens)
+
+
+def _pieces(rows: int, heads: int, scores: int) -> list[tuple[slice, slice]]:
+    """Slices of rows and heads, about `_PIECE` bytes of scores each: several rows, or some heads of one.
+
+    scores: bytes of a row's scores in one head.
+    """
+    if scores * heads <= _PIECE:
+        step = _PIECE // (scores * heads)
+        return [(slice(row, row + step), slice(0, heads)) for row in range(0, rows, step)]
+    step = max(1, _PIECE // scores)
+    return [(slice(row, row + 1), slice(head, head + step)) for row in range(rows) for head in range(0, heads, step)]
+
+
+class _CpuAttention(torch.autograd.Function):
+    """Attention whose scores are made, used and dropped a piece at a time; probabilities are kept for backward.
+
+    In half precision scores are rounded as transformers' eager attention rounds them; the softmax is in float32.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask_P1QK: Tensor | None,
+        bias_HQK: Tensor | None,
+        scale: float,
+        dropout: float,
+    ) -> Tensor:
+        rows, heads, queries, width = query.shape
+        # A piece is a contiguous slice of a batched product.
+        query, key, value = query.contiguous(), key.contiguous(), value.contiguous()
+        out = torch.empty(rows, queries, heads, value.shape[-1], dtype=value.dtype).transpose(1, 2)
+        masks = Masks(dropout) if dropout else None
+        kept: list[Tensor] = []
+        for r, h in _pieces(rows, heads, queries * key.shape[2] * key.itemsize):
+            scores = query[r, h] @ key[r, h].transpose(-1, -2)
+            if scale != 1.0:
+                scores *= scale
+            if bias_HQK is not None:
+                scores += bias_HQK[h]
+            if mask_P1QK is not None:
+                scores += mask_P1QK[r]
+            probability = torch.softmax(scores, dim=-1)
+            kept.append(probability)
+            if masks is not None:
+                keep = masks.draw(probability.shape, probability.dtype)
+                kept.append(keep)
+                probability = probability * keep
+            out[r, h] = probability @ value[r, h]
+        ctx.save_for_backward(query, key, value, *kept)
+        ctx.bias = None if bias_HQK is None else (bias_HQK.shape, bias_HQK.dtype)
+        ctx.scale, ctx.dropped = scale, masks is not None
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, *kept = ctx.saved_tensors
+        rows, heads, queries, _ = query.shape
+        grad_query, grad_key, grad_value = torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
+        grad_bias = None
+        if ctx.bias is not None:
+            # Summed over rows, so in float32 even where the scores are not.
+            shape, dtype = ctx.bias
+            grad_bias = torch.zeros(shape, dtype=torch.promote_types(dtype, torch.float32))
+        kept = iter(kept)
+        for r, h in _pieces(rows, heads, queries * key.shape[2] * key.itemsize):
+            probability, out = next(kept), grad[r, h].contiguous()
+            keep = next(kept) if ctx.dropped else None
+            seen = probability if keep is None else probability * keep
+            torch.matmul(seen.transpose(-1, -2), out, out=grad_value[r, h])
+            error = out @ value[r, h].transpose(-1, -2)
+            if keep is not None:
+                error *= keep
+            error = torch.ops.aten._softmax_backward_data(error, probability, -1, error.dtype)
+            if grad_bias is not None:
+                grad_bias[h] += error.sum(dim=0, dtype=grad_bias.dtype) if len(error) > 1 else error[0]
+            if ctx.scale != 1.0:
+                error *= ctx.scale
+            torch.matmul(error, key[r, h], out=grad_query[r, h])
+            torch.matmul(error.transpose(-1, -2), query[r, h], out=grad_key[r, h])
+        if grad_bias is not None:
+            grad_bias = grad_bias.to(ctx.bias[1])
+        return grad_query, grad_key, grad_value, None, grad_bias, None, None

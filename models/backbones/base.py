@@ -1,0 +1,43 @@
+"""What the network asks of a text backbone. Shape suffixes as in models/ragged.py; D its hidden width."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import GenerationMixin
+
+from models.layers import LayerRunner
+from models.ragged import Layout
+
+
+class Backbone(nn.Module, ABC):
+    """Encoder, decoder and head over flat streams of tokens (no padding), on transformers' own modules.
+
+    Those hold the parameters, under transformers' names, and serve `generator`; training runs our forward over them.
+    """
+
+    hidden_size: int
+    vocab_size: int  # W, rows of the head
+    model: Any  # transformers' own, without a head
+    head: nn.Linear
+    max_length: int | None  # tokens of the longest text it can read; None: any
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = LayerRunner()
+
+    @abstractmethod
+    def encode(self, ids_T: Tensor, layout: Layout) -> Tensor:
+        """H_T^{N_e} (T, D) of the texts that `layout` (`self_layout`, not causal) arranges."""
+
+    @abstractmethod
+    def decode(self, ids_T: Tensor, layout: Layout, memory_SD: Tensor, cross: Layout) -> Tensor:
+        """H_dec^{N_d} (T, D), Eq. 1, of texts in a causal `layout`, each attending to the memory that `cross` says."""
+
+    @abstractmethod
+    def generator(self) -> GenerationMixin:
+        """transformers' model for conditional generation around our modules, in eval mode."""
+
+    @abstractmethod
+    def stored_tensors(self) -> dict[str, Tensor]:
+        """All weights, under the names that transformers' model for conditional generation stores them by."""

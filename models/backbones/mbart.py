@@ -1,0 +1,221 @@
+"""The mBART backbone (mBART-50): transformers' own encoder and decoder, with a head that the network owns.
+
+Shape suffixes as in models/ragged.py; W words, F the inner width of a feed-forward layer. mBART ties its head to its
+embeddings and adds a bias to the logits. Ours is a Linear of its own (the paper's W_o, b_o), which starts from both.
+"""
+
+import copy
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import GenerationConfig, MBartConfig, MBartForConditionalGeneration, MBartModel
+
+from models.attention import attend
+from models.backbones.base import Backbone
+from models.backbones.checkpoint import MBART_POSITIONS, load, stored_tensor
+from models.config import TextConfig
+from models.dropout import dropout
+from models.norms import layer_norm
+from models.ragged import Layout
+from shards.errors import InputError
+
+#: Names of the head in transformers' checkpoints.
+_HEAD, _BIAS = "lm_head.weight", "final_logits_bias"
+
+
+class MBartBackbone(Backbone):
+    """Encoder, decoder and head. The encoder's texts begin with their language's code (shards/tokenizer.py).
+
+    vocab_size: words of the tokenizer. Where a checkpoint has fewer rows, those that it lacks start as the mean of
+    the rows that `related_ids` names for them, in the embeddings and in the head; one that has no related rows is an
+    InputError. Rows that a checkpoint has stay as they are.
+    """
+
+    def __init__(
+        self,
+        config: TextConfig,
+        vocab_size: int,
+        pad_id: int,
+        eos_id: int,
+        related_ids: Mapping[int, Sequence[int]] = MappingProxyType({}),
+    ) -> None:
+        super().__init__()
+        where = config.pretrained
+        self.model = (
+            _random_model(config, vocab_size, pad_id, eos_id) if where is None else _pretrained_model(config, where)
+        )
+        settings = self.model.config
+        # Beam search reads these from the configuration, which may force an end token that this tokenizer lacks.
+        settings.pad_token_id, settings.eos_token_id, settings.forced_eos_token_id = pad_id, eos_id, None
+        self.hidden_size, self.max_length = settings.d_model, settings.max_position_embeddings
+        weight_WD = bias_W = None
+        with torch.no_grad():
+            if where is None:
+                # Decoder states are layer norm's, so this makes logits of unit variance: a loss near log W. Scaled
+                # embeddings of this size have unit variance, too.
+                self.model.shared.weight.normal_(std=self.hidden_size**-0.5)
+            else:
+                stored_WD, stored_1W = stored_tensor(where, _HEAD), stored_tensor(where, _BIAS)
+                weight_WD = self.model.shared.weight.clone() if stored_WD is None else stored_WD.float()
+                bias_W = torch.zeros(len(weight_WD)) if stored_1W is None else stored_1W.float().flatten()
+                new = _new_rows(where, settings.vocab_size, vocab_size, related_ids)
+                if new:
+                    weight_WD, bias_W = _extended(weight_WD, new), _extended(bias_W, new)
+                    embedding_WD = _extended(self.model.shared.weight, new)
+                    self.model.resize_token_embeddings(vocab_size, mean_resizing=False)
+                    self.model.shared.weight.copy_(embedding_WD)
+            self.vocab_size = settings.vocab_size
+            self.head = nn.Linear(self.hidden_size, self.vocab_size, bias=True)
+            if weight_WD is None or bias_W is None:
+                self.head.weight.normal_(std=self.hidden_size**-0.5)
+                self.head.bias.zero_()
+            else:
+                self.head.weight.copy_(weight_WD)
+                self.head.bias.copy_(bias_W)
+
+    def encode(self, ids_T: Tensor, layout: Layout) -> Tensor:
+        """H_T^{N_e} (T, D)."""
+        return self._run(self.model.encoder, ids_T, layout, ())
+
+    def decode(self, ids_T: Tensor, layout: Layout, memory_SD: Tensor, cross: Layout) -> Tensor:
+        """H_dec^{N_d} (T, D), Eq. 1."""
+        return self._run(self.model.decoder, ids_T, layout, (memory_SD, cross))
+
+    def _run(self, stack: Any, ids_T: Tensor, layout: Layout, memory: tuple[()] | tuple[Tensor, Layout]) -> Tensor:
+        assert layout.position_T is not None
+        positions = stack.embed_positions
+        # Texts share rows, so a token's position is its place in its own text.
+        position_TD = F.embedding(layout.position_T + positions.offset, positions.weight)
+        x_TD = layer_norm(stack.embed_tokens(ids_T) + position_TD, stack.layernorm_embedding)
+        x_TD = dropout(x_TD, stack.dropout, self.training)
+        for layer in stack.layers:
+            x_TD = self.runner(_layer, layer, x_TD, layout, *memory)
+        return layer_norm(x_TD, stack.layer_norm)
+
+    def generator(self) -> MBartForConditionalGeneration:
+        """transformers' generation loop around our own modules; made anew so that no parameter is listed twice."""
+        config = copy.deepcopy(self.model.config)
+        # generate() sizes the decoder's cache by `num_hidden_layers`, which is the encoder's depth.
+        config.encoder_layers = config.decoder_layers
+        with torch.device("meta"):
+            generator = MBartForConditionalGeneration(config)
+        generator.model, generator.lm_head = self.model, self.head
+        # The head has its own bias; transformers adds this one as well.
+        generator.final_logits_bias = torch.zeros(1, 1, device=self.head.bias.device, dtype=self.head.bias.dtype)
+        # The checkpoint's own may hold forced tokens or beams, which would fill what ours leaves open.
+        generator.generation_config = GenerationConfig()
+        return generator.eval()
+
+    def stored_tensors(self) -> dict[str, Tensor]:
+        """As MBartForConditionalGeneration stores them: nothing of ours is without a place in it."""
+        tied = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
+        state = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items() if name not in tied}
+        return {**state, _HEAD: self.head.weight.detach(), _BIAS: self.head.bias.detach()[None]}
+
+
+def _layer(
+    layer: Any, x_TD: Tensor, layout: Layout, memory_SD: Tensor | None = None, cross: Layout | None = None
+) -> Tensor:
+    """One MBartEncoderLayer or MBartDecoderLayer, each part on the normed sum so far (pre-norm)."""
+    states_TD = layer_norm(x_TD, layer.self_attn_layer_norm)
+    x_TD = _add(x_TD, _attention(layer.self_attn, states_TD, states_TD, layout), layer)
+    if memory_SD is not None:
+        assert cross is not None
+        states_TD = layer_norm(x_TD, layer.encoder_attn_layer_norm)
+        x_TD = _add(x_TD, _attention(layer.encoder_attn, states_TD, memory_SD, cross), layer)
+    inner_TF = layer.activation_fn(layer.fc1(layer_norm(x_TD, layer.final_layer_norm)))
+    inner_TF = dropout(inner_TF, layer.activation_dropout, layer.training)
+    return _add(x_TD, layer.fc2(inner_TF), layer)
+
+
+def _add(x_TD: Tensor, update_TD: Tensor, layer: Any) -> Tensor:
+    x_TD = x_TD + dropout(update_TD, layer.dropout, layer.training)
+    if x_TD.dtype == torch.float16:
+        # As transformers' own encoder: a sum past float16's largest number would be infinite.
+        limit = torch.finfo(torch.float16).max - 1000
+        x_TD = x_TD.clamp(-limit, limit)
+    return x_TD
+
+
+def _attention(attention: Any, query_TD: Tensor, key_SD: Tensor, layout: Layout) -> Tensor:
+    mixed_TD = attend(
+        attention.q_proj(query_TD),
+        attention.k_proj(key_SD),
+        attention.v_proj(key_SD),
+        layout,
+        heads=attention.num_heads,
+        scale=attention.scaling,
+        dropout=attention.dropout if attention.training else 0.0,
+    )
+    projected: Tensor = attention.out_proj(mixed_TD)
+    return projected
+
+
+class _MBartModel(MBartModel):  # type: ignore[misc]
+    """transformers' MBartModel, which does not warn of the head: that is read from the file."""
+
+    _keys_to_ignore_on_load_unexpected: ClassVar[list[str]] = [r"lm_head\.weight", r"final_logits_bias"]
+
+
+def _random_model(config: TextConfig, vocab_size: int, pad_id: int, eos_id: int) -> MBartModel:
+    settings = MBartConfig(
+        vocab_size=vocab_size,
+        d_model=config.d_model,
+        encoder_ffn_dim=config.d_ff,
+        decoder_ffn_dim=config.d_ff,
+        encoder_attention_heads=config.num_heads,
+        decoder_attention_heads=config.num_heads,
+        encoder_layers=config.num_layers,
+        decoder_layers=config.num_decoder_layers or config.num_layers,
+        max_position_embeddings=config.max_position_embeddings or MBART_POSITIONS,
+        scale_embedding=True,  # mBART-50's
+        pad_token_id=pad_id,
+        eos_token_id=eos_id,
+        **_dropouts(config),
+    )
+    settings._attn_implementation = "sdpa"
+    return MBartModel(settings)
+
+
+def _pretrained_model(config: TextConfig, where: str) -> MBartModel:
+    # Said of a model whose head is its own, "not tied" would untie encoder and decoder as well.
+    model = load(_MBartModel, where, "mBART", tie_word_embeddings=True, **_dropouts(config))
+    if not all(stack.embed_tokens.weight is model.shared.weight for stack in (model.encoder, model.decoder)):
+        raise InputError(
+            f"network.text.pretrained: {where!r} has different embeddings in encoder and decoder, which mBART-50 "
+            "shares: give the directory of an mBART-50 checkpoint"
+        )
+    return model
+
+
+def _dropouts(config: TextConfig) -> dict[str, float]:
+    """All of an MBartConfig's: a checkpoint's own are those of another training."""
+    return {
+        "dropout": config.dropout,
+        "attention_dropout": config.attention_rate,
+        "activation_dropout": 0.0,
+        "encoder_layerdrop": 0.0,
+        "decoder_layerdrop": 0.0,
+    }
+
+
+def _new_rows(
+    where: str, stored: int, vocab_size: int, related_ids: Mapping[int, Sequence[int]]
+) -> list[Sequence[int]]:
+    """The related rows of each row from `stored` to `vocab_size`; `InputError` where one has none."""
+    new = [related_ids.get(row, ()) for row in range(stored, vocab_size)]
+    if not all(related and max(related) < stored for related in new):
+        raise InputError(
+            f"network.text.pretrained: {where!r} has {stored} words, the tokenizer {vocab_size}; use the checkpoint's "
+            "own tokenizer"
+        )
+    return new
+
+
+def _extended(rows: Tensor, new: Sequence[Sequence[int]]) -> Tensor:
+    """`rows` (W, ...) and behind them the mean of the rows that each of `new` names."""
+    return torch.cat((rows, torch.stack([rows[list(related)].mean(dim=0) for related in new])))

@@ -1,0 +1,15 @@
+"""Sizes of the published backbones, for random weights: `network.text.shape` takes their names.
+
+From the config.json of google/mt5-{small,base,large} and facebook/mbart-large-50. The paper trains mt5_base and
+mbart50_large (Table 5).
+"""
+
+from typing import Any
+
+#: shape -> the keys of `TextConfig` that it stands for.
+SHAPES: dict[str, dict[str, Any]] = {
+    "mt5_small": {"architecture": "mt5", "d_model": 512, "d_ff": 1024, "d_kv": 64, "num_heads": 6, "num_layers": 8},
+    "mt5_base": {"architecture": "mt5", "d_model": 768, "d_ff": 2048, "d_kv": 64, "num_heads": 12, "num_layers": 12},
+    "mt5_large": {"architecture": "mt5", "d_model": 1024, "d_ff": 2816, "d_kv": 64, "num_heads": 16, "num_layers": 24},
+    "mbart50_large": {"architecture": "mbart", "d_model": 1024, "d_ff": 4096, "num_heads": 16, "num_layers": 12},
+}

@@ -1,0 +1,30 @@
+"""How a stack runs its layers: as they are, compiled, and with or without keeping their activations."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+
+class LayerRunner:
+    """Calls layer functions `layer(module, x, ...)`, which take and return flat states.
+
+    activation_checkpointing: only a layer's inputs are kept, and backward computes the layer again, with the same
+    dropout. compile: through `torch.compile`, once for all layers of a kind and for any number of tokens.
+    """
+
+    def __init__(self, *, activation_checkpointing: bool = False, compile: bool = False) -> None:
+        self.activation_checkpointing, self.compile = activation_checkpointing, compile
+        self._compiled: dict[Callable[..., Tensor], Callable[..., Tensor]] = {}
+
+    def __call__(self, layer: Callable[..., Tensor], *inputs: Any) -> Tensor:
+        if self.compile:
+            if layer not in self._compiled:
+                self._compiled[layer] = torch.compile(layer, dynamic=True)
+            layer = self._compiled[layer]
+        if self.activation_checkpointing and torch.is_grad_enabled():
+            states: Tensor = checkpoint(layer, *inputs, use_reentrant=False)
+            return states
+        return layer(*inputs)

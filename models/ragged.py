@@ -1,0 +1,207 @@
+"""Texts of different lengths as one flat stream of tokens, and the rows in which attention sees them.
+
+Linear layers, norms and losses work on the flat stream, so they compute nothing for padding. Attention needs rows of
+equal length: its texts are packed, several short ones into a row as long as the longest text, kept apart by a mask
+(T5's bias depends on distance only; learned positions are given token by token). A layout is made on the host from
+lengths alone, so nothing here waits for the device.
+
+Shape suffixes as in shards/schema.py; T and S flat tokens, P rows of Q queries and K keys, E a width.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rows:
+    """Where flat tokens sit in `rows` rows of `length` places."""
+
+    rows: int
+    length: int
+    place_T: Tensor  # int64: row * length + column
+    dense: bool  # every place is taken, in order: rows are a view of the stream
+
+    def pad(self, x_TE: Tensor) -> Tensor:
+        """The rows (P, L, E), zeros where no token sits."""
+        if not self.dense:
+            x_TE = scatter(x_TE, self.place_T, self.rows * self.length)
+        return x_TE.view(self.rows, self.length, -1)
+
+    def unpad(self, x_PLE: Tensor) -> Tensor:
+        """The flat tokens (T, E) of rows."""
+        x_TE = x_PLE.reshape(self.rows * self.length, -1)
+        return x_TE if self.dense else take(x_TE, self.place_T)
+
+    def to(self, device: torch.device) -> "Rows":
+        return replace(self, place_T=self.place_T.to(device, non_blocking=True))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Layout:
+    """Who attends to whom. Queries at places without a token attend to something, and are never read."""
+
+    queries: Rows
+    keys: Rows
+    hidden_P1QK: Tensor | None  # bool, True where a query must not look; None: everywhere it may
+    mask_P1QK: Tensor | None = None  # the same as -inf, in the network's precision; made by `to`
+    position_T: Tensor | None = None  # int64: a query token's place in its own text
+    readers_T: Tensor | None = None  # int64: the flat tokens that `queries` holds; None: all of the stream
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> "Layout":
+        """The layout on `device`, its mask ready to be added to scores of `dtype`."""
+        mask = None
+        if self.hidden_P1QK is not None:
+            hidden = self.hidden_P1QK.to(device, non_blocking=True)
+            mask = torch.zeros(hidden.shape, dtype=dtype, device=device).masked_fill_(hidden, -torch.inf)
+        queries = self.queries.to(device)
+        return replace(
+            self,
+            queries=queries,
+            keys=queries if self.keys is self.queries else self.keys.to(device),
+            mask_P1QK=mask,
+            position_T=_to(self.position_T, device),
+            readers_T=_to(self.readers_T, device),
+        )
+
+
+def self_layout(lengths: Sequence[int], *, causal: bool) -> Layout:
+    """Texts that attend to themselves, packed into rows as long as the longest. lengths: tokens, all positive."""
+    sizes = np.asarray(lengths, np.int64)
+    row_of, column_of, rows = _first_fit(sizes)
+    length = int(sizes.max())
+    position_T = _count_up(sizes)
+    place_T = np.repeat(row_of * length + column_of, sizes) + position_T
+    text_PL = np.full(rows * length, -1, np.int64)
+    text_PL[place_T] = np.repeat(np.arange(len(sizes)), sizes)
+    text_PL = text_PL.reshape(rows, length)
+    hidden_PQK = text_PL[:, :, None] != text_PL[:, None, :]
+    if causal:
+        hidden_PQK |= np.arange(length)[None, :] > np.arange(length)[:, None]
+    places = _rows(rows, length, place_T)
+    return Layout(
+        queries=places,
+        keys=places,
+        hidden_P1QK=torch.from_numpy(hidden_PQK)[:, None] if hidden_PQK.any() else None,
+        position_T=torch.from_numpy(position_T),
+    )
+
+
+def cross_layout(query_lengths: Sequence[int], key_of: Sequence[int], key_lengths: Sequence[int]) -> Layout:
+    """Texts that attend to other texts: query text q to key text `key_of[q]`. A row is a key text and all that read it.
+
+    A query text with `key_of` -1 reads nothing: it sits in no row, and attention gives it zeros.
+    """
+    queries, keys, owner = (np.asarray(x, np.int64) for x in (query_lengths, key_lengths, key_of))
+    rows = len(keys)
+    filled = np.zeros(rows, np.int64)
+    column_of = np.zeros(len(queries), np.int64)
+    for text, (row, size) in enumerate(zip(owner.tolist(), queries.tolist(), strict=True)):
+        if row >= 0:
+            column_of[text] = filled[row]
+            filled[row] += size
+    width, depth = int(filled.max()), int(keys.max())
+    assert width > 0, "nothing attends"
+    reads_T = np.repeat(owner >= 0, queries)
+    place_T = (np.repeat(owner * width + column_of, queries) + _count_up(queries))[reads_T]
+    place_S = np.repeat(np.arange(rows) * depth, keys) + _count_up(keys)
+    hidden_PK = np.arange(depth) >= keys[:, None]
+    return Layout(
+        queries=_rows(rows, width, place_T),
+        keys=_rows(rows, depth, place_S),
+        hidden_P1QK=torch.from_numpy(hidden_PK)[:, None, None] if hidden_PK.any() else None,
+        readers_T=None if reads_T.all() else torch.from_numpy(reads_T.nonzero()[0]),
+    )
+
+
+def averaging(lengths: Sequence[int]) -> Tensor:
+    """Ones (texts, T), float32, where a flat token belongs to a text: times the stream, the sums of the texts."""
+    sizes = np.asarray(lengths, np.int64)
+    text_T = np.repeat(np.arange(len(sizes)), sizes)
+    return torch.from_numpy((np.arange(len(sizes))[:, None] == text_T).astype(np.float32))
+
+
+def _first_fit(sizes: Ints) -> tuple[Ints, Ints, int]:
+    """First fit by decreasing length into rows as long as the longest: row and column of each text, rows."""
+    length = int(sizes.max())
+    row_of, column_of = np.zeros_like(sizes), np.zeros_like(sizes)
+    free: list[int] = []
+    for text in np.argsort(-sizes, kind="stable").tolist():
+        size = int(sizes[text])
+        row = next((row for row, space in enumerate(free) if space >= size), len(free))
+        if row == len(free):
+            free.append(length)
+        row_of[text], column_of[text] = row, length - free[row]
+        free[row] -= size
+    return row_of, column_of, len(free)
+
+
+def _count_up(sizes: Ints) -> Ints:
+    """0 .. size - 1 for every size, one after another."""
+    starts = np.cumsum(sizes) - sizes
+    counted: Ints = np.arange(int(sizes.sum())) - np.repeat(starts, sizes)
+    return counted
+
+
+def _rows(rows: int, length: int, place_T: Ints) -> Rows:
+    dense = len(place_T) == rows * length and bool((place_T == np.arange(rows * length)).all())
+    return Rows(rows=rows, length=length, place_T=torch.from_numpy(place_T), dense=dense)
+
+
+def _to(x: Tensor | None, device: torch.device) -> Tensor | None:
+    return None if x is None else x.to(device, non_blocking=True)
+
+
+class _Scatter(torch.autograd.Function):
+    """Rows of a matrix to places that are all different, zeros elsewhere.
+
+    Autograd's own backward of the inverse (`index_select`) adds where copying is enough, which is slow on a CPU.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x_TE: Tensor, place_T: Tensor, places: int) -> Tensor:
+        ctx.save_for_backward(place_T)
+        return _scatter(x_TE, place_T, places)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (place_T,) = ctx.saved_tensors
+        return grad.index_select(0, place_T), None, None
+
+
+class _Take(torch.autograd.Function):
+    """Rows of a matrix from places that are all different."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, place_T: Tensor) -> Tensor:
+        ctx.save_for_backward(place_T)
+        ctx.places = len(x)
+        return x.index_select(0, place_T)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (place_T,) = ctx.saved_tensors
+        return _scatter(grad, place_T, ctx.places), None
+
+
+def scatter(x_TE: Tensor, place_T: Tensor, places: int) -> Tensor:
+    """Row t of `x` at row place_T[t] of `places` rows, zeros elsewhere. The places are all different."""
+    scattered: Tensor = _Scatter.apply(x_TE, place_T, places)  # type: ignore[no-untyped-call]
+    return scattered
+
+
+def take(x: Tensor, place_T: Tensor) -> Tensor:
+    """Rows place_T of `x`. The places are all different."""
+    taken: Tensor = _Take.apply(x, place_T)  # type: ignore[no-untyped-call]
+    return taken
+
+
+def _scatter(x_TE: Tensor, place_T: Tensor, places: int) -> Tensor:
+    return x_TE.new_zeros(places, x_TE.shape[1]).index_copy_(0, place_T, x_TE)

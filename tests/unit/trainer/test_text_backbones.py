@@ -1,0 +1,68 @@
+"""What a recipe's text backbone refuses before any rank joins, and what its tokenizer tells the network."""
+
+from pathlib import Path
+
+import pytest
+
+from shards.errors import InputError
+from shards.index import Corpus
+from shards.tokenizer import open_tokenizer
+from tests.pretrained import save_mbart50
+from tests.tiny import tiny_overrides
+from trainer.build import build_network
+from trainer.plan import check_lengths
+from trainer.recipe import Recipe, load_recipe
+
+MBART = ("network.text.architecture=mbart", "network.text.d_kv=", "network.text.max_position_embeddings=32")
+
+
+def recipe(*overrides: str) -> Recipe:
+    return load_recipe("d2tv", [*tiny_overrides(Path("corpus"), Path("run")), *overrides])
+
+
+def test_lengths_fit_the_positions(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    ours = open_tokenizer(tiny_corpus.directory / "tokenizer")
+    mbart = open_tokenizer(save_mbart50(tmp_path))
+    check_lengths(recipe("lengths.document=5000"), ours)  # mT5's positions are relative
+    check_lengths(recipe(*MBART, "lengths.document=32", "lengths.summary=32"), ours)
+    check_lengths(recipe(*MBART, "lengths.document=32", "lengths.summary=31"), mbart)
+    with pytest.raises(InputError, match=r"lengths\.document is 33, .* has 32 positions: set it to at most 32"):
+        check_lengths(recipe(*MBART, "lengths.document=33"), mbart)
+    with pytest.raises(InputError, match=r"lengths\.summary is 32, .* has 32 positions: set it to at most 31"):
+        check_lengths(recipe(*MBART, "lengths.summary=32"), mbart)
+
+
+def test_the_network_has_what_the_tokenizer_says(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    mbart = open_tokenizer(save_mbart50(tmp_path))
+    network = build_network(recipe(*MBART), mbart).network
+    assert network.vocab_size == mbart.vocab_size
+    assert network.marks_texts
+    ours = build_network(recipe(), open_tokenizer(tiny_corpus.directory / "tokenizer")).network
+    assert not ours.marks_texts
+
+
+def test_table_5_of_mbart50() -> None:
+    found = load_recipe("d2tv_mbart50")
+    assert (found.optimizer.learning_rate, found.optimizer.betas) == (5e-6, (0.9, 0.98))
+    assert (found.schedule.warmup_steps, found.training.steps, found.objective.settings().alpha_steps) == (
+        2000,
+        10000,
+        5000,
+    )
+    assert (found.batch.group_size, found.batch.groups_per_step, found.lengths.document) == (32, 8, 512)
+    assert str(found.network.text.pretrained) == found.corpus.tokenizer
+
+
+@pytest.mark.parametrize("size", ["small", "large"])
+def test_other_sizes_of_mt5(size: str) -> None:
+    base, other = load_recipe("d2tv_mt5_base").model_dump(), load_recipe(f"d2tv_mt5_{size}").model_dump()
+    assert other["network"]["text"]["pretrained"] == other["corpus"]["tokenizer"] == f"pretrained/mt5-{size}"
+    assert {key for key in base if base[key] != other[key]} == {"run", "corpus", "network"}
+
+
+def test_a_shape_stands_for_sizes() -> None:
+    text = load_recipe("d2tv_mbart50", ["network.text.pretrained=", "network.text.shape=mbart50_large"]).network.text
+    assert (text.architecture, text.d_model, text.num_layers, text.shape) == ("mbart", 1024, 12, None)
+    with pytest.raises(InputError, match="shape mt5_base sets all of a random backbone") as caught:
+        load_recipe("d2tv", ["network.text.shape=mt5_base"])
+    assert "\n" not in str(caught.value)
