@@ -106,7 +106,9 @@ def arrange(
     found: dict[str, Ints] = {}
     teachers, paired = 0, []
     spare = [(teacher_rows or student_rows or [0])[0]]
-    for branch, side, of_branch in (("teacher", "target", teacher_rows), ("student", "source", student_rows)):
+    sides: dict[str, Side] = {"teacher": "target", "student": "source"}
+    for branch, of_branch in (("teacher", teacher_rows), ("student", student_rows)):
+        side = sides[branch]
         number_B = found.setdefault(branch, np.full(len(batch), -1, np.int64))
         if of_branch is None:
             continue
@@ -143,7 +145,7 @@ def arrange(
     seen = [sequence >= 0 for sequence in sequence_of]
     in_order = [document for document, _ in memories.first] == list(range(len(document_ids)))
     # Without any image there is one sequence all the same, looked at by one text and hidden from it afterwards.
-    looking = sequence_of if any(seen) else [0] + sequence_of[1:]
+    looking = sequence_of if any(seen) else [0, *sequence_of[1:]]
     texts = self_layout(document_sizes + _sizes(summary_ids), causal=False)
     decoder = self_layout(sizes, causal=True)
     taught = [found["teacher"][row] if teacher_rows else 0 for row in paired] if teacher_rows is not None else []

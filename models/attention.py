@@ -32,7 +32,7 @@ def attend(
     bias_HQK: Tensor | None = None,
     dropout: float = 0.0,
 ) -> Tensor:
-    """softmax(scale * Q K^T + bias) V by head, the heads side by side in E: (T, E). Queries that read nothing get zeros.
+    """softmax(scale * Q K^T + bias) V by head, the heads side by side in E: (T, E). Who reads nothing gets zeros.
 
     bias_HQK: (H, Q, K) of the layout's rows, the same for each. dropout: of the probabilities; 0 outside training.
     """
@@ -40,7 +40,7 @@ def attend(
     if layout.readers_T is not None:
         query_TE = take(query_TE, layout.readers_T)
     query, key, value = (
-        rows.pad(x).unflatten(-1, (heads, -1)).transpose(1, 2)
+        rows.pad(x).view(rows.rows, rows.length, heads, -1).transpose(1, 2)
         for rows, x in ((layout.queries, query_TE), (layout.keys, key_SE), (layout.keys, value_SE))
     )
     mask = layout.mask_P1QK
@@ -84,7 +84,7 @@ class _CpuAttention(torch.autograd.Function):
         scale: float,
         dropout: float,
     ) -> Tensor:
-        rows, heads, queries, width = query.shape
+        rows, heads, queries, _ = query.shape
         # A piece is a contiguous slice of a batched product.
         query, key, value = query.contiguous(), key.contiguous(), value.contiguous()
         out = torch.empty(rows, queries, heads, value.shape[-1], dtype=value.dtype).transpose(1, 2)

@@ -36,7 +36,8 @@ def dropout(x: Tensor, p: float, training: bool) -> Tensor:
         return x
     if x.device.type != "cpu":
         return F.dropout(x, p)
-    return x * _mask(x.shape, p, x.dtype)
+    keep: Tensor = _mask(x.shape, p, x.dtype)
+    return x * keep
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]

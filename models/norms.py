@@ -54,8 +54,9 @@ class _CpuLayerNorm(torch.autograd.Function):
             torch.zeros_like(weight),
             (True, False, False),
         )
-        normed_TD = ((x_TD - mean_T1) * rstd_T1).mul_(grad_TD)
-        return grad_x_TD, normed_TD.sum(0).to(weight_D.dtype), grad_TD.sum(0, dtype=torch.float32).to(weight_D.dtype), None
+        grad_weight_D = ((x_TD - mean_T1) * rstd_T1).mul_(grad_TD).sum(dim=0)
+        grad_bias_D = grad_TD.sum(dim=0, dtype=torch.float32)
+        return grad_x_TD, grad_weight_D.to(weight_D.dtype), grad_bias_D.to(weight_D.dtype), None
 
 
 class _CpuRmsNorm(torch.autograd.Function):

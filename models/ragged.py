@@ -81,8 +81,8 @@ def self_layout(lengths: Sequence[int], *, causal: bool) -> Layout:
     place_T = np.repeat(row_of * length + column_of, sizes) + position_T
     text_PL = np.full(rows * length, -1, np.int64)
     text_PL[place_T] = np.repeat(np.arange(len(sizes)), sizes)
-    text_PL = text_PL.reshape(rows, length)
-    hidden_PQK = text_PL[:, :, None] != text_PL[:, None, :]
+    text_P1L = text_PL.reshape(rows, 1, length)
+    hidden_PQK = text_P1L.swapaxes(1, 2) != text_P1L
     if causal:
         hidden_PQK |= np.arange(length)[None, :] > np.arange(length)[:, None]
     places = _rows(rows, length, place_T)

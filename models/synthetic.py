@@ -99,8 +99,8 @@ def random_batch(
 
 def same_target(batch: Batch, first: int, *others: int) -> Batch:
     """The same batch with the target article of row `first`, its images included, in the rows `others`, too."""
-    names = ("target_ids_BM", "target_mask_BM", "summary_ids_BN", "summary_mask_BN", "start_B", "target_language_B")
-    names += ("story_B", "roi_BIRV", "boxes_BIR4", "image_mask_BI", "images_B")
+    names = ["target_ids_BM", "target_mask_BM", "summary_ids_BN", "summary_mask_BN", "start_B", "target_language_B"]
+    names += ["story_B", "roi_BIRV", "boxes_BIR4", "image_mask_BI", "images_B"]
     changed = {name: getattr(batch, name).clone() for name in names}
     for values in changed.values():
         values[list(others)] = values[first].clone()

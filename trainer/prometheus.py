@@ -55,7 +55,7 @@ class PrometheusExporter:
             registry=registry,
         )
         self._real = Gauge(
-            "d2tv_real_token_ratio", "Text tokens to the places that self-attention computed for them", registry=registry
+            "d2tv_real_token_ratio", "Text tokens a place that self-attention computed for them", registry=registry
         )
         self._retries = Counter("d2tv_read_retries", "Reads of features that were tried again", registry=registry)
         self._skipped = Gauge("d2tv_skipped_steps", "Steps skipped as non-finite", registry=registry)

@@ -83,7 +83,7 @@ class TrainingSection(Section):
     checkpoint_every: PositiveInt = 500
     keep_checkpoints: PositiveInt = Field(2, description="whole checkpoints kept, the newest first")
     max_skipped_steps: PositiveInt = Field(20, description="non-finite steps in a row after which the run stops")
-    activation_checkpointing: bool = Field(False, description="compute layers again in backward: less memory, more time")
+    activation_checkpointing: bool = Field(False, description="compute layers twice: less memory, more time")
     compile: bool = Field(False, description="run the layers through torch.compile; the first steps take minutes")
     threads_per_rank: PositiveInt | None = Field(None, description="intra-op threads; null: the host's cores shared")
 

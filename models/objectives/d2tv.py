@@ -130,7 +130,8 @@ class D2TV(Objective):
             terms |= self._distillation(teacher_TD, hidden_TD[split:], weight_T, counts, scalars["alpha"])
         if config.contrast:
             assert visual_SV is not None
-            terms["tco"] = self._contrast(visual_SV, texts_TD[arranged.document_tokens :], arranged, batch, counts["tco"])
+            summaries_TD = texts_TD[arranged.document_tokens :]
+            terms["tco"] = self._contrast(visual_SV, summaries_TD, arranged, batch, counts["tco"])
         nll_T = torch.cat(nll)
         ones_T = torch.ones_like(nll_T)
         branches = {"mms": arranged.teacher_B, "mxls": arranged.student_B}

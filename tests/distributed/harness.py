@@ -30,21 +30,35 @@ def run_job(
     ds_config: Path = FP32,
     recipe: str = "d2tv",
     poisoned: Sequence[tuple[int, int]] = (),
+    fp16_anyway: bool = False,
+    save: bool = False,
 ) -> list[dict[str, Any]]:
     """Run tests/distributed/job.py on `world_size` ranks; each rank's results, in rank order.
 
+    steps: attempts at a step, from where the run's newest checkpoint is.
     poisoned: (rank, attempt) pairs at which the loss is made NaN.
+    fp16_anyway: train in fp16 on a processor that computes it slowly.
+    save: write a checkpoint after the last attempt.
     """
-    out.mkdir(parents=True)
     spec = {
         "recipe": recipe,
         "overrides": list(overrides),
         "steps": steps,
         "poisoned": [list(pair) for pair in poisoned],
         "ds_config": str(ds_config),
-        "out": str(out),
+        "fp16_anyway": fp16_anyway,
+        "save": save,
     }
-    (out / "spec.json").write_text(json.dumps(spec))
+    return run_ranks(out, "tests.distributed.job", world_size=world_size, spec=spec)
+
+
+def run_ranks(out: Path, module: str, *, world_size: int, spec: dict[str, Any]) -> list[dict[str, Any]]:
+    """Run `python -m module <out>/spec.json` on every rank; what each left in `<out>/rank-<r>.pt`, in rank order.
+
+    A rank that ends with another code than 0 is an AssertionError with the end of its output.
+    """
+    out.mkdir(parents=True)
+    (out / "spec.json").write_text(json.dumps(spec | {"out": str(out)}))
     environment = os.environ | {
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(free_port()),
@@ -55,7 +69,7 @@ def run_job(
     logs = [open(out / f"rank-{rank}.log", "w+") for rank in range(world_size)]  # noqa: SIM115
     ranks = [
         subprocess.Popen(
-            [sys.executable, "-m", "tests.distributed.job", str(out / "spec.json")],
+            [sys.executable, "-m", module, str(out / "spec.json")],
             cwd=ROOT,
             env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=logs[rank],

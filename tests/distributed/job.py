@@ -1,6 +1,7 @@
 """One rank of a distributed test: `python -m tests.distributed.job SPEC.json`, started by `run_job`.
 
-Trains some steps through the real trainer and engine, and leaves what it saw in `<out>/rank-<r>.pt`.
+Trains some steps through the real trainer and engine, and leaves what it saw in `<out>/rank-<r>.pt`: a list's
+entry an attempt.
 """
 
 import dataclasses
@@ -11,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from deepspeed.accelerator import get_accelerator
 from deepspeed.utils import safe_get_full_grad
 
 from trainer.distributed import join, leave, ranks_from_environment
+from trainer.engine import loss_scaler
+from trainer.metrics import Interval, Totals
 from trainer.plan import plan_run
 from trainer.recipe import load_recipe
 from trainer.run import build_trainer
@@ -21,6 +25,10 @@ from trainer.run import build_trainer
 
 def main() -> None:
     spec: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text())
+    if spec["fp16_anyway"]:
+        # DeepSpeed says no where a processor has no fp16 instructions, and so do we to users: torch computes it by
+        # way of float32, slowly. What it computes is the same, so the loss scaling can be tested anywhere.
+        get_accelerator().is_fp16_supported = lambda: True
     ranks = ranks_from_environment()
     plan = plan_run(load_recipe(spec["recipe"], spec["overrides"]), Path(spec["ds_config"]), ranks)
     torch.set_num_threads(1)
@@ -29,8 +37,9 @@ def main() -> None:
     engine, objective = trainer.engine, trainer.engine.module
     slots: list[list[int]] = []
     losses: list[dict[str, float]] = []
+    scales: list[float] = []
     first_gradient: dict[str, torch.Tensor] = {}
-    forward, step = engine.forward, engine.step
+    forward, step, reduce = engine.forward, engine.step, Totals.reduce
 
     def watch_forward(batch: Any, *rest: Any) -> Any:
         slots.append(batch.slot_B.tolist())
@@ -48,11 +57,19 @@ def main() -> None:
                 first_gradient[name] = gradient.clone()
         step()
 
-    engine.forward, engine.step = watch_forward, watch_step
+    def watch_reduce(totals: Totals, world_size: int) -> Interval:
+        interval = reduce(totals, world_size)
+        losses.append(interval.loss)
+        return interval
+
+    engine.forward, engine.step, Totals.reduce = watch_forward, watch_step, watch_reduce
     for _ in range(spec["steps"]):
         trainer.train_step()
-        assert trainer._totals is not None
-        losses.append(trainer._totals.reduce(ranks.world_size).loss)
+        trainer._log()
+        scaler = loss_scaler(engine)
+        scales.append(float(scaler.cur_scale) if scaler else 1.0)
+    if spec["save"]:
+        trainer._save()
     trainer.close()
     weights = {name: parameter.detach().float().clone() for name, parameter in objective.named_parameters()}
     torch.save(
@@ -60,6 +77,7 @@ def main() -> None:
             "attempts": trainer.attempts,
             "slots": slots,
             "losses": losses,
+            "scales": scales,
             "gradient": first_gradient,
             "weights": weights,
             "step": trainer.step,

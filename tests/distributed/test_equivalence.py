@@ -47,22 +47,21 @@ def layouts(tiny_corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> di
     return results
 
 
-@pytest.fixture(scope="module")
-def plain(tiny_corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The same 20 steps in plain torch: no DeepSpeed, no ranks, torch's own AdamW and clipping."""
-    recipe: Recipe = load_recipe("d2tv", overrides(tiny_corpus, tmp_path_factory.mktemp("plain"), 4))
-    tokenizer = open_tokenizer(tiny_corpus.directory / "tokenizer")
+def train_plainly(corpus: Corpus, words: list[str], steps: int) -> dict[str, Any]:
+    """Steps of four groups in plain torch: no DeepSpeed, no ranks, torch's own AdamW and clipping."""
+    recipe: Recipe = load_recipe("d2tv", words)
+    tokenizer = open_tokenizer(corpus.directory / "tokenizer")
     objective = build_network(recipe, tokenizer)
     objective.train()
-    collate = build_collator(recipe, tiny_corpus, Reader(tiny_corpus), tokenizer, torch.device("cpu"))
-    sampler = Sampler(tiny_corpus, split="train", mixture=recipe.mixture, seed=recipe.training.seed, group_size=4)
+    collate = build_collator(recipe, corpus, Reader(corpus), tokenizer, torch.device("cpu"))
+    sampler = Sampler(corpus, split="train", mixture=recipe.mixture, seed=recipe.training.seed, group_size=4)
     partition = Partition(groups_per_step=4, groups_per_micro_batch=4, rank=0, world_size=1)
     loader = Loader(sampler, collate, partition, first_step=0, threads=0, prefetch=0)
     optimizer = torch.optim.AdamW(
         objective.parameters(), betas=recipe.optimizer.betas, eps=recipe.optimizer.eps, weight_decay=0.0
     )
     first_gradient: dict[str, torch.Tensor] = {}
-    for step in range(STEPS):
+    for step in range(steps):
         batch = next(loader)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step + 1, recipe)
@@ -74,6 +73,11 @@ def plain(tiny_corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> dict
         optimizer.step()
     weights = {name: parameter.detach().clone() for name, parameter in objective.named_parameters()}
     return {"gradient": first_gradient, "weights": weights}
+
+
+@pytest.fixture(scope="module")
+def plain(tiny_corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return train_plainly(tiny_corpus, overrides(tiny_corpus, tmp_path_factory.mktemp("plain"), 4), STEPS)
 
 
 def assert_close(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:

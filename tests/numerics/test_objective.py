@@ -87,9 +87,7 @@ def mixed_batch() -> Batch:
     weight_B[4] = 0
     source_language_B = batch.source_language_B.clone()
     source_language_B[1] = 2
-    return dataclasses.replace(
-        same_target(batch, 0, 1), weight_B=weight_B, source_language_B=source_language_B
-    )
+    return dataclasses.replace(same_target(batch, 0, 1), weight_B=weight_B, source_language_B=source_language_B)
 
 
 @pytest.mark.parametrize("name", VARIANTS)

@@ -1,6 +1,7 @@
 """DeepSpeed's file: what is filled in, and every way in which it can compete with the recipe."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ GOOD: dict[str, Any] = {
 }
 
 
-def load(tmp_path: Path, content: Any, world_size: int = 2) -> dict[str, Any]:
+def load(tmp_path: Path, content: Any, world_size: int = 2, words: Sequence[str] = ()) -> dict[str, Any]:
     path = tmp_path / "ds.json"
     path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
     recipe = load_recipe(
@@ -29,6 +30,7 @@ def load(tmp_path: Path, content: Any, world_size: int = 2) -> dict[str, Any]:
             "batch.groups_per_step=12",
             "batch.groups_per_micro_batch=2",
             "optimizer.gradient_clipping=0.5",
+            *words,
         ],
     )
     return load_ds_config(path, recipe, world_size)
@@ -66,6 +68,12 @@ def test_keys_that_are_left_out_are_filled_in_too(tmp_path: Path) -> None:
         ({}, "zero_optimization.stage must be 1 or 2"),
         (GOOD | {"bf16": True}, "bf16 must be an object"),
         (GOOD | {"fp16": "on"}, "fp16 must be an object"),
+        (GOOD | {"data_types": None}, "data_types must be an object"),
+        (GOOD | {"torch_autocast": []}, "torch_autocast must be an object"),
+        (GOOD | {"bf16": {"enabled": "yes"}}, 'bf16.enabled must be true, false or "auto", got "yes"'),
+        (GOOD | {"fp16": {"enabled": None}}, 'fp16.enabled must be true, false or "auto", got null'),
+        (GOOD | {"bfloat16": {"enabled": True}}, "rename it"),
+        (GOOD | {"bf16": {"enabled": True}, "fp16": {"enabled": True}}, "bf16 and fp16 are both enabled"),
         (GOOD | {"zero_optimization": {"stage": 2, "offload_optimizer": "cpu"}}, "offload_optimizer must be an object"),
     ],
 )

@@ -1,0 +1,47 @@
+"""`objective.negatives=global`: two ranks' micro-batches are one micro-batch of the negatives, to the gradient."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from shards.index import Corpus
+from tests.distributed.harness import run_job
+from tests.distributed.test_equivalence import assert_close, overrides, train_plainly
+
+STEPS = 8
+GLOBAL = "objective.negatives=global"
+
+
+@pytest.fixture(scope="module")
+def layouts(tiny_corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> list[list[dict[str, Any]]]:
+    """Four groups a step in one micro-batch, on one rank and on two."""
+    results = []
+    for world_size in (1, 2):
+        out = tmp_path_factory.mktemp("layout") / "job"
+        words = [*overrides(tiny_corpus, out / "run", 4 // world_size), GLOBAL]
+        results.append(run_job(out, world_size=world_size, overrides=words, steps=STEPS))
+    return results
+
+
+def test_two_ranks_are_one_rank_with_the_whole_batch(layouts: list[list[dict[str, Any]]]) -> None:
+    (one,), two = layouts
+    for result in two:
+        assert_close(one["gradient"], result["gradient"])
+        for whole, part in zip(one["losses"], result["losses"], strict=True):
+            assert whole == pytest.approx(part, rel=1e-5, abs=1e-6)
+    assert all(torch.equal(two[0]["weights"][name], two[1]["weights"][name]) for name in two[0]["weights"])
+
+
+def test_and_plain_torch_through_one_big_batch(
+    layouts: list[list[dict[str, Any]]], tiny_corpus: Corpus, tmp_path: Path
+) -> None:
+    words = overrides(tiny_corpus, tmp_path, 4)
+    plain = train_plainly(tiny_corpus, [*words, GLOBAL], STEPS)
+    for result in layouts[1]:
+        assert_close(plain["gradient"], result["gradient"])
+        assert_close(plain["weights"], result["weights"])
+    of_groups = train_plainly(tiny_corpus, words, 1)["gradient"]
+    apart = max(float((of_groups[name] - gradient).abs().max()) for name, gradient in plain["gradient"].items())
+    assert apart > 1e-3  # it is another loss
