@@ -29,12 +29,12 @@ def attend(
     *,
     heads: int,
     scale: float,
-    bias_HQK: Tensor | None = None,
+    bias: Tensor | None = None,
     dropout: float = 0.0,
 ) -> Tensor:
     """softmax(scale * Q K^T + bias) V by head, the heads side by side in E: (T, E). Who reads nothing gets zeros.
 
-    bias_HQK: (H, Q, K) of the layout's rows, the same for each. dropout: of the probabilities; 0 outside training.
+    bias: of `score_bias`. dropout: of the probabilities; 0 outside training.
     """
     tokens = len(query_TE)
     if layout.readers_T is not None:
@@ -45,14 +45,35 @@ def attend(
     )
     mask = layout.mask_P1QK
     assert (mask is None) == (layout.hidden_P1QK is None), "call Layout.to first"
-    if query.device.type == "cpu" and (dropout or (bias_HQK is not None and bias_HQK.requires_grad)):
-        out = _CpuAttention.apply(query, key, value, mask, bias_HQK, scale, dropout)  # type: ignore[no-untyped-call]
+    complete = bias is not None and bias.ndim == 4
+    if query.device.type == "cpu" and not complete and (dropout or (bias is not None and bias.requires_grad)):
+        out = _attend_on_cpu(query, key, value, mask, bias, scale, dropout)
     else:
-        if bias_HQK is not None:
-            mask = bias_HQK[None] if mask is None else bias_HQK + mask
+        if bias is not None:
+            mask = bias if complete else _with_mask(bias, mask)
         out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout, scale=scale)
     out_TE = layout.queries.unpad(out.transpose(1, 2).flatten(2))
     return out_TE if layout.readers_T is None else scatter(out_TE, layout.readers_T, tokens)
+
+
+def score_bias(bias_HQK: Tensor, layout: Layout) -> Tensor:
+    """What attention adds to the scores of `layout`'s rows, made once for all layers of a stack.
+
+    On the CPU the bias as it is. Elsewhere (P, H, Q, K) with the mask in it: torch's kernels keep what is added for
+    their backward, and kept once it is a layer's share of the memory that it would be anew in each.
+    """
+    return bias_HQK if bias_HQK.device.type == "cpu" else _with_mask(bias_HQK, layout.mask_P1QK)
+
+
+def _with_mask(bias_HQK: Tensor, mask_P1QK: Tensor | None) -> Tensor:
+    return bias_HQK[None] if mask_P1QK is None else bias_HQK + mask_P1QK
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _attend_on_cpu(*inputs: Any) -> Tensor:
+    """Never compiled: a graph would hold the masks that were drawn while it was traced."""
+    out: Tensor = _CpuAttention.apply(*inputs)  # type: ignore[no-untyped-call]
+    return out
 
 
 def _pieces(rows: int, heads: int, scores: int) -> list[tuple[slice, slice]]:

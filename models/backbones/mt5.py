@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import GenerationConfig, MT5Config, MT5ForConditionalGeneration, MT5Model
 from transformers.activations import NewGELUActivation
 
-from models.attention import attend
+from models.attention import attend, score_bias
 from models.backbones.base import Backbone
 from models.backbones.checkpoint import load, stored_tensor
 from models.config import TextConfig
@@ -92,9 +92,9 @@ class MT5Backbone(Backbone):
         p, training = stack.config.dropout_rate, self.training
         x_TD = dropout(stack.embed_tokens(ids_T), p, training)
         length = layout.queries.length
-        bias_HQK = stack.block[0].layer[0].SelfAttention.compute_bias(length, length)[0]
+        bias = score_bias(stack.block[0].layer[0].SelfAttention.compute_bias(length, length)[0], layout)
         for block in stack.block:
-            x_TD = self.runner(_layer, block, x_TD, layout, bias_HQK, *memory)
+            x_TD = self.runner(_layer, block, x_TD, layout, bias, *memory)
         norm = stack.final_layer_norm
         return dropout(rms_norm(x_TD, norm.weight, norm.variance_epsilon), p, training)
 
@@ -123,14 +123,14 @@ def _layer(
     block: Any,
     x_TD: Tensor,
     layout: Layout,
-    bias_HQK: Tensor,
+    bias: Tensor,
     memory_SD: Tensor | None = None,
     cross: Layout | None = None,
 ) -> Tensor:
     """One MT5Block: self-attention, cross-attention in a decoder, feed-forward, each on the normed sum so far."""
     inner = block.layer[0]
     states_TD = rms_norm(x_TD, inner.layer_norm.weight, inner.layer_norm.variance_epsilon)
-    x_TD = _add(x_TD, _attention(inner.SelfAttention, states_TD, states_TD, layout, bias_HQK), inner)
+    x_TD = _add(x_TD, _attention(inner.SelfAttention, states_TD, states_TD, layout, bias), inner)
     if memory_SD is not None:
         assert cross is not None
         inner = block.layer[1]
@@ -150,7 +150,7 @@ def _add(x_TD: Tensor, update_TD: Tensor, inner: Any) -> Tensor:
     return x_TD
 
 
-def _attention(attention: Any, query_TD: Tensor, key_SD: Tensor, layout: Layout, bias_HQK: Tensor | None) -> Tensor:
+def _attention(attention: Any, query_TD: Tensor, key_SD: Tensor, layout: Layout, bias: Tensor | None) -> Tensor:
     """T5's: scores are not scaled."""
     mixed_TE = attend(
         attention.q(query_TD),
@@ -159,7 +159,7 @@ def _attention(attention: Any, query_TD: Tensor, key_SD: Tensor, layout: Layout,
         layout,
         heads=attention.n_heads,
         scale=attention.scaling,
-        bias_HQK=bias_HQK,
+        bias=bias,
         dropout=attention.dropout if attention.training else 0.0,
     )
     projected: Tensor = attention.o(mixed_TE)

@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 
 from models.losses import widen
 
-_SLICE_BYTES = 2**29  # logits of a slice: the more, the more seldom the weight's gradient is read and written
+_SLICE_BYTES = 2**28  # logits of a slice: the more, the more seldom the weight's gradient is read and written
 _PIECE_BYTES = 2**20  # float32 logits a processor turns into a gradient at a time: what its cache holds
 _WORDS = 2**14  # rows of the weight's gradient that are added to at a time, where that needs room of its own
 

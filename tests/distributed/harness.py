@@ -78,7 +78,7 @@ def run_ranks(out: Path, module: str, *, world_size: int, spec: dict[str, Any]) 
         for rank in range(world_size)
     ]
     try:
-        codes = [rank.wait(timeout=240) for rank in ranks]
+        codes = [rank.wait(timeout=480) for rank in ranks]
     finally:
         for rank in ranks:
             rank.kill()

@@ -40,8 +40,17 @@ def distance_bias(length: int, heads: int = 2) -> tuple[Tensor, Tensor]:
 
 
 @settings(max_examples=40, deadline=None)
-@given(lengths=LENGTHS, causal=st.booleans(), biased=st.booleans(), piece=st.sampled_from([1, 600, 2**21]))
-def test_packed_rows_equal_one_text_at_a_time(lengths: list[int], causal: bool, biased: bool, piece: int) -> None:
+@given(
+    lengths=LENGTHS,
+    causal=st.booleans(),
+    biased=st.booleans(),
+    elsewhere=st.booleans(),
+    piece=st.sampled_from([1, 600, 2**21]),
+)
+def test_packed_rows_equal_one_text_at_a_time(
+    lengths: list[int], causal: bool, biased: bool, elsewhere: bool, piece: int
+) -> None:
+    """elsewhere: bias and mask in one, through torch's attention, as on other devices than the CPU."""
     layout = self_layout(lengths, causal=causal).to(CPU, torch.float64)
     q, k, v = (stream(sum(lengths), seed) for seed in range(3))
     length = layout.queries.length
@@ -49,7 +58,8 @@ def test_packed_rows_equal_one_text_at_a_time(lengths: list[int], causal: bool, 
     table, bias = distance_bias(length) if biased else (None, None)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(models.attention, "_PIECE", piece)  # rows and heads in pieces of every size
-        ours = attend(q, k, v, layout, heads=2, scale=0.7, bias_HQK=bias)
+        added = models.attention._with_mask(bias, layout.mask_P1QK) if bias is not None and elsewhere else bias
+        ours = attend(q, k, v, layout, heads=2, scale=0.7, bias=added)
         texts = zip(*(x.split(lengths) for x in (q, k, v)), strict=True)
         theirs = torch.cat([plain(*text, 2, 0.7, bias, causal) for text in texts])
         torch.testing.assert_close(ours, theirs)
@@ -157,7 +167,7 @@ def test_bfloat16_is_as_near_as_its_rounding(dropout: float) -> None:
     def run(layout: Layout, dtype: torch.dtype) -> Tensor:
         torch.manual_seed(1)
         given = [x.to(dtype).requires_grad_() for x in rounded]
-        return attend(*given, layout, heads=2, scale=0.35, bias_HQK=bias.bfloat16().to(dtype), dropout=dropout)
+        return attend(*given, layout, heads=2, scale=0.35, bias=bias.bfloat16().to(dtype), dropout=dropout)
 
     ours, theirs = run(low, torch.bfloat16).double(), run(exact, torch.float64)
     q, k, v = (x.double().unflatten(1, (2, 8)).transpose(0, 1) for x in rounded)
