@@ -1,0 +1,197 @@
+"""Who is timed by `benchmarks.step`: our step through the real engine, and the plain one.
+
+Each trains the batches it is given, one optimizer step a batch, and says what the step's parts took. Shape suffixes as
+in shards/schema.py.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import deepspeed.utils
+import torch
+
+from benchmarks.plain_d2tv import PlainD2TV
+from benchmarks.step_shapes import LANGUAGES, Lengths, network_config, vocabulary
+from models.flops import BackboneSizes, step_flops
+from models.network import Network
+from models.objectives.base import Objective, Outputs
+from models.objectives.d2tv import D2TV, D2TVConfig
+from models.synthetic import EOS_ID, PAD_ID
+from shards.schema import Batch
+from trainer.distributed import Ranks, join, sum_over_ranks
+from trainer.engine import build_engine, load_ds_config
+from trainer.loop import total_loss
+from trainer.metrics import Totals
+from trainer.recipe import Recipe
+
+_DS_CONFIGS = Path(__file__).resolve().parents[1] / "ds_configs"
+#: What our one network is trained with: the method, its two branches alone, and rows that share nothing.
+VARIANTS = ("d2tv", "two_branch", "unshared")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Setup:
+    """What a trainee is built from."""
+
+    shape: str
+    precision: str  # fp32, bf16
+    device: str  # cpu, cuda
+    lengths: Lengths
+    rows: int  # of a micro-batch
+    compile: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parts:
+    """Seconds of a step's parts."""
+
+    forward: float = 0.0
+    backward: float = 0.0
+    optimizer: float = 0.0
+
+    def __add__(self, other: "Parts") -> "Parts":
+        return Parts(
+            forward=self.forward + other.forward,
+            backward=self.backward + other.backward,
+            optimizer=self.optimizer + other.optimizer,
+        )
+
+
+class Clock:
+    """Seconds between calls. apart: wait for the device each time, so that what it works off counts where it began."""
+
+    def __init__(self, device: str, apart: bool) -> None:
+        self._wait: Callable[[], None] = torch.cuda.synchronize if apart and device == "cuda" else lambda: None
+        self._last = self._now()
+
+    def lap(self) -> float:
+        before, self._last = self._last, self._now()
+        return self._last - before
+
+    def _now(self) -> float:
+        self._wait()
+        return time.perf_counter()
+
+
+class Ours:
+    """The objective in DeepSpeed's engine, as trainer/loop.py trains it, its counts over ranks and its totals too."""
+
+    def __init__(self, setup: Setup, ranks: Ranks) -> None:
+        deepspeed.utils.logger.setLevel(logging.WARNING)
+        self.setup, self.ranks = setup, ranks
+        recipe = _recipe(setup, ranks.world_size)
+        file = "zero2_bf16.json" if setup.precision == "bf16" else "zero2_cpu.json"
+        ds_config = load_ds_config(_DS_CONFIGS / file, recipe, ranks.world_size)
+        self.device = join(ranks)
+        torch.manual_seed(0)
+        network = Network(
+            recipe.network, vocabulary(setup.shape), PAD_ID, EOS_ID, marks_texts=setup.shape == "mbart-50"
+        )
+        network.run_layers(activation_checkpointing=False, compile=setup.compile)
+        self.sizes = BackboneSizes.of(network.backbone.model.config)
+        self.module = _Variants(network)
+        self.engine = build_engine(self.module, recipe, ds_config)
+        self.totals: dict[str, Totals] = {}
+        self.steps = 0
+
+    def flops(self, batch: Batch) -> int:
+        """Of a training step on the batch's real tokens, every row on its own."""
+        return step_flops(batch, self.module.network.config, self.sizes).training
+
+    def train(self, batch: Batch, variant: str, apart: bool) -> Parts:
+        """One step of a variant; `variant` may say how many languages there are: d2tv@44."""
+        name, _, languages = variant.partition("@")
+        self.module.chosen = name
+        clock = Clock(self.setup.device, apart)
+        counts = self.module.counts(batch)
+        everywhere = torch.tensor(list(counts.values()), dtype=torch.float64, device=self.device)
+        counts = dict(zip(counts, sum_over_ranks(everywhere).tolist(), strict=True))
+        outputs: Outputs = self.engine(batch, self.steps)
+        loss = total_loss(outputs, counts)
+        forward = clock.lap()
+        self.engine.backward(self.ranks.world_size * loss, scale_wrt_gas=False)
+        backward = clock.lap()
+        self.engine.step()
+        if variant not in self.totals:
+            self.totals[variant] = Totals(tuple(outputs.terms), int(languages or LANGUAGES), self.device)
+        self.totals[variant].add_micro_batch(outputs, batch, loss)
+        self.totals[variant].add_step(seconds=0.0, data_wait_seconds=0.0, read_retries=0)
+        self.steps += 1
+        return Parts(forward=forward, backward=backward, optimizer=clock.lap())
+
+
+class Plain:
+    """benchmarks/plain_d2tv.py with torch's AdamW; in bf16 its parameters are bf16."""
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup, self.device = setup, torch.device(setup.device)
+        torch.manual_seed(0)
+        self.config = network_config(setup.shape)
+        self.model = PlainD2TV(
+            self.config,
+            vocabulary(setup.shape),
+            pad_id=PAD_ID,
+            document=setup.lengths.document,
+            summary=setup.lengths.summary,
+        )
+        self.model.to(self.device, torch.bfloat16 if setup.precision == "bf16" else torch.float32)
+        self.sizes = BackboneSizes.of(self.model.mt5.config)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=2e-5)
+        self.steps = 0
+
+    def flops(self, batch: Batch) -> int:
+        """As `Ours.flops`: padding is no use to anyone."""
+        return step_flops(batch, self.config, self.sizes).training
+
+    def train(self, batch: Batch, variant: str, apart: bool) -> Parts:
+        assert variant == "d2tv"
+        clock = Clock(self.setup.device, apart)
+        loss = self.model(batch.to(self.device), self.steps)
+        forward = clock.lap()
+        loss.backward()
+        backward = clock.lap()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.steps += 1
+        return Parts(forward=forward, backward=backward, optimizer=clock.lap())
+
+
+class _Variants(Objective):
+    """Several objectives around one network, so that they are timed on the same weights in the same memory."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network, self.chosen = network, "d2tv"
+        d2tv, unshared = D2TV(D2TVConfig(), network), D2TV(D2TVConfig(), network, share=False)
+        unshared.project = d2tv.project
+        two_branch = D2TV(D2TVConfig(distillation="none", contrast=False), network)
+        self.variants = torch.nn.ModuleDict({"d2tv": d2tv, "two_branch": two_branch, "unshared": unshared})
+
+    def counts(self, batch: Batch) -> dict[str, float]:
+        counts: dict[str, float] = self._objective().counts(batch)
+        return counts
+
+    def forward(self, batch: Batch, step: int) -> Outputs:
+        outputs: Outputs = self._objective()(batch, step)
+        return outputs
+
+    def _objective(self) -> Any:
+        return self.variants[self.chosen]
+
+
+def _recipe(setup: Setup, world_size: int) -> Recipe:
+    return Recipe.model_validate(
+        {
+            "run": "unused",
+            "corpus": {"path": "unused"},
+            "network": network_config(setup.shape).model_dump(),
+            "objective": {"name": "d2tv"},
+            "batch": {"group_size": setup.rows, "groups_per_step": world_size, "groups_per_micro_batch": 1},
+            "optimizer": {"learning_rate": 2e-5},
+            "training": {"steps": 1},
+        }
+    )

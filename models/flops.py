@@ -1,0 +1,176 @@
+"""What a step costs: the floating-point operations of its matrix products, from the lengths of what is real.
+
+A product of (a, b) and (b, c) is 2abc operations. Padding, whoever computes it, counts for nothing, and neither
+does what is no matrix product. With D the width of the text, H that of all heads, F and m the width and the
+number (3 where gated, else 2) of the feed-forward matrices, W the words, V the visual width, Y its feed-forward
+width, C the common width of the fusion, per layer where the part has layers:
+
+    text encoder  L (8DH + 2mDF) + 4H L^2                                       L tokens of a document or summary
+    decoder       N (8DH + 4DH + 2mDF) + 4H (N (N + 1) / 2 + N L) + 4DH L       N of the summary, L of the document
+    head          2DW N
+    vision        K (8V^2 + 4VY) + 4V K^2,  and once 8V K + 2 d_v V K           K regions; d_v where it is projected
+    fusion        L (2DC + 2(D + C)C + 2(D + C)D) + 4C L K,  and once 4VC K     keys and values once an image sequence
+    contrast      2VD an image sequence, beside the summaries in the encoder    the layer above Eq. 9, after pooling
+
+A causal attention counts the pairs it allows. The student reads cross-lingual rows only. mT5-base with 512 and 84
+tokens and 180 regions: 200.8 GF one direction, 364 both, 379 D2TV. Training is three times the forward pass.
+
+Integers on the CPU: nothing here waits for a device. Shape suffixes as in shards/schema.py.
+"""
+
+from collections.abc import Hashable
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from models.config import NetworkConfig
+from shards.schema import Batch
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BackboneSizes:
+    """What a text backbone's products depend on."""
+
+    hidden: int  # D
+    heads: int  # H: width of all heads together
+    encoder_ffn: int  # F
+    decoder_ffn: int
+    ffn_matrices: int  # 3 where gated
+    encoder_layers: int
+    decoder_layers: int
+    words: int  # W, rows of the head
+
+    @classmethod
+    def of(cls, config: Any) -> "BackboneSizes":
+        """From the `transformers` configuration of an mT5 or an mBART."""
+        if config.model_type in ("t5", "mt5"):
+            return cls(
+                hidden=config.d_model,
+                heads=config.num_heads * config.d_kv,
+                encoder_ffn=config.d_ff,
+                decoder_ffn=config.d_ff,
+                ffn_matrices=3 if config.is_gated_act else 2,
+                encoder_layers=config.num_layers,
+                decoder_layers=config.num_decoder_layers,
+                words=config.vocab_size,
+            )
+        assert config.model_type == "mbart", f"no sizes known of {config.model_type}"
+        return cls(
+            hidden=config.d_model,
+            heads=config.d_model,
+            encoder_ffn=config.encoder_ffn_dim,
+            decoder_ffn=config.decoder_ffn_dim,
+            ffn_matrices=2,
+            encoder_layers=config.encoder_layers,
+            decoder_layers=config.decoder_layers,
+            words=config.vocab_size,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Flops:
+    """Operations of a forward pass by part."""
+
+    vision: int
+    documents: int  # source and target documents through the text encoder
+    summaries: int  # the same for the summaries of Eq. 9
+    fusion: int
+    decoder: int
+    head: int
+    contrast: int
+
+    @property
+    def forward(self) -> int:
+        return sum(int(getattr(self, part.name)) for part in fields(self))
+
+    @property
+    def training(self) -> int:
+        """Forward and backward: each product has two more, one for either factor's gradient."""
+        return 3 * self.forward
+
+
+def step_flops(
+    batch: Batch,
+    network: NetworkConfig,
+    backbone: BackboneSizes,
+    *,
+    branches: Literal["mms", "mxls", "both"] = "both",
+    contrast: bool = True,
+    share: bool = False,
+) -> Flops:
+    """Of one micro-batch on the CPU, under the flags of models/objectives/d2tv.py. Placeholders cost nothing.
+
+    share: what several rows have in common (an article, its images, its teacher's decoding) counts once, as
+    models/arrangement.py computes it; otherwise every row counts on its own, whatever is computed.
+    """
+    summary, source, target, images = (
+        mask.sum(dim=1).tolist()
+        for mask in (batch.summary_mask_BN, batch.source_mask_BM, batch.target_mask_BM, batch.image_mask_BI)
+    )
+    story, own_images = batch.story_B.tolist(), batch.images_B.tolist()
+    languages = {"source": batch.source_language_B.tolist(), "target": batch.target_language_B.tolist()}
+    rows = (batch.weight_B > 0).nonzero().flatten().tolist()
+    students = (batch.cross_B & (batch.weight_B > 0)).nonzero().flatten().tolist()
+    if not network.vision.enabled:
+        images = [0] * len(images)
+
+    # What is computed, each under a key of its own: tokens, images, (document, images), (document, summary).
+    documents: dict[Hashable, int] = {}
+    sequences: dict[Hashable, int] = {}
+    memories: dict[Hashable, tuple[int, int]] = {}
+    decoded: dict[Hashable, tuple[int, int]] = {}
+    summaries: dict[Hashable, int] = {}
+    for row in rows:
+        sequences[own_images[row] if share else row] = images[row]
+        summaries[(story[row], languages["target"][row]) if share else row] = summary[row]
+    for side, lengths, of_side in (("target", target, rows), ("source", source, students)):
+        if branches == ("mxls" if side == "target" else "mms"):
+            continue
+        for row in of_side:
+            article: Hashable = (story[row], languages[side][row]) if share else (side, row)
+            memory = (article, own_images[row] if images[row] else None)
+            documents[article] = lengths[row]
+            memories[memory] = (lengths[row], images[row])
+            decoded[side, memory, languages["target"][row]] = (lengths[row], summary[row])
+    common, regions = network.fusion.hidden_size, network.vision.regions
+    return Flops(
+        vision=sum(vision_flops(count, network) for count in sequences.values()),
+        documents=sum(encoder_flops(length, backbone) for length in documents.values()),
+        summaries=sum(encoder_flops(length, backbone) for length in summaries.values()) if contrast else 0,
+        fusion=sum(fusion_flops(length, count, network, backbone) for length, count in memories.values())
+        + 4 * network.vision.width * common * regions * sum(sequences.values()),
+        decoder=sum(decoder_flops(*lengths, backbone) for lengths in decoded.values()),
+        head=2 * backbone.hidden * backbone.words * sum(length for _, length in decoded.values()),
+        contrast=2 * network.vision.width * backbone.hidden * sum(map(bool, sequences.values())) if contrast else 0,
+    )
+
+
+def encoder_flops(length: int, backbone: BackboneSizes) -> int:
+    """A text of `length` tokens through all layers of the text encoder."""
+    token = 8 * backbone.hidden * backbone.heads + 2 * backbone.ffn_matrices * backbone.hidden * backbone.encoder_ffn
+    return backbone.encoder_layers * (length * token + 4 * backbone.heads * length**2)
+
+
+def decoder_flops(document: int, summary: int, backbone: BackboneSizes) -> int:
+    """A summary through all layers of the decoder, keys and values of its document included."""
+    square = backbone.hidden * backbone.heads
+    token = 12 * square + 2 * backbone.ffn_matrices * backbone.hidden * backbone.decoder_ffn
+    pairs = summary * (summary + 1) // 2 + summary * document
+    return backbone.decoder_layers * (summary * token + 4 * square * document + 4 * backbone.heads * pairs)
+
+
+def vision_flops(images: int, network: NetworkConfig) -> int:
+    """An image sequence through the visual encoder."""
+    vision = network.vision
+    width, keys = vision.width, images * vision.regions
+    once = 8 * width + (0 if vision.hidden_size is None else 2 * vision.feature_size * width)
+    layer = keys * (8 * width**2 + 4 * width * vision.ffn_size) + 4 * width * keys**2
+    return keys * once + vision.num_layers * layer
+
+
+def fusion_flops(document: int, images: int, network: NetworkConfig, backbone: BackboneSizes) -> int:
+    """A document's states fused with an image sequence, whose keys and values are there already."""
+    if not network.vision.enabled:
+        return 0
+    hidden, common = backbone.hidden, network.fusion.hidden_size
+    token = 2 * hidden * common + 2 * (hidden + common) * (common + hidden)
+    return document * token + 4 * common * document * images * network.vision.regions

@@ -1,0 +1,145 @@
+"""The step benchmark: its small run for real, and how it takes its figures."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from benchmarks import step
+from benchmarks.step import FIGURES, training_figures
+from benchmarks.step_process import Timing, TraineeError, make_batch, measured_in_process
+from benchmarks.step_rounds import Measured, Series
+from benchmarks.step_shapes import REGIMES, SHAPES, Articles, batch_of, lengths_of, network_config, story_rows
+from benchmarks.step_trainees import Parts, Setup
+
+TINY = Setup(shape="tiny", precision="fp32", device="cpu", lengths=lengths_of(quick=True), rows=4)
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float | str | None]:
+    """The figures of the small run, of a directory without corpora."""
+    directory = tmp_path_factory.mktemp("step")
+    out = directory / "out.json"
+    assert step.main(["--quick", "--threads", "1", "--data", str(directory), "--json", str(out)]) == 0
+    found: dict[str, float | str | None] = json.loads(out.read_text(encoding="utf-8"))
+    return found
+
+
+def test_quick_run_gives_every_figure(quick: dict[str, float | str | None]) -> None:
+    reasons = " ".join(name for name in quick if name.endswith("_missing"))
+    for name in FIGURES:
+        value = quick[name]
+        if value is None:
+            assert name in reasons
+        else:
+            assert isinstance(value, float)
+            assert math.isfinite(value)
+            assert value > 0, name
+    measured = set(FIGURES) - {"real_token_share", "two_ranks_over_one"}
+    assert all(quick[name] is not None for name in measured)
+    assert all(isinstance(value, str | int | float | None) for value in quick.values()), "flat"
+
+
+def test_quick_run_says_where_and_how_it_measured(quick: dict[str, float | str | None]) -> None:
+    assert quick["machine"]
+    assert quick["torch"] == torch.__version__
+    assert quick["threads"] == 1
+    for name in ("ours_bf16_full_d2tv", "plain_fp32_real_d2tv", "ours_bf16_stories_unshared"):
+        assert 0 < quick[f"{name}_cpu_share"] < 1.5
+        shares = [quick[f"{name}_{part}_share"] for part in ("forward", "backward", "optimizer")]
+        assert sum(shares) == pytest.approx(1)
+        assert quick[f"{name}_peak_gb"] > 0
+
+
+def test_corpus_that_is_not_there_is_a_reason(quick: dict[str, float | str | None]) -> None:
+    assert quick["real_token_share"] is None
+    assert "no corpus" in str(quick["real_token_share_emoji_missing"])
+
+
+def test_no_device_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert step.main(["--device", "cuda"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: there is no CUDA device")
+    assert error.count("\n") == 1
+
+
+def timings(*walls: float) -> list[Timing]:
+    return [Timing(examples=4, wall=wall, cpu=wall, flops=100, parts=Parts(), peak_bytes=1) for wall in walls]
+
+
+def test_ratios_are_taken_within_rounds() -> None:
+    """Both at half speed in one round is no news."""
+    ours, plain = (Series(who, "bf16", "full", "d2tv") for who in ("ours", "plain"))
+    two = Series("ours", "bf16", "full", "two_branch")
+    apart = Timing(examples=4, wall=1, cpu=1, flops=1, parts=Parts(forward=1, backward=2, optimizer=1), peak_bytes=1)
+    measured = Measured(
+        timings={ours: timings(1, 2, 1), plain: timings(3, 6, 4), two: timings(0.5, 1, 1)},
+        apart=dict.fromkeys((ours, plain, two), apart),
+        peaks={"bf16": 1000.0, "fp32": 500.0},
+    )
+    flat = training_figures(measured, threads=2)
+    assert flat["vs_plain_bf16"] == pytest.approx(3)
+    assert flat["vs_plain_bf16_high"] == pytest.approx(4)
+    assert flat["d2tv_over_two_branch"] == pytest.approx(2)
+    assert flat["mfu_bf16"] == pytest.approx(0.1)
+    assert flat["plain_mfu_bf16"] == pytest.approx(0.025)
+    assert flat["ours_bf16_full_d2tv_cpu_share"] == pytest.approx(0.5)
+    assert flat["ours_bf16_full_d2tv_backward_share"] == pytest.approx(0.5)
+    assert "vs_plain_fp32" not in flat
+    assert flat["mfu_fp32"] is None
+
+
+def test_batches_are_the_same_for_everyone_and_of_the_regime() -> None:
+    full, real = (make_batch(TINY, regime, 3) for regime in REGIMES)
+    assert torch.equal(full.source_ids_BM, make_batch(TINY, "full", 3).source_ids_BM)
+    assert full.source_mask_BM.all()
+    assert full.target_mask_BM.all()
+    assert full.summary_mask_BN.all()
+    assert full.image_mask_BI.all()
+    assert full.source_ids_BM.shape == full.target_ids_BM.shape == (4, TINY.lengths.document)
+    assert not real.source_mask_BM.all()
+    assert not torch.equal(full.source_ids_BM, make_batch(TINY, "full", 4).source_ids_BM)
+    assert not torch.equal(full.source_ids_BM, make_batch(TINY, "full", 3, rank=1).source_ids_BM)
+
+
+def test_drawn_lengths_are_the_corpus_own() -> None:
+    articles = Articles("real", lengths_of(quick=False), seed=0)
+    documents, images = [articles.document() for _ in range(2000)], [articles.images() for _ in range(2000)]
+    assert 37 <= min(documents) <= max(documents) <= 512
+    assert sum(documents) / 2000 == pytest.approx(334, rel=0.05)  # their mean in the corpus
+    assert sum(images) / 2000 == pytest.approx(3.58, rel=0.05)
+
+
+def test_languages_change_names_not_lengths() -> None:
+    few, many = (make_batch(TINY, f"languages_{number}", 5) for number in (4, 44))
+    assert torch.equal(few.source_mask_BM, many.source_mask_BM)
+    assert few.target_language_B.max() < 4 <= many.target_language_B.max()
+    assert not torch.equal(few.start_B, many.start_B)
+
+
+def test_story_rows_share_the_target_article() -> None:
+    batch = batch_of(story_rows(Articles("real", lengths_of(quick=True), 0), 2), 1000, 0)
+    assert batch.cross_B.tolist() == [False, True, True, True] * 2
+    for first in (0, 4):
+        for name in ("target_ids_BM", "summary_ids_BN", "roi_BIRV", "image_mask_BI", "images_B", "start_B"):
+            values = getattr(batch, name)[first : first + 4]
+            assert (values == values[0]).all(), name
+    own = batch.source_ids_BM[0][batch.source_mask_BM[0]]
+    assert torch.equal(own, batch.target_ids_BM[0][batch.target_mask_BM[0]])
+    assert not torch.equal(batch.target_ids_BM[0], batch.target_ids_BM[4])
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_shape_is_a_network(shape: str) -> None:
+    assert network_config(shape).text.d_model
+
+
+def out_of_memory() -> None:
+    raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+
+def test_what_does_not_fit_is_a_reason() -> None:
+    with pytest.raises(TraineeError, match="can't allocate"):
+        measured_in_process(out_of_memory)
