@@ -18,7 +18,7 @@ fi
 
 export DS_ACCELERATOR=cuda CUDA_VISIBLE_DEVICES=${CUDA_VISIBLE_DEVICES:-0}
 for shape in mt5-base mbart-50; do
-  "$python" -m benchmarks.step --device cuda --shape "$shape" --only train loss \
+  "$python" -m benchmarks.step --device cuda --shape "$shape" --only train loss --rows 32 \
     --json "benchmarks/gpu_$shape.json" "$@"
 done
 

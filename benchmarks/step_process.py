@@ -181,7 +181,7 @@ def _next_turn(connection: Connection) -> Turn | None:
 
 def _time(built: Ours | Plain, setup: Setup, turn: Turn, rank: int) -> Timing:
     batches = [make_batch(setup, turn.batches, turn.first + step, rank) for step in range(turn.steps)]
-    flops = sum(map(built.flops, batches))
+    flops = sum(built.flops(batch, turn.variant) for batch in batches)
     cuda = setup.device == "cuda"
     if cuda:
         torch.cuda.synchronize()

@@ -98,9 +98,12 @@ class Ours:
         self.totals: dict[str, Totals] = {}
         self.steps = 0
 
-    def flops(self, batch: Batch) -> int:
-        """Of a training step on the batch's real tokens, every row on its own."""
-        return step_flops(batch, self.module.network.config, self.sizes).training
+    def flops(self, batch: Batch, variant: str) -> int:
+        """Of a training step of the variant on the batch's real tokens."""
+        name, _, _ = variant.partition("@")
+        network = self.module.network.config
+        contrast, share = name != "two_branch", name != "unshared"
+        return step_flops(batch, network, self.sizes, contrast=contrast, share=share).training
 
     def train(self, batch: Batch, variant: str, apart: bool) -> Parts:
         """One step of a variant; `variant` may say how many languages there are: d2tv@44."""
@@ -143,7 +146,7 @@ class Plain:
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=2e-5)
         self.steps = 0
 
-    def flops(self, batch: Batch) -> int:
+    def flops(self, batch: Batch, variant: str) -> int:
         """As `Ours.flops`: padding is no use to anyone."""
         return step_flops(batch, self.config, self.sizes).training
 

@@ -101,54 +101,24 @@ def arrange(
     """
     assert batch.cross_B.device.type == "cpu", "arrange a batch before it is moved"
     rows = _Rows(batch, share)
-    documents, memories, decoded = _Distinct(), _Distinct(), _Distinct()
-    weights: list[float] = []
-    found: dict[str, Ints] = {}
-    teachers, paired = 0, []
-    spare = [(teacher_rows or student_rows or [0])[0]]
-    sides: dict[str, Side] = {"teacher": "target", "student": "source"}
-    for branch, of_branch in (("teacher", teacher_rows), ("student", student_rows)):
-        side = sides[branch]
-        number_B = found.setdefault(branch, np.full(len(batch), -1, np.int64))
-        if of_branch is None:
-            continue
-        for row in of_branch or spare:
-            article, sequence = rows.article(row, side), rows.sequence_B[row]
-            document = documents.number(article if share else (branch, row), (side, row))
-            memory = memories.number((document, sequence), (document, sequence))
-            text = decoded.number((branch, memory, rows.article(row, "target") if share else row), (row, memory))
-            if text == len(weights):
-                weights.append(0.0)
-                if branch == "student":
-                    paired.append(row)
-            if of_branch:
-                weights[text] += 1.0
-                number_B[row] = text
-        teachers = len(weights) if branch == "teacher" else teachers
-    read = _Distinct()
-    summary_B = np.zeros(len(batch), np.int64)
-    if summaries:
-        for row in np.flatnonzero(batch.weight_B > 0).tolist() or spare:
-            summary_B[row] = read.number(rows.article(row, "target") if share else row, row)
+    work = _distinct_work(rows, teacher_rows, student_rows, summaries=summaries)
 
-    document_ids = [rows.ids(side, row) for side, row in documents.first]
-    summary_ids = [rows.ids("summary", row) for row in read.first]
-    target_ids = [rows.ids("summary", row) for row, _ in decoded.first]
+    document_ids = [rows.ids(side, row) for side, row in work.documents.first]
+    summary_ids = [rows.ids("summary", row) for row in work.summaries.first]
+    target_ids = [rows.ids("summary", row) for row, _ in work.decoded.first]
     starts = batch.start_B.numpy()
     if marked:
-        summary_ids = [np.r_[starts[row], ids] for row, ids in zip(read.first, summary_ids, strict=True)]
-    sizes = _sizes(target_ids)
-    document_sizes = _sizes(document_ids)
-    ends = np.cumsum(sizes)
-    memory_sizes = [document_sizes[document] for document, _ in memories.first]
-    sequence_of = [sequence for _, sequence in memories.first]
+        summary_ids = [np.r_[starts[row], ids] for row, ids in zip(work.summaries.first, summary_ids, strict=True)]
+    sizes, document_sizes = _sizes(target_ids), _sizes(document_ids)
+    document_of = np.array([document for document, _ in work.memories.first])
+    in_order = document_of.tolist() == list(range(len(document_ids)))
+    memory_sizes = [document_sizes[document] for document in document_of]
+    sequence_of = [sequence for _, sequence in work.memories.first]
     seen = [sequence >= 0 for sequence in sequence_of]
-    in_order = [document for document, _ in memories.first] == list(range(len(document_ids)))
     # Without any image there is one sequence all the same, looked at by one text and hidden from it afterwards.
     looking = sequence_of if any(seen) else [0, *sequence_of[1:]]
     texts = self_layout(document_sizes + _sizes(summary_ids), causal=False)
     decoder = self_layout(sizes, causal=True)
-    taught = [found["teacher"][row] if teacher_rows else 0 for row in paired] if teacher_rows is not None else []
     return Arranged(
         ids_T=_flat([*document_ids, *summary_ids]),
         texts=texts,
@@ -158,28 +128,84 @@ def arrange(
         images=self_layout(rows.sequence_sizes, causal=False),
         pool_images=averaging(rows.sequence_sizes),
         pool_summaries=averaging(_sizes(summary_ids)) if summaries else None,
-        memory_T=None
-        if in_order
-        else torch.from_numpy(_ranges(np.array([d for d, _ in memories.first]), np.array(document_sizes))),
+        memory_T=None if in_order else torch.from_numpy(_ranges(document_of, np.array(document_sizes))),
         fusion=cross_layout(memory_sizes, looking, rows.sequence_sizes),
         seen_T1=torch.from_numpy(np.repeat(seen, memory_sizes))[:, None],
         decoder_ids_T=_flat(
-            [np.r_[starts[row], ids[:-1]] for (row, _), ids in zip(decoded.first, target_ids, strict=True)]
+            [np.r_[starts[row], ids[:-1]] for (row, _), ids in zip(work.decoded.first, target_ids, strict=True)]
         ),
         target_T=_flat(target_ids),
         decoder=decoder,
-        cross=cross_layout(sizes, [memory for _, memory in decoded.first], memory_sizes),
-        weight_T=torch.from_numpy(np.repeat(np.array(weights, np.float32), sizes)),
-        teacher_tokens=int(ends[teachers - 1]) if teachers else 0,
-        taught_T=torch.from_numpy(_ranges(np.array(taught, np.int64), np.array(sizes))),
+        cross=cross_layout(sizes, [memory for _, memory in work.decoded.first], memory_sizes),
+        weight_T=torch.from_numpy(np.repeat(np.array(work.weights, np.float32), sizes)),
+        teacher_tokens=sum(sizes[: work.teachers]),
+        taught_T=torch.from_numpy(_ranges(np.array(work.taught, np.int64), np.array(sizes))),
         text_T=torch.from_numpy(np.repeat(np.arange(len(sizes)), sizes)),
         decoded=len(sizes),
         sequence_B=torch.from_numpy(np.maximum(rows.sequence_B, 0)),
-        summary_B=torch.from_numpy(summary_B),
-        teacher_B=torch.from_numpy(found["teacher"]),
-        student_B=torch.from_numpy(found["student"]),
+        summary_B=torch.from_numpy(work.summary_B),
+        teacher_B=torch.from_numpy(work.text_B["teacher"]),
+        student_B=torch.from_numpy(work.text_B["student"]),
         real_tokens=int(texts.queries.place_T.numel() + decoder.queries.place_T.numel()),
         computed_tokens=sum(layout.queries.rows * layout.queries.length for layout in (texts, decoder)),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Work:
+    """What there is to compute. Each thing is kept by where it first appeared."""
+
+    documents: _Distinct  # (side, row)
+    memories: _Distinct  # (document, image sequence or -1)
+    decoded: _Distinct  # (row, memory): first the teacher's summaries, then the student's
+    summaries: _Distinct  # row, as texts of their own
+    weights: list[float]  # of the decoded summaries
+    teachers: int  # of the decoded summaries
+    taught: list[int]  # the teacher's decoded summary for each of the student's; empty without a teacher
+    text_B: dict[str, Ints]  # branch -> the decoded summary of a row, -1 for none
+    summary_B: Ints
+
+
+def _distinct_work(
+    rows: "_Rows", teacher_rows: Sequence[int] | None, student_rows: Sequence[int] | None, *, summaries: bool
+) -> _Work:
+    documents, memories, decoded, read = _Distinct(), _Distinct(), _Distinct(), _Distinct()
+    weights: list[float] = []
+    taught: list[int] = []
+    teachers, spare = 0, [(teacher_rows or student_rows or [0])[0]]
+    text_B = {branch: np.full(rows.count, -1, np.int64) for branch in ("teacher", "student")}
+    sides: dict[str, Side] = {"teacher": "target", "student": "source"}
+    for branch, of_branch in (("teacher", teacher_rows), ("student", student_rows)):
+        if of_branch is None:
+            continue
+        side = sides[branch]
+        for row in of_branch or spare:
+            sequence = int(rows.sequence_B[row])
+            document = documents.number((rows.identity(row, side), branch if rows.alone else ""), (side, row))
+            memory = memories.number((document, sequence), (document, sequence))
+            text = decoded.number((branch, memory, rows.identity(row, "target")), (row, memory))
+            if text == len(weights):
+                weights.append(0.0)
+                if branch == "student" and teacher_rows is not None:
+                    taught.append(int(text_B["teacher"][row]) if teacher_rows else 0)
+            if of_branch:
+                weights[text] += 1.0
+                text_B[branch][row] = text
+        teachers = len(weights) if branch == "teacher" else teachers
+    summary_B = np.zeros(rows.count, np.int64)
+    if summaries:
+        for row in rows.real or spare:
+            summary_B[row] = read.number(rows.identity(row, "target"), row)
+    return _Work(
+        documents=documents,
+        memories=memories,
+        decoded=decoded,
+        summaries=read,
+        weights=weights,
+        teachers=teachers,
+        taught=taught,
+        text_B=text_B,
+        summary_B=summary_B,
     )
 
 
@@ -187,6 +213,8 @@ class _Rows:
     """A batch's rows: whose article, whose images, which tokens."""
 
     def __init__(self, batch: Batch, share: bool) -> None:
+        self.count, self.alone = len(batch), not share
+        self.real: list[int] = np.flatnonzero(batch.weight_B > 0).tolist()
         self._key = {
             "source": list(zip(batch.story_B.tolist(), batch.source_language_B.tolist(), strict=True)),
             "target": list(zip(batch.story_B.tolist(), batch.target_language_B.tolist(), strict=True)),
@@ -208,9 +236,9 @@ class _Rows:
         self.image_X = np.concatenate([row * most + places for row, places in zip(first, shown, strict=True)])
         self.sequence_sizes = [len(places) * batch.roi_BIRV.shape[2] for places in shown]
 
-    def article(self, row: int, side: Side) -> tuple[int, int]:
-        """Story and language: there is one article of each."""
-        return self._key[side][row]
+    def identity(self, row: int, side: Side) -> Hashable:
+        """Of a row's article: story and language, of which there is one. Where rows share nothing, of the row."""
+        return row if self.alone else self._key[side][row]
 
     def ids(self, what: Side | Literal["summary"], row: int) -> Ints:
         ids, mask = self._ids[what]

@@ -44,7 +44,7 @@ def attend(
         for rows, x in ((layout.queries, query_TE), (layout.keys, key_SE), (layout.keys, value_SE))
     )
     mask = layout.mask_P1QK
-    assert (mask is None) == (layout.hidden_P1QK is None), "call Layout.to first"
+    assert (mask is not None) == layout.masked, "call Layout.to first"
     complete = bias is not None and bias.ndim == 4
     if query.device.type == "cpu" and not complete and (dropout or (bias is not None and bias.requires_grad)):
         out = _attend_on_cpu(query, key, value, mask, bias, scale, dropout)

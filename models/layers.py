@@ -12,7 +12,8 @@ class LayerRunner:
     """Calls layer functions `layer(module, x, ...)`, which take and return flat states.
 
     activation_checkpointing: only a layer's inputs are kept, and backward computes the layer again, with the same
-    dropout. compile: through `torch.compile`, once for all layers of a kind and for any number of tokens.
+    dropout. compile: in training through `torch.compile`, for layers of a kind together and for any number of tokens
+    (the first few shapes bring some variants more); without gradients layers run as they are.
     """
 
     def __init__(self, *, activation_checkpointing: bool = False, compile: bool = False) -> None:
@@ -20,7 +21,7 @@ class LayerRunner:
         self._compiled: dict[Callable[..., Tensor], Callable[..., Tensor]] = {}
 
     def __call__(self, layer: Callable[..., Tensor], *inputs: Any) -> Tensor:
-        if self.compile:
+        if self.compile and torch.is_grad_enabled():
             if layer not in self._compiled:
                 self._compiled[layer] = torch.compile(layer, dynamic=True)
             layer = self._compiled[layer]

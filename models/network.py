@@ -167,6 +167,5 @@ def real_rows(batch: Batch) -> list[int]:
 
 def by_row(value_T: Tensor, arranged: Arranged, text_B: Tensor) -> Tensor:
     """Sums over the target tokens of each row's decoded summary `text_B`, (B,) float32; 0 where that is -1."""
-    # One sum more, always zero, for the rows without.
-    sums = value_T.new_zeros(arranged.decoded + 1, dtype=torch.float32).index_add(0, arranged.text_T, value_T.float())
-    return sums[text_B]
+    sums = value_T.new_zeros(arranged.decoded, dtype=torch.float32).index_add(0, arranged.text_T, value_T.float())
+    return torch.where(text_B >= 0, sums[text_B.clamp(min=0)], 0.0)

@@ -92,5 +92,7 @@ class _CpuRmsNorm(torch.autograd.Function):
         )
         mean_T1 = (grad_TD @ weight_D)[:, None].to(rstd_T1.dtype) / x_TD.shape[-1]
         grad_x_TD += (mean_T1 * rstd_T1).to(grad_x_TD.dtype)
+        if x_TD.dtype == torch.float16:  # whose largest number a product of the two may pass
+            return grad_x_TD, ((x_TD * rstd_T1) * grad_TD).sum(dim=0).to(weight_D.dtype), None
         grad_weight_D = rstd_T1.to(x_TD.dtype).T @ (grad_TD * x_TD)
         return grad_x_TD, grad_weight_D[0].to(weight_D.dtype), None

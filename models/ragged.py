@@ -19,6 +19,9 @@ from torch import Tensor
 
 Ints = NDArray[np.int64]
 
+#: Tokens up to which a text is short: its scores cost next to nothing beside its linear layers.
+_SHORT = 128
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rows:
@@ -50,22 +53,31 @@ class Layout:
 
     queries: Rows
     keys: Rows
-    hidden_P1QK: Tensor | None  # bool, True where a query must not look; None: everywhere it may
-    mask_P1QK: Tensor | None = None  # the same as -inf, in the network's precision; made by `to`
+    text_PQ: Tensor  # int32: which text's token a query is; -1 for none. One column where it is the same for all
+    text_PK: Tensor  # int32: likewise the keys. Queries look at keys of the same number
+    causal: bool  # and then at none behind them
+    masked: bool  # whether that hides anything
+    mask_P1QK: Tensor | None = None  # 0 and, where a query must not look, -inf; made by `to`
     position_T: Tensor | None = None  # int64: a query token's place in its own text
     readers_T: Tensor | None = None  # int64: the flat tokens that `queries` holds; None: all of the stream
 
     def to(self, device: torch.device, dtype: torch.dtype) -> "Layout":
-        """The layout on `device`, its mask ready to be added to scores of `dtype`."""
+        """The layout on `device`, its mask, which is made there, ready to be added to scores of `dtype`."""
+        text_PQ, text_PK = self.text_PQ.to(device, non_blocking=True), self.text_PK.to(device, non_blocking=True)
         mask = None
-        if self.hidden_P1QK is not None:
-            hidden = self.hidden_P1QK.to(device, non_blocking=True)
-            mask = torch.zeros(hidden.shape, dtype=dtype, device=device).masked_fill_(hidden, -torch.inf)
+        if self.masked:
+            hidden_PQK = text_PQ[:, :, None] != text_PK[:, None, :]
+            if self.causal:
+                hidden_PQK = hidden_PQK | torch.ones_like(hidden_PQK[0]).triu(1)
+            hidden_P1QK = hidden_PQK[:, None]
+            mask = torch.zeros(hidden_P1QK.shape, dtype=dtype, device=device).masked_fill_(hidden_P1QK, -torch.inf)
         queries = self.queries.to(device)
         return replace(
             self,
             queries=queries,
             keys=queries if self.keys is self.queries else self.keys.to(device),
+            text_PQ=text_PQ,
+            text_PK=text_PK,
             mask_P1QK=mask,
             position_T=_to(self.position_T, device),
             readers_T=_to(self.readers_T, device),
@@ -73,23 +85,22 @@ class Layout:
 
 
 def self_layout(lengths: Sequence[int], *, causal: bool) -> Layout:
-    """Texts that attend to themselves, packed into rows as long as the longest. lengths: tokens, all positive."""
+    """Texts that attend to themselves, packed into rows that hold the longest. lengths: tokens, all positive."""
     sizes = np.asarray(lengths, np.int64)
-    row_of, column_of, rows = _first_fit(sizes)
-    length = int(sizes.max())
+    row_of, column_of, rows, length = _pack(sizes)
     position_T = _count_up(sizes)
     place_T = np.repeat(row_of * length + column_of, sizes) + position_T
     text_PL = np.full(rows * length, -1, np.int64)
     text_PL[place_T] = np.repeat(np.arange(len(sizes)), sizes)
-    text_P1L = text_PL.reshape(rows, 1, length)
-    hidden_PQK = text_P1L.swapaxes(1, 2) != text_P1L
-    if causal:
-        hidden_PQK |= np.arange(length)[None, :] > np.arange(length)[:, None]
     places = _rows(rows, length, place_T)
+    text = torch.from_numpy(text_PL.reshape(rows, length).astype(np.int32))
     return Layout(
         queries=places,
         keys=places,
-        hidden_P1QK=torch.from_numpy(hidden_PQK)[:, None] if hidden_PQK.any() else None,
+        text_PQ=text,
+        text_PK=text,
+        causal=causal,
+        masked=causal or bool((sizes != length).any()),
         position_T=torch.from_numpy(position_T),
     )
 
@@ -112,11 +123,14 @@ def cross_layout(query_lengths: Sequence[int], key_of: Sequence[int], key_length
     reads_T = np.repeat(owner >= 0, queries)
     place_T = (np.repeat(owner * width + column_of, queries) + _count_up(queries))[reads_T]
     place_S = np.repeat(np.arange(rows) * depth, keys) + _count_up(keys)
-    hidden_PK = np.arange(depth) >= keys[:, None]
+    spare_PK = np.arange(depth) >= keys[:, None]
     return Layout(
         queries=_rows(rows, width, place_T),
         keys=_rows(rows, depth, place_S),
-        hidden_P1QK=torch.from_numpy(hidden_PK)[:, None, None] if hidden_PK.any() else None,
+        text_PQ=torch.zeros(rows, 1, dtype=torch.int32),
+        text_PK=torch.from_numpy(-spare_PK.astype(np.int32)),
+        causal=False,
+        masked=bool(spare_PK.any()),
         readers_T=None if reads_T.all() else torch.from_numpy(reads_T.nonzero()[0]),
     )
 
@@ -128,9 +142,25 @@ def averaging(lengths: Sequence[int]) -> Tensor:
     return torch.from_numpy((np.arange(len(sizes))[:, None] == text_T).astype(np.float32))
 
 
-def _first_fit(sizes: Ints) -> tuple[Ints, Ints, int]:
-    """First fit by decreasing length into rows as long as the longest: row and column of each text, rows."""
-    length = int(sizes.max())
+def _pack(sizes: Ints) -> tuple[Ints, Ints, int, int]:
+    """Row and column of each text, the rows and their length: a multiple of 8, which CUDA's kernels want of a bias.
+
+    Where the texts are short longer rows are tried, too, if the shortest ones are not well filled. Scores grow with a
+    row's length, so of long texts the shortest rows are the best.
+    """
+    shortest = -(-int(sizes.max()) // 8) * 8
+    best = (*_first_fit(sizes, shortest), shortest)
+    for quarters in range(5, 9):
+        if shortest > _SHORT or sizes.sum() > 0.95 * best[2] * best[3]:
+            break
+        length = -(-shortest * quarters // 32) * 8
+        tried = (*_first_fit(sizes, length), length)
+        best = min(best, tried, key=lambda found: found[2] * found[3])
+    return best
+
+
+def _first_fit(sizes: Ints, length: int) -> tuple[Ints, Ints, int]:
+    """First fit by decreasing length into rows of `length`: row and column of each text, rows."""
     row_of, column_of = np.zeros_like(sizes), np.zeros_like(sizes)
     free: list[int] = []
     for text in np.argsort(-sizes, kind="stable").tolist():

@@ -22,7 +22,7 @@ from trainer.checkpoint import (
 )
 from trainer.console import Console
 from trainer.distributed import PeerError, Ranks, from_first_rank
-from trainer.engine import build_engine
+from trainer.engine import build_engine, restore_fused
 from trainer.evaluation.evaluate import print_report, read_report
 from trainer.evaluation.heldout import HeldOut
 from trainer.loop import Trainer
@@ -86,6 +86,7 @@ def build_trainer(plan: Plan, device: torch.device) -> Trainer:
     else:
         state = read_state(checkpoint)
         load_checkpoint(engine, checkpoint)
+        restore_fused(engine)
     collate = build_collator(recipe, corpus, plan.reader, plan.tokenizer, device)
     loader = Loader(
         plan.sampler,

@@ -46,9 +46,8 @@ def target_oriented_contrast(
 
     Returns (B,) float32, zero where a row is no anchor. b runs over the anchor's own summary and its negatives:
     real rows that tell another story (the same story's summary in any row would be a false negative), of its group
-    or, `global`, of all ranks' rows. The direction is image to summary only. Pooling as above Eq. 9
-    (`masked_mean`); the summary states come from the text encoder before fusion, or the images would leak into
-    their own target.
+    or, `global`, of all ranks' rows. The direction is image to summary only. Pooling as above Eq. 9; the summary
+    states come from the text encoder before fusion, or the images would leak into their own target.
 
     `global` negatives are those of *one* micro-batch over all ranks: their number, and so the loss, depends on
     ranks x rows a micro-batch, where that of `group` depends on the recipe alone. They are gathered with gradient
