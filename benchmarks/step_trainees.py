@@ -25,6 +25,7 @@ from shards.schema import Batch
 from trainer.distributed import Ranks, join, sum_over_ranks
 from trainer.engine import build_engine, load_ds_config
 from trainer.loop import total_loss
+from trainer.memory import keep_freed_memory
 from trainer.metrics import Totals
 from trainer.recipe import Recipe
 
@@ -87,6 +88,7 @@ class Ours:
         file = "zero2_bf16.json" if setup.precision == "bf16" else "zero2_cpu.json"
         ds_config = load_ds_config(_DS_CONFIGS / file, recipe, ranks.world_size)
         self.device = join(ranks)
+        keep_freed_memory(self.device)
         torch.manual_seed(0)
         network = Network(
             recipe.network, vocabulary(setup.shape), PAD_ID, EOS_ID, marks_texts=setup.shape == "mbart-50"

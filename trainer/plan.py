@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models.backbones.checkpoint import max_length
+from models.backbones.checkpoint import check_tokenizer, max_length
 from shards.directions import parse_directions
 from shards.errors import InputError
 from shards.index import Corpus, open_corpus
@@ -78,6 +78,8 @@ def plan_run(recipe: Recipe, ds_config: Path, ranks: Ranks) -> Plan:
         break
     tokenizer = open_tokenizer(recipe.corpus.tokenizer or corpus.directory / "tokenizer")
     check_lengths(recipe, tokenizer)
+    facts = tokenizer.vocab_size, tokenizer.pad_id, tokenizer.eos_id, tokenizer.related_ids
+    check_tokenizer(recipe.network.text, *facts)
     try:
         recipe.run.mkdir(parents=True, exist_ok=True)  # last: a refused run leaves nothing behind
     except OSError as error:

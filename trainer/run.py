@@ -26,6 +26,7 @@ from trainer.engine import build_engine, restore_fused
 from trainer.evaluation.evaluate import print_report, read_report
 from trainer.evaluation.heldout import HeldOut
 from trainer.loop import Trainer
+from trainer.memory import keep_freed_memory
 from trainer.metrics import MetricsLog, read_metrics
 from trainer.plan import Plan
 from trainer.prometheus import PrometheusExporter
@@ -41,6 +42,7 @@ def execute(plan: Plan, device: torch.device) -> bool:
     recipe, ranks = plan.recipe, plan.ranks
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     set_threads(recipe, ranks)
+    keep_freed_memory(device)
     trainer = build_trainer(plan, device)
     try:
         finished = trainer.train()

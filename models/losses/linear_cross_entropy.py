@@ -66,8 +66,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
         grad_bias_W = None
         if needs_gradient:
             grad_hidden_TD = torch.empty_like(hidden_TD)
-            # Summed over slices, so in float32 even where the parameters are not.
-            grad_weight_WD = torch.zeros_like(weight_WD, dtype=total.dtype)
+            # Summed over slices, so then in float32 even where the parameters are not.
+            several = len(target_T) > slice_tokens
+            grad_weight_WD = torch.zeros_like(weight_WD, dtype=total.dtype) if several else torch.empty_like(weight_WD)
             grad_bias_W = torch.zeros_like(bias_W, dtype=total.dtype)
         for first in range(0, len(target_T), slice_tokens):
             part = slice(first, first + slice_tokens)
@@ -78,17 +79,25 @@ class _LinearCrossEntropy(torch.autograd.Function):
             total += loss_S.sum()
             if needs_gradient:
                 torch.mm(logits_SW, weight_WD, out=grad_hidden_TD[part])
-                _add_product(grad_weight_WD, logits_SW, hidden_SD)
+                if several:
+                    _add_product(grad_weight_WD, logits_SW, hidden_SD)
+                else:
+                    torch.mm(logits_SW.T, hidden_SD, out=grad_weight_WD)
             del logits_SW  # before the next slice takes as much
         if grad_bias_W is not None:
-            ctx.save_for_backward(grad_hidden_TD, grad_weight_WD.to(weight_WD.dtype), grad_bias_W.to(bias_W.dtype))
+            if not len(target_T):
+                grad_weight_WD.zero_()
+            # Not by `save_for_backward`: what backward gives away, autograd need not copy.
+            ctx.gradients = [grad_hidden_TD, grad_weight_WD.to(weight_WD.dtype), grad_bias_W.to(bias_W.dtype)]
         ctx.mark_non_differentiable(nll_T)
         return total, nll_T
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_total: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        return (*(_times(grad, grad_total) for grad in ctx.saved_tensors), *[None] * 5)
+        gradients, ctx.gradients = ctx.gradients, None
+        assert gradients is not None, "a second backward through the same loss"
+        return (*(_times(grad, grad_total) for grad in gradients), *[None] * 5)
 
 
 def _losses(
@@ -147,13 +156,13 @@ def _add_product(grad_WD: Tensor, error_SW: Tensor, hidden_SD: Tensor) -> None:
 
 
 def _times(grad: Tensor, factor: Tensor) -> Tensor:
-    """grad * factor in grad's precision, the factor being in a wider one.
+    """grad * factor in grad's precision, in its memory where that is possible, the factor being in a wider one.
 
     It is rounded with the product only: in bfloat16 a rounded 1 / count would bias every gradient.
     """
     wide = torch.promote_types(factor.dtype, torch.float32)
-    if grad.dtype == wide:
-        return grad * factor
+    if grad.dtype == wide or grad.device.type == "cpu":  # a CPU's kernels keep a scalar factor as wide as it is
+        return grad.mul_(factor)
     product = torch.empty_like(grad)
     for first in range(0, len(grad), _WORDS):
         part = slice(first, first + _WORDS)
