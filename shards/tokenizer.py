@@ -24,6 +24,7 @@ from typing import Any, Protocol
 import sentencepiece
 
 from shards.errors import InputError
+from shards.hub import directory_of
 from shards.language_codes import MBART50_CODES
 from shards.languages import LANGUAGE_CODES
 
@@ -50,7 +51,10 @@ class Tokenizer(Protocol):
 
     @property
     def related_ids(self) -> Mapping[int, Sequence[int]]:
-        """Tokens that a pretrained checkpoint may have no row for, and those whose rows' mean they start from."""
+        """Tokens that no pretrained checkpoint has trained, and those whose rows' mean they start from.
+
+        None that the tokenizer's directory holds itself: the checkpoint that was saved with it has their rows.
+        """
         ...
 
     def encode(self, text: str, max_length: int, language: str | None = None) -> list[int]:
@@ -109,18 +113,17 @@ class SentencePieceTokenizer:
 
 
 class PretrainedTokenizer:
-    """A Hugging Face tokenizer, mT5's or mBART-50's, from a directory or a hub id."""
+    """A Hugging Face tokenizer, mT5's or mBART-50's, from a directory."""
 
-    def __init__(self, directory: Path | str) -> None:
+    def __init__(self, directory: Path) -> None:
         from transformers import AutoTokenizer  # seconds of import that the other kind does not pay
 
         try:
             self._model = AutoTokenizer.from_pretrained(str(directory))
-        except (OSError, ValueError) as error:
+        except Exception as error:  # its tokenizers, which are not Python, raise no narrower one
             why = " ".join(str(error).split())
             raise InputError(
-                f"no tokenizer at {directory}, and none of that name to be had from the hub ({why}): "
-                "name a directory that holds one"
+                f"cannot read the tokenizer in {directory} ({why}): copy it anew, or name another directory"
             ) from error
         self.marks_texts = "en_XX" in self._model.get_vocab()
         self.related_ids: Mapping[int, Sequence[int]] = {}
@@ -163,7 +166,7 @@ class PretrainedTokenizer:
         self._model.save_pretrained(str(directory))
 
 
-def _sentinels(model: Any, directory: Path | str) -> dict[str, int]:
+def _sentinels(model: Any, directory: Path) -> dict[str, int]:
     """language -> the id of its sentinel, `<extra_id_0>` for the first of `LANGUAGE_CODES`."""
     sentinels = sorted(
         (token for token in model.get_vocab() if "extra_id_" in token),
@@ -178,14 +181,15 @@ def _sentinels(model: Any, directory: Path | str) -> dict[str, int]:
     return dict(zip(LANGUAGE_CODES, model.convert_tokens_to_ids(sentinels), strict=False))
 
 
-def _language_codes(model: Any, directory: Path | str) -> tuple[dict[str, int], dict[int, tuple[int, ...]]]:
+def _language_codes(model: Any, directory: Path) -> tuple[dict[str, int], dict[int, tuple[int, ...]]]:
     """language -> the id of its mBART-50 code, and the new ids -> the ids of their related codes.
 
-    Adds the new codes to `model`, unless it was saved with them.
+    Adds the new codes to `model`. Those that it was saved with are not new.
     """
+    stored = set(model.get_vocab())
     own = [code for code, related in MBART50_CODES.values() if not related]
     wanted = {*own, *(code for _, related in MBART50_CODES.values() for code in related)}
-    missing = sorted(wanted - set(model.get_vocab()))
+    missing = sorted(wanted - stored)
     if missing:
         raise InputError(
             f"the tokenizer in {directory} lacks {len(missing)} of mBART-50's language codes, {missing[0]} first: use "
@@ -196,20 +200,21 @@ def _language_codes(model: Any, directory: Path | str) -> tuple[dict[str, int], 
     number = {code: int(model.convert_tokens_to_ids(code)) for code in (*wanted, *new)}
     start = {language: number[code] for language, (code, _) in MBART50_CODES.items()}
     related_ids = {
-        number[code]: tuple(number[name] for name in related) for code, related in MBART50_CODES.values() if related
+        number[code]: tuple(number[name] for name in related)
+        for code, related in MBART50_CODES.values()
+        if related and code not in stored
     }
     return start, related_ids
 
 
 def open_tokenizer(directory: Path | str) -> Tokenizer:
-    """The tokenizer in `directory`: a model this project trained, else a Hugging Face one (or a hub id)."""
-    path = Path(directory)
+    """The tokenizer in `directory` (or a hub id): a model this project trained, else a Hugging Face one."""
+    path = directory_of(str(directory), f"no tokenizer in {directory}")
     if (path / _MARKER).is_file():
         return SentencePieceTokenizer(path)
-    # A path that is written as one is never looked for on the hub.
-    if (path.exists() or path.is_absolute()) and not (path / "tokenizer_config.json").is_file():
+    if not (path / "tokenizer_config.json").is_file():
         raise InputError(f"no tokenizer in {path}: it holds neither {_MARKER} nor tokenizer_config.json")
-    return PretrainedTokenizer(directory)
+    return PretrainedTokenizer(path)
 
 
 def train_sentencepiece(

@@ -4,6 +4,7 @@ import io
 import json
 from pathlib import Path
 
+import pytest
 import sentencepiece
 from transformers import MBart50Tokenizer, T5Tokenizer
 
@@ -64,6 +65,21 @@ def save_published(directory: Path, name: str) -> Path:
     (directory / "tokenizer_config.json").write_text(json.dumps(config))
     (directory / "config.json").write_text(json.dumps({"model_type": "mt5" if name == "mt5" else "mbart"}))
     return directory
+
+
+def hub_without_network(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    """The hub's library as with HF_HUB_CACHE=`cache` and HF_HUB_OFFLINE=1, which it reads when it is imported."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+
+def hub_repository(cache: Path, name: str) -> Path:
+    """A new directory in `cache`, to be filled as a download of hub id `name` would."""
+    repository, revision = cache / f"models--{name.replace('/', '--')}", "0123456789abcdef" * 2 + "01234567"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(revision)
+    (repository / "snapshots" / revision).mkdir(parents=True)
+    return repository / "snapshots" / revision
 
 
 def _pieces(model: bytes) -> list[tuple[str, float]]:

@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from models.backbones.base import Backbone
-from models.backbones.checkpoint import architecture, read_config
+from models.backbones.checkpoint import architecture, check_tokenizer
 from models.backbones.mbart import MBartBackbone
 from models.backbones.mt5 import MT5Backbone
 from models.config import TextConfig
-from shards.errors import InputError
 
 
 def build_backbone(
@@ -23,14 +22,7 @@ def build_backbone(
     Raises `InputError` for a checkpoint that is not there, not whole, of another architecture, or another tokenizer's.
     """
     kind = architecture(config)
-    if config.pretrained is not None:
-        stored = read_config(config.pretrained)
-        for key, wanted in (("pad_token_id", pad_id), ("eos_token_id", eos_id)):
-            if stored.get(key, wanted) != wanted:
-                raise InputError(
-                    f"network.text.pretrained: {config.pretrained!r} has {key} {stored[key]}, the tokenizer {wanted}: "
-                    "set corpus.tokenizer to the checkpoint's own"
-                )
+    check_tokenizer(config, vocab_size, pad_id, eos_id, related_ids)
     if kind == "mbart":
         return MBartBackbone(config, vocab_size, pad_id, eos_id, related_ids)
     return MT5Backbone(config, vocab_size, pad_id, eos_id)

@@ -4,21 +4,34 @@ Read from its files rather than from a loaded model: transformers drops what the
 """
 
 import json
+import warnings
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, cast, get_args
+from pickle import UnpicklingError
+from textwrap import shorten
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol, cast, get_args
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import safe_open
 from torch import Tensor
-from transformers.utils.hub import cached_file
+from transformers.utils import logging as transformers_logging
 
 from models.config import Architecture, TextConfig
 from shards.errors import InputError
+from shards.hub import SMALL_FILES, directory_of
 
 #: Positions of a random mBART where the recipe does not say: mBART-50's.
 MBART_POSITIONS = 1024
-#: Where transformers keeps weights, the newer form first; `.index.json` behind the name lists the parts of several.
+#: Rows that a checkpoint may have beyond its tokenizer's words: padding to a round number (mT5: 12 of 250,112).
+SPARE_ROWS = 1024
+#: Where transformers keeps weights, in the order it looks; `.index.json` behind the name lists the parts of several.
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+#: What transformers raises over a configuration that makes no model of its kind, or not that of the weights.
+_MISFITS = (ArithmeticError, LookupError, OSError, RuntimeError, StrictDataclassError, TypeError, ValueError)
 
 
 def architecture(config: TextConfig) -> Architecture:
@@ -46,53 +59,62 @@ def max_length(config: TextConfig) -> int | None:
         return None
     if config.pretrained is None:
         return config.max_position_embeddings or MBART_POSITIONS
-    return int(read_config(config.pretrained).get("max_position_embeddings", MBART_POSITIONS))
+    return _count(config.pretrained, "max_position_embeddings", MBART_POSITIONS)
+
+
+def check_tokenizer(
+    config: TextConfig,
+    vocab_size: int,
+    pad_id: int,
+    eos_id: int,
+    related_ids: Mapping[int, Sequence[int]] = MappingProxyType({}),
+) -> None:
+    """`InputError` where a checkpoint was made for another tokenizer than this one. Reads config.json only.
+
+    vocab_size, pad_id, eos_id, related_ids: the tokenizer's. A checkpoint may have up to `SPARE_ROWS` more rows than
+    the tokenizer has words; rows that it lacks, only mBART makes, and only of related ones (`MBartBackbone`).
+    """
+    where = config.pretrained
+    if where is None:
+        return
+    fix = f"set corpus.tokenizer={where}, or to the directory of the tokenizer that it was trained with"
+    stored = read_config(where)
+    for key, wanted in (("pad_token_id", pad_id), ("eos_token_id", eos_id)):
+        if stored.get(key, wanted) != wanted:
+            raise InputError(
+                f"network.text.pretrained: {where!r} has {key} {stored[key]}, the tokenizer {wanted}: {fix}"
+            )
+    rows = _count(where, "vocab_size")
+    makes_rows = architecture(config) == "mbart"
+    made = {new for new, related in related_ids.items() if makes_rows and related and max(related) < rows}
+    if vocab_size < rows - SPARE_ROWS or not made.issuperset(range(rows, vocab_size)):
+        raise InputError(f"network.text.pretrained: {where!r} has {rows} words, the tokenizer {vocab_size}: {fix}")
 
 
 def read_config(where: str) -> dict[str, Any]:
     """The checkpoint's config.json; `InputError` where there is none to read."""
-    file = find(where, "config.json")
-    if file is None:
+    file = _directory(where) / "config.json"
+    if not file.is_file():
         raise InputError(
             f"network.text.pretrained: no config.json to be had from {where!r}: give the directory of a checkpoint"
         )
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"network.text.pretrained: {file} is not JSON ({error})") from error
+    values = _json(file)
     if not isinstance(values, dict):
-        raise InputError(f"network.text.pretrained: {file} is no mapping of settings")
+        raise InputError(f"network.text.pretrained: {file} is no mapping of settings: copy it anew")
     return values
 
 
-def find(where: str, name: str) -> Path | None:
-    """File `name` of a directory or hub id; None where the checkpoint has none. `InputError` for no checkpoint."""
-    # A path that is written as one is never looked for on the hub.
-    if Path(where).is_absolute() and not Path(where).is_dir():
-        raise InputError(f"network.text.pretrained: there is no directory {where!r}")
-    try:
-        file = cached_file(where, name, _raise_exceptions_for_missing_entries=False)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"network.text.pretrained: cannot read {name} of {where!r}: {reason}") from error
-    return None if file is None else Path(file)
+def stored_tensor(where: str, name: str, shape: tuple[int, ...]) -> Tensor | None:
+    """The tensor that the checkpoint stores under exactly `name`, or None.
 
-
-def stored_tensor(where: str, name: str) -> Tensor | None:
-    """The tensor that the checkpoint stores under exactly `name`, or None. `InputError` where it holds no weights."""
-    for index in filter(None, (find(where, f"{stem}.index.json") for stem in _WEIGHTS)):
-        part = json.loads(index.read_text(encoding="utf-8"))["weight_map"].get(name)
-        if part is None:
-            return None
-        file = find(where, part)
-        if file is None:
-            raise InputError(f"network.text.pretrained: {where!r} lists {part} in {index.name} but lacks it")
-        return _read(file, name)
-    for stem in _WEIGHTS:
-        file = find(where, stem)
-        if file is not None:
-            return _read(file, name)
-    raise InputError(f"network.text.pretrained: {where!r} holds no {' or '.join(_WEIGHTS)}")
+    `InputError` where the checkpoint holds no weights, or this tensor not in `shape`.
+    """
+    weights = _weights(where)
+    file = weights.file if weights.parts is None else weights.parts.get(name)
+    tensor = None if file is None else _read(file, name)
+    if tensor is not None and tuple(tensor.shape) != shape:
+        raise _misfit(weights.file, name, tensor.shape, shape)
+    return tensor
 
 
 class _Pretrained(Protocol):
@@ -102,28 +124,135 @@ class _Pretrained(Protocol):
 def load(model_type: _Pretrained, where: str, name: str, **settings: Any) -> Any:
     """transformers' `model_type` with the checkpoint's weights in float32, for the architecture `name`.
 
-    settings: of the configuration. `InputError` where a tensor is missing, which transformers would leave at random
-    values with no more than a warning.
+    settings: of the configuration. `InputError` where a file is damaged, or where a tensor is missing or of another
+    shape, which transformers would leave at random values with no more than a warning.
     """
+    weights = _weights(where)
+    for file in sorted({weights.file} if weights.parts is None else set(weights.parts.values())):
+        _read(file, "")  # says which file is damaged, as transformers does not
     try:
-        model, report = model_type.from_pretrained(
-            where, attn_implementation="sdpa", dtype=torch.float32, output_loading_info=True, **settings
-        )
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"network.text.pretrained: cannot load {name} from {where!r}: {reason}") from error
+        with _no_report():
+            model, report = model_type.from_pretrained(
+                str(weights.file.parent),
+                attn_implementation="sdpa",
+                dtype=torch.float32,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # which are ours to refuse, in one line
+                **settings,
+            )
+    except _MISFITS as error:
+        raise InputError(
+            f"network.text.pretrained: cannot load {name} from {where!r} ({_reason(error)}): config.json and "
+            f"{weights.file.name} must be one {name} checkpoint's, so copy them anew"
+        ) from error
+    if report["mismatched_keys"]:
+        raise _misfit(weights.file, *min(report["mismatched_keys"]))
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])
         raise InputError(
             f"network.text.pretrained: {where!r} lacks {len(missing)} tensors of {name}, {missing[0]} first; "
             f"give the directory of a complete {name} checkpoint"
         )
+    if report["unexpected_keys"]:
+        unused = sorted(report["unexpected_keys"])
+        warnings.warn(
+            f"network.text.pretrained: {where!r} has {len(unused)} tensors that its {name} has no place for, "
+            f"{unused[0]} first; they are left out",
+            stacklevel=2,
+        )
     return model
 
 
+class _Weights(NamedTuple):
+    """The files of a checkpoint's weights."""
+
+    file: Path  # of all weights, or the index of their parts
+    parts: dict[str, Path] | None  # tensor -> its part
+
+
+def _weights(where: str) -> _Weights:
+    """Those that transformers would choose; `InputError` where there are none or not all."""
+    for stem in _WEIGHTS:
+        # A hub may have the weights in both forms: the second is fetched only where the first is not to be had.
+        directory = _directory(where, (*SMALL_FILES, f"*{Path(stem).suffix}"))
+        if (directory / stem).is_file():
+            return _Weights(directory / stem, None)
+        index = directory / f"{stem}.index.json"
+        if not index.is_file():
+            continue
+        values = _json(index)
+        names = values.get("weight_map") if isinstance(values, dict) else None
+        if not isinstance(names, dict) or not all(isinstance(part, str) for part in names.values()):
+            raise InputError(f"network.text.pretrained: {index} has no mapping weight_map: copy it anew")
+        for part in sorted(set(names.values())):
+            if not (directory / part).is_file():
+                raise InputError(
+                    f"network.text.pretrained: {where!r} lists {part} in {index.name} but lacks it: copy it there"
+                )
+        return _Weights(index, {name: directory / part for name, part in names.items()})
+    raise InputError(
+        f"network.text.pretrained: {where!r} holds no {' or '.join(_WEIGHTS)}: give the directory of a checkpoint"
+    )
+
+
+def _directory(where: str, patterns: tuple[str, ...] = SMALL_FILES) -> Path:
+    return directory_of(where, f"network.text.pretrained={where}", patterns)
+
+
 def _read(file: Path, name: str) -> Tensor | None:
-    if file.suffix == ".safetensors":
-        with safe_open(file, framework="pt") as tensors:
-            return tensors.get_tensor(name) if name in tensors.keys() else None  # noqa: SIM118
-    state: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    return state.get(name)
+    """Tensor `name` of a file, or None; `InputError` for a damaged file, whatever the name."""
+    try:
+        if file.suffix == ".safetensors":
+            with safe_open(file, framework="pt") as tensors:
+                return tensors.get_tensor(name) if name in tensors.keys() else None  # noqa: SIM118
+        # Files of torch before 1.6 are no zip archives, and cannot be mapped.
+        state = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
+        if not isinstance(state, dict):
+            raise TypeError(f"a {type(state).__name__}, not a mapping of tensors")
+    except Exception as error:  # a damaged pickle may raise any
+        raise InputError(
+            f"network.text.pretrained: {file} cannot be read ({_reason(error)}): it is damaged or holds no weights; "
+            "copy it anew"
+        ) from error
+    found = state.get(name)
+    return found if isinstance(found, Tensor) else None
+
+
+def _json(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"network.text.pretrained: {file} is not JSON ({error}): copy it anew") from error
+
+
+def _count(where: str, key: str, default: int | None = None) -> int:
+    """A number of config.json; `InputError` where it is none."""
+    value = read_config(where).get(key, default)
+    if not isinstance(value, int):
+        raise InputError(f"network.text.pretrained: config.json of {where!r} has no number {key}: copy it anew")
+    return value
+
+
+def _misfit(file: Path, name: str, found: Sequence[int], wanted: Sequence[int]) -> InputError:
+    return InputError(
+        f"network.text.pretrained: {name} of {file} has shape {tuple(found)}, but {tuple(wanted)} by the config.json "
+        "beside it: they are of different models, so copy both from one checkpoint"
+    )
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnpicklingError):
+        return "not a pickle of tensors"  # torch's own words advise to load it unsafely
+    said = " ".join(str(error).split())
+    return shorten(f"{type(error).__name__}: {said}" if said else type(error).__name__, 300, placeholder=" ...")
+
+
+@contextmanager
+def _no_report() -> Iterator[None]:
+    """Without the table that transformers prints of tensors that do not fit: we say so in one line."""
+    before = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(before)

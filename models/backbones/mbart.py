@@ -30,9 +30,10 @@ _HEAD, _BIAS = "lm_head.weight", "final_logits_bias"
 class MBartBackbone(Backbone):
     """Encoder, decoder and head. The encoder's texts begin with their language's code (shards/tokenizer.py).
 
-    vocab_size: words of the tokenizer. Where a checkpoint has fewer rows, those that it lacks start as the mean of
-    the rows that `related_ids` names for them, in the embeddings and in the head; one that has no related rows is an
-    InputError. Rows that a checkpoint has stay as they are.
+    vocab_size: words of the tokenizer. The rows of new tokens, those of `related_ids`, start as the mean of the rows
+    that it names for them, in the embeddings and in the head, whether a checkpoint lacks them or has padding in their
+    place. All other rows stay as they are, and a checkpoint lacks none of them (models/backbones/checkpoint.py,
+    `check_tokenizer`).
     """
 
     def __init__(
@@ -59,15 +60,20 @@ class MBartBackbone(Backbone):
                 # embeddings of this size have unit variance, too.
                 self.model.shared.weight.normal_(std=self.hidden_size**-0.5)
             else:
-                stored_WD, stored_1W = stored_tensor(where, _HEAD), stored_tensor(where, _BIAS)
+                rows = settings.vocab_size
+                stored_WD = stored_tensor(where, _HEAD, (rows, self.hidden_size))
+                stored_1W = stored_tensor(where, _BIAS, (1, rows))
                 weight_WD = self.model.shared.weight.clone() if stored_WD is None else stored_WD.float()
-                bias_W = torch.zeros(len(weight_WD)) if stored_1W is None else stored_1W.float().flatten()
-                new = _new_rows(where, settings.vocab_size, vocab_size, related_ids)
-                if new:
-                    weight_WD, bias_W = _extended(weight_WD, new), _extended(bias_W, new)
-                    embedding_WD = _extended(self.model.shared.weight, new)
-                    self.model.resize_token_embeddings(vocab_size, mean_resizing=False)
+                bias_W = torch.zeros(rows) if stored_1W is None else stored_1W.float().flatten()
+                if related_ids:
+                    weight_WD, bias_W, embedding_WD = (
+                        _with_new(tensor, vocab_size, related_ids)
+                        for tensor in (weight_WD, bias_W, self.model.shared.weight)
+                    )
+                    if vocab_size > rows:
+                        self.model.resize_token_embeddings(vocab_size, mean_resizing=False)
                     self.model.shared.weight.copy_(embedding_WD)
+                assert settings.vocab_size >= vocab_size, "another tokenizer's: build_backbone refuses it"
             self.vocab_size = settings.vocab_size
             self.head = nn.Linear(self.hidden_size, self.vocab_size, bias=True)
             if weight_WD is None or bias_W is None:
@@ -203,19 +209,10 @@ def _dropouts(config: TextConfig) -> dict[str, float]:
     }
 
 
-def _new_rows(
-    where: str, stored: int, vocab_size: int, related_ids: Mapping[int, Sequence[int]]
-) -> list[Sequence[int]]:
-    """The related rows of each row from `stored` to `vocab_size`; `InputError` where one has none."""
-    new = [related_ids.get(row, ()) for row in range(stored, vocab_size)]
-    if not all(related and max(related) < stored for related in new):
-        raise InputError(
-            f"network.text.pretrained: {where!r} has {stored} words, the tokenizer {vocab_size}; use the checkpoint's "
-            "own tokenizer"
-        )
-    return new
-
-
-def _extended(rows: Tensor, new: Sequence[Sequence[int]]) -> Tensor:
-    """`rows` (W, ...) and behind them the mean of the rows that each of `new` names."""
-    return torch.cat((rows, torch.stack([rows[list(related)].mean(dim=0) for related in new])))
+def _with_new(rows: Tensor, vocab_size: int, related_ids: Mapping[int, Sequence[int]]) -> Tensor:
+    """A copy of `rows` (W, ...), at least `vocab_size` long, each new one the mean of those that it is related to."""
+    missing = max(vocab_size - len(rows), 0)
+    extended = torch.cat((rows, rows.new_zeros(missing, *rows.shape[1:])))
+    for new, related in related_ids.items():
+        extended[new] = rows[list(related)].mean(dim=0)
+    return extended

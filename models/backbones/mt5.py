@@ -22,7 +22,6 @@ from models.config import TextConfig
 from models.dropout import dropout
 from models.norms import rms_norm
 from models.ragged import Layout
-from shards.errors import InputError
 
 #: Names of the head in checkpoints. transformers' mT5 has no bias: only what we export does.
 _HEAD, _BIAS = "lm_head.weight", "lm_head.bias"
@@ -32,7 +31,7 @@ class MT5Backbone(Backbone):
     """Encoder, decoder and head. `encoder` and `decoder` are transformers' MT5Stack, sharing embeddings.
 
     vocab_size: words of the tokenizer. A checkpoint may have more rows (mT5 has 250,112 for 250,100 words)
-    and keeps them all; fewer is an InputError.
+    and keeps them all; it has no fewer (models/backbones/checkpoint.py, `check_tokenizer`).
     """
 
     max_length = None
@@ -63,7 +62,8 @@ class MT5Backbone(Backbone):
                 # AdamW's do not, and would take thousands of steps to move them.
                 self.model.shared.weight.normal_(std=self.hidden_size**-0.5)
             else:
-                stored_WD, stored_W = (stored_tensor(config.pretrained, name) for name in (_HEAD, _BIAS))
+                stored_WD = stored_tensor(config.pretrained, _HEAD, (self.vocab_size, self.hidden_size))
+                stored_W = stored_tensor(config.pretrained, _BIAS, (self.vocab_size,))
                 self.head.weight.copy_(self.model.shared.weight if stored_WD is None else stored_WD)
                 if stored_W is not None:
                     self.head.bias.copy_(stored_W)
@@ -216,9 +216,5 @@ def _random_model(config: TextConfig, vocab_size: int, pad_id: int, eos_id: int)
 def _pretrained_model(config: TextConfig, vocab_size: int) -> MT5Model:
     assert config.pretrained is not None
     model = load(_MT5Model, config.pretrained, "mT5", dropout_rate=config.dropout)
-    if model.config.vocab_size < vocab_size:
-        raise InputError(
-            f"network.text.pretrained: {config.pretrained!r} has {model.config.vocab_size} words, the tokenizer "
-            f"{vocab_size}; use the checkpoint's own tokenizer"
-        )
+    assert model.config.vocab_size >= vocab_size, "another tokenizer's checkpoint: build_backbone refuses it"
     return model

@@ -112,6 +112,7 @@ def test_stock_transformers_writes_the_same_summary(exported: tuple[str, Network
 def test_our_own_backbone_loads_it_back_whole(exported: tuple[str, Network, Tokenizer, Path]) -> None:
     _, network, _, where = exported
     tokenizer = open_tokenizer(where)
+    assert not tokenizer.related_ids, "new languages' rows are those that training moved"
     again = network_of(config_of("", pretrained=str(where)), tokenizer)
     before, after = network.backbone.state_dict(), again.backbone.state_dict()
     assert before.keys() == after.keys()

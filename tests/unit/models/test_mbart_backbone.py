@@ -77,10 +77,11 @@ def test_a_checkpoint_of_transformers(checkpoint: tuple[Path, dict[str, Tensor]]
     assert_loaded(load(checkpoint[0]), checkpoint[1])
 
 
-def test_a_torch_checkpoint(checkpoint: tuple[Path, dict[str, Tensor]]) -> None:
+@pytest.mark.parametrize("is_zip", [True, False])
+def test_a_torch_checkpoint(checkpoint: tuple[Path, dict[str, Tensor]], is_zip: bool) -> None:
     where, state = checkpoint
     (where / "model.safetensors").unlink()
-    torch.save(state, where / "pytorch_model.bin")
+    torch.save(state, where / "pytorch_model.bin", _use_new_zipfile_serialization=is_zip)
     assert_loaded(load(where), state)
 
 
@@ -151,18 +152,36 @@ def test_rows_of_new_languages_are_the_mean_of_their_related(checkpoint: tuple[P
     assert len({id(p) for p in backbone.parameters()}) == len(list(backbone.parameters()))
 
 
-def test_rows_that_a_checkpoint_has_are_kept(checkpoint: tuple[Path, dict[str, Tensor]]) -> None:
-    """An export of ours has rows for the new languages, which training moved."""
+def test_new_tokens_in_place_of_padding_rows(checkpoint: tuple[Path, dict[str, Tensor]]) -> None:
+    """A checkpoint of 50 rows for 47 words: three new tokens overwrite padding, a fourth has no row yet."""
     where, state = checkpoint
-    assert_loaded(load(where, WORDS, {WORDS - 1: (40, 41)}), state)
-    assert load(where, WORDS - 3).vocab_size == WORDS
+    related = {WORDS - 3 + i: (40, 41 + i) for i in range(4)}
+    backbone = load(where, WORDS + 1, related)
+    for rows, stored in (
+        (backbone.model.shared.weight, state["model.shared.weight"]),
+        (backbone.head.weight, state["lm_head.weight"]),
+        (backbone.head.bias, state["final_logits_bias"][0]),
+    ):
+        assert len(rows) == WORDS + 1
+        torch.testing.assert_close(rows[: WORDS - 3].detach(), stored[: WORDS - 3])
+        for new, of in related.items():
+            torch.testing.assert_close(rows[new].detach(), stored[list(of)].mean(dim=0))
+    within = load(where, WORDS - 2, {WORDS - 3: (40, 41)})
+    assert within.vocab_size == WORDS
+    torch.testing.assert_close(within.head.weight[WORDS - 3].detach(), state["lm_head.weight"][[40, 41]].mean(dim=0))
+    torch.testing.assert_close(within.head.weight[WORDS - 2 :].detach(), state["lm_head.weight"][WORDS - 2 :])
+
+
+def test_rows_that_a_checkpoint_has_are_kept(checkpoint: tuple[Path, dict[str, Tensor]]) -> None:
+    where, state = checkpoint
+    assert_loaded(load(where, WORDS - 3), state)
 
 
 @pytest.mark.parametrize("related", [{}, {WORDS: (40,)}, {WORDS: (40,), WORDS + 1: (WORDS,)}])
 def test_another_tokenizer_is_refused(
     checkpoint: tuple[Path, dict[str, Tensor]], related: dict[int, tuple[int, ...]]
 ) -> None:
-    with pytest.raises(InputError, match="has 50 words, the tokenizer 52; use the checkpoint's own"):
+    with pytest.raises(InputError, match=r"has 50 words, the tokenizer 52: set corpus\.tokenizer="):
         load(checkpoint[0], WORDS + 2, related)
 
 
@@ -202,7 +221,7 @@ def test_a_directory_that_is_no_checkpoint(tmp_path: Path, text: str | None, mes
 
 
 def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="there is no directory"):
+    with pytest.raises(InputError, match="there is no such directory"):
         load(tmp_path / "absent")
 
 

@@ -9,6 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import MT5Config, MT5ForConditionalGeneration
 
+from models.backbones.build import build_backbone
+from models.backbones.checkpoint import SPARE_ROWS
 from models.backbones.mt5 import MT5Backbone
 from models.config import TextConfig
 from models.network import Network
@@ -31,7 +33,9 @@ def checkpoint(tmp_path: Path) -> tuple[Path, dict[str, torch.Tensor]]:
 
 
 def load(where: Path, vocab_size: int = 50) -> MT5Backbone:
-    return MT5Backbone(TextConfig(pretrained=str(where)), vocab_size, PAD_ID, EOS_ID)
+    backbone = build_backbone(TextConfig(pretrained=str(where)), vocab_size, PAD_ID, EOS_ID)
+    assert isinstance(backbone, MT5Backbone)
+    return backbone
 
 
 def assert_loaded(backbone: MT5Backbone, state: dict[str, torch.Tensor], head: str) -> None:
@@ -49,10 +53,12 @@ def test_head_of_the_checkpoint(checkpoint: tuple[Path, dict[str, torch.Tensor]]
     assert_loaded(load(where), state, "lm_head.weight")
 
 
-def test_head_of_a_torch_checkpoint(checkpoint: tuple[Path, dict[str, torch.Tensor]]) -> None:
+@pytest.mark.parametrize("is_zip", [True, False])
+def test_head_of_a_torch_checkpoint(checkpoint: tuple[Path, dict[str, torch.Tensor]], is_zip: bool) -> None:
+    """torch wrote its own form before 1.6, zip archives since: the older published files have the former."""
     where, state = checkpoint
     (where / "model.safetensors").unlink()
-    torch.save(state, where / "pytorch_model.bin")
+    torch.save(state, where / "pytorch_model.bin", _use_new_zipfile_serialization=is_zip)
     assert_loaded(load(where), state, "lm_head.weight")
 
 
@@ -79,12 +85,22 @@ def test_a_tied_checkpoint_gives_its_embeddings(checkpoint: tuple[Path, dict[str
 def test_vocabulary_of_checkpoint_and_tokenizer(checkpoint: tuple[Path, dict[str, torch.Tensor]]) -> None:
     where, _ = checkpoint
     assert load(where, vocab_size=47).vocab_size == 50, "the checkpoint's spare rows stay"
-    with pytest.raises(InputError, match="has 50 words, the tokenizer 51"):
+    with pytest.raises(InputError, match=f"has 50 words, the tokenizer 51: set corpus.tokenizer={where}"):
         load(where, vocab_size=51)
 
 
+def test_a_smaller_tokenizer_is_anothers(tmp_path: Path) -> None:
+    """The corpus' own, say: it has mT5's padding and end tokens. Padding to a round number is no other tokenizer."""
+    words = SPARE_ROWS + 300
+    MT5ForConditionalGeneration(MT5Config(vocab_size=words, **SIZES)).save_pretrained(tmp_path)
+    assert load(tmp_path, vocab_size=300).vocab_size == words
+    with pytest.raises(InputError, match=f"has {words} words, the tokenizer 299: set corpus.tokenizer=") as error:
+        load(tmp_path, vocab_size=299)
+    assert "\n" not in str(error.value)
+
+
 def test_a_missing_checkpoint(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"network\.text\.pretrained: cannot load mT5 from") as error:
+    with pytest.raises(InputError, match=r"network\.text\.pretrained=.*absent: there is no such directory") as error:
         load(tmp_path / "absent")
     assert "\n" not in str(error.value)
 

@@ -1,5 +1,6 @@
 """What a recipe's text backbone refuses before any rank joins, and what its tokenizer tells the network."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,11 @@ from shards.tokenizer import open_tokenizer
 from tests.pretrained import save_mbart50
 from tests.tiny import tiny_overrides
 from trainer.build import build_network
-from trainer.plan import check_lengths
+from trainer.distributed import Ranks
+from trainer.plan import check_lengths, plan_run
 from trainer.recipe import Recipe, load_recipe
 
+DS_CONFIGS = Path(__file__).resolve().parents[3] / "ds_configs"
 MBART = ("network.text.architecture=mbart", "network.text.d_kv=", "network.text.max_position_embeddings=32")
 
 
@@ -30,6 +33,42 @@ def test_lengths_fit_the_positions(tiny_corpus: Corpus, tmp_path: Path) -> None:
         check_lengths(recipe(*MBART, "lengths.document=33"), mbart)
     with pytest.raises(InputError, match=r"lengths\.summary is 32, .* has 32 positions: set it to at most 31"):
         check_lengths(recipe(*MBART, "lengths.summary=32"), mbart)
+
+
+def pretrained(tiny_corpus: Corpus, tmp_path: Path, **config: object) -> Recipe:
+    """A run from a checkpoint of which there is only config.json: what is refused without its weights."""
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "checkpoint" / "config.json").write_text(json.dumps({"model_type": "mt5", **config}))
+    overrides = tiny_overrides(tiny_corpus.directory, tmp_path / "run")
+    sizes = [word.split("=")[0] for word in overrides if "network.text." in word and "dropout" not in word]
+    return load_recipe(
+        "d2tv", [*overrides, *(f"{key}=" for key in sizes), f"network.text.pretrained={tmp_path / 'checkpoint'}"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"vocab_size": 250112, "pad_token_id": 0, "eos_token_id": 1}, "has 250112 words, the tokenizer "),
+        ({"vocab_size": 100}, "has 100 words, the tokenizer "),
+        ({"vocab_size": 500, "eos_token_id": 2}, "has eos_token_id 2, the tokenizer 1: "),
+    ],
+)
+def test_another_tokenizers_checkpoint_is_refused_before_ranks_join(
+    tiny_corpus: Corpus, tmp_path: Path, config: dict[str, int], message: str
+) -> None:
+    """The corpus' own tokenizer has mT5's padding and end tokens."""
+    recipe, ds_config = pretrained(tiny_corpus, tmp_path, **config), DS_CONFIGS / "zero2_cpu.json"
+    with pytest.raises(InputError, match=message) as error:
+        plan_run(recipe, ds_config, Ranks(rank=0, local_rank=0, world_size=1))
+    assert f"set corpus.tokenizer={tmp_path / 'checkpoint'}, or " in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_checkpoint_with_rows_to_spare_is_not(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    recipe, ds_config = pretrained(tiny_corpus, tmp_path, vocab_size=1024), DS_CONFIGS / "zero2_cpu.json"
+    assert plan_run(recipe, ds_config, Ranks(rank=0, local_rank=0, world_size=1)).recipe is recipe
 
 
 def test_the_network_has_what_the_tokenizer_says(tiny_corpus: Corpus, tmp_path: Path) -> None:
