@@ -18,7 +18,7 @@ class Masks:
     """A stream of dropout masks on the CPU, seeded by one draw from torch's generator."""
 
     def __init__(self, p: float) -> None:
-        self._threshold = min(round(p * _LEVELS), _LEVELS - 1)
+        self._threshold = min(round(p * _LEVELS), _LEVELS - 2)  # the factor must fit float16
         self._random = np.random.Generator(np.random.SFC64(int(torch.randint(2**62, ()))))
 
     def draw(self, shape: torch.Size, dtype: torch.dtype) -> Tensor:

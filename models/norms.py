@@ -90,9 +90,12 @@ class _CpuRmsNorm(torch.autograd.Function):
             torch.zeros_like(weight),
             (True, False, False),
         )
-        mean_T1 = (grad_TD @ weight_D)[:, None].to(rstd_T1.dtype) / x_TD.shape[-1]
+        if x_TD.dtype == torch.float16:  # whose largest number products and sums of finite factors may pass
+            grad_TD = grad_TD.float()
+            mean_T1 = (grad_TD @ weight)[:, None] / x_TD.shape[-1]
+            grad_weight_D = ((x_TD * rstd_T1) * grad_TD).sum(dim=0)
+        else:
+            mean_T1 = (grad_TD @ weight_D)[:, None].to(rstd_T1.dtype) / x_TD.shape[-1]
+            grad_weight_D = (rstd_T1.to(x_TD.dtype).T @ (grad_TD * x_TD))[0]
         grad_x_TD += (mean_T1 * rstd_T1).to(grad_x_TD.dtype)
-        if x_TD.dtype == torch.float16:  # whose largest number a product of the two may pass
-            return grad_x_TD, ((x_TD * rstd_T1) * grad_TD).sum(dim=0).to(weight_D.dtype), None
-        grad_weight_D = rstd_T1.to(x_TD.dtype).T @ (grad_TD * x_TD)
-        return grad_x_TD, grad_weight_D[0].to(weight_D.dtype), None
+        return grad_x_TD, grad_weight_D.to(weight_D.dtype), None

@@ -9,11 +9,10 @@ import torch
 from shards.index import Corpus
 from shards.loader import Loader, Partition
 from shards.reader import Reader
-from shards.sampler import Sampler
 from shards.tokenizer import open_tokenizer
 from tests.distributed.harness import run_job
 from tests.tiny import tiny_overrides
-from trainer.build import build_collator, build_network
+from trainer.build import build_collator, build_network, build_sampler
 from trainer.loop import total_loss
 from trainer.recipe import Recipe, load_recipe
 from trainer.schedule import learning_rate
@@ -54,7 +53,7 @@ def train_plainly(corpus: Corpus, words: list[str], steps: int) -> dict[str, Any
     objective = build_network(recipe, tokenizer)
     objective.train()
     collate = build_collator(recipe, corpus, Reader(corpus), tokenizer, torch.device("cpu"))
-    sampler = Sampler(corpus, split="train", mixture=recipe.mixture, seed=recipe.training.seed, group_size=4)
+    sampler = build_sampler(recipe, corpus)
     partition = Partition(groups_per_step=4, groups_per_micro_batch=4, rank=0, world_size=1)
     loader = Loader(sampler, collate, partition, first_step=0, threads=0, prefetch=0)
     optimizer = torch.optim.AdamW(

@@ -1,5 +1,6 @@
 """`objective.negatives=global`: two ranks' micro-batches are one micro-batch of the negatives, to the gradient."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from shards.index import Corpus
 from tests.distributed.harness import run_job
 from tests.distributed.test_equivalence import assert_close, overrides, train_plainly
+from trainer.metrics import read_metrics
 
 STEPS = 8
 GLOBAL = "objective.negatives=global"
@@ -45,3 +47,31 @@ def test_and_plain_torch_through_one_big_batch(
     of_groups = train_plainly(tiny_corpus, words, 1)["gradient"]
     apart = max(float((of_groups[name] - gradient).abs().max()) for name, gradient in plain["gradient"].items())
     assert apart > 1e-3  # it is another loss
+
+
+def test_story_batched_groups_with_negatives_of_all_ranks(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    """Each target article with two sources, from the corpus to the weights: two ranks are plain torch in one batch."""
+    steps = 20
+    words = [*overrides(tiny_corpus, tmp_path / "run", 2), GLOBAL, "batch.sources_per_target=2"]
+    results = run_job(tmp_path / "job", world_size=2, overrides=words, steps=steps)
+    first, second = results
+    slots = [{slot for micro_batch in result["slots"] for slot in micro_batch} for result in results]
+    assert not slots[0] & slots[1]
+    assert slots[0] | slots[1] == set(range(steps * 16))
+    for losses in first["losses"]:
+        assert all(math.isfinite(value) for value in losses.values())
+    for term in ("mms", "mxls"):
+        values = [losses[term] for losses in first["losses"]]
+        assert sum(values[-5:]) < 0.9 * sum(values[:5])
+    assert all(torch.equal(first["weights"][name], second["weights"][name]) for name in first["weights"])
+    plain = train_plainly(tiny_corpus, [*words, "batch.groups_per_micro_batch=4"], steps)
+    for result in results:
+        assert_close(plain["gradient"], result["gradient"])
+        assert_close(plain["weights"], result["weights"])
+    logged = [record for record in read_metrics(tmp_path / "run" / "metrics.jsonl") if record["kind"] == "train"]
+    assert len(logged) == steps
+    assert all(0 < record["real_token_share"] <= 1 for record in logged)
+    # It is another stream, whose targets come twice.
+    unbundled = train_plainly(tiny_corpus, words[:-1], 1)["gradient"]
+    apart = max(float((unbundled[name] - gradient).abs().max()) for name, gradient in plain["gradient"].items())
+    assert apart > 1e-3

@@ -14,11 +14,18 @@ from models.objectives.base import Outputs
 from models.objectives.d2tv import D2TV, D2TVConfig
 from models.synthetic import EOS_ID, PAD_ID, random_batch, same_target, tiny_config
 from shards.schema import Batch
+from tests.unit.models.test_marked_texts import MBART
+
+BACKBONES = ["mt5", "mbart"]
 
 
-def build(share: bool = True, dropout: float = 0.0, **flags) -> D2TV:
+def build(share: bool = True, dropout: float = 0.0, backbone: str = "mt5", **flags) -> D2TV:
+    """mBART's texts begin with their language: summaries, too, where they are read."""
     torch.manual_seed(0)
-    network = Network(tiny_config(dropout=dropout), 50, PAD_ID, EOS_ID)
+    config = tiny_config(dropout=dropout)
+    if backbone == "mbart":
+        config = config.model_copy(update={"text": MBART.model_copy(update={"dropout": dropout})})
+    network = Network(config, 50, PAD_ID, EOS_ID, marks_texts=backbone == "mbart")
     objective = D2TV(D2TVConfig(alpha_steps=100, **flags), network, share=share).double()
     with torch.no_grad():
         for parameter in objective.parameters():
@@ -83,6 +90,7 @@ ROW = st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 3))
 FLAGS = [{}, {"contrast": False, "distillation": "vanilla"}, {"branches": "mxls", "distillation": "none"}]
 
 
+@pytest.mark.parametrize("backbone", BACKBONES)
 @settings(max_examples=30, deadline=None)
 @given(
     rows=st.lists(ROW, min_size=1, max_size=8),
@@ -90,14 +98,16 @@ FLAGS = [{}, {"contrast": False, "distillation": "vanilla"}, {"branches": "mxls"
     flags=st.sampled_from(FLAGS),
 )
 def test_shared_equals_every_row_on_its_own(
-    rows: list[tuple[int, int, int]], placeholder: int | None, flags: dict
+    backbone: str, rows: list[tuple[int, int, int]], placeholder: int | None, flags: dict
 ) -> None:
     """Any rows: repeated ones, whole stories with every direction, articles that are source here and target there."""
     batch = stories(rows, placeholder)
-    assert_same(run(build(**flags), batch), run(build(share=False, **flags), batch))
+    shared, alone = (build(share, backbone=backbone, **flags) for share in (True, False))
+    assert_same(run(shared, batch), run(alone, batch))
 
 
-def test_articles_with_images_of_their_own() -> None:
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_articles_with_images_of_their_own(backbone: str) -> None:
     """One document may be fused with different images: encoded once, fused twice."""
     batch = same_target(random_batch(rows=4, full=True), 0, 1)
     own = batch.images_B.clone()
@@ -109,7 +119,8 @@ def test_articles_with_images_of_their_own() -> None:
     batch = dataclasses.replace(batch, images_B=own, roi_BIRV=roi, source_language_B=source_language)
     arranged = arrange(batch, teacher_rows=range(4), student_rows=range(4))
     assert arranged.memory_T is not None
-    assert_same(run(build(), batch), run(build(share=False), batch))
+    shared, alone = (build(share, backbone=backbone) for share in (True, False))
+    assert_same(run(shared, batch), run(alone, batch))
 
 
 def test_four_parallel_languages_cost_what_is_distinct() -> None:
@@ -125,11 +136,12 @@ def test_four_parallel_languages_cost_what_is_distinct() -> None:
     assert arranged.document_tokens == sum(documents.values())
 
 
+@pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
-def test_activation_checkpointing_changes_nothing(dropout: float) -> None:
+def test_activation_checkpointing_changes_nothing(dropout: float, backbone: str) -> None:
     """Not even the dropout: what is computed again draws the same masks."""
     batch = random_batch(rows=6, groups=2)
-    plain, checkpointed = build(dropout=dropout), build(dropout=dropout)
+    plain, checkpointed = (build(dropout=dropout, backbone=backbone) for _ in range(2))
     checkpointed.network.run_layers(activation_checkpointing=True, compile=False)
     kept = {}
     for name, objective in (("plain", plain), ("checkpointed", checkpointed)):

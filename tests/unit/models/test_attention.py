@@ -179,3 +179,87 @@ def test_bfloat16_is_as_near_as_its_rounding(dropout: float) -> None:
     bound = (2 * 3 * unit * largest + 3 * unit) * float(v.abs().max()) / (1 - dropout)
     assert (ours - theirs).abs().max() < bound
     assert (ours - theirs).abs().mean() < bound / 10
+
+
+def bfloat16_bounds(
+    query: Tensor, key: Tensor, value: Tensor, grad: Tensor, bias: Tensor, hidden: Tensor, scale: float
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Gradients of one head of one text in float64, and how far bfloat16 may be from them: see the test below."""
+    u = 2.0**-8
+    product = scale * query @ key.T
+    score = (product + bias).masked_fill(hidden, -torch.inf)
+    p = score.softmax(dim=1)
+    out = p @ value
+    towards = grad @ value.T  # the gradient of the probabilities
+    mean = (p * towards).sum(dim=1, keepdim=True)
+    error = p * (towards - mean)  # that of the scores
+    exact = {
+        "query": scale * error @ key,
+        "key": scale * error.T @ query,
+        "value": p.T @ grad,
+        "bias": error,
+    }
+    off_score = u * (2 * product.abs() + (product + bias).abs())
+    share = off_score + (p * off_score).sum(dim=1, keepdim=True) + u  # of p
+    off_mean = (p * towards.abs() * (share + u)).sum(dim=1, keepdim=True) + u * (grad * out).abs().sum(1, keepdim=True)
+    off_error = p * (share * (towards - mean).abs() + u * towards.abs() + off_mean) + u * error.abs()
+    off_scaled = scale * (off_error + u * error.abs())
+    off = {
+        "query": off_scaled @ key.abs(),
+        "key": off_scaled.T @ query.abs(),
+        "value": (share * p).T @ grad.abs(),
+        "bias": off_error,
+    }
+    second_order = 1 + 2 * share.max()
+    return exact, {name: second_order * bound for name, bound in off.items()}
+
+
+@pytest.mark.parametrize("biased", [True, False], ids=["learned bias", "torch's kernel"])
+@pytest.mark.parametrize("causal", [False, True])
+def test_bfloat16_gradients_are_as_near_as_their_roundings(causal: bool, biased: bool) -> None:
+    """Every number of them, against float64 at the same rounded inputs, to first order in u = 2^-8.
+
+    - A score is rounded as a product, when scaled and when the bias is added, each time by u of what it is then. A
+      probability is off by that share of itself, by the mean of its row's for the sum it is divided by, and by u.
+    - The probabilities' gradient is rounded once, by u. The scores' is p * (that - its mean under p): off by p's
+      share, by u of the gradient, by what p and gradient do to the mean (or, where the mean is taken as grad * out, by
+      u of out), and by u; scaled, by another u.
+    - Those of query, key and value are products of these, and the bias' a sum over packed rows; all are summed in
+      float32 and rounded once.
+
+    Texts share rows, so a bias' gradient adds up over rows, and is nothing where one text would see another.
+    """
+    torch.manual_seed(0)
+    lengths, scale, heads = [33, 20, 12, 7, 38, 30], 0.35, 2
+    layout = self_layout(lengths, causal=causal).to(CPU, torch.bfloat16)
+    rows, length = layout.queries.rows, layout.queries.length
+    assert 1 < rows < len(lengths)
+    given = {name: torch.randn(sum(lengths), 16).bfloat16().requires_grad_() for name in ("query", "key", "value")}
+    grad = torch.randn(sum(lengths), 16).bfloat16()
+    bias = torch.randn(heads, length, length).bfloat16().requires_grad_()
+    out = attend(*given.values(), layout, heads=heads, scale=scale, bias=bias if biased else None)
+    wrt = given | ({"bias": bias} if biased else {})
+    ours = dict(zip(wrt, torch.autograd.grad(out, list(wrt.values()), grad), strict=True))
+
+    exact, bound = ({name: torch.zeros(x.shape, dtype=torch.float64) for name, x in wrt.items()} for _ in range(2))
+    begins = (layout.queries.place_T % length).split(lengths)
+    for text, (tokens, size) in enumerate(zip(torch.arange(sum(lengths)).split(lengths), lengths, strict=True)):
+        begin = int(begins[text][0])
+        seen = slice(begin, begin + size)
+        hidden = torch.ones(size, size).triu(1).bool() & causal
+        for head in range(heads):
+            columns = slice(8 * head, 8 * head + 8)
+            parts = [x.detach()[tokens, columns].double() for x in (*given.values(), grad)]
+            added = bias.detach()[head, seen, seen].double() if biased else torch.zeros(size, size).double()
+            gradients, bounds = bfloat16_bounds(*parts, added, hidden, scale)
+            for whole, part in ((exact, gradients), (bound, bounds)):
+                for name in given:
+                    whole[name][tokens, columns] = part[name]
+                if biased:
+                    whole["bias"][head, seen, seen] += part["bias"]
+    for name, gradient in exact.items():
+        allowed = bound[name] + 2.0**-8 * gradient.abs() + 1e-6 * gradient.abs().max() * (bound[name] > 0)
+        assert ((ours[name].double() - gradient).abs() <= allowed).all(), name
+        assert allowed.norm() < 0.4 * gradient.norm(), "a bound that a wrong factor would pass"
+        # Roundings are random, so most of what they could do together they do not.
+        assert (ours[name].double() - gradient).norm() < 0.3 * allowed.norm(), name
