@@ -6,7 +6,6 @@ Processes take turns, so that two contenders never share the machine, and what s
 import contextlib
 import multiprocessing
 import os
-import resource
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -217,8 +217,9 @@ def make_batch(setup: Setup, kind: str, number: int, rank: int = 0) -> Batch:
 
 
 def peak_bytes() -> int:
-    """The most memory this process has held."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """The most memory this process has held. (getrusage's figure begins with that of the process that started it.)"""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
 
 
 def _last_line(error: BaseException) -> str:
