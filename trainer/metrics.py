@@ -58,8 +58,7 @@ class Totals:
         n = len(self._terms)
         target_B = batch.target_language_B.to(self._sums.device, non_blocking=True)
         self._pending[:n] += torch.stack([outputs.terms[name].sum.detach().double() for name in self._terms])
-        for kind in KINDS:
-            number = KINDS.index(kind)
+        for number, kind in enumerate(KINDS):
             for what, row_values in enumerate((outputs.row_nll, outputs.row_tokens)):
                 if kind in row_values:
                     self._by_target(what, number, self._pending).index_add_(0, target_B, row_values[kind].double())

@@ -3,11 +3,25 @@
 from abc import ABC, abstractmethod
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import GenerationMixin
 
+from models.dropout import dropout
 from models.layers import LayerRunner
 from models.ragged import Layout
+
+
+def add_update(x_TD: Tensor, update_TD: Tensor, p: float, training: bool) -> Tensor:
+    """A residual connection with dropout p of what is added, kept finite in float16.
+
+    mT5 was trained in bfloat16, and its sums pass float16's largest number; transformers clamps both backbones' alike.
+    """
+    x_TD = x_TD + dropout(update_TD, p, training)
+    if x_TD.dtype == torch.float16:
+        limit = torch.finfo(torch.float16).max - 1000
+        x_TD = x_TD.clamp(-limit, limit)
+    return x_TD
 
 
 class Backbone(nn.Module, ABC):

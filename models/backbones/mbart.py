@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import GenerationConfig, MBartConfig, MBartForConditionalGeneration, MBartModel
 
 from models.attention import attend
-from models.backbones.base import Backbone
+from models.backbones.base import Backbone, add_update
 from models.backbones.checkpoint import MBART_POSITIONS, load, stored_tensor
 from models.config import TextConfig
 from models.dropout import dropout
@@ -128,23 +128,16 @@ def _layer(
 ) -> Tensor:
     """One MBartEncoderLayer or MBartDecoderLayer, each part on the normed sum so far (pre-norm)."""
     states_TD = layer_norm(x_TD, layer.self_attn_layer_norm)
-    x_TD = _add(x_TD, _attention(layer.self_attn, states_TD, states_TD, layout), layer)
+    x_TD = add_update(x_TD, _attention(layer.self_attn, states_TD, states_TD, layout), layer.dropout, layer.training)
     if memory_SD is not None:
         assert cross is not None
         states_TD = layer_norm(x_TD, layer.encoder_attn_layer_norm)
-        x_TD = _add(x_TD, _attention(layer.encoder_attn, states_TD, memory_SD, cross), layer)
+        x_TD = add_update(
+            x_TD, _attention(layer.encoder_attn, states_TD, memory_SD, cross), layer.dropout, layer.training
+        )
     inner_TF = layer.activation_fn(layer.fc1(layer_norm(x_TD, layer.final_layer_norm)))
     inner_TF = dropout(inner_TF, layer.activation_dropout, layer.training)
-    return _add(x_TD, layer.fc2(inner_TF), layer)
-
-
-def _add(x_TD: Tensor, update_TD: Tensor, layer: Any) -> Tensor:
-    x_TD = x_TD + dropout(update_TD, layer.dropout, layer.training)
-    if x_TD.dtype == torch.float16:
-        # As transformers' own encoder: a sum past float16's largest number would be infinite.
-        limit = torch.finfo(torch.float16).max - 1000
-        x_TD = x_TD.clamp(-limit, limit)
-    return x_TD
+    return add_update(x_TD, layer.fc2(inner_TF), layer.dropout, layer.training)
 
 
 def _attention(attention: Any, query_TD: Tensor, key_SD: Tensor, layout: Layout) -> Tensor:

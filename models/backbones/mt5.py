@@ -16,7 +16,7 @@ from transformers import GenerationConfig, MT5Config, MT5ForConditionalGeneratio
 from transformers.activations import NewGELUActivation
 
 from models.attention import attend, score_bias
-from models.backbones.base import Backbone
+from models.backbones.base import Backbone, add_update
 from models.backbones.checkpoint import load, stored_tensor
 from models.config import TextConfig
 from models.dropout import dropout
@@ -130,24 +130,19 @@ def _layer(
     """One MT5Block: self-attention, cross-attention in a decoder, feed-forward, each on the normed sum so far."""
     inner = block.layer[0]
     states_TD = rms_norm(x_TD, inner.layer_norm.weight, inner.layer_norm.variance_epsilon)
-    x_TD = _add(x_TD, _attention(inner.SelfAttention, states_TD, states_TD, layout, bias), inner)
+    x_TD = add_update(
+        x_TD, _attention(inner.SelfAttention, states_TD, states_TD, layout, bias), inner.dropout.p, inner.training
+    )
     if memory_SD is not None:
         assert cross is not None
         inner = block.layer[1]
         states_TD = rms_norm(x_TD, inner.layer_norm.weight, inner.layer_norm.variance_epsilon)
-        x_TD = _add(x_TD, _attention(inner.EncDecAttention, states_TD, memory_SD, cross, None), inner)
+        x_TD = add_update(
+            x_TD, _attention(inner.EncDecAttention, states_TD, memory_SD, cross, None), inner.dropout.p, inner.training
+        )
     inner = block.layer[-1]
     states_TD = rms_norm(x_TD, inner.layer_norm.weight, inner.layer_norm.variance_epsilon)
-    return _add(x_TD, _feed_forward(inner.DenseReluDense, states_TD), inner)
-
-
-def _add(x_TD: Tensor, update_TD: Tensor, inner: Any) -> Tensor:
-    x_TD = x_TD + dropout(update_TD, inner.dropout.p, inner.training)
-    if x_TD.dtype == torch.float16:
-        # mT5 was trained in bfloat16, and its sums pass float16's largest number.
-        limit = torch.finfo(torch.float16).max - 1000
-        x_TD = x_TD.clamp(-limit, limit)
-    return x_TD
+    return add_update(x_TD, _feed_forward(inner.DenseReluDense, states_TD), inner.dropout.p, inner.training)
 
 
 def _attention(attention: Any, query_TD: Tensor, key_SD: Tensor, layout: Layout, bias: Tensor | None) -> Tensor:
