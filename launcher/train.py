@@ -11,6 +11,7 @@ import warnings
 from pathlib import Path
 
 from shards.errors import InputError
+from trainer.exit_codes import BAD_INPUT, FINISHED, STOPPED
 
 DEFAULT_RECIPE = "d2tv"
 
@@ -35,7 +36,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit code 0: trained to the end, or stopped by a signal with a checkpoint written; 2: an input to mend."""
+    """Train; the exit code is one of trainer/exit_codes.py."""
     options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
     from trainer.distributed import PeerError, join, leave, ranks_from_environment
     from trainer.plan import plan_run
@@ -50,16 +51,16 @@ def main(arguments: list[str] | None = None) -> int:
     # torch warns of its own deprecated call inside DeepSpeed, once a rank; a person can do nothing about it.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
     try:
-        execute(plan, join(ranks))
+        finished = execute(plan, join(ranks))
         leave()
     except InputError as error:
         # Only this rank may have met it (a damaged shard, say), so it speaks whichever rank it is.
         print(f"error: rank {ranks.rank}: {error}", file=sys.stderr, flush=True)
-        return 2
+        return BAD_INPUT
     except PeerError:
         time.sleep(2)  # the launcher ends all ranks when one leaves: the one with the problem must have spoken
-        return 2
-    return 0
+        return BAD_INPUT
+    return FINISHED if finished else STOPPED
 
 
 def refuse(error: InputError) -> int:
@@ -68,7 +69,7 @@ def refuse(error: InputError) -> int:
         print(f"error: {error}", file=sys.stderr, flush=True)
     else:
         time.sleep(5)  # the launcher ends all ranks when one leaves: the first must have spoken by then
-    return 2
+    return BAD_INPUT
 
 
 if __name__ == "__main__":

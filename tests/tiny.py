@@ -167,7 +167,7 @@ def tiny_overrides(corpus_dir: Path, run_dir: Path) -> list[str]:
         "training.steps=6",
         "training.log_every=1",
         "training.validate_every=3",
-        "training.checkpoint_every=3",
+        "checkpoint.every=3",
         "training.threads_per_rank=1",
         "loader.threads=0",
         "validation.examples_per_kind=16",

@@ -95,7 +95,7 @@ class Trainer:
                 self._log()
             if advanced and (last or self.step % training.validate_every == 0):
                 self._validate()
-            if stopped or (advanced and (last or self.step % training.checkpoint_every == 0)):
+            if stopped or (advanced and (last or self.step % self.recipe.checkpoint.every == 0)):
                 self._save()
             if stopped:
                 return False
@@ -318,7 +318,7 @@ class Trainer:
                 "ds_config.json": json.dumps(self.ds_config, indent=1) + "\n",
                 CORPUS: json.dumps(fingerprint(self._corpus.manifest), indent=1) + "\n",
             },
-            self.recipe.training.keep_checkpoints,
+            self.recipe.checkpoint.keep_last,
         )
         self._saved_at = (self.step, self.attempts)
         if self.reporting:

@@ -26,11 +26,11 @@ from trainer.engine import arithmetic, load_ds_config, precision_of
 from trainer.recipe import Recipe, load_recipe
 
 #: What a resumed run may change: nothing here touches the sequence of examples or the mathematics.
-_FREE_SECTIONS = {"run", "evaluation", "prometheus", "loader", "validation"}
+_FREE_SECTIONS = {"run", "evaluation", "prometheus", "loader", "validation", "checkpoint", "watchdog"}
 _FREE_KEYS = {
     "corpus": {"path"},  # the corpus' content is compared instead
     "training": {
-        *("log_every", "validate_every", "checkpoint_every", "keep_checkpoints", "max_skipped_steps"),
+        *("log_every", "validate_every", "max_skipped_steps"),
         *("activation_checkpointing", "compile"),
         "precision",  # the DeepSpeed keys that it resolves to are compared instead
     },

@@ -80,12 +80,33 @@ class TrainingSection(Section):
     )
     log_every: PositiveInt = 10
     validate_every: PositiveInt = 500
-    checkpoint_every: PositiveInt = 500
-    keep_checkpoints: PositiveInt = Field(2, description="whole checkpoints kept, the newest first")
-    max_skipped_steps: PositiveInt = Field(20, description="non-finite steps in a row after which the run stops")
+    max_skipped_steps: PositiveInt = Field(
+        20, description="non-finite steps in a row after which the run goes back to its last checkpoint, once"
+    )
     activation_checkpointing: bool = Field(False, description="compute layers twice: less memory, more time")
     compile: bool = Field(False, description="run the layers through torch.compile; the first steps take minutes")
     threads_per_rank: PositiveInt | None = Field(None, description="intra-op threads; null: the host's cores shared")
+
+
+class CheckpointSection(Section):
+    """When state is saved, and which checkpoints stay. One is saved at the end and at a signal as well."""
+
+    every: PositiveInt = Field(500, description="steps between checkpoints")
+    keep_last: PositiveInt = Field(2, description="the newest so many stay")
+    keep_every: PositiveInt | None = Field(None, description="those of steps that this divides stay for good")
+    keep_best: Literal["mms", "mxls", "mean"] | None = Field(
+        None, description="the one of the lowest held-out NLL of this kind (mean: of both kinds' mean) stays, too"
+    )
+
+
+class WatchdogSection(Section):
+    """Seconds without progress after which a run is ended with the stacks of all ranks (exit code 60)."""
+
+    enabled: bool = True
+    start: PositiveInt = Field(1800, description="until the first step: joining, loading, compiling")
+    step: PositiveInt = Field(600, description="one optimizer step")
+    checkpoint: PositiveInt = Field(1800, description="waiting for a checkpoint to be written")
+    evaluation: PositiveInt = Field(1800, description="one batch of validation or decoding, and its scoring")
 
 
 class LoaderSection(ReaderConfig, Section):
@@ -145,6 +166,8 @@ class Recipe(Section):
     optimizer: OptimizerSection
     schedule: ScheduleSection = ScheduleSection()
     training: TrainingSection
+    checkpoint: CheckpointSection = CheckpointSection()
+    watchdog: WatchdogSection = WatchdogSection()
     loader: LoaderSection = LoaderSection()
     validation: ValidationSection = ValidationSection()
     evaluation: EvaluationSection = EvaluationSection()

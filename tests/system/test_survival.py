@@ -18,6 +18,7 @@ from tests.distributed.harness import ROOT
 from tests.system.launch import Training
 from tests.tiny import tiny_overrides
 from trainer.checkpoint import damage, read_state, whole_checkpoints
+from trainer.exit_codes import STOPPED
 
 STEPS = 60
 
@@ -27,7 +28,7 @@ def overrides(corpus: Corpus, run: Path, *more: str) -> list[str]:
         *tiny_overrides(corpus.directory, run),
         "batch.groups_per_micro_batch=1",  # two micro-steps a rank
         f"training.steps={STEPS}",
-        "training.checkpoint_every=8",
+        "checkpoint.every=8",
         "training.validate_every=20",
         "loader.threads=2",
         *more,
@@ -91,7 +92,7 @@ def test_a_run_that_changes_its_mixture_survives_a_kill_before_and_after(tiny_co
 
 def test_a_finished_run_is_not_trained_again(tiny_corpus: Corpus, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    words = overrides(tiny_corpus, run, "training.steps=4", "training.checkpoint_every=4")
+    words = overrides(tiny_corpus, run, "training.steps=4", "checkpoint.every=4")
     for _ in range(2):
         with Training(run, words) as training:
             assert training.wait() == 0, training.output
@@ -108,7 +109,7 @@ def test_sigterm_writes_a_checkpoint_and_leaves_cleanly(tiny_corpus: Corpus, tmp
         tiny_corpus,
         run,
         "training.steps=100000",
-        "training.checkpoint_every=100000",
+        "checkpoint.every=100000",
         "prometheus.enabled=true",
         "training.validate_every=100000",
     )
@@ -125,7 +126,7 @@ def test_sigterm_writes_a_checkpoint_and_leaves_cleanly(tiny_corpus: Corpus, tmp
         code = training.wait(60)
         assert "the same command goes on from there" in training.output
         if not to_all:  # else the launcher, hit by the signal itself, says that it was
-            assert code == 0, training.output
+            assert code == STOPPED, training.output
     (checkpoint,) = whole_checkpoints(run / "checkpoints")
     assert damage(checkpoint) is None
     state = read_state(checkpoint)

@@ -25,7 +25,7 @@ def overrides(corpus: Path, run: Path, *more: str) -> list[str]:
         *tiny_overrides(corpus, run),
         "batch.groups_per_micro_batch=1",
         f"training.steps={STEPS}",
-        "training.checkpoint_every=4",
+        "checkpoint.every=4",
         "loader.threads=2",
         "loader.retry_seconds=0.001",
         "network.text.dropout=0",

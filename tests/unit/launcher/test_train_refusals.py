@@ -247,7 +247,7 @@ def test_a_damaged_newest_checkpoint_does_not_hide_that_the_recipe_is_another(
     "override",
     [
         "training.log_every=2",
-        "training.checkpoint_every=5",
+        "checkpoint.every=5",
         "loader.threads=2",
         "evaluation.num_beams=1",
         "prometheus.port=0",
