@@ -1,4 +1,7 @@
-"""The `d2tv` command: corpora, recipes, evaluation. Training is `deepspeed launcher/train.py`."""
+"""The `d2tv` command: corpora, recipes, evaluation.
+
+Training is `deepspeed launcher/train.py`, or `d2tv train`, which starts it again when it dies.
+"""
 
 import argparse
 import sys
@@ -62,16 +65,80 @@ def _parser() -> argparse.ArgumentParser:
     )
     prepare.set_defaults(run=_prepare, goes_on=True)
 
+    train = commands.add_parser(
+        "train",
+        help="train a recipe: `deepspeed launcher/train.py`, started again when it dies",
+        description="Run `deepspeed launcher/train.py` until the run is finished, and start it again from its last "
+        "whole checkpoint when it dies. Exit codes: 0 finished, 2 bad input, 75 stopped by a signal (the same command "
+        "goes on); none of these is started again.",
+        epilog="SIGTERM, SIGINT (Ctrl-C) or SIGUSR1: all ranks write a checkpoint and leave; a second signal, 3 s "
+        "later or more, kills them.",
+    )
+    train.add_argument(
+        "--max-restarts",
+        type=int,
+        default=3,
+        metavar="N",
+        help="give up after N restarts in a row without a new checkpoint; a new one sets the count back to 0 "
+        "(default: %(default)s). Pauses: 1, 2, 4 ... 60 s, 1 s after a new checkpoint",
+    )
+    train.add_argument(
+        "--ranks",
+        type=int,
+        metavar="R",
+        help="ranks a host (default: DeepSpeed's: one an accelerator; with DS_ACCELERATOR=cpu one a NUMA node)",
+    )
+    train.add_argument("--hostfile", type=Path, metavar="F", help="hosts and their slots, for several (default: none)")
+    train.add_argument(
+        "--ds_config", type=Path, required=True, metavar="FILE", help="DeepSpeed keys, e.g. ds_configs/zero2_cpu.json"
+    )
+    train.add_argument("--recipe", default="d2tv", metavar="NAME", help="name or path (default: %(default)s)")
+    train.add_argument(
+        "--resume", choices=("auto", "never", "must"), help="as for train.py, at the first start; then auto"
+    )
+    train.add_argument("overrides", nargs="*", metavar="key=value", help="values that override the recipe's")
+    train.set_defaults(run=_train, goes_on=True)
+
     recipe = commands.add_parser("recipe", help="print a recipe with all its keys, or list the recipes")
     recipe.add_argument("name", nargs="?", help="name or path; none: list them")
     recipe.add_argument("overrides", nargs="*", metavar="key=value")
     recipe.set_defaults(run=_recipe, goes_on=False)
 
-    evaluate = commands.add_parser("evaluate", help="decode and score a run's newest checkpoint")
-    evaluate.add_argument("run_directory", type=Path, metavar="RUN")
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="decode and score a run's newest checkpoint, another one, or an exported model",
+        description="Decode and score. Results lie in RUN/evaluation, those of an exported model in MODEL/evaluation.",
+    )
+    evaluate.add_argument(
+        "trained",
+        type=Path,
+        metavar="RUN|CHECKPOINT|MODEL",
+        help="a run (its newest checkpoint), RUN/checkpoints/step-* (or latest, best), or what `d2tv export` wrote",
+    )
     evaluate.add_argument("--split", choices=("validation", "test"), default="test")
     evaluate.add_argument("overrides", nargs="*", metavar="key=value", help="e.g. evaluation.directions=en-*")
     evaluate.set_defaults(run=_evaluate, goes_on=False)
+
+    export = commands.add_parser(
+        "export",
+        help="write a checkpoint as a model directory: safetensors, tokenizer, recipe, model card",
+        description="Write a checkpoint as a directory that `d2tv evaluate` loads, and transformers its text part.",
+    )
+    export.add_argument(
+        "checkpoint",
+        type=Path,
+        metavar="CHECKPOINT",
+        help="RUN/checkpoints/step-* (or latest, best), or a run: its newest",
+    )
+    export.add_argument("directory", type=Path, metavar="DIR", help="new or empty")
+    export.add_argument("--dtype", default="fp32", help="fp32 (the masters), bf16 or fp16 (default: %(default)s)")
+    export.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="corpus.path=, corpus.tokenizer=, network.text.pretrained= where these moved since",
+    )
+    export.set_defaults(run=_export, goes_on=False)
 
     inspect = commands.add_parser(
         "inspect", help="show a corpus: languages, directions, lengths, images, and what a recipe's mixture makes of it"
@@ -116,6 +183,22 @@ def _prepare(options: argparse.Namespace) -> None:
     prepare(settings, options.out or Path("data") / options.source, options.cache, options.data, share)
 
 
+def _train(options: argparse.Namespace) -> int:
+    from launcher.supervise import Job, supervise
+
+    return supervise(
+        Job(
+            recipe=options.recipe,
+            overrides=options.overrides,
+            ds_config=options.ds_config,
+            resume=options.resume,
+            ranks=options.ranks,
+            hostfile=options.hostfile,
+            max_restarts=options.max_restarts,
+        )
+    )
+
+
 def _recipe(options: argparse.Namespace) -> None:
     from trainer.recipe import load_recipe, recipe_names
 
@@ -126,9 +209,15 @@ def _recipe(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from trainer.evaluation.standalone import evaluate_run
+    from trainer.evaluation.standalone import evaluate
 
-    evaluate_run(options.run_directory, options.split, options.overrides)
+    evaluate(options.trained, options.split, options.overrides)
+
+
+def _export(options: argparse.Namespace) -> None:
+    from trainer.export import export_model
+
+    export_model(options.checkpoint, options.directory, options.dtype, options.overrides)
 
 
 def _inspect(options: argparse.Namespace) -> None:

@@ -7,13 +7,18 @@ import argparse
 import os
 import sys
 import time
+import traceback
 import warnings
+from contextlib import ExitStack
 from pathlib import Path
+from types import TracebackType
 
 from shards.errors import InputError
 from trainer.exit_codes import BAD_INPUT, FINISHED, STOPPED
 
 DEFAULT_RECIPE = "d2tv"
+#: How long a rank that was left alone waits for the watchdog's verdict.
+PEER_SECONDS = 4.0
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
@@ -30,6 +35,13 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--recipe", default=DEFAULT_RECIPE, help=f"name or path of a recipe (default: {DEFAULT_RECIPE})"
     )
+    parser.add_argument(
+        "--resume",
+        choices=("auto", "never", "must"),
+        default="auto",
+        help="auto: go on from the newest sound checkpoint of run=, if there is one (default); never: refuse a run= "
+        "that has checkpoints; must: refuse one that has none",
+    )
     parser.add_argument("--local_rank", type=int, default=None, help=argparse.SUPPRESS)  # the launcher adds it
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="values that override the recipe's")
     return parser.parse_args(arguments)
@@ -42,25 +54,51 @@ def main(arguments: list[str] | None = None) -> int:
     from trainer.plan import plan_run
     from trainer.recipe import load_recipe
     from trainer.run import execute
+    from trainer.stop import StopRequest
+    from trainer.watchdog import Watchdog
 
     try:
         ranks = ranks_from_environment()
-        plan = plan_run(load_recipe(options.recipe, options.overrides), options.ds_config, ranks)
+        plan = plan_run(load_recipe(options.recipe, options.overrides), options.ds_config, ranks, options.resume)
     except InputError as error:
         return refuse(error)
     # torch warns of its own deprecated call inside DeepSpeed, once a rank; a person can do nothing about it.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
-    try:
-        finished = execute(plan, join(ranks))
-        leave()
-    except InputError as error:
-        # Only this rank may have met it (a damaged shard, say), so it speaks whichever rank it is.
-        print(f"error: rank {ranks.rank}: {error}", file=sys.stderr, flush=True)
-        return BAD_INPUT
-    except PeerError:
-        time.sleep(2)  # the launcher ends all ranks when one leaves: the one with the problem must have spoken
-        return BAD_INPUT
+    # Its end without `close` is a death, of which the other ranks are told.
+    watchdog = Watchdog.start(ranks, plan.recipe.run, plan.recipe.watchdog)
+    sys.excepthook = end_at_once
+    with ExitStack() as signals:  # given back first: what they tell the watchdog it cannot hear once it is closed
+        try:
+            device = join(ranks)
+            watchdog.connect()
+            # Not before: a rank that waits for others to join has nothing to save, and must end when its launcher says.
+            stop = StopRequest(watchdog.signals)
+            signals.callback(stop.restore)
+            finished = execute(plan, device, watchdog, stop)
+            leave()
+        except InputError as error:
+            # Only this rank may have met it (a damaged shard, say), so it speaks whichever rank it is.
+            print(f"error: rank {ranks.rank}: {error}", file=sys.stderr, flush=True)
+            signals.close()
+            watchdog.close(failed=True)
+            return BAD_INPUT
+        except PeerError:
+            signals.close()
+            watchdog.close(failed=True)
+            time.sleep(2)  # the launcher ends all ranks when one leaves: the one with the problem must have spoken
+            return BAD_INPUT
+    watchdog.close()
     return FINISHED if finished else STOPPED
+
+
+def end_at_once(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """For an exception that nobody expected: no clean-up that may wait for threads and other ranks."""
+    # Where it is only that another rank has died, the watchdog ends this one meanwhile, and there is less to read.
+    time.sleep(PEER_SECONDS)
+    traceback.print_exception(kind, error, trace)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def refuse(error: InputError) -> int:

@@ -1,5 +1,7 @@
 """The parts of a run from its recipe: stream, reader, network, collation, evaluation."""
 
+from collections.abc import Callable
+
 import torch
 
 from models.network import Network
@@ -79,7 +81,12 @@ def has_examples(recipe: Recipe, corpus: Corpus, split: str) -> bool:
 
 
 def build_evaluator(
-    recipe: Recipe, corpus: Corpus, tokenizer: Tokenizer, ranks: Ranks, device: torch.device
+    recipe: Recipe,
+    corpus: Corpus,
+    tokenizer: Tokenizer,
+    ranks: Ranks,
+    device: torch.device,
+    begin_batch: Callable[[], None] = lambda: None,
 ) -> Evaluator:
     reader = build_reader(recipe, corpus)
     return Evaluator(
@@ -90,6 +97,7 @@ def build_evaluator(
         collate=build_collator(recipe, corpus, reader, tokenizer, device),
         ranks=ranks,
         device=device,
+        begin_batch=begin_batch,
     )
 
 

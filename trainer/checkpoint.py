@@ -1,27 +1,30 @@
-"""Checkpoints that exist or do not: staged, hashed, synced, then renamed into place by rank 0.
+"""Checkpoints on disk: what lies in one, which are whole, which stay.
 
-A checkpoint is a directory `step-<nnnnnnnn>` with DeepSpeed's own files under `deepspeed/`, the resolved
-recipe, `state.json`, and `manifest.json` with every file's size and SHA-256.
+A checkpoint is a directory `step-<nnnnnnnn>` with a file of tensors a rank (trainer/sharded_state.py), the resolved
+recipe, `state.json`, and `manifest.json` with every file's size and SHA-256. trainer/saver.py writes it under another
+name and commits it by renaming it, so one of this name is whole; `latest` and `best` are files that name one.
 """
 
 import hashlib
 import json
 import os
 import shutil
-import time
 from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch.distributed as dist
-
 from shards.changes import fingerprint, what_changed
 from shards.errors import InputError
+from shards.files import write_atomically
+from trainer.recipe import CheckpointSection
 
-_TAG = "deepspeed"
+MANIFEST = "manifest.json"
 #: What the run remembers of its corpus.
 CORPUS = "corpus.json"
+#: Names that a checkpoint has before it is committed and after it was discarded; what carries one may go at any time.
+STAGING, DISCARDED = ".staging-", ".discarded-"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,7 +33,9 @@ class TrainState:
 
     step: optimizer steps taken.  attempts: steps tried, those skipped as non-finite included; attempt a
     reads the groups a * groups_per_step onwards and seeds its dropout with (seed, a, micro-step, rank).
+    world_size: the ranks that wrote it; any other number may go on.
     unreadable: examples that had a placeholder.
+    validation: held-out NLL by kind at this very step (nats a token), where it was validated.
     """
 
     step: int = 0
@@ -40,86 +45,113 @@ class TrainState:
     world_size: int
     corpus: str
     unreadable: int = 0
+    validation: dict[str, float] | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Saved:
-    """What a save cost: for the metrics."""
-
-    path: Path
-    seconds: float
-    bytes: int
-
-
-def save_checkpoint(engine: Any, directory: Path, state: TrainState, texts: Mapping[str, str], keep: int) -> Saved:
-    """Write a checkpoint (all ranks call this) and drop whole ones beyond the newest `keep`.
-
-    `texts` are files to put beside the state: name -> content.
-    """
-    began = time.monotonic()
-    final = directory / f"step-{state.step:08d}"
-    staging = directory / f".staging-{state.step:08d}"
-    first = dist.get_rank() == 0
-    if first:
-        directory.mkdir(parents=True, exist_ok=True)
-        for left_over in directory.glob(".staging-*"):
-            shutil.rmtree(left_over)
-        staging.mkdir()
-    dist.barrier()
-    engine.save_checkpoint(str(staging), tag=_TAG, save_latest=False)
-    dist.barrier()
-    size = 0
-    if first:
-        (staging / "state.json").write_text(state_json(state), encoding="utf-8")
-        for name, text in texts.items():
-            (staging / name).write_text(text, encoding="utf-8")
-        files: dict[str, dict[str, Any]] = {}
-        for path in sorted(p for p in staging.rglob("*") if p.is_file()):
-            files[str(path.relative_to(staging))] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
-            _sync(path)
-        (staging / "manifest.json").write_text(json.dumps(files, indent=1) + "\n", encoding="utf-8")
-        _sync(staging / "manifest.json")
-        for folder in (staging / _TAG, staging):
-            _sync(folder)
-        if final.exists():  # the same step, saved before a restart: identical, so the newer takes its place
-            shutil.rmtree(final)
-        os.replace(staging, final)
-        _sync(directory)
-        # Only what is older may go: a damaged one of a later step must not push the sound ones out.
-        older = [path for path in whole_checkpoints(directory) if path.name < final.name]
-        for old in older[keep - 1 :]:
-            shutil.rmtree(old)
-        size = sum(entry["bytes"] for entry in files.values())
-    dist.barrier()
-    return Saved(path=final, seconds=time.monotonic() - began, bytes=size)
+def step_directory(directory: Path, step: int) -> Path:
+    return directory / f"step-{step:08d}"
 
 
 def whole_checkpoints(directory: Path) -> list[Path]:
     """Committed checkpoints, the newest first."""
-    return sorted((p for p in directory.glob("step-*") if (p / "manifest.json").is_file()), reverse=True)
+    return sorted((p for p in directory.glob("step-*") if (p / MANIFEST).is_file()), reverse=True)
+
+
+def described(path: Path) -> dict[str, Any]:
+    """What a manifest says of a file, which the disk holds from now on."""
+    sync(path)
+    return {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+
+
+def seal(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> int:
+    """Write the manifest of `files` (name -> `described`), which must all lie in `folder`; their size in bytes."""
+    for name, entry in files.items():
+        path = folder / name
+        if not path.is_file() or path.stat().st_size != entry["bytes"]:
+            raise OSError(f"{path} is not to be seen here: `run` must lie on a file system that all hosts share")
+    write_atomically(folder / MANIFEST, (json.dumps(files, indent=1) + "\n").encode())
+    sync(folder)
+    return sum(int(entry["bytes"]) for entry in files.values())
+
+
+def commit(staging: Path, final: Path) -> None:
+    """Give a sealed checkpoint its name. One of the same step, from before a restart, makes room for it."""
+    if final.exists():
+        discard(final)
+    os.replace(staging, final)
+    sync(final.parent)
+
+
+def discard(checkpoint: Path) -> None:
+    """Remove a checkpoint so that a kill in between leaves nothing that looks like one."""
+    aside = checkpoint.with_name(DISCARDED + checkpoint.name)
+    if aside.exists():
+        shutil.rmtree(aside)
+    os.replace(checkpoint, aside)
+    shutil.rmtree(aside)
+
+
+def sweep(directory: Path) -> None:
+    """Remove what a killed run left half written or half removed."""
+    for prefix in (STAGING, DISCARDED):
+        for left_over in directory.glob(f"{prefix}*"):
+            shutil.rmtree(left_over)
+
+
+def retire(directory: Path, newest: Path, settings: CheckpointSection) -> None:
+    """Drop the checkpoints before `newest` that no setting keeps, and name the best one in `best`."""
+    # Only what is older may go: a damaged one of a later step must not push the sound ones out.
+    older = [path for path in whole_checkpoints(directory) if path.name <= newest.name]
+    kept = set(older[: settings.keep_last])
+    if settings.keep_every is not None:
+        kept |= {path for path in older if int(path.name.removeprefix("step-")) % settings.keep_every == 0}
+    if settings.keep_best is not None:
+        best = best_checkpoint(older, settings.keep_best)
+        if best is not None:
+            kept.add(best)
+            write_atomically(directory / "best", f"{best.name}\n".encode())
+    for path in older:
+        if path not in kept:
+            discard(path)
+
+
+def best_checkpoint(checkpoints: Collection[Path], metric: str) -> Path | None:
+    """The one of the lowest held-out NLL (`mms`, `mxls`, or the `mean` of both), the older of equals; None of none."""
+    scores: dict[Path, float] = {}
+    for path in sorted(checkpoints):
+        found = None if damage(path, ("state.json",)) else read_state(path).validation
+        if found:
+            score = sum(found.values()) / len(found) if metric == "mean" else found.get(metric)
+            if score is not None and score == score:
+                scores[path] = score
+    return min(scores, key=lambda path: scores[path]) if scores else None
 
 
 def damage(checkpoint: Path, names: Collection[str] | None = None) -> str | None:
     """What is wrong with a checkpoint (with the files `names` of it alone) by its own manifest, or None."""
     try:
-        files = json.loads((checkpoint / "manifest.json").read_text(encoding="utf-8"))
+        files = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
         wanted = {name: (entry["bytes"], entry["sha256"]) for name, entry in files.items()}
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        return f"manifest.json is not one: {error!r}"
-    for name, (size, digest) in wanted.items():
-        if names is not None and name not in names:
-            continue
-        path = checkpoint / name
-        if not path.is_file():
+        return f"{MANIFEST} is not one: {error!r}"
+    looked_at = [name for name in wanted if names is None or name in names]
+    for name in looked_at:
+        if not (checkpoint / name).is_file():
             return f"{name} is missing"
-        if path.stat().st_size != size or _sha256(path) != digest:
+        if (checkpoint / name).stat().st_size != wanted[name][0]:
+            return f"{name} is not what was written"
+    # Hashing leaves Python's lock alone, so that files are read side by side.
+    with ThreadPoolExecutor() as pool:
+        digests = pool.map(lambda name: _sha256(checkpoint / name), looked_at)
+    for name, digest in zip(looked_at, digests, strict=True):
+        if digest != wanted[name][1]:
             return f"{name} is not what was written"
     return None
 
 
 def identity(checkpoint: Path) -> str:
     """A hash that two checkpoints share only if all their files are the same."""
-    return _sha256(checkpoint / "manifest.json")
+    return _sha256(checkpoint / MANIFEST)
 
 
 def state_json(state: TrainState) -> str:
@@ -128,21 +160,22 @@ def state_json(state: TrainState) -> str:
 
 
 def read_state(checkpoint: Path) -> TrainState:
-    return TrainState(**json.loads((checkpoint / "state.json").read_text(encoding="utf-8")))
+    """The state in `checkpoint`; `InputError` where another version of this project wrote it."""
+    values = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
+    try:
+        return TrainState(**values)
+    except TypeError as error:
+        raise InputError(f"{checkpoint}/state.json is not this version's ({error}): choose another run=") from error
 
 
-def check_resumable(
-    state: TrainState, checkpoint: Path, *, seed: int, world_size: int, manifest: Mapping[str, Any]
-) -> None:
+def check_resumable(state: TrainState, checkpoint: Path, *, seed: int, manifest: Mapping[str, Any]) -> None:
     """Refuse to continue a run on something else than it began with; `InputError` says what differs."""
-    for name, was, now in (("world size", state.world_size, world_size), ("training.seed", state.seed, seed)):
-        if was != now:
-            raise InputError(
-                f"{checkpoint} was written with {name} {was}, this run has {now}: restore it or choose another run="
-            )
+    if state.seed != seed:
+        raise InputError(
+            f"{checkpoint} was written with training.seed {state.seed}, this run has {seed}: restore it or choose "
+            "another run="
+        )
     if state.corpus != manifest["content_hash"]:
-        if not (checkpoint / CORPUS).is_file():
-            raise InputError(f"{checkpoint} was written by release 0.1.0, on another corpus: choose another run=")
         before = json.loads((checkpoint / CORPUS).read_text(encoding="utf-8"))
         raise InputError(
             f"the corpus is not the one that {checkpoint} was trained on ({what_changed(before, fingerprint(manifest))}"
@@ -150,28 +183,13 @@ def check_resumable(
         )
 
 
-def load_checkpoint(engine: Any, checkpoint: Path) -> None:
-    """Load model and optimizer of `checkpoint` into the engine (all ranks call this)."""
-    loaded, _ = engine.load_checkpoint(str(checkpoint), tag=_TAG)
-    # DeepSpeed only warns when it finds nothing, and would train on from random weights.
-    assert loaded is not None, f"DeepSpeed loaded nothing from {checkpoint}"
-
-
-def model_weights(checkpoint: Path) -> dict[str, Any]:
-    """The objective's state dict in `checkpoint`, for evaluation without an optimizer."""
-    import torch
-
-    saved = torch.load(checkpoint / _TAG / "mp_rank_00_model_states.pt", map_location="cpu", weights_only=False)
-    weights: dict[str, Any] = saved["module"]
-    return weights
-
-
 def _sha256(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have the disk hold what was written to a file or directory, also after a power cut."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

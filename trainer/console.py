@@ -33,6 +33,11 @@ class Console:
         self._task = self._bar.add_task("training", total=steps, completed=first_step)
         self._bar.start()
 
+    def rewind(self, step: int) -> None:
+        """The bar and the ETA begin again at `step`."""
+        self._first, self._began = step, time.monotonic()
+        self.advance(step)
+
     def advance(self, step: int) -> None:
         self._bar.update(self._task, completed=step)
 

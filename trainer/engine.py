@@ -172,10 +172,3 @@ def loss_scaler(engine: Any) -> Any | None:
     """fp16's dynamic loss scaler (`cur_scale`, `min_scale`); None where the loss is not scaled, or by a constant."""
     scaler = getattr(engine.optimizer, "loss_scaler", None)  # stage 1 in bf16 has another optimizer, without one
     return scaler if scaler is not None and scaler.dynamic else None
-
-
-def restore_fused(engine: Any) -> None:
-    """Loaded optimizer state brings the settings it was saved with: a run begun with the slow AdamW would keep it."""
-    for group in engine.optimizer.param_groups:
-        if "fused" in group:
-            group["fused"] = True

@@ -4,30 +4,33 @@ A step reads top to bottom in `Trainer.train_step`: fetch the micro-batches, agr
 losses are averaged over, one forward and one backward a micro-batch, one optimizer step.
 """
 
-import json
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
 
 import torch
 
 from models.objectives.base import Outputs
-from shards.changes import fingerprint
 from shards.errors import InputError
 from shards.index import Corpus
 from shards.loader import Loader
 from shards.reader import Reader
 from shards.schema import Batch
-from trainer.checkpoint import CORPUS, Saved, TrainState, save_checkpoint
-from trainer.distributed import PeerError, raise_together, sum_over_ranks
+from trainer.checkpoint import TrainState, read_state
+from trainer.distributed import PeerError, Ranks, raise_together, sum_over_ranks
 from trainer.engine import loss_scaler
 from trainer.evaluation.heldout import HeldOut
 from trainer.ledger import gather_unreadable, too_many_unreadable
 from trainer.metrics import Totals
 from trainer.recipe import Recipe
 from trainer.reporting import Reporting
+from trainer.resume import newest_sound_checkpoint
+from trainer.saver import Saver
 from trainer.schedule import learning_rate
+from trainer.sharded_state import restore
 from trainer.stop import StopRequest
+from trainer.watchdog import Watchdog
 
 
 def total_loss(outputs: Outputs, counts: Mapping[str, float]) -> torch.Tensor:
@@ -42,7 +45,7 @@ def total_loss(outputs: Outputs, counts: Mapping[str, float]) -> torch.Tensor:
 class Trainer:
     """Trains from `state` to the recipe's last step, validating and checkpointing on the way.
 
-    All ranks run it in step. `reporting` is given on rank 0 alone.
+    All ranks run it in step. `reporting` is given on rank 0 alone. `open_loader(attempt)` reads from there on.
     """
 
     def __init__(
@@ -50,42 +53,47 @@ class Trainer:
         *,
         engine: Any,
         recipe: Recipe,
-        ds_config: Mapping[str, Any],
-        loader: Loader,
+        open_loader: Callable[[int], Loader],
         reader: Reader,
         corpus: Corpus,
         held_out: HeldOut,
+        saver: Saver,
         state: TrainState,
-        rank: int,
+        ranks: Ranks,
         device: torch.device,
         reporting: Reporting | None,
+        watchdog: Watchdog,
+        stop: StopRequest,
     ) -> None:
         self.engine = engine
         self.recipe = recipe
-        self.ds_config = ds_config
-        self.loader = loader
         self.reader = reader
         self.held_out = held_out
-        self.rank = rank
-        self.world_size = state.world_size
+        self.ranks = ranks
         self.device = device
         self.reporting = reporting
-        self.stop = StopRequest()
+        self.stop = stop
         self.step, self.attempts = state.step, state.attempts
+        self.loader = open_loader(state.attempts)
+        self._open_loader = open_loader
+        self._saver = saver
+        self._phase = watchdog.phase
         self._state = state
         self._corpus = corpus
         self._unreadable = state.unreadable
         self._story_keys: list[str] = []  # read when the first is needed
         self._skipped_in_a_row = 0
+        self._went_back_to: Path | None = None
         self._retries_before = 0
         self._totals: Totals | None = None
         self._scalars: Mapping[str, float] = {}
+        self._validated: tuple[int, dict[str, float]] | None = None
         self._saved_at = (state.step, state.attempts) if state.attempts else None
 
     def train(self) -> bool:
         """Run to the end. True when the last step was taken, False when a signal stopped the run before."""
         training = self.recipe.training
-        if self.step == 0:
+        if self.attempts == 0:
             self._validate()
         while self.step < training.steps:
             before = self.step
@@ -95,15 +103,18 @@ class Trainer:
                 self._log()
             if advanced and (last or self.step % training.validate_every == 0):
                 self._validate()
-            if stopped or (advanced and (last or self.step % self.recipe.checkpoint.every == 0)):
+            if advanced and (last or self.step % self.recipe.checkpoint.every == 0):
                 self._save()
+            self._report_save()
             if stopped:
+                self.save_now()
                 return False
+        self.save_now()
         return True
 
     def close(self) -> None:
-        """Stop the loader's threads, end the reports, give the signals back."""
-        self.stop.restore()
+        """Stop the loader's threads and end the reports."""
+        self._saver.wait()
         self.loader.close()
         self.reader.close()
         if self.reporting:
@@ -111,6 +122,7 @@ class Trainer:
 
     def train_step(self) -> bool:
         """One attempt at an optimizer step. True when any rank was asked to stop."""
+        self._phase("step", f"step {self.step + 1}")
         self._note_mixture()
         began = time.perf_counter()
         batches = self._fetch()
@@ -127,19 +139,19 @@ class Trainer:
             outputs: Outputs = self.engine(batch, self.step)
             # DeepSpeed averages gradients over ranks; the counts are global already, so that is undone.
             loss = total_loss(outputs, counts)
-            self.engine.backward(self.world_size * loss, scale_wrt_gas=False)
+            self.engine.backward(self.ranks.world_size * loss, scale_wrt_gas=False)
             self.engine.step()  # the optimizer steps at the last micro-batch only
             self._count(outputs, batch, loss)
         self._conclude(began, data_wait)
+        if self._skipped_in_a_row >= self.recipe.training.max_skipped_steps:
+            self._go_back()
         return stopped
 
     def _note_mixture(self) -> None:
         """Record that another mixture begins with the step that comes now."""
         for change in self.recipe.mixture.changes:
             if change.from_step == self.attempts and self.reporting:
-                mixture = change.model_dump(mode="json", exclude={"from_step"})
-                self.reporting.log.write({"kind": "mixture", "step": self.step + 1, "mixture": mixture})
-                self._say(f"step {self.step + 1}: the mixture changes to {json.dumps(mixture)}")
+                self.reporting.mixture(change.model_dump(mode="json", exclude={"from_step"}), self.step + 1)
 
     def _fetch(self) -> list[Batch]:
         """This rank's micro-batches of the step. When any rank's data is bad, all save and leave together."""
@@ -150,7 +162,7 @@ class Trainer:
         try:
             raise_together(problem)
         except (InputError, PeerError):
-            self._save()
+            self.save_now()
             raise
         return batches
 
@@ -177,10 +189,8 @@ class Trainer:
         slots = (self.attempts + 1) * self.recipe.batch.groups_per_step * self.recipe.batch.group_size
         share = self.recipe.loader.max_unreadable_share
         if too_many_unreadable(self._unreadable + count, slots, share):
-            self._save()  # without this step, whose slots will come again
-            if self.rank:
-                raise PeerError
-            raise InputError(
+            self.save_now()  # without this step, whose slots will come again
+            self._end_with(
                 f"{self._unreadable + count} of {slots:,} examples could not be read, more than "
                 f"loader.max_unreadable_share={share:g} allows; they are listed in {self.recipe.run}/unreadable.jsonl. "
                 "Look at the corpus with `d2tv verify`, or raise the share"
@@ -189,7 +199,7 @@ class Trainer:
 
     def _seed(self, micro_step: int) -> None:
         """Dropout depends on nothing but (seed, attempt, micro-step, rank), so there is no generator to save."""
-        words = torch.tensor([self.recipe.training.seed, self.attempts, micro_step, self.rank], dtype=torch.int64)
+        words = torch.tensor([self.recipe.training.seed, self.attempts, micro_step, self.ranks.rank], dtype=torch.int64)
         # An odd multiplier a word keeps neighbours apart; torch's generators scramble the seed themselves.
         mixed = int((words * torch.tensor([0x9E3779B1, 0x85EBCA6B, 0xC2B2AE35, 0x27D4EB2F])).sum())
         torch.manual_seed(mixed & 0x7FFF_FFFF_FFFF_FFFF)
@@ -216,12 +226,6 @@ class Trainer:
             slots = f"{first_slot}..{self._first_slot() - 1}"
             scale = f"; the loss scale is {scaler.cur_scale:g} now" if scaler else ""
             self._say(f"step {self.step + 1} skipped: non-finite gradients in slots {slots}{scale}")
-            if self._skipped_in_a_row >= self.recipe.training.max_skipped_steps:
-                raise InputError(
-                    f"{self._skipped_in_a_row} steps in a row had non-finite gradients"
-                    f"{' at the smallest loss scale' if scaler else ''}, the last in slots "
-                    f"{slots}: lower optimizer.learning_rate or look at that data"
-                )
         else:
             retries = self.reader.retries
             self._totals.add_step(
@@ -236,6 +240,44 @@ class Trainer:
             )
             self.reporting.console.advance(self.step)
 
+    def _go_back(self) -> None:
+        """Too many steps in a row were not finite: to the last checkpoint, where it may have been the machine; where
+        it comes again from the same checkpoint, it was not, and the run ends (all ranks together)."""
+        self._phase("checkpoint")
+        self._saver.wait()
+        self._report_save()
+        checkpoint = newest_sound_checkpoint(self.recipe.run / "checkpoints", self.ranks)
+        first = self._first_slot()
+        slots_a_step = self.recipe.batch.groups_per_step * self.recipe.batch.group_size
+        slots = f"{first - self._skipped_in_a_row * slots_a_step}..{first - 1}"
+        what = f"{self._skipped_in_a_row} steps in a row had non-finite gradients" + (
+            " at the smallest loss scale" if loss_scaler(self.engine) else ""
+        )
+        if checkpoint is None or checkpoint == self._went_back_to:
+            again = f", again after a return to {checkpoint.name}" if checkpoint else ""
+            self._end_with(f"{what}{again}, in slots {slots}: lower optimizer.learning_rate or look at that data")
+        assert checkpoint is not None
+        self._went_back_to = checkpoint
+        self._say(f"{what}, in slots {slots}: back to {checkpoint}, once")
+        self.restore(checkpoint)
+
+    def restore(self, checkpoint: Path) -> None:
+        """Go on from `checkpoint` as a new start would (all ranks call this)."""
+        restore(self.engine, checkpoint)
+        state = read_state(checkpoint)
+        self.step, self.attempts, self._unreadable = state.step, state.attempts, state.unreadable
+        self.loader.close()
+        self.loader = self._open_loader(state.attempts)
+        self._totals, self._skipped_in_a_row = None, 0
+        self._saved_at = (state.step, state.attempts)
+        if self.reporting:
+            self.reporting.rewind(state.step)
+            self.reporting.exporter.rollback(step=state.step, skipped=state.attempts - state.step)
+
+    def _end_with(self, problem: str) -> NoReturn:
+        """End the run on all ranks, which call it together; rank 0 says why."""
+        raise InputError(problem) if self.ranks.is_first else PeerError
+
     def _first_slot(self) -> int:
         """The first slot that is still to come."""
         return self.attempts * self.recipe.batch.groups_per_step * self.recipe.batch.group_size
@@ -243,87 +285,61 @@ class Trainer:
     def _log(self) -> None:
         if self._totals is None:
             return
-        interval = self._totals.reduce(self.world_size)
+        interval = self._totals.reduce(self.ranks.world_size)
         if self.reporting is None or interval.steps == 0:
             return
-        norm = self.engine.get_global_grad_norm()
-        gradient_norm = float(norm) if norm is not None else 0.0
-        rate = learning_rate(self.step, self.recipe)
-        examples = sum(sum(by_target) for by_target in interval.examples.values())
-        scaler = loss_scaler(self.engine)
-        record = {
-            "kind": "train",
-            "step": self.step,
-            "skipped_steps": self.attempts - self.step,
-            "steps": interval.steps,
-            "loss": {"total": interval.total_loss, **interval.loss},
-            "nll": interval.nll,
-            "learning_rate": rate,
-            "gradient_norm": gradient_norm,
-            **({"loss_scale": float(scaler.cur_scale)} if scaler else {}),
-            **self._scalars,
-            "examples": {kind: sum(by_target) for kind, by_target in interval.examples.items()},
-            "target_tokens": {kind: sum(by_target) for kind, by_target in interval.tokens.items()},
-            "examples_per_second": examples / interval.seconds,
-            "step_seconds": interval.seconds / interval.steps,
-            "real_token_share": interval.real_token_share,
-            "data_wait_share": interval.data_wait_seconds / interval.seconds,
-            "read_retries": interval.read_retries,
-            "unreadable": self._unreadable,
-            "time": time.time(),
-        }
-        self.reporting.log.write(record)
-        self.reporting.exporter.interval(
-            interval, learning_rate=rate, gradient_norm=gradient_norm, scalars=self._scalars
+        norm, scaler = self.engine.get_global_grad_norm(), loss_scaler(self.engine)
+        self.reporting.interval(
+            interval,
+            step=self.step,
+            skipped=self.attempts - self.step,
+            learning_rate=learning_rate(self.step, self.recipe),
+            gradient_norm=float(norm) if norm is not None else 0.0,
+            loss_scale=float(scaler.cur_scale) if scaler else None,
+            scalars=self._scalars,
+            unreadable=self._unreadable,
         )
-        self.reporting.console.train(record)
 
     def _validate(self) -> None:
         began = time.perf_counter()
-        found = self.held_out.nll(self.engine.module.network, self.device)
+        found = self.held_out.nll(self.engine.module.network, self.device, lambda: self._phase("evaluation"))
+        self._validated = self.step, {kind: of_kind.nll for kind, of_kind in found.items()}
         if self.reporting:
-            nll = {kind: of_kind.nll for kind, of_kind in found.items()}
             unreadable = sum(of_kind.unreadable for of_kind in found.values())
-            record = {
-                "kind": "validation",
-                "step": self.step,
-                "nll": nll,
-                "unreadable": unreadable,
-                "seconds": time.perf_counter() - began,
-            }
-            if unreadable:
-                self._say(f"{unreadable} held-out examples could not be read and are not in the means")
-            self.reporting.log.write(record)
-            self.reporting.exporter.validation(nll)
-            self.reporting.console.validation(record)
+            self.reporting.validation(self._validated[1], self.step, unreadable, time.perf_counter() - began)
 
     def _save(self) -> None:
+        """Begin a checkpoint of this very step; training goes on while it is written."""
         if self._saved_at == (self.step, self.attempts):
             return
-        state = TrainState(
-            step=self.step,
-            attempts=self.attempts,
-            seed=self._state.seed,
-            slot=self._first_slot(),
-            world_size=self.world_size,
-            corpus=self._state.corpus,
-            unreadable=self._unreadable,
-        )
-        saved: Saved = save_checkpoint(
-            self.engine,
-            self.recipe.run / "checkpoints",
-            state,
-            {
-                "recipe.yaml": self.recipe.dump(),
-                "ds_config.json": json.dumps(self.ds_config, indent=1) + "\n",
-                CORPUS: json.dumps(fingerprint(self._corpus.manifest), indent=1) + "\n",
-            },
-            self.recipe.checkpoint.keep_last,
+        self._phase("checkpoint")
+        self._saver.save(
+            TrainState(
+                step=self.step,
+                attempts=self.attempts,
+                seed=self._state.seed,
+                slot=self._first_slot(),
+                world_size=self.ranks.world_size,
+                corpus=self._state.corpus,
+                unreadable=self._unreadable,
+                validation=self._validated[1] if self._validated and self._validated[0] == self.step else None,
+            )
         )
         self._saved_at = (self.step, self.attempts)
-        if self.reporting:
-            self.reporting.exporter.checkpoint(self.step, saved)
-            self._say(f"checkpoint {saved.path} ({saved.bytes / 1e6:.0f} MB in {saved.seconds:.1f} s)")
+
+    def save_now(self) -> None:
+        """A checkpoint of this very step, whole when this returns. Raises `InputError` where it cannot be written."""
+        self._save()
+        self._phase("checkpoint")
+        saved = self._saver.wait()
+        self._report_save()
+        if saved is not None and not saved.committed:
+            self._end_with(f"the state of step {saved.step} is lost, no checkpoint could be written: {saved.problem}")
+
+    def _report_save(self) -> None:
+        saved = self._saver.news()
+        if saved is not None and self.reporting:
+            self.reporting.saved(saved)
 
     def _say(self, message: str) -> None:
         if self.reporting:

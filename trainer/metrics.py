@@ -33,6 +33,8 @@ class Interval:
     nll_by_target: dict[str, list[float]]  # branch -> sums of nats
     tokens: dict[str, list[float]]  # branch -> target tokens; the teacher (mms) reads every row
     examples: dict[str, list[float]]  # kind -> examples whose direction is of that kind
+    direction_nats: list[float]  # (target, source) flattened: nats of each direction's own branch
+    direction_tokens: list[float]  # and its target tokens
     real_token_share: float  # of the places that self-attention computes for texts, those that hold a token
 
 
@@ -45,7 +47,8 @@ class Totals:
     def __init__(self, terms: Sequence[str], languages: int, device: torch.device) -> None:
         self._terms = tuple(terms)
         self._languages = languages
-        self._sums = torch.zeros(2 * len(terms) + 3 * len(KINDS) * languages + 5, dtype=torch.float64, device=device)
+        size = 2 * len(terms) + 3 * len(KINDS) * languages + 2 * languages**2 + 5
+        self._sums = torch.zeros(size, dtype=torch.float64, device=device)
         self._pending = torch.zeros_like(self._sums)
         self._steps = 0
         self._seconds = 0.0
@@ -58,10 +61,16 @@ class Totals:
         n = len(self._terms)
         target_B = batch.target_language_B.to(self._sums.device, non_blocking=True)
         self._pending[:n] += torch.stack([outputs.terms[name].sum.detach().double() for name in self._terms])
+        direction_B = target_B * self._languages + batch.source_language_B.to(target_B.device, non_blocking=True)
+        cross_B = batch.cross_B.to(target_B.device, non_blocking=True)
         for number, kind in enumerate(KINDS):
+            of_kind_B = cross_B if kind == "mxls" else ~cross_B
             for what, row_values in enumerate((outputs.row_nll, outputs.row_tokens)):
                 if kind in row_values:
-                    self._by_target(what, number, self._pending).index_add_(0, target_B, row_values[kind].double())
+                    values_B = row_values[kind].double()
+                    self._by_target(what, number, self._pending).index_add_(0, target_B, values_B)
+                    own_B = torch.where(of_kind_B, values_B, 0.0)
+                    self._by_direction(what, self._pending).index_add_(0, direction_B, own_B)
         self._pending[-3] += loss.detach().double()
         # What the host knows goes there in one copy.
         known = torch.zeros(len(self._sums), dtype=torch.float64)
@@ -103,6 +112,8 @@ class Totals:
             nll_by_target=dict(zip(KINDS, by_target[0], strict=True)),
             tokens=dict(zip(KINDS, by_target[1], strict=True)),
             examples=dict(zip(KINDS, by_target[2], strict=True)),
+            direction_nats=self._by_direction(0, self._sums).tolist(),
+            direction_tokens=self._by_direction(1, self._sums).tolist(),
         )
         self._sums.zero_()
         self._steps, self._seconds = 0, 0.0
@@ -112,15 +123,27 @@ class Totals:
         begin = 2 * len(self._terms) + (what * len(KINDS) + kind) * self._languages
         return vector[begin : begin + self._languages]
 
+    def _by_direction(self, what: int, vector: torch.Tensor) -> torch.Tensor:
+        size = self._languages**2
+        begin = 2 * len(self._terms) + 3 * len(KINDS) * self._languages + what * size
+        return vector[begin : begin + size]
+
 
 class MetricsLog:
     """metrics.jsonl: one object a line, appended. Rank 0 only."""
 
     def __init__(self, path: Path, resume_step: int | None) -> None:
-        """Lines past `resume_step`, and a last line that a kill cut short, are dropped: they will come again.
+        """Begin anew where `resume_step` is None: what lies there is another run's. Else as after `rewind`."""
+        self._path = path
+        self._open(resume_step)
 
-        None begins anew: what lies there is another run's.
-        """
+    def rewind(self, step: int) -> None:
+        """Drop the lines past `step`, and a last line that a kill cut short: they will come again."""
+        self._file.close()
+        self._open(step)
+
+    def _open(self, resume_step: int | None) -> None:
+        path = self._path
         kept: list[str] = []
         if path.is_file() and resume_step is not None:
             for line in path.read_text(encoding="utf-8").splitlines():

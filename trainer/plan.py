@@ -24,13 +24,15 @@ from trainer.checkpoint import (
 from trainer.distributed import Ranks
 from trainer.engine import arithmetic, load_ds_config, precision_of
 from trainer.recipe import Recipe, load_recipe
+from trainer.resume import Resume, check_resume
+from trainer.sharded_state import INDEX
 
 #: What a resumed run may change: nothing here touches the sequence of examples or the mathematics.
 _FREE_SECTIONS = {"run", "evaluation", "prometheus", "loader", "validation", "checkpoint", "watchdog"}
 _FREE_KEYS = {
     "corpus": {"path"},  # the corpus' content is compared instead
     "training": {
-        *("log_every", "validate_every", "max_skipped_steps"),
+        *("log_every", "validate_every", "max_skipped_steps", "spike_deviations"),
         *("activation_checkpointing", "compile"),
         "precision",  # the DeepSpeed keys that it resolves to are compared instead
     },
@@ -51,7 +53,7 @@ class Plan:
     reader: Reader
 
 
-def plan_run(recipe: Recipe, ds_config: Path, ranks: Ranks) -> Plan:
+def plan_run(recipe: Recipe, ds_config: Path, ranks: Ranks, resume: Resume = "auto") -> Plan:
     """Check recipe, corpus, DeepSpeed config and checkpoints against each other; `InputError` at the first misfit."""
     corpus = open_corpus(recipe.corpus.path)
     check_corpus(recipe, corpus)
@@ -64,17 +66,16 @@ def plan_run(recipe: Recipe, ds_config: Path, ranks: Ranks) -> Plan:
         world_size=ranks.world_size,
     )
     config = load_ds_config(ds_config, recipe, ranks.world_size)
+    check_resume(resume, recipe.run)
     for checkpoint in whole_checkpoints(recipe.run / "checkpoints"):
+        if not (checkpoint / INDEX).is_file() and (checkpoint / "deepspeed").is_dir():
+            raise InputError(
+                f"{checkpoint} was written by release 0.1.0, which this one cannot read: choose another run="
+            )
         if damage(checkpoint, ("recipe.yaml", "ds_config.json", "state.json", CORPUS)):
             continue  # passed over, and told of, when it is time to load one
         _check_same_recipe(recipe, config, checkpoint)
-        check_resumable(
-            read_state(checkpoint),
-            checkpoint,
-            seed=recipe.training.seed,
-            world_size=ranks.world_size,
-            manifest=corpus.manifest,
-        )
+        check_resumable(read_state(checkpoint), checkpoint, seed=recipe.training.seed, manifest=corpus.manifest)
         break
     tokenizer = open_tokenizer(recipe.corpus.tokenizer or corpus.directory / "tokenizer")
     check_lengths(recipe, tokenizer)

@@ -15,8 +15,8 @@ from prometheus_client import (
 )
 
 from shards.schema import Unreadable
-from trainer.checkpoint import Saved
 from trainer.metrics import Interval
+from trainer.saver import Saved
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +70,12 @@ class PrometheusExporter:
             "d2tv_checkpoint_timestamp_seconds", "When the newest checkpoint was committed", registry=registry
         )
         self._saved_seconds = Gauge("d2tv_checkpoint_duration_seconds", "How long its saving took", registry=registry)
+        self._stall = Counter(
+            "d2tv_checkpoint_stall_seconds", "Time that training waited for checkpoints", registry=registry
+        )
+        self._failed = Counter("d2tv_checkpoint_failures", "Checkpoints that could not be written", registry=registry)
+        self._spikes = Counter("d2tv_loss_spikes", "Logged intervals whose loss stood out", registry=registry)
+        self._rollbacks = Counter("d2tv_rollbacks", "Returns to a checkpoint after skipped steps", registry=registry)
         self._saved_bytes = Gauge("d2tv_checkpoint_bytes", "Its size", registry=registry)
 
     def serve(self, address: str, port: int) -> int | None:
@@ -131,8 +137,20 @@ class PrometheusExporter:
         for kind, value in nll.items():
             self._validation.labels(kind).set(value)
 
-    def checkpoint(self, step: int, saved: Saved) -> None:
-        self._saved_step.set(step)
+    def spike(self) -> None:
+        self._spikes.inc()
+
+    def rollback(self, *, step: int, skipped: int) -> None:
+        self._rollbacks.inc()
+        self._step.set(step)
+        self._skipped.set(skipped)
+
+    def checkpoint(self, saved: Saved) -> None:
+        self._stall.inc(saved.stall_seconds)
+        if not saved.committed:
+            self._failed.inc()
+            return
+        self._saved_step.set(saved.step)
         self._saved_stamp.set_to_current_time()
         self._saved_seconds.set(saved.seconds)
         self._saved_bytes.set(saved.bytes)

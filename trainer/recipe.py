@@ -83,6 +83,9 @@ class TrainingSection(Section):
     max_skipped_steps: PositiveInt = Field(
         20, description="non-finite steps in a row after which the run goes back to its last checkpoint, once"
     )
+    spike_deviations: float | None = Field(
+        6.0, gt=0, description="a logged loss so many deviations above the last ones' median is reported; null: none is"
+    )
     activation_checkpointing: bool = Field(False, description="compute layers twice: less memory, more time")
     compile: bool = Field(False, description="run the layers through torch.compile; the first steps take minutes")
     threads_per_rank: PositiveInt | None = Field(None, description="intra-op threads; null: the host's cores shared")

@@ -1,30 +1,27 @@
 """One run from its plan: everything put together, trained, evaluated, reported."""
 
+import json
 import logging
 import os
-import shutil
 import sys
+from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 
+from shards.changes import fingerprint
 from shards.errors import InputError
 from shards.files import write_atomically
 from shards.loader import Loader
 from trainer.build import build_collator, build_evaluator, build_network, has_examples, validated_directions
-from trainer.checkpoint import (
-    TrainState,
-    damage,
-    identity,
-    load_checkpoint,
-    read_state,
-    whole_checkpoints,
-)
+from trainer.checkpoint import CORPUS, TrainState, identity, read_state, whole_checkpoints
 from trainer.console import Console
 from trainer.distributed import PeerError, Ranks, from_first_rank
-from trainer.engine import build_engine, restore_fused
+from trainer.engine import build_engine
 from trainer.evaluation.evaluate import print_report, read_report
 from trainer.evaluation.heldout import HeldOut
+from trainer.exit_codes import STOPPED
 from trainer.loop import Trainer
 from trainer.memory import keep_freed_memory
 from trainer.metrics import MetricsLog, read_metrics
@@ -32,9 +29,15 @@ from trainer.plan import Plan
 from trainer.prometheus import PrometheusExporter
 from trainer.recipe import Recipe
 from trainer.reporting import Reporting
+from trainer.resume import newest_sound_checkpoint
+from trainer.saver import Saver
+from trainer.sharded_state import restore
+from trainer.spikes import SpikeDetector
+from trainer.stop import StopRequest
+from trainer.watchdog import Watchdog
 
 
-def execute(plan: Plan, device: torch.device) -> bool:
+def execute(plan: Plan, device: torch.device, watchdog: Watchdog, stop: StopRequest) -> bool:
     """Train (or go on training), evaluate on the test split, report. False when a signal stopped the run.
 
     All ranks call it, after `join`.
@@ -43,7 +46,7 @@ def execute(plan: Plan, device: torch.device) -> bool:
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     set_threads(recipe, ranks)
     keep_freed_memory(device)
-    trainer = build_trainer(plan, device)
+    trainer = build_trainer(plan, device, watchdog, stop)
     try:
         finished = trainer.train()
     except InputError as error:
@@ -58,6 +61,7 @@ def execute(plan: Plan, device: torch.device) -> bool:
             print(f"stopped at step {trainer.step} of {recipe.training.steps}: the same command goes on from there")
         return False
     checkpoint = whole_checkpoints(recipe.run / "checkpoints")[0]
+    stop.from_now_on(partial(_leave_evaluation, watchdog))
     # Rank 0 looks: on a network file system the ranks might see different files.
     if not has_examples(recipe, plan.corpus, "test"):
         if ranks.is_first:
@@ -66,7 +70,9 @@ def execute(plan: Plan, device: torch.device) -> bool:
             )
         return True
     if from_first_rank(ranks.is_first and not _is_evaluated(recipe, checkpoint)):
-        evaluator = build_evaluator(recipe, plan.corpus, plan.tokenizer, ranks, device)
+        begin_batch = partial(watchdog.phase, "evaluation")
+        begin_batch()
+        evaluator = build_evaluator(recipe, plan.corpus, plan.tokenizer, ranks, device, begin_batch)
         try:
             evaluator.run(trainer.engine.module.network, "test", checkpoint)
         finally:
@@ -78,26 +84,37 @@ def execute(plan: Plan, device: torch.device) -> bool:
     return True
 
 
-def build_trainer(plan: Plan, device: torch.device) -> Trainer:
+def _leave_evaluation(watchdog: Watchdog) -> NoReturn:
+    """A signal while evaluating: the last checkpoint is whole, and the evaluation will be made again."""
+    watchdog.close()
+    sys.stdout.flush()
+    os._exit(STOPPED)
+
+
+def build_trainer(
+    plan: Plan, device: torch.device, watchdog: Watchdog | None = None, stop: StopRequest | None = None
+) -> Trainer:
     """The trainer at the newest sound checkpoint, or at step 0. All ranks call it, after `join`."""
     recipe, ranks, corpus = plan.recipe, plan.ranks, plan.corpus
     engine = build_engine(build_network(recipe, plan.tokenizer), recipe, plan.ds_config)
-    checkpoint = _newest_sound_checkpoint(recipe.run / "checkpoints", ranks)
+    checkpoint = newest_sound_checkpoint(recipe.run / "checkpoints", ranks)
     if checkpoint is None:
         state = TrainState(seed=recipe.training.seed, slot=0, world_size=ranks.world_size, corpus=corpus.content_hash)
     else:
         state = read_state(checkpoint)
-        load_checkpoint(engine, checkpoint)
-        restore_fused(engine)
+        restore(engine, checkpoint)
     collate = build_collator(recipe, corpus, plan.reader, plan.tokenizer, device)
-    loader = Loader(
-        plan.sampler,
-        collate,
-        plan.partition,
-        first_step=state.attempts,
-        threads=recipe.loader.threads,
-        prefetch=recipe.loader.prefetch,
-    )
+
+    def open_loader(attempt: int) -> Loader:
+        return Loader(
+            plan.sampler,
+            collate,
+            plan.partition,
+            first_step=attempt,
+            threads=recipe.loader.threads,
+            prefetch=recipe.loader.prefetch,
+        )
+
     held_out = HeldOut(
         corpus,
         collate,
@@ -110,35 +127,27 @@ def build_trainer(plan: Plan, device: torch.device) -> Trainer:
     return Trainer(
         engine=engine,
         recipe=recipe,
-        ds_config=plan.ds_config,
-        loader=loader,
+        open_loader=open_loader,
         reader=plan.reader,
         corpus=corpus,
         held_out=held_out,
+        saver=Saver(
+            engine,
+            recipe.run / "checkpoints",
+            recipe.checkpoint,
+            {
+                "recipe.yaml": recipe.dump(),
+                "ds_config.json": json.dumps(plan.ds_config, indent=1) + "\n",
+                CORPUS: json.dumps(fingerprint(corpus.manifest), indent=1) + "\n",
+            },
+        ),
         state=state,
-        rank=ranks.rank,
+        ranks=ranks,
         device=device,
         reporting=_reporting(plan, state) if ranks.is_first else None,
+        watchdog=watchdog or Watchdog.off(ranks),
+        stop=stop or StopRequest(),
     )
-
-
-def _newest_sound_checkpoint(directory: Path, ranks: Ranks) -> Path | None:
-    """The newest checkpoint whose files are what was written; rank 0 looks, and says which ones are not."""
-    found: Path | None = None
-    if ranks.is_first:
-        for checkpoint in whole_checkpoints(directory):
-            problem = damage(checkpoint)
-            if problem is None:
-                found = checkpoint
-                break
-            aside = checkpoint.with_name("damaged-" + checkpoint.name)
-            print(f"checkpoint {checkpoint} is damaged ({problem}): put aside as {aside.name}, trying the one before")
-            if aside.exists():
-                shutil.rmtree(aside)
-            os.replace(checkpoint, aside)
-    chosen = from_first_rank(found)
-    assert chosen is None or isinstance(chosen, Path)
-    return chosen
 
 
 def _reporting(plan: Plan, state: TrainState) -> Reporting:
@@ -153,15 +162,18 @@ def _reporting(plan: Plan, state: TrainState) -> Reporting:
         port = exporter.serve(recipe.prometheus.address, recipe.prometheus.port)
         if port is not None:
             console.say(f"metrics at http://{recipe.prometheus.address}:{port}/metrics")
-    if state.step:
-        console.say(f"going on from step {state.step} of {recipe.run}")
     resume_step = state.step if state.attempts else None
-    return Reporting(
+    deviations = recipe.training.spike_deviations
+    reporting = Reporting(
+        languages=plan.corpus.languages,
         console=console,
         log=MetricsLog(recipe.run / "metrics.jsonl", resume_step),
         unreadable=MetricsLog(recipe.run / "unreadable.jsonl", resume_step),
         exporter=exporter,
+        spikes=SpikeDetector(deviations) if deviations is not None else None,
     )
+    reporting.started(state.step, recipe.training.steps, plan.ranks.world_size)
+    return reporting
 
 
 def _is_evaluated(recipe: Recipe, checkpoint: Path) -> bool:

@@ -1,32 +1,60 @@
 """A wish to stop, from a signal: noted at once, acted on by all ranks together at the end of a step."""
 
+import contextlib
+import os
 import signal
+import sys
 import time
+from collections.abc import Callable
 from types import FrameType
+from typing import NoReturn
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 #: A launcher passes on what its process group has already received, so one wish comes as several signals.
-_SAME_WISH_SECONDS = 3.0
+SAME_WISH_SECONDS = 3.0
 
 
 class StopRequest:
     """Installs handlers for SIGTERM, SIGINT and SIGUSR1. The first asks for a stop, a later one ends the process.
 
-    SIGUSR1 is what schedulers send a while before the time is up.
+    SIGUSR1 is what schedulers send a while before the time is up. A handler runs between two lines of Python only, so
+    in a collective that never returns it never does: `told` is a file descriptor (`Watchdog.signals`) that gets every
+    signal's number at once, for someone outside to end the process at the second one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, told: int | None = None) -> None:
         self.wanted = False
         self._since = 0.0
+        self._leave: Callable[[], NoReturn] | None = None
+        # A copy: whatever is closed first, a signal never writes into another file that took the number over.
+        self._told = None if told is None else os.dup(told)
+        if self._told is not None:
+            signal.set_wakeup_fd(self._told, warn_on_full_buffer=False)
         self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
 
+    def from_now_on(self, leave: Callable[[], NoReturn]) -> None:
+        """Nothing is left to save: a signal calls `leave`; one that came before does now."""
+        self._leave = leave
+        if self.wanted:
+            leave()
+
     def restore(self) -> None:
-        """Give the signals back: after training they end the process as they did before."""
+        """Give the signals back: from now on they end the process as they did before."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if self._told is not None:
+            signal.set_wakeup_fd(-1)
+            os.close(self._told)
+            self._told = None
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
-        if self.wanted and time.monotonic() - self._since > _SAME_WISH_SECONDS:
-            raise SystemExit(128 + number)
+        if self._leave is not None:
+            self._leave()
+        if self.wanted and time.monotonic() - self._since > SAME_WISH_SECONDS:
+            # No SystemExit: whatever line is being run might catch it, and leaving waits for threads that hang.
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(Exception):
+                    stream.flush()
+            os._exit(128 + number)
         if not self.wanted:
             self.wanted, self._since = True, time.monotonic()

@@ -30,15 +30,18 @@ def run_job(
     ds_config: Path = FP32,
     recipe: str = "d2tv",
     poisoned: Sequence[tuple[int, int]] = (),
+    poisoned_once: bool = False,
     fp16_anyway: bool = False,
     save: bool = False,
+    save_at: Sequence[int] = (),
 ) -> list[dict[str, Any]]:
     """Run tests/distributed/job.py on `world_size` ranks; each rank's results, in rank order.
 
     steps: attempts at a step, from where the run's newest checkpoint is.
     poisoned: (rank, attempt) pairs at which the loss is made NaN.
+    poisoned_once: not again when such an attempt is made a second time.
     fp16_anyway: train in fp16 on a processor that computes it slowly.
-    save: write a checkpoint after the last attempt.
+    save: write a checkpoint after the last attempt.  save_at: and after these steps.
     """
     spec = {
         "recipe": recipe,
@@ -46,8 +49,10 @@ def run_job(
         "steps": steps,
         "poisoned": [list(pair) for pair in poisoned],
         "ds_config": str(ds_config),
+        "poisoned_once": poisoned_once,
         "fp16_anyway": fp16_anyway,
         "save": save,
+        "save_at": list(save_at),
     }
     return run_ranks(out, "tests.distributed.job", world_size=world_size, spec=spec)
 

@@ -46,6 +46,8 @@ def main() -> None:
         outputs = forward(batch, *rest)
         if [ranks.rank, trainer.attempts] not in spec["poisoned"]:
             return outputs
+        if spec["poisoned_once"]:
+            spec["poisoned"].remove([ranks.rank, trainer.attempts])
         spoilt = {name: dataclasses.replace(term, sum=term.sum * math.nan) for name, term in outputs.terms.items()}
         return dataclasses.replace(outputs, terms=spoilt)
 
@@ -66,10 +68,12 @@ def main() -> None:
     for _ in range(spec["steps"]):
         trainer.train_step()
         trainer._log()
+        if trainer.step in spec["save_at"]:
+            trainer.save_now()
         scaler = loss_scaler(engine)
         scales.append(float(scaler.cur_scale) if scaler else 1.0)
     if spec["save"]:
-        trainer._save()
+        trainer.save_now()
     trainer.close()
     weights = {name: parameter.detach().float().clone() for name, parameter in objective.named_parameters()}
     torch.save(

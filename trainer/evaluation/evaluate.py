@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,10 @@ from trainer.recipe import Recipe
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluator:
-    """Everything an evaluation reads. All ranks build one and call `run` together."""
+    """Everything an evaluation reads. All ranks build one and call `run` together.
+
+    begin_batch: called before every batch, for the watchdog.
+    """
 
     recipe: Recipe
     corpus: Corpus
@@ -41,6 +44,7 @@ class Evaluator:
     collate: Collator
     ranks: Ranks
     device: torch.device
+    begin_batch: Callable[[], None]
 
     def run(self, network: Network, split: str, checkpoint: Path) -> dict[str, Any] | None:
         """Predictions, ROUGE and NLL of the recipe's directions on `split`; the report on rank 0.
@@ -104,6 +108,7 @@ class Evaluator:
         with progress_bar(disable=not self.ranks.is_first or not Console().is_terminal) as bar:
             task = bar.add_task("decoding", total=len(share.number))
             for batch in in_batches(share, self.collate, settings.batch_size):
+                self.begin_batch()
                 ids_BN = network.generate(
                     batch,
                     num_beams=settings.num_beams,
@@ -141,7 +146,8 @@ class Evaluator:
         for kind, directions in kinds.items():
             groups = choose_examples(self.corpus, split, directions, total=settings.examples_per_kind)
             share = share_of_rank(groups, self.ranks)
-            model = mean_nll(network, in_batches(share, self.collate, settings.batch_size), self.device).nll
+            batches = in_batches(share, self.collate, settings.batch_size)
+            model = mean_nll(network, batches, self.device, self.begin_batch).nll
             if len(groups.number):
                 floor = unigram.nll(groups)
                 result[kind] = {
@@ -190,7 +196,7 @@ def print_report(report: dict[str, Any], validations: Sequence[Mapping[str, floa
         )
     console.print(table)
     unreadable = f", {report['unreadable']} examples unreadable" if report["unreadable"] else ""
-    console.print(f"{report['examples']} summaries decoded{unreadable}; the run lies in {run}", markup=False)
+    console.print(f"{report['examples']} summaries decoded{unreadable}; they lie in {run}/evaluation", markup=False)
 
 
 def read_report(run: Path, split: str) -> dict[str, Any] | None:

@@ -1,6 +1,6 @@
 """Held-out examples: which ones, how they are shared among ranks, and the model's NLL on them."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,10 +95,10 @@ class HeldOut:
         # A kind of which the split holds nothing has no NLL.
         self._mine = {kind: share_of_rank(groups, ranks) for kind, groups in chosen.items() if len(groups.number)}
 
-    def nll(self, network: Network, device: torch.device) -> dict[str, "HeldOutNLL"]:
-        """By kind, over all ranks (all ranks call this)."""
+    def nll(self, network: Network, device: torch.device, begin_batch: Callable[[], None]) -> dict[str, "HeldOutNLL"]:
+        """By kind, over all ranks (all ranks call this). `begin_batch` is called before every batch."""
         return {
-            kind: mean_nll(network, in_batches(groups, self._collate, self._batch_size), device)
+            kind: mean_nll(network, in_batches(groups, self._collate, self._batch_size), device, begin_batch)
             for kind, groups in self._mine.items()
         }
 
@@ -111,7 +111,9 @@ class HeldOutNLL:
     unreadable: int
 
 
-def mean_nll(network: Network, batches: Iterable[Batch], device: torch.device) -> HeldOutNLL:
+def mean_nll(
+    network: Network, batches: Iterable[Batch], device: torch.device, begin_batch: Callable[[], None]
+) -> HeldOutNLL:
     """NLL a target token over all ranks' batches (all ranks call this, with any number of batches)."""
     training = network.training
     network.eval()
@@ -119,7 +121,9 @@ def mean_nll(network: Network, batches: Iterable[Batch], device: torch.device) -
     problem: InputError | None = None
     try:
         with torch.inference_mode():
+            begin_batch()
             for batch in batches:
+                begin_batch()
                 nll_B, tokens_B = network.row_nll(batch, "source")
                 sums[:2] += torch.stack([nll_B.double().sum(), tokens_B.double().sum()])
                 sums[2] += len(batch.unreadable)

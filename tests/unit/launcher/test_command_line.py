@@ -102,7 +102,10 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         main(["--help"])
     shown = capsys.readouterr().out
-    assert all(command in shown for command in ("prepare", "inspect", "preview", "verify", "recipe", "evaluate"))
+    assert all(
+        command in shown
+        for command in ("prepare", "train", "export", "inspect", "preview", "verify", "recipe", "evaluate")
+    )
 
 
 def test_a_star_is_any_language_and_options_may_stand_anywhere(capsys: pytest.CaptureFixture[str]) -> None:

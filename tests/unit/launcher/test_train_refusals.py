@@ -19,6 +19,7 @@ from trainer.checkpoint import CORPUS, TrainState
 from trainer.distributed import Ranks
 from trainer.plan import plan_run
 from trainer.recipe import load_recipe
+from trainer.sharded_state import INDEX
 
 DS_CONFIG = Path(__file__).resolve().parents[3] / "ds_configs" / "zero2_cpu.json"
 GOOD_DS = json.loads(DS_CONFIG.read_text())
@@ -42,9 +43,10 @@ class Setup:
         self.ds_config.write_text(json.dumps(GOOD_DS))
         self.overrides = tiny_overrides(self.corpus, self.run)
         self.recipe = "d2tv"
+        self.options: list[str] = []
 
     def arguments(self) -> list[str]:
-        return ["--ds_config", str(self.ds_config), "--recipe", self.recipe, *self.overrides]
+        return ["--ds_config", str(self.ds_config), "--recipe", self.recipe, *self.options, *self.overrides]
 
     def add_checkpoint(self, step: int, *overrides: str, **state: object) -> Path:
         """A committed checkpoint of this run, as far as it is read before loading."""
@@ -58,6 +60,7 @@ class Setup:
             "ds_config.json": json.dumps(GOOD_DS),
             "state.json": json.dumps(dataclasses.asdict(TrainState(**values))),
             CORPUS: json.dumps(fingerprint(open_corpus(self.corpus).manifest)),
+            INDEX: "{}",
         }
         manifest = {}
         for name, content in contents.items():
@@ -127,6 +130,12 @@ def refusal(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         ("mixture.weights={{en-*: 1, '*-fr': 2}}", "english>french two weights"),
         ("loader.cache={tmp}/cache", "unset loader.cache"),
         ("loader.max_unreadable_share=2", "loader.max_unreadable_share"),
+        ("checkpoint.evry=5", "did you mean 'every'"),
+        ("checkpoint.keep_last=0", "checkpoint.keep_last"),
+        ("checkpoint.keep_best=rouge", "checkpoint.keep_best"),
+        ("watchdog.step=0", "watchdog.step"),
+        ("watchdog.stepp=60", "did you mean 'step'"),
+        ("training.spike_deviations=-1", "training.spike_deviations"),
     ],
 )
 def test_an_override_that_cannot_work(
@@ -179,7 +188,8 @@ def set_recipe(name: str) -> Callable[[Setup], None]:
         (lambda setup: setup.add_checkpoint(3, "network.text.d_ff=64"), "begun with another network.text"),
         (lambda setup: setup.add_checkpoint(3, "optimizer.eps=1e-6"), "begun with another optimizer.eps"),
         (lambda setup: setup.add_checkpoint(3, "training.seed=8", seed=8), "begun with another training.seed"),
-        (lambda setup: setup.add_checkpoint(3, world_size=4), "choose another run="),
+        (lambda setup: (setup.add_checkpoint(3), setup.options.append("--resume=never")), "--resume never, but"),
+        (lambda setup: setup.options.append("--resume=must"), "--resume must, but"),
         (lambda setup: setup.add_checkpoint(3, corpus="other"), "choose another run="),
     ],
 )
@@ -248,6 +258,9 @@ def test_a_damaged_newest_checkpoint_does_not_hide_that_the_recipe_is_another(
     [
         "training.log_every=2",
         "checkpoint.every=5",
+        "checkpoint.keep_best=mean",
+        "watchdog.step=60",
+        "training.spike_deviations=null",
         "loader.threads=2",
         "evaluation.num_beams=1",
         "prometheus.port=0",
@@ -282,11 +295,9 @@ def test_a_mixture_may_change_from_a_step_that_is_still_to_come(
 
 
 def test_a_run_of_the_first_release_is_told_from_ours(setup: Setup, capsys: pytest.CaptureFixture[str]) -> None:
-    checkpoint = setup.add_checkpoint(3, corpus="another")
-    manifest = json.loads((checkpoint / "manifest.json").read_text())
-    del manifest[CORPUS]
-    (checkpoint / "manifest.json").write_text(json.dumps(manifest))
-    (checkpoint / CORPUS).unlink()
+    checkpoint = setup.add_checkpoint(3)
+    (checkpoint / INDEX).unlink()
+    (checkpoint / "deepspeed").mkdir()
     assert "release 0.1.0" in refusal(setup.arguments(), capsys)
 
 

@@ -9,9 +9,15 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from shards.schema import Unreadable
-from trainer.checkpoint import Saved
 from trainer.metrics import Interval
 from trainer.prometheus import PrometheusExporter
+from trainer.saver import Saved
+
+
+def saved(step: int, problem: str | None = None) -> Saved:
+    size = 0 if problem else 4096
+    return Saved(path=Path("step"), step=step, stall_seconds=0.25, seconds=1.25, bytes=size, problem=problem)
+
 
 INTERVAL = Interval(
     steps=10,
@@ -24,6 +30,8 @@ INTERVAL = Interval(
     nll_by_target={"mms": [7.0, 0.0], "mxls": [0.0, 7.5]},
     tokens={"mms": [20.0, 0.0], "mxls": [0.0, 12.0]},
     examples={"mms": [8.0, 0.0], "mxls": [0.0, 4.0]},
+    direction_nats=[],
+    direction_tokens=[],
     real_token_share=0.95,
 )
 UNREADABLE = Unreadable(slot=9, story=3, source="english", target="urdu", problem="its checksum is wrong")
@@ -57,7 +65,7 @@ def report_everything(exporter: PrometheusExporter) -> None:
     exporter.interval(INTERVAL, learning_rate=2e-3, gradient_norm=1.5, scalars={"alpha": 0.75})
     exporter.unreadable(UNREADABLE)
     exporter.validation({"mms": 3.0, "mxls": 3.25})
-    exporter.checkpoint(7, Saved(path=Path("step-7"), seconds=1.25, bytes=4096))
+    exporter.checkpoint(saved(7))
 
 
 def test_values_arrive_after_each_report(exporter: PrometheusExporter) -> None:
@@ -95,7 +103,7 @@ def test_values_arrive_after_each_report(exporter: PrometheusExporter) -> None:
     assert samples(exporter)["d2tv_unreadable_examples_total", frozenset({"english", "urdu"})] == 3
 
     exporter.validation({"mms": 3.0, "mxls": 3.25})
-    exporter.checkpoint(8, Saved(path=Path("step-8"), seconds=1.25, bytes=4096))
+    exporter.checkpoint(saved(8))
     found = samples(exporter)
     assert found["d2tv_validation_nll_nats", frozenset({"mms"})] == 3.0
     assert found["d2tv_checkpoint_step", none] == 8

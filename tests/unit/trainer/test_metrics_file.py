@@ -66,7 +66,11 @@ def test_totals_add_up_to_what_one_big_batch_gives(monkeypatch: pytest.MonkeyPat
     torch.manual_seed(0)
     objective = D2TV(D2TVConfig(), Network(tiny_config(), 50, PAD_ID, EOS_ID)).eval()
     batches = [
-        dataclasses.replace(random_batch(rows=5, seed=seed), target_language_B=torch.tensor([0, 1, 1, 2, 0]))
+        dataclasses.replace(
+            random_batch(rows=5, seed=seed),
+            target_language_B=torch.tensor([0, 1, 1, 2, 0]),
+            source_language_B=torch.tensor([0, 2, 1, 0, 2]),
+        )
         for seed in (1, 2)
     ]
     batches[1].weight_B[4] = 0
@@ -90,12 +94,16 @@ def test_totals_add_up_to_what_one_big_batch_gives(monkeypatch: pytest.MonkeyPat
     examples = {"mms": [0.0] * 3, "mxls": [0.0] * 3}
     tokens = {"mms": [0.0] * 3, "mxls": [0.0] * 3}
     nats = {"mms": [0.0] * 3, "mxls": [0.0] * 3}
+    direction_nats, direction_tokens = [0.0] * 9, [0.0] * 9
     for out, batch in zip(outputs, batches, strict=True):
         for row in range(5):
             language, length = int(batch.target_language_B[row]), float(batch.summary_mask_BN[row].sum())
             if batch.weight_B[row] == 0:
                 continue
             examples["mxls" if batch.cross_B[row] else "mms"][language] += 1
+            direction = 3 * language + int(batch.source_language_B[row])
+            direction_tokens[direction] += length
+            direction_nats[direction] += float(out.row_nll["mxls" if batch.cross_B[row] else "mms"][row])
             tokens["mms"][language] += length  # the teacher learns from every row
             nats["mms"][language] += float(out.row_nll["mms"][row])
             if batch.cross_B[row]:
@@ -103,6 +111,8 @@ def test_totals_add_up_to_what_one_big_batch_gives(monkeypatch: pytest.MonkeyPat
                 nats["mxls"][language] += float(out.row_nll["mxls"][row])
     assert interval.examples == examples
     assert interval.tokens == tokens
+    assert interval.direction_tokens == direction_tokens
+    assert interval.direction_nats == pytest.approx(direction_nats, rel=1e-5)
     for kind in ("mms", "mxls"):
         assert interval.nll_by_target[kind] == pytest.approx(nats[kind], rel=1e-5)
         assert interval.nll[kind] == pytest.approx(sum(nats[kind]) / sum(tokens[kind]), rel=1e-5)

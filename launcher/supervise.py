@@ -1,0 +1,246 @@
+"""`d2tv train`: runs `deepspeed launcher/train.py` until the run is finished, whatever happens to its processes.
+
+DeepSpeed's launcher takes all ranks of its host down when one dies, and starts none again. Here they are started
+again from the last whole checkpoint, after every process of the last attempt has gone: two sets of ranks in one run
+directory would be a disaster.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import launcher.train
+from launcher.guard import Guard
+from launcher.processes import Family, StopWish
+from launcher.restarts import Restarts, in_words
+from shards.errors import InputError
+from trainer.exit_codes import BAD_INPUT, FINISHED, STOPPED
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+#: A scheduler may send one wish to stop as several signals (see trainer/stop.py).
+_SAME_WISH_SECONDS = 3.0
+_POLL_SECONDS = 0.2
+#: How long ranks may take to leave after a launcher that says that all is well.
+_LEAVING_SECONDS = 5.0
+#: How long one may wait for a lock before it is worth a line.
+_PATIENCE_SECONDS = 3.0
+#: How many restarts there have been, for the ranks (of this host: DeepSpeed hands a few variables on to others).
+RESTARTS_VARIABLE = "D2TV_RESTARTS"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """What to run: a recipe with overrides, on so many ranks a host, or on the hosts of a file."""
+
+    recipe: str
+    overrides: Sequence[str]
+    ds_config: Path
+    resume: str | None = None
+    ranks: int | None = None
+    hostfile: Path | None = None
+    max_restarts: int = 3
+
+    def train_words(self, *, again: bool) -> list[str]:
+        """train.py's words. A run that goes on after a death does so whatever `--resume` said of its beginning."""
+        words = ["--ds_config", str(self.ds_config), "--recipe", self.recipe]
+        if self.resume is not None:
+            words += ["--resume", "auto" if again else self.resume]
+        return [*words, *self.overrides]
+
+    def command(self, train_words: Sequence[str], port: int) -> list[str]:
+        """What a person would type; `port` is for the ranks of one host to meet."""
+        words = [sys.executable, "-m", "deepspeed.launcher.runner", "--quiet"]
+        if self.ranks is not None:
+            words += ["--num_accelerators", str(self.ranks)]
+        words += ["--hostfile", str(self.hostfile)] if self.hostfile else ["--master_port", str(port)]
+        return [*words, str(Path(launcher.train.__file__).resolve()), *train_words]
+
+
+class Wish:
+    """A wish to stop, from the first signal; `urgent` is the number of one that comes later."""
+
+    def __init__(self) -> None:
+        self.wanted = False
+        self.urgent: int | None = None
+        self._since = 0.0
+        self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
+
+    def restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        if self.wanted and time.monotonic() - self._since > _SAME_WISH_SECONDS:
+            self.urgent = number
+        if not self.wanted:
+            self.wanted, self._since = True, time.monotonic()
+
+
+def supervise(job: Job) -> int:
+    """Train to the end; the exit code is one of trainer/exit_codes.py, that of the last attempt, or 128 + signal.
+
+    Raises `InputError` for what can be seen to be wrong before a rank starts.
+    """
+    wish = Wish()
+    try:
+        return _Supervisor(job, wish).run()
+    finally:
+        wish.restore()
+
+
+class _Supervisor:
+    def __init__(self, job: Job, wish: Wish) -> None:
+        from trainer.recipe import load_recipe
+
+        if job.max_restarts < 0:
+            raise InputError(f"--max-restarts {job.max_restarts}: at least 0")
+        if job.ranks is not None and job.ranks < 1:
+            raise InputError(f"--ranks {job.ranks}: at least 1")
+        if job.hostfile is not None and not job.hostfile.is_file():
+            # DeepSpeed would go on with this host alone.
+            raise InputError(f"--hostfile {job.hostfile}: no such file")
+        recipe = load_recipe(job.recipe, job.overrides)
+        self._job, self._wish = job, wish
+        self._run, self._steps = recipe.run, recipe.training.steps
+        self._restarts = Restarts(job.max_restarts, self._newest_checkpoint())
+
+    def run(self) -> int:
+        try:
+            self._run.mkdir(parents=True, exist_ok=True)
+            (self._run / ".lock").touch()
+        except OSError as error:
+            raise InputError(f"run={self._run} cannot be written: {error}") from error
+        guard = Guard(self._run / ".lock")
+        try:
+            self._wait_for_the_run(guard)
+            while not self._wish.wanted:
+                code = self._attempt(guard)
+                if code is not None:
+                    return code
+            _say(f"stopped before a rank was started; the same command goes on from {self._from()}")
+            return STOPPED
+        finally:
+            guard.close()
+
+    def _wait_for_the_run(self, guard: Guard) -> None:
+        """Until no other has it, or for a wish to stop: one that was killed leaves ranks that are still stopping."""
+        began, said = time.monotonic(), False
+        while not guard.holds_the_lock() and not self._wish.wanted:
+            if not said and time.monotonic() - began > _PATIENCE_SECONDS:
+                said = True
+                _say(f"another `d2tv train` has {self._run}, or its ranks are still stopping: waiting for their end")
+            time.sleep(_POLL_SECONDS)
+
+    def _attempt(self, guard: Guard) -> int | None:
+        """Start the ranks and see them through; the exit code, or None after the pause before a restart."""
+        words = self._job.train_words(again=self._restarts.total > 0)
+        environment = os.environ | {RESTARTS_VARIABLE: str(self._restarts.total)}
+        process = subprocess.Popen(
+            self._job.command(words, _free_port()),
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,  # a terminal's Ctrl-C is for the supervisor, who passes the wish on
+        )
+        family = Family(session=process.pid, words=tuple(words) if self._job.hostfile else ())
+        guard.watch(family)
+        try:
+            code = self._see_through(process, family)
+        finally:
+            # In every case, an error of our own included: nobody is left behind.
+            self._clear(family)
+            process.wait()
+            guard.watch(None)
+        if self._wish.urgent is not None:
+            _say(f"killed at the second signal; the same command goes on from {self._from()}")
+            return 128 + self._wish.urgent
+        if code in (FINISHED, BAD_INPUT, STOPPED):
+            return code
+        return self._after(code)
+
+    def _see_through(self, process: "subprocess.Popen[bytes]", family: Family) -> int | None:
+        """The launcher's exit code; None where it says 0 and that is not so."""
+        stop = StopWish(family=family)
+        while process.poll() is None and self._wish.urgent is None:
+            if self._wish.wanted:
+                stop.tell()
+            time.sleep(_POLL_SECONDS)
+        # DeepSpeed's runner ends with 0 also when the launcher below it was killed by a signal.
+        if process.returncode == FINISHED and not (self._all_left(family) and self._is_finished()):
+            return None
+        return process.returncode
+
+    def _all_left(self, family: Family) -> bool:
+        deadline = time.monotonic() + _LEAVING_SECONDS
+        while family.ranks():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_POLL_SECONDS)
+        return True
+
+    def _clear(self, family: Family) -> None:
+        """Kill what is left of an attempt, and wait until it has gone, however long a driver holds on to it."""
+        left = family.kill() if self._wish.urgent is None else family.kill_everywhere()
+        if left:
+            _say(f"cannot be killed, waiting for the kernel: {', '.join(str(process.pid) for process in left)}")
+        while left and self._wish.urgent is None:
+            left = family.kill()
+
+    def _after(self, code: int | None) -> int | None:
+        """After a death: the exit code to leave with, or None once it is time to start again."""
+        what = in_words(code, self._run)
+        if self._wish.wanted:
+            _say(f"{what} while it was to stop; the same command goes on from {self._from()}")
+            return STOPPED
+        pause = self._restarts.ended(self._newest_checkpoint())
+        if pause is None:
+            _say(f"{what}; given up {self._restarts.all_used()}")
+            return _as_own_exit_code(code)
+        _say(f"{what}; {self._restarts.in_words()} in {pause:.0f} s, from {self._from()}")
+        over = time.monotonic() + pause
+        while time.monotonic() < over and not self._wish.wanted:
+            time.sleep(_POLL_SECONDS)
+        return None
+
+    def _newest_checkpoint(self) -> Path | None:
+        from trainer.checkpoint import whole_checkpoints
+
+        try:
+            return next(iter(whole_checkpoints(self._run / "checkpoints")), None)
+        except OSError:  # a file system that is away for a moment must not end the supervision
+            return None
+
+    def _is_finished(self) -> bool:
+        newest = self._newest_checkpoint()
+        return newest is not None and int(newest.name.removeprefix("step-")) >= self._steps
+
+    def _from(self) -> str:
+        newest = self._newest_checkpoint()
+        return str(newest) if newest else "the beginning: it has no checkpoint yet"
+
+
+def _as_own_exit_code(code: int | None) -> int:
+    """None (a killed launcher that was reported as 0) as 1, death by signal n as 128 + n, as shells say it."""
+    if code is None:
+        return 1
+    return 128 - code if code < 0 else code
+
+
+def _free_port() -> int:
+    import socket
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def _say(message: str) -> None:
+    try:
+        print(f"d2tv train: {message}", file=sys.stderr, flush=True)
+    except OSError:  # a terminal that was closed is no reason to end
+        return

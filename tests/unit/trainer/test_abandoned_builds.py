@@ -1,0 +1,65 @@
+"""Locks of torch's operator cache: those that are held are waited for, those that a kill left are removed."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from trainer.extensions import wait_for_builds
+
+#: Takes the lock as torch does, says so, and builds for a while.
+BUILDER = """
+import sys, time
+from torch.utils.file_baton import FileBaton
+baton = FileBaton(sys.argv[1])
+assert baton.try_acquire()
+print("building", flush=True)
+time.sleep(float(sys.argv[2]))
+baton.release()
+"""
+
+
+def builder(lock: Path, seconds: float) -> subprocess.Popen[bytes]:
+    lock.parent.mkdir(parents=True)
+    process = subprocess.Popen([sys.executable, "-c", BUILDER, str(lock), str(seconds)], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"building\n"
+    return process
+
+
+def age(lock: Path) -> None:
+    """Make it ten minutes older."""
+    long_ago = time.time() - 600
+    os.utime(lock, (long_ago, long_ago))
+
+
+def test_a_lock_whose_builder_was_killed_is_removed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lock = tmp_path / "cpu_adam" / "lock"
+    process = builder(lock, 600)
+    process.kill()
+    process.wait()
+    assert lock.exists()
+    age(lock)
+    wait_for_builds(tmp_path)
+    assert not lock.exists()
+    assert str(lock) in capsys.readouterr().err
+
+
+def test_a_build_is_waited_for_however_long_it_takes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lock = tmp_path / "cpu_adam" / "lock"
+    process = builder(lock, 3)
+    age(lock)
+    wait_for_builds(tmp_path)
+    assert not lock.exists()
+    assert process.wait() == 0  # which removed its lock itself
+    assert capsys.readouterr().err == ""
+
+
+def test_nothing_is_waited_for_where_nothing_is_built(tmp_path: Path) -> None:
+    (tmp_path / "cpu_adam").mkdir()
+    wait_for_builds(tmp_path)
+    wait_for_builds(tmp_path / "nowhere")
+    assert list(tmp_path.iterdir()) == [tmp_path / "cpu_adam"]

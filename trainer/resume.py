@@ -1,0 +1,53 @@
+"""Which checkpoint a run goes on from."""
+
+from pathlib import Path
+from typing import Literal
+
+from shards.errors import InputError
+from trainer.checkpoint import damage, whole_checkpoints
+from trainer.distributed import PeerError, Ranks, from_first_rank
+
+#: auto: from the newest sound checkpoint, or from the beginning where there is none.
+#: never: from the beginning; refused where there are checkpoints.  must: never from the beginning.
+Resume = Literal["auto", "never", "must"]
+
+
+def check_resume(resume: Resume, run: Path) -> None:
+    """Refuse, before any rank joins, what `resume` and the run directory make impossible (`InputError`)."""
+    found = whole_checkpoints(run / "checkpoints")
+    if resume == "never" and found:
+        raise InputError(
+            f"--resume never, but {run} holds {found[0].name}: choose another run=, or remove {run}/checkpoints if it "
+            "is not wanted"
+        )
+    if resume == "must" and not found:
+        raise InputError(f"--resume must, but {run}/checkpoints holds no whole checkpoint: is run= the right one?")
+
+
+def newest_sound_checkpoint(directory: Path, ranks: Ranks) -> Path | None:
+    """The newest checkpoint whose files are what was written, None where there is none (all ranks call this).
+
+    Rank 0 looks, and says which ones are damaged. They stay where they are: training on replaces them. Where all are
+    damaged it raises `InputError` (`PeerError` elsewhere): to begin anew would throw the run away.
+    """
+    found, problem = _look(directory) if ranks.is_first else (None, None)
+    failed, chosen = from_first_rank(problem is not None), from_first_rank(found)
+    if failed:
+        raise InputError(problem) if ranks.is_first else PeerError
+    assert chosen is None or isinstance(chosen, Path)
+    return chosen
+
+
+def _look(directory: Path) -> tuple[Path | None, str | None]:
+    checkpoints = whole_checkpoints(directory)
+    for checkpoint in checkpoints:
+        problem = damage(checkpoint)
+        if problem is None:
+            return checkpoint, None
+        print(f"checkpoint {checkpoint} is damaged ({problem}): passed over, looking at the one before", flush=True)
+    if not checkpoints:
+        return None, None
+    return None, (
+        f"every checkpoint under {directory} is damaged: bring one back from a copy, or move that directory away to "
+        "begin anew"
+    )

@@ -1,0 +1,181 @@
+"""Saves checkpoints while training goes on: the state is copied out, and a thread of every rank writes its part.
+
+    every rank:  copy the state (training waits)  ->  thread: write, sync and hash its own file
+    rank 0:      gather what was written  ->  the other files, the manifest  ->  rename  ->  drop what is not kept
+
+One save is under way at a time, and one copy of the state in memory: the next save waits for the last. The threads
+talk in a process group of their own, so that their messages never mix with the training's.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+
+from shards.errors import InputError
+from shards.files import write_atomically
+from trainer.checkpoint import (
+    STAGING,
+    TrainState,
+    commit,
+    described,
+    retire,
+    seal,
+    state_json,
+    step_directory,
+    sweep,
+)
+from trainer.recipe import CheckpointSection
+from trainer.sharded_state import INDEX, Snapshot, file_name, take_snapshot, write_snapshot
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Saved:
+    """What became of a save. The same on all ranks.
+
+    path: the checkpoint.  stall_seconds: what training waited for it.  seconds: from then to its end.
+    bytes: its size, 0 where it does not exist.  problem: what went wrong, if anything; where the checkpoint exists all
+    the same, what came after it: dropping older ones.
+    """
+
+    path: Path
+    step: int
+    stall_seconds: float
+    seconds: float
+    bytes: int
+    problem: str | None
+
+    @property
+    def committed(self) -> bool:
+        return self.bytes > 0
+
+
+class Saver:
+    """All ranks make one, and call `save` and `wait` together.
+
+    texts: files to put beside the state, name -> content.
+    """
+
+    def __init__(self, engine: Any, directory: Path, settings: CheckpointSection, texts: Mapping[str, str]) -> None:
+        self._engine, self._directory, self._settings, self._texts = engine, directory, settings, texts
+        self._rank, self._world_size = dist.get_rank(), dist.get_world_size()
+        # The watchdog knows when a save takes too long; the group need not.
+        self._group = dist.new_group(backend="gloo", timeout=timedelta(days=1))
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._snapshot: Snapshot | None = None
+        self._last: Future[Saved] | None = None
+        self._told = True
+
+    def save(self, state: TrainState) -> None:
+        """Begin to save the state that the engine has now, once the save before has ended."""
+        began = time.monotonic()
+        self.wait()
+        self._snapshot = take_snapshot(self._engine, self._rank, self._snapshot)
+        stall = time.monotonic() - began
+        self._last, self._told = self._thread.submit(self._write, state, stall), False
+
+    def wait(self) -> Saved | None:
+        """The outcome of the last save, once it has one; None where nothing was saved yet."""
+        return self._last.result() if self._last else None
+
+    def news(self) -> Saved | None:
+        """The outcome of a save that has ended and was not told of before. Waits for nothing."""
+        if self._told or self._last is None or not self._last.done():
+            return None
+        self._told = True
+        return self._last.result()
+
+    def _write(self, state: TrainState, stall: float) -> Saved:
+        began = time.monotonic()
+        final = step_directory(self._directory, state.step)
+        size, problem = self._write_together(state, self._directory / f"{STAGING}{state.step:08d}", final)
+        return Saved(
+            path=final,
+            step=state.step,
+            stall_seconds=stall,
+            seconds=time.monotonic() - began,
+            bytes=size,
+            problem=problem,
+        )
+
+    def _write_together(self, state: TrainState, staging: Path, final: Path) -> tuple[int, str | None]:
+        """The size of the new checkpoint and None, or why there is none. Every rank goes through every exchange."""
+        first = self._rank == 0
+        problem = self._attempt(lambda: self._begin(staging)) if first else None
+        problem = self._from_first(problem)
+        if problem:
+            return 0, problem
+        part: dict[str, Any] = {}
+        assert self._snapshot is not None
+        snapshot, name = self._snapshot, file_name(self._rank, self._world_size)
+
+        def write_part() -> None:
+            if not staging.is_dir():
+                raise OSError(f"{staging} is not to be seen here: `run` must lie on a file system that all hosts share")
+            write_snapshot(snapshot, staging / name)
+            part.update(name=name, described=described(staging / name), index=snapshot.entry())
+
+        problem = self._attempt(write_part)
+        parts: list[Any] | None = [None] * self._world_size if first else None
+        dist.gather_object((problem, part), parts, group=self._group)
+        result = (0, problem)
+        if parts is not None:
+            problem = next((f"rank {rank}: {text}" for rank, (text, _) in enumerate(parts) if text), None)
+            result = (0, problem) if problem else self._finish(state, staging, final, [part for _, part in parts])
+        box = [result]
+        dist.broadcast_object_list(box, src=0, group=self._group)
+        return box[0]
+
+    def _begin(self, staging: Path) -> None:
+        self._directory.mkdir(parents=True, exist_ok=True)
+        sweep(self._directory)
+        staging.mkdir()
+
+    def _finish(
+        self, state: TrainState, staging: Path, final: Path, parts: list[dict[str, Any]]
+    ) -> tuple[int, str | None]:
+        """Rank 0, when all parts are written: the checkpoint's size, 0 where it does not exist; what went wrong."""
+        sizes: list[int] = []
+
+        def complete() -> None:
+            assert self._snapshot is not None
+            files = {part["name"]: part["described"] for part in parts}
+            index = {"facts": self._snapshot.facts, "files": {part["name"]: part["index"] for part in parts}}
+            texts = {"state.json": state_json(state), INDEX: json.dumps(index) + "\n", **self._texts}
+            for name, text in texts.items():
+                write_atomically(staging / name, text.encode())
+                files[name] = described(staging / name)
+            size = seal(staging, files)
+            commit(staging, final)
+            sizes.append(size)
+
+        def tidy_up() -> None:
+            write_atomically(self._directory / "latest", f"{final.name}\n".encode())
+            retire(self._directory, final, self._settings)
+
+        problem = self._attempt(complete)
+        if problem is None:
+            problem = self._attempt(tidy_up)
+        else:
+            # What was written is of no use, and may be what fills the disk.
+            self._attempt(lambda: sweep(self._directory))
+        return sum(sizes), problem
+
+    @staticmethod
+    def _attempt(action: Callable[[], None]) -> str | None:
+        try:
+            action()
+        except (OSError, InputError) as error:
+            return str(error)
+        return None
+
+    def _from_first(self, value: str | None) -> str | None:
+        box = [value]
+        dist.broadcast_object_list(box, src=0, group=self._group)
+        return box[0]

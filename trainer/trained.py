@@ -1,0 +1,252 @@
+"""What a person names when they mean a trained network: a run, one of its checkpoints, or an exported model.
+
+All that is read of a checkpoint after training goes through here. An exported model is a directory that
+trainer/export.py wrote; its `state.json` and `manifest.json` are like a checkpoint's, so that it is checked, and named
+in the reports of its evaluation, in the same way.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+
+from models.config import TextConfig
+from models.network import Network
+from shards.errors import InputError, did_you_mean
+from shards.index import open_corpus
+from shards.tokenizer import Tokenizer, open_tokenizer
+from trainer.build import build_network
+from trainer.checkpoint import CORPUS, MANIFEST, damage, read_state, whole_checkpoints
+from trainer.metrics import read_metrics
+from trainer.recipe import Recipe, load_recipe
+from trainer.sharded_state import INDEX, model_weights
+
+#: The files of an exported model: transformers' own, and the rest of the network, which is ours.
+TEXT, REST, CONFIG = "model.safetensors", "vision.safetensors", "config.json"
+RECIPE = "recipe.yaml"
+STATE = "state.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Model:
+    """A trained network on the CPU, in fp32 and in eval mode: ready for `network.generate`."""
+
+    recipe: Recipe
+    tokenizer: Tokenizer
+    network: Network
+
+
+def open_model(where: Path, overrides: Sequence[str] = ()) -> Model:
+    """The network of an exported model, which needs no other file; or of a run or a checkpoint, which need what their
+    recipe names: the tokenizer (of the corpus, where it names none) and the pretrained directory.
+
+    overrides: key=value of the recipe. Raises `InputError`, one line, for what is missing, damaged or does not fit.
+    """
+    return load_model(find_trained(where), overrides)
+
+
+def load_model(path: Path, overrides: Sequence[str] = ()) -> Model:
+    """`open_model` of a directory that `find_trained` or `resolve_checkpoint` gave."""
+    recipe = trained_recipe(path, overrides)
+    directory = recipe.corpus.tokenizer
+    if directory is None:
+        corpus = open_corpus(recipe.corpus.path)
+        check_same_corpus(path, corpus.content_hash, recipe.corpus.path)
+        directory = str(corpus.directory / "tokenizer")
+    tokenizer = open_tokenizer(directory)
+    return Model(recipe=recipe, tokenizer=tokenizer, network=trained_network(recipe, tokenizer, path))
+
+
+def is_model(path: Path) -> bool:
+    """Whether `path` is (what is left of) an exported model: a checkpoint has neither file."""
+    return (path / RECIPE).is_file() and ((path / CONFIG).is_file() or (path / TEXT).is_file())
+
+
+def find_trained(where: Path) -> Path:
+    """The directory of an exported model, or the checkpoint that `where` means; sound. Reads every byte of it."""
+    if not is_model(where):
+        return resolve_checkpoint(where)
+    if problem := damage(where):
+        raise InputError(f"{where} is damaged: {problem}: copy it anew, or export it again")
+    return where
+
+
+def resolve_checkpoint(path: Path) -> Path:
+    """The checkpoint that `path` means: itself, the newest whole one of a run, or the one that a file beside it names.
+
+    Raises `InputError` where there is none, or where it is not what was written.
+    """
+    if path.is_file():
+        path = _named_in(path)
+    if is_model(path):
+        raise InputError(f"{path} is an exported model: name a run or one of its checkpoints")
+    if (path / STATE).is_file() or (path.is_dir() and path.name.startswith("step-")):
+        checkpoint, others = path, whole_checkpoints(path.parent)
+    else:
+        others = whole_checkpoints(path / "checkpoints") or whole_checkpoints(path)
+        if not others:
+            near = did_you_mean(path.name, _names_beside(path))
+            raise InputError(f"no whole checkpoint under {path}/checkpoints: is {path} a run directory?{near}")
+        checkpoint = others[0]
+    problem = damage(checkpoint) if (checkpoint / MANIFEST).is_file() else f"{MANIFEST} is missing"
+    if problem:
+        left = [other.name for other in others if other != checkpoint]
+        hint = f"; there are {', '.join(left)} beside it" if left else ""
+        raise InputError(f"{checkpoint} is damaged: {problem}{hint}")
+    return checkpoint
+
+
+def run_of(path: Path) -> Path:
+    """Where the evaluations of a checkpoint lie: its run; itself, where it stands in no run. A model is its own run."""
+    folder = path.parent if path.parent.name == "checkpoints" else path.resolve().parent
+    return path if is_model(path) or folder.name != "checkpoints" else folder.parent
+
+
+def trained_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe of a checkpoint or model, with `run` where it lies now; a model's own files in place of the paths that
+    it was trained from.
+
+    Raises `InputError` for an override that would describe another network than that of the weights.
+    """
+    model = is_model(path)
+    for override in overrides:
+        key = override.partition("=")[0]
+        paths = () if model else ("network.text.pretrained",)
+        if key.partition(".")[0] in ("network", "objective") and key not in paths:
+            raise InputError(f"{override}: the weights in {path} decide the network: leave it out")
+        if model and key == "corpus.tokenizer":
+            raise InputError(f"{override}: {path} holds its own tokenizer: leave it out")
+    recipe = load_recipe(str(path / RECIPE), overrides)
+    if not any(override.startswith("run=") for override in overrides):
+        recipe = recipe.model_copy(update={"run": run_of(path)})
+    if not model:
+        return recipe
+    before = recipe.network.text
+    # Its sizes are in config.json.
+    text = TextConfig(pretrained=str(path), dropout=before.dropout, attention_dropout=before.attention_dropout)
+    return recipe.model_copy(
+        update={
+            "corpus": recipe.corpus.model_copy(update={"tokenizer": str(path)}),
+            "network": recipe.network.model_copy(update={"text": text}),
+        }
+    )
+
+
+def check_same_corpus(path: Path, content_hash: str, location: str) -> None:
+    """`InputError` where the corpus at `location` is not the one that `path` was trained on."""
+    if read_state(path).corpus != content_hash:
+        whose = path if is_model(path) else run_of(path)
+        raise InputError(f"{location} is not the corpus that {whose} was trained on: set corpus.path=")
+
+
+def trained_network(recipe: Recipe, tokenizer: Tokenizer, path: Path) -> Network:
+    """The network with the weights of a checkpoint or model, of which `recipe` is. Every tensor must have its place."""
+    model = is_model(path)
+    if not model and not (path / INDEX).is_file():
+        raise InputError(f"{path} has no {INDEX}: an earlier version wrote it, and only that one reads it")
+    with torch.random.fork_rng(devices=[]):  # a new network draws its weights, which is nobody's business here
+        objective = build_network(recipe, tokenizer)
+    if model:
+        _check_text(objective.network, path)
+        _load_rest(objective.network, path)
+    else:
+        try:
+            objective.load_state_dict(model_weights(path))
+        except RuntimeError as error:
+            # torch's first line names the module alone.
+            lines = [line.strip() for line in str(error).splitlines()]
+            raise InputError(
+                f"{path} holds other weights than those of its recipe's network with this tokenizer and pretrained "
+                f"directory ({lines[min(1, len(lines) - 1)]}): set corpus.tokenizer= and network.text.pretrained= to "
+                "what it was trained from"
+            ) from error
+    return objective.network.eval()
+
+
+def data_of(path: Path) -> dict[str, Any]:
+    """What a checkpoint or model remembers of its corpus' manifest (shards/changes.py)."""
+    values: dict[str, Any] = json.loads((path / CORPUS).read_text(encoding="utf-8"))
+    return values
+
+
+def course_until(path: Path) -> list[dict[str, float]]:
+    """Held-out NLL by kind at every validation of its run up to a checkpoint, in order; none of an exported model."""
+    log = run_of(path) / "metrics.jsonl"
+    if not log.is_file():
+        return []
+    last = read_state(path).step
+    records = [record for record in read_metrics(log) if record["kind"] == "validation" and record["step"] <= last]
+    return [dict(record["nll"]) for record in records]
+
+
+def _check_text(network: Network, directory: Path) -> None:
+    """The backbone was loaded by transformers, which passes over what it has no place for."""
+    file = directory / TEXT
+    try:
+        with safe_open(file, framework="pt") as tensors:
+            stored = set(tensors.keys())
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{file} cannot be read: {error}") from error
+    _same_names(file, stored, set(network.backbone.stored_tensors()))
+
+
+def _load_rest(network: Network, directory: Path) -> None:
+    """Vision and fusion; a network of text alone has no such file."""
+    file = directory / REST
+    wanted = rest_of(network)
+    if not wanted and not file.exists():
+        return
+    try:
+        stored = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{file} cannot be read: {error}") from error
+    _same_names(file, set(stored), set(wanted))
+    with torch.no_grad():
+        for name, tensor in wanted.items():
+            if tensor.shape != stored[name].shape:
+                raise InputError(
+                    f"{file}: {name} has shape {tuple(stored[name].shape)}, but {tuple(tensor.shape)} by {RECIPE}"
+                )
+            tensor.copy_(stored[name])
+
+
+def rest_of(network: Network) -> dict[str, torch.Tensor]:
+    """The tensors of a network that are not its backbone's, by name: those of vision and fusion."""
+    return {name: tensor for name, tensor in network.state_dict().items() if not name.startswith("backbone.")}
+
+
+def _same_names(file: Path, stored: set[str], wanted: set[str]) -> None:
+    for what, names in (("lacks", wanted - stored), ("holds", stored - wanted)):
+        if names:
+            unlike = "" if what == "lacks" else f" that the network of {RECIPE} has no place for"
+            raise InputError(f"{file} {what} {len(names)} tensors{unlike}, {min(names)} first: export it again")
+
+
+def _named_in(file: Path) -> Path:
+    """The checkpoint that a file like `checkpoints/latest` names."""
+    try:
+        with open(file, encoding="utf-8") as lines:
+            name = lines.read(1000).strip()
+    except (OSError, UnicodeDecodeError):
+        name = ""
+    if not name.startswith("step-") or Path(name).name != name or len(name.split()) > 1:
+        raise InputError(
+            f"{file} does not name a checkpoint: give a run, a checkpoint directory, or checkpoints/latest"
+        )
+    named = file.parent / name
+    if not named.is_dir():
+        near = did_you_mean(name, [path.name for path in whole_checkpoints(file.parent)])
+        raise InputError(f"{file} names {name}, which is not there{near}")
+    return named
+
+
+def _names_beside(path: Path) -> list[str]:
+    try:
+        return [other.name for other in path.parent.iterdir() if other.name != path.name and other.is_dir()]
+    except OSError:
+        return []
