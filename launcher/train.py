@@ -44,7 +44,8 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--local_rank", type=int, default=None, help=argparse.SUPPRESS)  # the launcher adds it
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="values that override the recipe's")
-    return parser.parse_args(arguments)
+    # Options may stand between the key=value words.
+    return parser.parse_intermixed_args(arguments)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -195,4 +195,6 @@ def set_threads(recipe: Recipe, ranks: Ranks) -> None:
     # torchrun sets the first, DeepSpeed's launcher the second.
     local = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or ranks.world_size)
     cores = len(os.sched_getaffinity(0))
+    if cores < int(os.environ.get("SLURM_CPUS_ON_NODE", "0")):
+        local = 1  # Slurm has bound this task to cores of its own
     torch.set_num_threads(recipe.training.threads_per_rank or max(1, cores // local))

@@ -112,7 +112,7 @@ def test_a_killed_rank_and_a_killed_launcher_leave_the_losses_of_an_undisturbed_
         first[1].kill()
         training.until(lambda: len(training.said()) == 1)
         assert not any(rank.is_running() for rank in first)
-        training.until(lambda: training.last_step() >= 40 and len(training.ranks()) == 2)
+        training.until(lambda: len(training.ranks()) == 2)  # at once: a rank that is left alone might finish the run
         second = training.ranks()
         assert [rank.environ()["D2TV_RESTARTS"] for rank in second] == ["1", "1"]
         launch = training.launcher("launch")
@@ -124,7 +124,7 @@ def test_a_killed_rank_and_a_killed_launcher_leave_the_losses_of_an_undisturbed_
     # Rank 1's death is seen as such, or as that of its peer, whichever the launcher looks at first.
     assert "; restart 1 of 3 in 1 s, from " in first_line
     assert "step-000000" in first_line
-    assert "DeepSpeed's launcher was killed; restart 1 of 3 (2 in all) in 1 s, from " in second_line
+    assert "DeepSpeed's launcher was killed; restart 2 of 3 in 2 s, from " in second_line
 
 
 @pytest.mark.parametrize("training_already", [True, False], ids=["SIGTERM in a step", "SIGUSR1 while it starts"])

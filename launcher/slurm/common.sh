@@ -1,0 +1,53 @@
+# shellcheck shell=bash
+# What the batch scripts beside this have in common. They source it by REPO: sbatch runs a copy of a script from a spool
+# directory, where nothing lies beside it.
+
+# Code 2 is trainer/exit_codes.py's for an input to mend: such a job is not requeued.
+refuse() {
+    echo "error: $1" >&2
+    exit 2
+}
+
+# Puts the environment that has d2tv first on PATH: VENV, by default .venv of the repository, else what is active.
+# SETUP is a shell file to source before, for modules, conda or NCCL's variables.
+activate() {
+    if [[ -n ${SETUP-} ]]; then
+        [[ -r $SETUP ]] || refuse "SETUP=$SETUP cannot be read"
+        set +u # files of modules and conda use unset variables
+        # shellcheck source=/dev/null
+        source "$SETUP"
+        set -u
+    fi
+    local venv=${VENV:-$REPO/.venv}
+    if [[ -x $venv/bin/python ]]; then
+        PATH=$venv/bin:$PATH
+    elif [[ -n ${VENV-} ]]; then
+        refuse "VENV=$VENV has no bin/python on $(hostname): is it on a file system that the nodes share?"
+    fi
+    command -v python >/dev/null || refuse "no python on PATH: set VENV, or SETUP to a file that activates one"
+    export PYTHONUNBUFFERED=1 # a log is read while the job runs
+    # Since Slurm 22.05 srun does not take it from the job by itself.
+    if [[ -n ${SLURM_CPUS_PER_TASK-} ]]; then export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK; fi
+}
+
+# Runs a command and leaves its exit code in `code`. In the background, because bash runs a trap only between commands
+# or while it waits; a trap ends a wait early.
+child=
+# shellcheck disable=SC2034 # `code` is for the script that sources this
+run() {
+    "$@" &
+    child=$!
+    while kill -0 "$child" 2>/dev/null; do wait "$child" || :; done
+    code=0
+    wait "$child" || code=$?
+}
+
+# Puts this job back into the queue, for the reason $1. A job that may not (scontrol update requeue=0) ends here.
+requeue() {
+    trap '' TERM # Slurm ends this script as part of the requeue, and would end scontrol with it
+    if scontrol requeue "$SLURM_JOB_ID"; then
+        echo "$1: job $SLURM_JOB_ID is requeued"
+    else
+        echo "$1: job $SLURM_JOB_ID is not requeued, the same sbatch goes on"
+    fi
+}
