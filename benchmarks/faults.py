@@ -41,6 +41,7 @@ from trainer.exit_codes import STOPPED
 _DS_CONFIG = Path(__file__).resolve().parent.parent / "tests" / "fp32.json"
 #: Seconds between failures: a bad day on a large cluster.
 _MEAN_TIME_BETWEEN_FAILURES = 1800.0
+QUICK_KILLS = 5
 FIGURES = {
     "kills": "SIGKILLs at random moments",
     "unusable_resumes": "starts after a kill that failed",
@@ -146,12 +147,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.faults", description=__doc__.split("\n\n")[0])
     parser.add_argument("--json", type=Path)
     parser.add_argument("--quick", action="store_true", help="few kills, for the tests")
-    parser.add_argument("--kills", type=int, help="how many (default: 200, with --quick 6)")
+    parser.add_argument("--kills", type=int, help="how many (default: 200, with --quick 5)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--shape", help="network.text.shape of the measured checkpoints (default: the recipe's)")
     options = parser.parse_args(arguments)
     say = Console(highlight=False, soft_wrap=True)
-    most = options.kills or (6 if options.quick else 200)
+    most = options.kills or (QUICK_KILLS if options.quick else 200)
     with tempfile.TemporaryDirectory(prefix="faults-") as name:
         folder = Path(name)
         corpus = make_corpus(folder / "corpus", stories=60)

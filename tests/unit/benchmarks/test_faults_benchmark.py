@@ -1,0 +1,47 @@
+"""The faults benchmark: its small run for real, and what it computes from what it measured."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from benchmarks import faults
+from benchmarks.faults import FIGURES, computed
+
+
+def test_quick_run_survives_every_kill(tmp_path: Path) -> None:
+    """A life that is killed while it starts, saves, evaluates or trains: a matter of the seed."""
+    out = tmp_path / "out.json"
+    assert faults.main(["--quick", "--json", str(out)]) == 0
+    found = json.loads(out.read_text(encoding="utf-8"))
+    assert found.keys() >= FIGURES.keys()
+    assert found["kills"] == faults.QUICK_KILLS
+    assert (found["unusable_resumes"], found["examples_lost"], found["examples_repeated"]) == (0, 0, 0)
+    assert found["bitwise_equal"] == 1
+    assert found["runs"] >= 1
+    for name in ("restart_seconds", "takedown_seconds", "term_to_checkpoint_seconds", "checkpoint_write"):
+        assert found[name] > 0
+    assert 0 < found["goodput"] < 1
+
+
+@pytest.mark.parametrize("stall", [0.01, 1.0, 20.0])
+def test_the_interval_is_the_one_that_loses_least(stall: float) -> None:
+    """Daly's, against every other: what is spent on saving and what is lost with a failure add up to the least."""
+    costs = {"step": 0.01, "stall": stall, "slowed": 0.0, "write": 0.0}
+    found = computed(costs, restart=0.0, noticed=0.0)
+    interval = found["daly_interval_seconds"]
+
+    def lost(length: float) -> float:
+        return stall / (length + stall) + (length + stall) / 2 / 1800
+
+    best = min((lost(math.exp(k / 50)) for k in range(-200, 500)), default=0.0)
+    assert lost(interval) == pytest.approx(best, rel=0.02)
+    assert found["checkpoint_stall_share"] == pytest.approx(stall / (interval + stall))
+
+
+def test_goodput_counts_what_a_failure_costs() -> None:
+    costs = {"step": 0.01, "stall": 0.0, "slowed": -3.0, "write": 10.0}
+    found = computed(costs, restart=60.0, noticed=15.0)
+    # Nothing is lost to saving, but the next checkpoint waits for the last: half of ten seconds, and the restart.
+    assert found["goodput"] == pytest.approx(1 - (60 + 15 + 5) / 1800)
