@@ -186,12 +186,25 @@ def _losses(run: Path) -> dict[int, Any]:
 
 
 def _slots(run: Path) -> dict[int, list[int]]:
-    """Attempt -> the slots that counted in the end: those of the last life that made the attempt."""
-    found: dict[int, tuple[str, list[int]]] = {}
+    """Attempt -> the slots that counted in the end."""
+    lives: dict[str, dict[int, list[int]]] = {}
     for path in sorted((run.parent / f"{run.name}-notes").glob("*.jsonl")):
-        life = path.name.split("-")[0]
+        life = lives.setdefault(path.name.split("-")[0], {})
         for line in path.read_text(encoding="utf-8").splitlines():
             attempt, slots = json.loads(line)
-            known = found.get(attempt)
-            found[attempt] = (life, [*known[1], *slots]) if known and known[0] == life else (life, slots)
-    return {attempt: sorted(slots) for attempt, (_, slots) in found.items()}
+            life[attempt] = [*life.get(attempt, []), *slots]
+    return lineage(list(lives.values()))
+
+
+def lineage(lives: Sequence[dict[int, list[int]]]) -> dict[int, list[int]]:
+    """Of the attempts of all lives, in order, those that the last state descends from: slots by attempt.
+
+    A life begins where its checkpoint was, so all that was tried from there on before is forgotten. One that begins
+    later than anything was tried leaves a gap.
+    """
+    counted: dict[int, list[int]] = {}
+    for life in lives:
+        if life:
+            begin = min(life)
+            counted = {attempt: slots for attempt, slots in counted.items() if attempt < begin} | life
+    return {attempt: sorted(slots) for attempt, slots in counted.items()}

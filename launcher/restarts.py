@@ -32,6 +32,11 @@ class Restarts:
         self.total += 1
         return min(2.0 ** (self._in_a_row - 1), LONGEST_PAUSE_SECONDS)
 
+    @property
+    def has_a_checkpoint(self) -> bool:
+        """Whether the run ever had one: then it must not begin anew, also where its disk is away for a moment."""
+        return bool(self._furthest)
+
     def in_words(self) -> str:
         """Which restart comes now."""
         in_all = f" ({self.total} in all)" if self.total > self._in_a_row else ""

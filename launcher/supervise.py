@@ -46,11 +46,11 @@ class Job:
     hostfile: Path | None = None
     max_restarts: int = 3
 
-    def train_words(self, *, again: bool) -> list[str]:
-        """train.py's words. A run that goes on after a death does so whatever `--resume` said of its beginning."""
+    def train_words(self, resume: str | None) -> list[str]:
+        """train.py's words, with `--resume` where it is not None."""
         words = ["--ds_config", str(self.ds_config), "--recipe", self.recipe]
-        if self.resume is not None:
-            words += ["--resume", "auto" if again else self.resume]
+        if resume is not None:
+            words += ["--resume", resume]
         return [*words, *self.overrides]
 
     def command(self, train_words: Sequence[str], port: int) -> list[str]:
@@ -139,7 +139,11 @@ class _Supervisor:
 
     def _attempt(self, guard: Guard) -> int | None:
         """Start the ranks and see them through; the exit code, or None after the pause before a restart."""
-        words = self._job.train_words(again=self._restarts.total > 0)
+        resume = self._job.resume
+        if self._restarts.total:
+            # Whatever was said of its beginning, it goes on; and it never begins anew once it had a checkpoint.
+            resume = "must" if self._restarts.has_a_checkpoint else "auto"
+        words = self._job.train_words(resume)
         environment = os.environ | {RESTARTS_VARIABLE: str(self._restarts.total)}
         process = subprocess.Popen(
             self._job.command(words, _free_port()),
@@ -216,8 +220,10 @@ class _Supervisor:
             return None
 
     def _is_finished(self) -> bool:
+        from trainer.checkpoint import step_of
+
         newest = self._newest_checkpoint()
-        return newest is not None and int(newest.name.removeprefix("step-")) >= self._steps
+        return newest is not None and step_of(newest) >= self._steps
 
     def _from(self) -> str:
         newest = self._newest_checkpoint()

@@ -4,17 +4,18 @@ The same command, run again, goes on where the run stopped; a finished run print
 """
 
 import argparse
+import contextlib
 import os
 import sys
 import time
 import traceback
 import warnings
-from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
 from shards.errors import InputError
 from trainer.exit_codes import BAD_INPUT, FINISHED, STOPPED
+from trainer.output import make_output_unbreakable
 
 DEFAULT_RECIPE = "d2tv"
 #: How long a rank that was left alone waits for the watchdog's verdict.
@@ -68,26 +69,28 @@ def main(arguments: list[str] | None = None) -> int:
     # Its end without `close` is a death, of which the other ranks are told.
     watchdog = Watchdog.start(ranks, plan.recipe.run, plan.recipe.watchdog)
     sys.excepthook = end_at_once
-    with ExitStack() as signals:  # given back first: what they tell the watchdog it cannot hear once it is closed
-        try:
-            device = join(ranks)
-            watchdog.connect()
-            # Not before: a rank that waits for others to join has nothing to save, and must end when its launcher says.
-            stop = StopRequest(watchdog.signals)
-            signals.callback(stop.restore)
-            finished = execute(plan, device, watchdog, stop)
-            leave()
-        except InputError as error:
-            # Only this rank may have met it (a damaged shard, say), so it speaks whichever rank it is.
-            print(f"error: rank {ranks.rank}: {error}", file=sys.stderr, flush=True)
-            signals.close()
-            watchdog.close(failed=True)
-            return BAD_INPUT
-        except PeerError:
-            signals.close()
-            watchdog.close(failed=True)
-            time.sleep(2)  # the launcher ends all ranks when one leaves: the one with the problem must have spoken
-            return BAD_INPUT
+    # To be ignored first: what signals tell the watchdog it cannot hear once it is closed.
+    signals = contextlib.ExitStack()
+    try:
+        device = join(ranks, patient=plan.recipe.watchdog.enabled)
+        watchdog.connect()
+        # Not before: a rank that waits for others to join has nothing to save, and must end when its launcher says.
+        stop = StopRequest(watchdog.signals)
+        signals.callback(stop.ignore)
+        finished = execute(plan, device, watchdog, stop)
+        leave()
+    except InputError as error:
+        # Only this rank may have met it (a damaged shard, say), so it speaks whichever rank it is.
+        print(f"error: rank {ranks.rank}: {error}", file=sys.stderr, flush=True)
+        signals.close()
+        watchdog.close("failed")
+        return BAD_INPUT
+    except PeerError:
+        signals.close()
+        watchdog.close("failed")
+        time.sleep(2)  # the launcher ends all ranks when one leaves: the one with the problem must have spoken
+        return BAD_INPUT
+    signals.close()
     watchdog.close()
     return FINISHED if finished else STOPPED
 
@@ -96,9 +99,10 @@ def end_at_once(kind: type[BaseException], error: BaseException, trace: Tracebac
     """For an exception that nobody expected: no clean-up that may wait for threads and other ranks."""
     # Where it is only that another rank has died, the watchdog ends this one meanwhile, and there is less to read.
     time.sleep(PEER_SECONDS)
-    traceback.print_exception(kind, error, trace)
+    # torch calls this with sys.stderr held back, to print it afterwards: there is no afterwards.
+    with contextlib.suppress(OSError):
+        traceback.print_exception(kind, error, trace, file=sys.__stderr__)
     sys.stdout.flush()
-    sys.stderr.flush()
     os._exit(1)
 
 
@@ -112,6 +116,7 @@ def refuse(error: InputError) -> int:
 
 
 if __name__ == "__main__":
+    make_output_unbreakable()
     code = main()
     sys.stdout.flush()
     sys.exit(code)

@@ -8,6 +8,7 @@ name and commits it by renaming it, so one of this name is whole; `latest` and `
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,9 @@ MANIFEST = "manifest.json"
 CORPUS = "corpus.json"
 #: Names that a checkpoint has before it is committed and after it was discarded; what carries one may go at any time.
 STAGING, DISCARDED = ".staging-", ".discarded-"
+#: What a checkpoint of the same step was renamed to, to make room for its successor.
+_REPLACED = ".replaced-"
+_NAME = re.compile(r"step-\d{8,}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,9 +56,15 @@ def step_directory(directory: Path, step: int) -> Path:
     return directory / f"step-{step:08d}"
 
 
+def step_of(checkpoint: Path) -> int:
+    """The step that a checkpoint's name says."""
+    return int(checkpoint.name.removeprefix("step-"))
+
+
 def whole_checkpoints(directory: Path) -> list[Path]:
-    """Committed checkpoints, the newest first."""
-    return sorted((p for p in directory.glob("step-*") if (p / MANIFEST).is_file()), reverse=True)
+    """Committed checkpoints, the newest first. A copy under another name, like step-00000100-good, is none of ours."""
+    named = (path for path in directory.glob("step-*") if _NAME.fullmatch(path.name) and path.is_dir())
+    return sorted(named, key=step_of, reverse=True)
 
 
 def described(path: Path) -> dict[str, Any]:
@@ -76,10 +86,16 @@ def seal(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> int:
 
 def commit(staging: Path, final: Path) -> None:
     """Give a sealed checkpoint its name. One of the same step, from before a restart, makes room for it."""
+    replaced = final.with_name(_REPLACED + final.name)
+    if replaced.exists():
+        shutil.rmtree(replaced)
     if final.exists():
-        discard(final)
+        os.replace(final, replaced)
+    # Killed here, `recover` finds the new one by its manifest, which was written last.
     os.replace(staging, final)
     sync(final.parent)
+    if replaced.exists():
+        shutil.rmtree(replaced)
 
 
 def discard(checkpoint: Path) -> None:
@@ -91,9 +107,17 @@ def discard(checkpoint: Path) -> None:
     shutil.rmtree(aside)
 
 
+def recover(directory: Path) -> None:
+    """Name what a kill left complete but without its name: between its manifest and its renaming."""
+    for staging in directory.glob(f"{STAGING}*"):
+        final = step_directory(directory, int(staging.name.removeprefix(STAGING)))
+        if (staging / MANIFEST).is_file() and not final.exists():
+            commit(staging, final)
+
+
 def sweep(directory: Path) -> None:
     """Remove what a killed run left half written or half removed."""
-    for prefix in (STAGING, DISCARDED):
+    for prefix in (STAGING, DISCARDED, _REPLACED):
         for left_over in directory.glob(f"{prefix}*"):
             shutil.rmtree(left_over)
 
@@ -101,15 +125,19 @@ def sweep(directory: Path) -> None:
 def retire(directory: Path, newest: Path, settings: CheckpointSection) -> None:
     """Drop the checkpoints before `newest` that no setting keeps, and name the best one in `best`."""
     # Only what is older may go: a damaged one of a later step must not push the sound ones out.
-    older = [path for path in whole_checkpoints(directory) if path.name <= newest.name]
+    older = [path for path in whole_checkpoints(directory) if step_of(path) <= step_of(newest)]
+    older = [path for path in older if (path / MANIFEST).is_file()]
     kept = set(older[: settings.keep_last])
     if settings.keep_every is not None:
-        kept |= {path for path in older if int(path.name.removeprefix("step-")) % settings.keep_every == 0}
+        kept |= {path for path in older if step_of(path) % settings.keep_every == 0}
     if settings.keep_best is not None:
         best = best_checkpoint(older, settings.keep_best)
         if best is not None:
             kept.add(best)
             write_atomically(directory / "best", f"{best.name}\n".encode())
+    else:
+        (directory / "best").unlink(missing_ok=True)
+    sync(directory)  # what names the new ones is there before the old ones go
     for path in older:
         if path not in kept:
             discard(path)
@@ -134,18 +162,21 @@ def damage(checkpoint: Path, names: Collection[str] | None = None) -> str | None
         wanted = {name: (entry["bytes"], entry["sha256"]) for name, entry in files.items()}
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         return f"{MANIFEST} is not one: {error!r}"
-    looked_at = [name for name in wanted if names is None or name in names]
-    for name in looked_at:
-        if not (checkpoint / name).is_file():
-            return f"{name} is missing"
-        if (checkpoint / name).stat().st_size != wanted[name][0]:
-            return f"{name} is not what was written"
     # Hashing leaves Python's lock alone, so that files are read side by side.
     with ThreadPoolExecutor() as pool:
-        digests = pool.map(lambda name: _sha256(checkpoint / name), looked_at)
-    for name, digest in zip(looked_at, digests, strict=True):
-        if digest != wanted[name][1]:
-            return f"{name} is not what was written"
+        looked_at = [name for name in wanted if names is None or name in names]
+        problems = pool.map(lambda name: _damage_of(checkpoint / name, *wanted[name]), looked_at)
+        return next((f"{name} {problem}" for name, problem in zip(looked_at, problems, strict=True) if problem), None)
+
+
+def _damage_of(path: Path, size: int, digest: str) -> str | None:
+    try:
+        if not path.is_file():
+            return "is missing"
+        if path.stat().st_size != size or _sha256(path) != digest:
+            return "is not what was written"
+    except OSError as error:  # a bad block, a stale handle
+        return f"cannot be read: {error.strerror}"
     return None
 
 

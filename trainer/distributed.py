@@ -5,6 +5,7 @@ import re
 import socket
 from collections.abc import MutableMapping
 from dataclasses import dataclass
+from datetime import timedelta
 
 import deepspeed
 import torch
@@ -92,8 +93,11 @@ def _slurm_tasks_here(environment: MutableMapping[str, str]) -> int:
     return counts[int(node)] if node.isdigit() and int(node) < len(counts) else 1
 
 
-def join(ranks: Ranks) -> torch.device:
-    """Join the process group (NCCL on CUDA, gloo on CPU) and return this rank's device."""
+def join(ranks: Ranks, *, patient: bool = False) -> torch.device:
+    """Join the process group (NCCL on CUDA, gloo on CPU) and return this rank's device.
+
+    patient: a collective may take as long as it takes, because a watchdog ends what hangs. Else DeepSpeed's 10 minutes.
+    """
     if "RANK" not in os.environ:  # started with plain python: a group of one
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -108,7 +112,9 @@ def join(ranks: Ranks) -> torch.device:
     if not on_cpu:
         accelerator.set_device(ranks.local_rank)
     deepspeed.init_distributed(
-        dist_backend="gloo" if on_cpu else accelerator.communication_backend_name(), verbose=False
+        dist_backend="gloo" if on_cpu else accelerator.communication_backend_name(),
+        verbose=False,
+        **({"timeout": timedelta(days=1)} if patient else {}),
     )
     return torch.device("cpu") if on_cpu else torch.device(accelerator.device_name(ranks.local_rank))
 

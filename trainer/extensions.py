@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 #: A lock that no process of this host holds may be another host's, where the folder is shared; none builds so long.
-_ABANDONED_SECONDS = 60.0
+_ABANDONED_SECONDS = 300.0
 _POLL_SECONDS = 0.5
 
 

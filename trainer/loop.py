@@ -87,28 +87,28 @@ class Trainer:
         self._retries_before = 0
         self._totals: Totals | None = None
         self._scalars: Mapping[str, float] = {}
-        self._validated: tuple[int, dict[str, float]] | None = None
+        self._validated = (state.step, state.validation) if state.validation is not None else None
         self._saved_at = (state.step, state.attempts) if state.attempts else None
 
     def train(self) -> bool:
         """Run to the end. True when the last step was taken, False when a signal stopped the run before."""
         training = self.recipe.training
-        if self.attempts == 0:
-            self._validate()
+        if self.step % training.validate_every == 0 or self.step == training.steps:
+            self._validate()  # at the beginning, or where a signal came before it
         while self.step < training.steps:
             before = self.step
             stopped = self.train_step()
             advanced, last = self.step > before, self.step == training.steps
             if advanced and (last or self.step % training.log_every == 0):
                 self._log()
+            if stopped:
+                self.save_now()
+                return False
             if advanced and (last or self.step % training.validate_every == 0):
                 self._validate()
             if advanced and (last or self.step % self.recipe.checkpoint.every == 0):
                 self._save()
             self._report_save()
-            if stopped:
-                self.save_now()
-                return False
         self.save_now()
         return True
 
@@ -161,9 +161,8 @@ class Trainer:
             batches, problem = [], error
         try:
             raise_together(problem)
-        except (InputError, PeerError):
-            self.save_now()
-            raise
+        except (InputError, PeerError) as problem:
+            self._save_and_end(problem)
         return batches
 
     def _agree(self, batches: list[Batch]) -> tuple[dict[str, float], bool, int]:
@@ -189,12 +188,13 @@ class Trainer:
         slots = (self.attempts + 1) * self.recipe.batch.groups_per_step * self.recipe.batch.group_size
         share = self.recipe.loader.max_unreadable_share
         if too_many_unreadable(self._unreadable + count, slots, share):
-            self.save_now()  # without this step, whose slots will come again
-            self._end_with(
+            # Saved without this step, whose slots will come again.
+            problem = InputError(
                 f"{self._unreadable + count} of {slots:,} examples could not be read, more than "
                 f"loader.max_unreadable_share={share:g} allows; they are listed in {self.recipe.run}/unreadable.jsonl. "
                 "Look at the corpus with `d2tv verify`, or raise the share"
             )
+            self._save_and_end(problem if self.ranks.is_first else PeerError())
         self._unreadable += count
 
     def _seed(self, micro_step: int) -> None:
@@ -270,9 +270,20 @@ class Trainer:
         self.loader = self._open_loader(state.attempts)
         self._totals, self._skipped_in_a_row = None, 0
         self._saved_at = (state.step, state.attempts)
+        self._validated = (state.step, state.validation) if state.validation is not None else None
         if self.reporting:
             self.reporting.rewind(state.step)
             self.reporting.exporter.rollback(step=state.step, skipped=state.attempts - state.step)
+
+    def _save_and_end(self, problem: InputError | PeerError) -> NoReturn:
+        """End the run on all ranks for a reason that must not be lost where the state cannot be saved either."""
+        try:
+            self.save_now()
+        except InputError as unsaved:
+            self._say(str(unsaved))
+        except PeerError:
+            pass
+        raise problem
 
     def _end_with(self, problem: str) -> NoReturn:
         """End the run on all ranks, which call it together; rank 0 says why."""
@@ -301,6 +312,8 @@ class Trainer:
         )
 
     def _validate(self) -> None:
+        if self._validated is not None and self._validated[0] == self.step:
+            return
         began = time.perf_counter()
         found = self.held_out.nll(self.engine.module.network, self.device, lambda: self._phase("evaluation"))
         self._validated = self.step, {kind: of_kind.nll for kind, of_kind in found.items()}
@@ -309,7 +322,7 @@ class Trainer:
             self.reporting.validation(self._validated[1], self.step, unreadable, time.perf_counter() - began)
 
     def _save(self) -> None:
-        """Begin a checkpoint of this very step; training goes on while it is written."""
+        """Begin a checkpoint of this very step; training goes on while it is written. Not twice for one state."""
         if self._saved_at == (self.step, self.attempts):
             return
         self._phase("checkpoint")
@@ -329,11 +342,15 @@ class Trainer:
 
     def save_now(self) -> None:
         """A checkpoint of this very step, whole when this returns. Raises `InputError` where it cannot be written."""
-        self._save()
-        self._phase("checkpoint")
-        saved = self._saver.wait()
-        self._report_save()
-        if saved is not None and not saved.committed:
+        for _ in range(2):  # a disk that was full for a moment is given a second chance
+            self._save()
+            self._phase("checkpoint")
+            saved = self._saver.wait()
+            self._report_save()
+            if saved is None or saved.committed or saved.step != self.step:
+                return
+            self._saved_at = None
+        if saved is not None:
             self._end_with(f"the state of step {saved.step} is lost, no checkpoint could be written: {saved.problem}")
 
     def _report_save(self) -> None:

@@ -4,6 +4,7 @@ Every rank adds up its own numbers in one flat vector; at a logged step one redu
 """
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 
 from models.objectives.base import Outputs
+from shards.errors import InputError
 from shards.files import write_atomically
 from shards.schema import Batch
 from trainer.distributed import sum_over_ranks
@@ -135,6 +137,7 @@ class MetricsLog:
     def __init__(self, path: Path, resume_step: int | None) -> None:
         """Begin anew where `resume_step` is None: what lies there is another run's. Else as after `rewind`."""
         self._path = path
+        self._cut = self._complained = False
         self._open(resume_step)
 
     def rewind(self, step: int) -> None:
@@ -150,12 +153,26 @@ class MetricsLog:
                 record = _parse(line)
                 if record is not None and record["step"] <= resume_step:
                     kept.append(line + "\n")
-        write_atomically(path, "".join(kept).encode())  # a kill in this very moment must not lose the history
-        # Line-buffered and kept open for the whole run: a kill loses at most one line.
-        self._file = open(path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
+        try:
+            write_atomically(path, "".join(kept).encode())  # a kill in this very moment must not lose the history
+            # Unbuffered and kept open for the whole run: a kill loses at most one line.
+            self._file = open(path, "ab", buffering=0)  # noqa: SIM115
+        except OSError as error:
+            raise InputError(f"{path} cannot be written: {error}") from error
 
     def write(self, record: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(record) + "\n")
+        """Append a line. One that a full disk does not take is lost, which is said once: it ends no training."""
+        line = ("\n" if self._cut else "") + json.dumps(record) + "\n"
+        try:
+            written = self._file.write(line.encode())
+            self._cut = written != len(line.encode())
+            problem = "the disk is full" if self._cut else ""
+        except OSError as error:
+            self._cut, problem = True, str(error)
+        if problem and not self._complained:
+            self._complained = True
+            warning = f"warning: {self._path} cannot be written, lines of it are lost: {problem}"
+            print(warning, file=sys.stderr, flush=True)
 
     def close(self) -> None:
         self._file.close()

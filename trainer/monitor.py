@@ -37,6 +37,7 @@ _OUTPUT_SECONDS, _OBEY_SECONDS = 2.0, 2.0
 _SECOND_SIGNAL_SECONDS = 1.0
 #: Where one rank leaves with an error, how long the others may take to leave with the same one.
 _ALONE_SECONDS = 8.0
+_GOODBYES = {b"bye", b"failed", b"stopped"}
 _LONGEST_DUMP = 4_000_000
 #: Launchers and terminals signal the whole tree; this one ends when its rank has ended.
 _IGNORED = ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGPIPE")
@@ -44,7 +45,7 @@ _WISHES = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 _HOW = {
     "died": "has died",
     "signalled": "was ended by a second signal",
-    "left": "has left with an error that the others did not meet",
+    "left": "has left, and the others did not",
 }
 _MISSING = {"start": "first step", "step": "step", "checkpoint": "checkpoint", "evaluation": "evaluated batch"}
 
@@ -253,16 +254,18 @@ class Monitor:
             peer = self._peers[descriptor]
             lines, stands = peer.lines()
             for line in lines:
-                if line == b"failed" and self._alone_at is None:
+                if line in (b"failed", b"stopped") and self._alone_at is None:
                     self._alone_at, self._left = time.monotonic() + _ALONE_SECONDS, peer.rank
-                if line not in (b"bye", b"failed"):
+                if line == b"stopped":
+                    self._rank.send(signal.SIGTERM)
+                if line not in _GOODBYES:
                     return Event(*json.loads(line))
                 stands = False
             if not stands:
                 self._poll.unregister(peer.connection)
                 del self._peers[descriptor]
                 peer.connection.close()
-                if not {b"bye", b"failed"} & set(lines):
+                if not _GOODBYES & set(lines):
                     return self._event("died", peer.rank)
         return None
 

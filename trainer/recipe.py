@@ -176,6 +176,16 @@ class Recipe(Section):
     evaluation: EvaluationSection = EvaluationSection()
     prometheus: PrometheusSection = PrometheusSection()
 
+    @model_validator(mode="after")
+    def _best_is_measured(self) -> "Recipe":
+        save, validate = self.checkpoint.every, self.training.validate_every
+        if self.checkpoint.keep_best is not None and save % validate and validate % save:
+            raise ValueError(
+                f"checkpoint.keep_best wants checkpoints of validated steps, but checkpoint.every={save} and "
+                f"training.validate_every={validate} seldom meet: make one a multiple of the other"
+            )
+        return self
+
     def dump(self) -> str:
         """The resolved recipe as YAML, which `load_recipe` reads back to the same recipe."""
         values = self.model_dump(mode="json")

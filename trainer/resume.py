@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from shards.errors import InputError
-from trainer.checkpoint import damage, whole_checkpoints
+from trainer.checkpoint import damage, recover, whole_checkpoints
 from trainer.distributed import PeerError, Ranks, from_first_rank
 
 #: auto: from the newest sound checkpoint, or from the beginning where there is none.
@@ -39,6 +39,7 @@ def newest_sound_checkpoint(directory: Path, ranks: Ranks) -> Path | None:
 
 
 def _look(directory: Path) -> tuple[Path | None, str | None]:
+    recover(directory)
     checkpoints = whole_checkpoints(directory)
     for checkpoint in checkpoints:
         problem = damage(checkpoint)

@@ -1,12 +1,13 @@
 """One run from its plan: everything put together, trained, evaluated, reported."""
 
+import contextlib
 import json
 import logging
 import os
 import sys
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, cast
 
 import torch
 
@@ -60,9 +61,10 @@ def execute(plan: Plan, device: torch.device, watchdog: Watchdog, stop: StopRequ
         if ranks.is_first:
             print(f"stopped at step {trainer.step} of {recipe.training.steps}: the same command goes on from there")
         return False
-    checkpoint = whole_checkpoints(recipe.run / "checkpoints")[0]
-    stop.from_now_on(partial(_leave_evaluation, watchdog))
     # Rank 0 looks: on a network file system the ranks might see different files.
+    found = from_first_rank(whole_checkpoints(recipe.run / "checkpoints")[0] if ranks.is_first else None)
+    checkpoint = cast(Path, found)
+    stop.from_now_on(partial(_leave_evaluation, watchdog))
     if not has_examples(recipe, plan.corpus, "test"):
         if ranks.is_first:
             print(
@@ -86,8 +88,9 @@ def execute(plan: Plan, device: torch.device, watchdog: Watchdog, stop: StopRequ
 
 def _leave_evaluation(watchdog: Watchdog) -> NoReturn:
     """A signal while evaluating: the last checkpoint is whole, and the evaluation will be made again."""
-    watchdog.close()
-    sys.stdout.flush()
+    watchdog.close("stopped")
+    with contextlib.suppress(Exception):  # the signal may have come in the middle of a line
+        sys.stdout.flush()
     os._exit(STOPPED)
 
 
@@ -152,7 +155,10 @@ def build_trainer(
 
 def _reporting(plan: Plan, state: TrainState) -> Reporting:
     recipe = plan.recipe
-    write_atomically(recipe.run / "recipe.yaml", recipe.dump().encode())
+    try:
+        write_atomically(recipe.run / "recipe.yaml", recipe.dump().encode())
+    except OSError as error:
+        raise InputError(f"run={recipe.run} cannot be written: {error}") from error
     console = Console(recipe.training.steps, state.step)
     exporter = PrometheusExporter(
         plan.corpus.languages, run=recipe.run, objective=recipe.objective.name, world_size=plan.ranks.world_size

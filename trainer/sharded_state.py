@@ -68,7 +68,7 @@ def take_snapshot(engine: Any, rank: int, before: Snapshot | None) -> Snapshot:
             starts[key] = slice_.lp_fragment_address.start
     if rank == 0:
         for name, tensor in _fixed(engine.module).items():
-            keep(f"{_FIXED}/{name}", tensor)
+            keep(f"{_FIXED}/{name}", tensor.reshape(-1))
             starts[f"{_FIXED}/{name}"] = 0
     if torch.cuda.is_available():
         torch.cuda.synchronize()  # the copies were only begun

@@ -30,7 +30,8 @@ class StopRequest:
         self._told = None if told is None else os.dup(told)
         if self._told is not None:
             signal.set_wakeup_fd(self._told, warn_on_full_buffer=False)
-        self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
+        for number in _SIGNALS:
+            signal.signal(number, self._note)
 
     def from_now_on(self, leave: Callable[[], NoReturn]) -> None:
         """Nothing is left to save: a signal calls `leave`; one that came before does now."""
@@ -38,10 +39,10 @@ class StopRequest:
         if self.wanted:
             leave()
 
-    def restore(self) -> None:
-        """Give the signals back: from now on they end the process as they did before."""
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+    def ignore(self) -> None:
+        """The process is about to end by itself: from now on signals change nothing about its exit code."""
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
         if self._told is not None:
             signal.set_wakeup_fd(-1)
             os.close(self._told)

@@ -16,6 +16,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, cast, get_args
 
@@ -36,6 +38,7 @@ _KEEPALIVE = {"TCP_KEEPIDLE": 4, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 4, "TCP_USER
 _START_SECONDS = 30.0
 _CONNECT_SECONDS = 10.0
 _HELLO_SECONDS = 2.0
+_LOOK_SECONDS = 0.2
 _CLOSE_SECONDS = 2.0
 _LONGEST_MESSAGE = 500
 _TOKEN_BYTES, _RANK_DIGITS = 16, 8
@@ -98,11 +101,14 @@ class Watchdog:
         if not self._enabled or self._ranks.world_size == 1:
             return
         # Every rank takes part, also one whose own monitor is gone: its end of the connection tells of its death.
-        listener, token, port, problem = None, "", 0, ""
+        listener, accepting, token, port, problem = None, None, "", 0, ""
+        called = [self._ranks.world_size - 1]
         if self._ranks.is_first:
             try:
                 listener = _listen(_on_one_host(self._ranks), self._ranks.world_size)
                 token, port = secrets.token_hex(_TOKEN_BYTES), listener.getsockname()[1]
+                # While they call: the kernel's queue may be shorter than the ranks are many.
+                accepting = ThreadPoolExecutor(1).submit(_accept, listener, token, lambda: called[0])
             except OSError as error:
                 problem = f"cannot listen: {error}"
         token, port = cast(tuple[str, int], from_first_rank((token, port)))
@@ -115,9 +121,9 @@ class Watchdog:
                 problem = f"rank 0 is not reached at {host}:{port}: {error}"
         problems = [""] * self._ranks.world_size
         dist.all_gather_object(problems, problem)
-        if listener is not None:
-            # Who called waits in the queue of the listener, whether it was accepted or not: now it is known how many.
-            connections = _accept(listener, token, problems[1:].count(""))
+        if accepting is not None and listener is not None:
+            called[0] = problems[1:].count("")  # now it is known how many have
+            connections = accepting.result()
             listener.close()
         accepted = cast(list[int], from_first_rank(list(connections)))
         if self._ranks.is_first or self._ranks.rank in accepted:
@@ -129,16 +135,16 @@ class Watchdog:
         if problem:
             self._say(f"its watchdog is not connected with the others': {problem}")
 
-    def close(self, *, failed: bool = False) -> None:
+    def close(self, goodbye: Literal["bye", "failed", "stopped"] = "bye") -> None:
         """Say goodbye: that this rank ends now is no death. Every rank for itself; a second call does nothing.
 
-        failed: it ends with an error that it has told of. The others have some seconds to do so too, then they are
-        ended: they may be waiting for this one in a collective.
+        failed: it ends with an error that it has told of, stopped: after a signal, which is passed on. Then the others
+        have some seconds to do the same before they are ended: they may be waiting for this one in a collective.
         """
         for connection in self._peers:
             # Not the monitor's: it may have been killed, and without this the others would take it for a death.
             with contextlib.suppress(OSError):
-                connection.send(b"failed\n" if failed else b"bye\n")
+                connection.send(f"{goodbye}\n".encode())
         if self._control is not None:
             with contextlib.suppress(OSError):
                 self._control.settimeout(_CLOSE_SECONDS)
@@ -246,16 +252,16 @@ def _call(host: str, port: int, token: str, rank: int) -> socket.socket:
     return connection
 
 
-def _accept(listener: socket.socket, token: str, callers: int) -> dict[int, socket.socket]:
+def _accept(listener: socket.socket, token: str, callers: Callable[[], int]) -> dict[int, socket.socket]:
     """The connections of so many ranks, fewer after some seconds. Who does not know the token is turned away."""
     accepted: dict[int, socket.socket] = {}
-    deadline = time.monotonic() + _CONNECT_SECONDS
-    while len(accepted) < callers and time.monotonic() < deadline:
-        listener.settimeout(max(0.01, deadline - time.monotonic()))
+    deadline = time.monotonic() + 2 * _CONNECT_SECONDS
+    listener.settimeout(_LOOK_SECONDS)
+    while len(accepted) < callers() and time.monotonic() < deadline:
         try:
             connection, _ = listener.accept()
         except OSError:
-            time.sleep(0.05)  # out of descriptors, say
+            time.sleep(0.05)  # nobody calls, or it is out of descriptors
             continue
         try:
             connection.settimeout(_HELLO_SECONDS)

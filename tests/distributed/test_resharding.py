@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from shards.index import Corpus
-from tests.distributed.harness import FP32, ROOT, run_job
+from tests.distributed.harness import FP32, ROOT, run_job, run_ranks
 from tests.tiny import tiny_overrides
 from trainer.checkpoint import read_state, whole_checkpoints
 from trainer.sharded_state import model_weights
@@ -109,3 +109,16 @@ def test_the_same_number_of_ranks_goes_on_bit_for_bit(
         assert losses == whole[rank]["losses"]
         for name, weight in whole[rank]["weights"].items():
             assert torch.equal(parts[1][rank]["weights"][name], weight), name
+
+
+def test_what_is_not_trained_and_what_is_shared_comes_back_as_well(tmp_path: Path) -> None:
+    """A frozen matrix, buffers, one of them a scalar, and tied weights, into an engine that had others."""
+    for result in run_ranks(tmp_path / "job", "tests.distributed.untrained_job", world_size=2, spec={}):
+        for name, tensor in result["saved"].items():
+            assert torch.equal(result["loaded"][name], tensor), name
+            assert torch.equal(result["weights"][name], tensor), name
+        assert result["weights"].keys() == result["saved"].keys()
+        assert {"frozen.weight", "count", "table", "tied.weight"} <= result["saved"].keys()
+        one, other = result["after"]  # the optimizer's state as well
+        assert all(torch.equal(other[name], tensor) for name, tensor in one.items())
+        assert not torch.equal(one["first.weight"], result["saved"]["first.weight"])

@@ -57,7 +57,7 @@ class Job:
         dist.all_reduce(torch.ones(1))
         self.watchdog.phase("step", "step 2")
         getattr(self, action)()
-        self.stop.restore()
+        self.stop.ignore()
         self.watchdog.close()
 
     def mark(self) -> None:
@@ -118,7 +118,7 @@ class Job:
         """Told of, as a bad input is."""
         time.sleep(1)
         self.mark()
-        self.watchdog.close(failed=True)
+        self.watchdog.close("failed")
         sys.exit(2)
 
     def leave_one_after_another(self) -> None:

@@ -77,11 +77,10 @@ def fill(disk: Path) -> Path:
 
 
 def a_run_on(disk: Path) -> Path:
-    """A run directory whose checkpoints lie on the small disk: metrics and all else go elsewhere."""
+    """A run directory on the small disk; what the launcher prints goes elsewhere."""
+    (disk / "run").mkdir()
     run = disk.parent / "run"
-    run.mkdir()
-    (disk / "checkpoints").mkdir()
-    (run / "checkpoints").symlink_to(disk / "checkpoints")
+    run.symlink_to(disk / "run")
     return run
 
 
@@ -100,7 +99,10 @@ def test_a_full_disk_costs_checkpoints_but_not_the_run(tiny_corpus: Corpus, disk
     assert "No space left on device" in training.output
     assert "Traceback" not in training.output
     assert steps_of(run) == [STEPS]
-    assert losses(run) == losses(undisturbed)
+    assert "metrics.jsonl cannot be written, lines of it are lost" in training.output
+    found, expected = losses(run), losses(undisturbed)
+    assert found.items() <= expected.items()
+    assert found.keys() >= {1, STEPS}
 
 
 def test_a_disk_that_stays_read_only_ends_the_run_with_one_line_and_the_last_good_checkpoint(

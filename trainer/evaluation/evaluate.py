@@ -75,6 +75,7 @@ class Evaluator:
             mine = self._decode(network, groups)
         except InputError as error:
             problem = error
+        self.begin_batch()  # the clock of a rank that was quick begins anew: it waits for the others
         raise_together(problem)
         gathered: list[Any] = [None] * self.ranks.world_size
         dist.all_gather_object(gathered, mine)
@@ -93,10 +94,14 @@ class Evaluator:
             "nll": nll,
         }
         folder = self.recipe.run / "evaluation"
-        folder.mkdir(parents=True, exist_ok=True)
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in predictions)
-        write_atomically(folder / f"{split}-predictions.jsonl", lines.encode())
-        write_atomically(folder / f"{split}.json", (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
+        text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(folder / f"{split}-predictions.jsonl", lines.encode())
+            write_atomically(folder / f"{split}.json", text.encode())
+        except OSError as error:
+            raise InputError(f"{folder} cannot be written: {error}") from error
         return report
 
     def _decode(self, network: Network, groups: Groups) -> list[dict[str, Any]]:
@@ -140,6 +145,7 @@ class Evaluator:
     ) -> dict[str, dict[str, float]]:
         """The model's and the unigram's NLL a token of each kind, on the same examples."""
         length = self.recipe.lengths.summary
+        self.begin_batch()
         unigram = UnigramBaseline(self.corpus, self.reader, self.tokenizer, length, self.ranks, self.device)
         settings = self.recipe.validation
         result: dict[str, dict[str, float]] = {}

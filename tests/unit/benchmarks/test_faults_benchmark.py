@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks import faults
 from benchmarks.faults import FIGURES, computed
+from benchmarks.faults_kills import lineage
 
 
 def test_quick_run_survives_every_kill(tmp_path: Path) -> None:
@@ -45,3 +46,10 @@ def test_goodput_counts_what_a_failure_costs() -> None:
     found = computed(costs, restart=60.0, noticed=15.0)
     # Nothing is lost to saving, but the next checkpoint waits for the last: half of ten seconds, and the restart.
     assert found["goodput"] == pytest.approx(1 - (60 + 15 + 5) / 1800)
+
+
+def test_what_counts_is_what_the_last_state_descends_from() -> None:
+    first = {0: [0, 1], 1: [2, 3], 2: [4, 5]}
+    assert lineage([first, {}, {1: [2, 3], 2: [5, 4], 3: [6, 7]}]) == {0: [0, 1], 1: [2, 3], 2: [4, 5], 3: [6, 7]}
+    assert lineage([first, {1: [4, 5], 2: [6, 7]}]) == {0: [0, 1], 1: [4, 5], 2: [6, 7]}  # lost: 2 and 3
+    assert 3 not in lineage([first, {4: [8, 9]}])  # an attempt that was never made

@@ -78,7 +78,8 @@ def test_missing_cut_and_grown_files_are_found(tmp_path: Path, name: str, harm: 
 def test_whole_ones_come_newest_first_and_half_ones_not_at_all(tmp_path: Path) -> None:
     for step in (9, 100, 20, 8_000_000):
         make_checkpoint(tmp_path, step)
-    (tmp_path / "step-00000200").mkdir()  # no manifest: never committed
+    make_checkpoint(tmp_path / "other", 9)
+    os.rename(tmp_path / "other" / "step-00000009", tmp_path / "step-00000009-good")  # a person's copy
     os.rename(make_checkpoint(tmp_path, 300), tmp_path / ".staging-00000300")
     assert [path.name for path in whole_checkpoints(tmp_path)] == [
         "step-08000000",

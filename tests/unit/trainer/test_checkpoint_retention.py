@@ -15,6 +15,7 @@ from trainer.checkpoint import (
     commit,
     damage,
     described,
+    recover,
     retire,
     seal,
     state_json,
@@ -102,7 +103,7 @@ def test_a_checkpoint_of_the_same_step_takes_the_place(tmp_path: Path) -> None:
 
 def test_what_a_kill_left_is_swept(tmp_path: Path) -> None:
     whole = make(tmp_path, 4)
-    for name in (".staging-00000008", ".discarded-step-00000002"):
+    for name in (".staging-00000008", ".discarded-step-00000002", ".replaced-step-00000004"):
         (tmp_path / name / "folder").mkdir(parents=True)
     sweep(tmp_path)
     assert list(tmp_path.iterdir()) == [whole]
@@ -115,3 +116,37 @@ def test_a_file_that_is_not_to_be_seen_is_no_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="all hosts share"):
         seal(tmp_path, {"here": entry, "elsewhere": entry})
     assert not (tmp_path / "manifest.json").exists()
+
+
+def test_a_kill_between_making_room_and_renaming_loses_nothing(tmp_path: Path) -> None:
+    final = make(tmp_path, 4, mms=1.0)
+    other = make(tmp_path / "elsewhere", 4, mms=2.0)
+    final.rename(tmp_path / ".replaced-step-00000004")
+    other.rename(tmp_path / ".staging-00000004")
+    (tmp_path / ".staging-00000008").mkdir()  # not sealed: half written
+    recover(tmp_path)
+    assert steps(tmp_path) == [4]
+    assert damage(final) is None
+    assert json.loads((final / "state.json").read_text())["validation"] == {"mms": 2.0}
+    sweep(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "step-00000004"]
+
+
+def test_a_copy_under_another_name_is_left_alone(tmp_path: Path) -> None:
+    make(tmp_path, 1).rename(tmp_path / "step-00000001-good")
+    for step in (2, 3):
+        retire(tmp_path, make(tmp_path, step), CheckpointSection(keep_last=1, keep_every=1000))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000001-good", "step-00000003"]
+
+
+def test_what_lost_its_manifest_is_damaged_and_not_gone(tmp_path: Path) -> None:
+    (make(tmp_path, 4) / "manifest.json").unlink()
+    (found,) = whole_checkpoints(tmp_path)
+    assert "manifest.json" in str(damage(found))
+
+
+def test_the_best_is_no_more_named_where_none_is_kept(tmp_path: Path) -> None:
+    retire(tmp_path, make(tmp_path, 1, mms=1.0), CheckpointSection(keep_best="mms"))
+    assert (tmp_path / "best").exists()
+    retire(tmp_path, make(tmp_path, 2), CheckpointSection())
+    assert not (tmp_path / "best").exists()
