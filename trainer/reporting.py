@@ -135,7 +135,7 @@ class Reporting:
         )
         worst = ", ".join(f"{name} {nll:.2f} (usually {usual:.2f})" for name, nll, usual in spike.directions)
         self.console.say(
-            f"step {step}: loss {spike.loss:.3f} after {spike.usual:.3f}; NLL of the worst directions: {worst}"
+            f"step {step}: the loss jumped from {spike.usual:.3f} to {spike.loss:.3f}; NLL of the worst directions: {worst}"
         )
 
     def close(self) -> None:
