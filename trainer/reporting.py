@@ -134,9 +134,8 @@ class Reporting:
             {"kind": "spike", "step": step, "loss": spike.loss, "usual": spike.usual, "directions": directions}
         )
         worst = ", ".join(f"{name} {nll:.2f} (usually {usual:.2f})" for name, nll, usual in spike.directions)
-        self.console.say(
-            f"step {step}: the loss jumped from {spike.usual:.3f} to {spike.loss:.3f}; NLL of the worst directions: {worst}"
-        )
+        jump = f"the loss jumped from {spike.usual:.3f} to {spike.loss:.3f}"
+        self.console.say(f"step {step}: {jump}; NLL of the worst directions: {worst}")
 
     def close(self) -> None:
         self.console.close()
