@@ -41,7 +41,7 @@ from trainer.exit_codes import STOPPED
 _DS_CONFIG = Path(__file__).resolve().parent.parent / "tests" / "fp32.json"
 #: Seconds between failures: a bad day on a large cluster.
 _MEAN_TIME_BETWEEN_FAILURES = 1800.0
-QUICK_KILLS = 5
+QUICK_KILLS = 4
 FIGURES = {
     "kills": "SIGKILLs at random moments",
     "unusable_resumes": "starts after a kill that failed",
@@ -147,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.faults", description=__doc__.split("\n\n")[0])
     parser.add_argument("--json", type=Path)
     parser.add_argument("--quick", action="store_true", help="few kills, for the tests")
-    parser.add_argument("--kills", type=int, help="how many (default: 200, with --quick 5)")
+    parser.add_argument("--kills", type=int, help="how many (default: 200, with --quick 4)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--shape", help="network.text.shape of the measured checkpoints (default: the recipe's)")
     options = parser.parse_args(arguments)

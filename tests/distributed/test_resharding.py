@@ -58,17 +58,6 @@ def test_one_two_four_and_one_rank_again_make_the_run_of_one(tiny_corpus: Corpus
         torch.testing.assert_close(results[0]["weights"][name], weight, **TOLERANCE, msg=name)
 
 
-def test_what_another_number_of_ranks_loads_is_what_was_saved_bit_for_bit(tiny_corpus: Corpus, tmp_path: Path) -> None:
-    train(tmp_path / "two", tmp_path / "run", tiny_corpus, world_size=2, steps=3)
-    (checkpoint,) = whole_checkpoints(tmp_path / "run" / "checkpoints")
-    saved = model_weights(checkpoint)
-    for world_size in (1, 4):
-        overrides = words(tiny_corpus, tmp_path / "run")
-        for result in run_job(tmp_path / f"{world_size}", world_size=world_size, overrides=overrides, steps=0):
-            assert result["step"] == 3
-            assert all(torch.equal(weight, saved[name]) for name, weight in result["weights"].items())
-
-
 def config(directory: Path, stage: int, precision: str, offload: bool) -> Path:
     values = json.loads(FP32.read_text())
     if precision == "bf16":
@@ -83,8 +72,8 @@ def config(directory: Path, stage: int, precision: str, offload: bool) -> Path:
 
 @pytest.mark.parametrize(
     ("stage", "precision", "offload"),
-    [(1, "fp32", False), (1, "bf16", False), (2, "bf16", False), (2, "fp32", True)],
-    ids=["stage 1", "stage 1 bf16", "stage 2 bf16", "offloaded optimizer"],
+    [(1, "bf16", False), (2, "bf16", False), (2, "fp32", True)],
+    ids=["stage 1 bf16", "stage 2 bf16", "offloaded optimizer"],
 )
 def test_the_same_number_of_ranks_goes_on_bit_for_bit(
     tiny_corpus: Corpus, tmp_path: Path, stage: int, precision: str, offload: bool
