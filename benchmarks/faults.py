@@ -62,7 +62,7 @@ def small_run(corpus: Corpus, run: Path, steps: int) -> list[str]:
         *tiny_overrides(corpus.directory, run),
         "batch.groups_per_micro_batch=1",
         f"training.steps={steps}",
-        "training.validate_every=50",
+        "training.validate_every=100",
         "checkpoint.every=5",
         "loader.threads=2",
         "evaluation.examples_per_kind=64",
@@ -159,7 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         costs = saving_costs(corpus, folder, options.shape, 3 if options.quick else 10)
         say.print(f"a checkpoint: {costs}", markup=False)
         terms = [term_to_checkpoint(corpus, folder / f"term-{k}") for k in range(1 if options.quick else 5)]
-        steps = 60 if options.quick else 300
+        steps = 60 if options.quick else 1000
         kills = kill_runs(corpus, folder, kills=most, steps=steps, seed=options.seed, say=say)
     restart, noticed = statistics.median(kills.restarts), statistics.median(kills.takedowns)
     figures = {

@@ -16,14 +16,17 @@ from typing import Any
 
 import torch
 
-from trainer.checkpoint import STAGING, whole_checkpoints
+from trainer.checkpoint import STAGING, step_directory, whole_checkpoints
 from trainer.metrics import read_metrics
 from trainer.sharded_state import model_weights
 
 RANKS = 2
 #: No life takes so long, and no rank outlives another by so much (seconds).
 _LONGEST_LIFE, _LONGEST_ORPHAN = 600.0, 60.0
-_POLL = 0.005
+_POLL = 0.01
+_AIMS = ("starting", "training", "saving", "evaluating")
+#: Within how many seconds a start is hit, and how long training goes on before it is, on average.
+_START, _MEAN_TRAINING = 10.0, 1.5
 
 
 class Life:
@@ -64,10 +67,9 @@ class Life:
         """What it seems to be doing."""
         if any((self.run / "checkpoints").glob(f"{STAGING}*")):
             return "saving"
-        if not self.attempts():
-            return "starting"
-        records = read_metrics(self.run / "metrics.jsonl")
-        return "evaluating" if records and records[-1]["step"] == steps else "training"
+        if step_directory(self.run / "checkpoints", steps).exists():
+            return "evaluating"
+        return "training" if self.attempts() else "starting"
 
     def until_gone(self) -> float:
         """Wait until every rank has ended; the seconds that took. What still lives after a minute is killed."""
@@ -158,9 +160,9 @@ def disturbed(
 
 def _kill_somewhere(life: Life, steps: int, kills: Kills, draw: random.Random) -> bool:
     """Let it live for a random while, then kill one rank or all. False where it ended before."""
-    aim = draw.choices(("starting", "training", "saving", "evaluating"), (2, 4, 3, 1))[0]
+    aim = draw.choices(_AIMS, (4, 8, 7, 1))[0]
     started = False
-    after: float | None = draw.uniform(0, 12) if aim == "starting" else None
+    after: float | None = draw.uniform(0, _START) if aim == "starting" else None
     deadline = time.monotonic() + _LONGEST_LIFE
     while life.alive() and time.monotonic() < deadline:
         now = time.monotonic() - life.began
@@ -168,7 +170,7 @@ def _kill_somewhere(life: Life, steps: int, kills: Kills, draw: random.Random) -
             started = True
             kills.restarts.append(now)
             if aim == "training":
-                after = now + draw.expovariate(1 / 3)
+                after = now + draw.expovariate(1 / _MEAN_TRAINING)
         if after is None and started and aim in ("saving", "evaluating") and life.phase(steps) == aim:
             after = now + draw.uniform(0, 0.05 if aim == "saving" else 3.0)
         if after is not None and now >= after:
