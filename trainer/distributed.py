@@ -146,10 +146,10 @@ def _device() -> torch.device:
     return torch.device("cpu" if accelerator.device_name() == "cpu" else accelerator.current_device_name())
 
 
-def from_first_rank(value: object) -> object:
-    """Rank 0's `value`, on every rank."""
+def from_first_rank(value: object, group: dist.ProcessGroup | None = None) -> object:
+    """Rank 0's `value`, on every rank of `group` (None: of the run)."""
     box = [value]
-    dist.broadcast_object_list(box, src=0)
+    dist.broadcast_object_list(box, src=0, group=group)
     return box[0]
 
 

@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch.distributed as dist
 
@@ -31,6 +31,7 @@ from trainer.checkpoint import (
     step_directory,
     sweep,
 )
+from trainer.distributed import from_first_rank
 from trainer.recipe import CheckpointSection
 from trainer.sharded_state import INDEX, Snapshot, file_name, take_snapshot, write_snapshot
 
@@ -108,7 +109,7 @@ class Saver:
         """The size of the new checkpoint and None, or why there is none. Every rank goes through every exchange."""
         first = self._rank == 0
         problem = self._attempt(lambda: self._begin(staging)) if first else None
-        problem = self._from_first(problem)
+        problem = cast(str | None, from_first_rank(problem, self._group))
         if problem:
             return 0, problem
         part: dict[str, Any] = {}
@@ -128,9 +129,7 @@ class Saver:
         if parts is not None:
             problem = next((f"rank {rank}: {text}" for rank, (text, _) in enumerate(parts) if text), None)
             result = (0, problem) if problem else self._finish(state, staging, final, [part for _, part in parts])
-        box = [result]
-        dist.broadcast_object_list(box, src=0, group=self._group)
-        return box[0]
+        return cast(tuple[int, str | None], from_first_rank(result, self._group))
 
     def _begin(self, staging: Path) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
@@ -174,8 +173,3 @@ class Saver:
         except (OSError, InputError) as error:
             return str(error)
         return None
-
-    def _from_first(self, value: str | None) -> str | None:
-        box = [value]
-        dist.broadcast_object_list(box, src=0, group=self._group)
-        return box[0]

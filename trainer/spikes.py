@@ -48,7 +48,7 @@ class SpikeDetector:
             # What is unusual must not become usual at once; a new level does when it stays.
             self._losses.append(loss)
             self._follow(nats, tokens)
-        elif self._losses:
+        else:
             self._losses.popleft()
         return spike
 

@@ -92,11 +92,10 @@ class Slurm:
             "TMPDIR": str(self.directory),
             "TORCH_EXTENSIONS_DIR": os.environ.get("TORCH_EXTENSIONS_DIR") or str(_extensions()),
         }
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.__exit__)
             self._start()
-        except BaseException:
-            self.__exit__()
-            raise
+            undo.pop_all()
         return self
 
     def _start(self) -> None:
