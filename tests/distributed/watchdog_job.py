@@ -97,6 +97,7 @@ class Job:
     def be_stopped(self) -> None:
         self.mark()
         os.kill(os.getpid(), signal.SIGSTOP)
+        time.sleep(FOREVER)  # woken for its stacks, it may come to run before they are asked for
 
     def die(self) -> None:
         time.sleep(1)  # the others wait by then
