@@ -28,6 +28,7 @@ from shards.reader import Reader, ReaderConfig
 from shards.sampler import Sampler
 from shards.tokenizer import open_tokenizer
 from trainer.distributed import Ranks
+from trainer.peak import matmul_peak
 
 PRECISIONS = ("bf16", "fp32")
 #: Processors at work for others above which two ranks on two cores would measure them instead.
@@ -153,28 +154,17 @@ def _take_turns(plan: Plan, precision: str, contenders: dict[str, Trainee], meas
 
 def _note_peaks(plan: Plan, measured: Measured) -> None:
     for precision in PRECISIONS:
-        found = matmul_peak(precision, plan.device, plan.threads, plan.quick)
+        found = _peak(precision, plan.device, plan.threads, plan.quick)
         measured.peaks[precision] = max(found, measured.peaks.get(precision, 0.0))
 
 
-def matmul_peak(precision: str, device: str, threads: int, quick: bool) -> float:
-    """FLOP/s of the best of several products of two square matrices."""
+def _peak(precision: str, device: str, threads: int, quick: bool) -> float:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
-    side = 256 if quick else 8192 if device == "cuda" else 2048
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-    best = 0.0
-    for _ in range(10):
-        if device == "cuda":
-            torch.cuda.synchronize()
-        began = time.perf_counter()
-        torch.mm(a, b)
-        if device == "cuda":
-            torch.cuda.synchronize()
-        best = max(best, 2 * side**3 / (time.perf_counter() - began))
+    found = matmul_peak(dtype, torch.device(device), side=256 if quick else 2048 if device == "cpu" else 8192)
     torch.set_num_threads(before)
-    return best
+    return found
 
 
 def two_ranks(plan: Plan) -> list[tuple[Timing, Timing, Timing]]:

@@ -26,8 +26,8 @@ from trainer.distributed import Ranks, join, sum_over_ranks
 from trainer.engine import build_engine, load_ds_config
 from trainer.loop import total_loss
 from trainer.memory import keep_freed_memory
-from trainer.metrics import Totals
 from trainer.recipe import Recipe
+from trainer.totals import Totals
 
 _DS_CONFIGS = Path(__file__).resolve().parents[1] / "ds_configs"
 #: What our one network is trained with: the method, its two branches alone, and rows that share nothing.
@@ -123,8 +123,8 @@ class Ours:
         self.engine.step()
         if variant not in self.totals:
             self.totals[variant] = Totals(tuple(outputs.terms), int(languages or LANGUAGES), self.device)
-        self.totals[variant].add_micro_batch(outputs, batch, loss)
-        self.totals[variant].add_step(seconds=0.0, data_wait_seconds=0.0, read_retries=0)
+        self.totals[variant].add_micro_batch(outputs, batch, loss, 0)
+        self.totals[variant].add_step(seconds=0.0)
         self.steps += 1
         return Parts(forward=forward, backward=backward, optimizer=clock.lap())
 

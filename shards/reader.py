@@ -78,6 +78,7 @@ class Reader:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="reader") if threads else None
         self._lock = threading.Lock()
         self.retries = 0  # so far, of all records
+        self.bytes_read = 0  # the same, of features; what is read in vain included
 
     def article(self, row: int) -> Article:
         """Url, text and summary of article `row`. `UnreadableError` if its bytes are not those that were indexed."""
@@ -171,7 +172,7 @@ class Reader:
             parts = run[0].parts
             for before, request in pairwise(run):
                 parts = [*parts, scratch(request.begin - before.end), *request.parts]
-            self._storage.readv(self._shards[run[0].shard], parts, run[0].begin)
+            self._note_read(self._storage.readv(self._shards[run[0].shard], parts, run[0].begin))
             failed = [request for request in run if not is_sound(request)]
             if failed:
                 self._storage.forget(self._shards[run[0].shard])  # what is wrong may be a copy of it
@@ -197,6 +198,7 @@ class Reader:
                 answered |= isinstance(error, FileNotFoundError)
                 continue
             answered = True
+            self._note_read(got)
             if is_sound(request):
                 return None
             wanted = request.end - request.begin
@@ -205,6 +207,10 @@ class Reader:
         if not answered:
             given_up.set()
         return UnreadableError(f"{self._where(request.shard, request.begin)}: {problem}")
+
+    def _note_read(self, size: int) -> None:
+        with self._lock:
+            self.bytes_read += size
 
     def _where(self, shard: int, offset: int) -> str:
         return f"{self._corpus.location.rstrip('/')}/{self._shards[shard]}, features at byte {offset}"

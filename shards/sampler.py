@@ -10,6 +10,7 @@ of its number alone, so random access stays. A change of the mixture begins a ne
 goes on with the examples that the segment before did not come to.
 """
 
+import functools
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -110,6 +111,15 @@ class Sampler:
         """The quota of every direction at a group, (L, L) by [target, source]: what the splits really give."""
         return self._segments[bisect_right(self._ends, group)].shares()
 
+    def slots(self, groups: int) -> NDArray[np.float64]:
+        """How many of the slots of the first `groups` groups each direction has by its quota, (L, L) as `shares`."""
+        starts = (0, *(end for end in self._ends if end < groups))
+        parts = [
+            (until - first) * self._drawn * self._segments[number].shares()
+            for number, (first, until) in enumerate(zip(starts, (*starts[1:], groups), strict=True))
+        ]
+        return np.asarray(np.sum(parts, axis=0))
+
 
 class _Stream:
     """The groups of one segment."""
@@ -162,13 +172,17 @@ class _Stream:
         rows: NDArray[np.int32] = kept[1][row]
         return rows
 
-    def shares(self) -> NDArray[np.float64]:
+    @functools.cached_property
+    def _shares(self) -> NDArray[np.float64]:
         shares = np.zeros((self._size, self._size))
         for target, share in enumerate(self._targets.shares()):
             sources = self._sources[target]
             if sources is not None:
                 shares[target] = share * sources.shares()
         return shares
+
+    def shares(self) -> NDArray[np.float64]:
+        return self._shares.copy()
 
     def progress(self, end: int) -> _Progress:
         """Where a segment that begins at group `end` takes up each direction.

@@ -22,7 +22,8 @@ from trainer.distributed import PeerError, Ranks, raise_together, sum_over_ranks
 from trainer.engine import loss_scaler
 from trainer.evaluation.heldout import HeldOut
 from trainer.ledger import gather_unreadable, too_many_unreadable
-from trainer.metrics import Totals
+from trainer.prometheus.endpoint import Endpoint
+from trainer.rank_meter import RankMeter
 from trainer.recipe import Recipe
 from trainer.reporting import Reporting
 from trainer.resume import newest_sound_checkpoint
@@ -30,7 +31,8 @@ from trainer.saver import Saver
 from trainer.schedule import learning_rate
 from trainer.sharded_state import restore
 from trainer.stop import StopRequest
-from trainer.watchdog import Watchdog
+from trainer.totals import Totals
+from trainer.watchdog import Phase, Watchdog
 
 
 def total_loss(outputs: Outputs, counts: Mapping[str, float]) -> torch.Tensor:
@@ -62,6 +64,7 @@ class Trainer:
         ranks: Ranks,
         device: torch.device,
         reporting: Reporting | None,
+        endpoint: Endpoint,
         watchdog: Watchdog,
         stop: StopRequest,
     ) -> None:
@@ -77,14 +80,15 @@ class Trainer:
         self.loader = open_loader(state.attempts)
         self._open_loader = open_loader
         self._saver = saver
-        self._phase = watchdog.phase
+        self.endpoint = endpoint
+        self._watchdog = watchdog
+        self._meter = RankMeter(reader, device)
         self._state = state
         self._corpus = corpus
         self._unreadable = state.unreadable
         self._story_keys: list[str] = []  # read when the first is needed
         self._skipped_in_a_row = 0
         self._went_back_to: Path | None = None
-        self._retries_before = 0
         self._totals: Totals | None = None
         self._scalars: Mapping[str, float] = {}
         self._validated = (state.step, state.validation) if state.validation is not None else None
@@ -113,7 +117,7 @@ class Trainer:
         return True
 
     def close(self) -> None:
-        """Stop the loader's threads and end the reports."""
+        """Stop the loader's threads and end the reports. The endpoint stays: an evaluation may follow."""
         self._saver.wait()
         self.loader.close()
         self.reader.close()
@@ -122,11 +126,12 @@ class Trainer:
 
     def train_step(self) -> bool:
         """One attempt at an optimizer step. True when any rank was asked to stop."""
-        self._phase("step", f"step {self.step + 1}")
+        self.phase("step", f"step {self.step + 1}")
         self._note_mixture()
         began = time.perf_counter()
         batches = self._fetch()
         data_wait = time.perf_counter() - began
+        self._meter.waited(data_wait)
 
         counts, stopped, unreadable = self._agree(batches)
         if unreadable:
@@ -136,7 +141,8 @@ class Trainer:
             group["lr"] = rate
         for micro_step, batch in enumerate(batches):
             self._seed(micro_step)
-            outputs: Outputs = self.engine(batch, self.step)
+            with self._meter.forward():
+                outputs: Outputs = self.engine(batch, self.step)
             # DeepSpeed averages gradients over ranks; the counts are global already, so that is undone.
             loss = total_loss(outputs, counts)
             self.engine.backward(self.ranks.world_size * loss, scale_wrt_gas=False)
@@ -206,8 +212,11 @@ class Trainer:
 
     def _count(self, outputs: Outputs, batch: Batch, loss: torch.Tensor) -> None:
         if self._totals is None:
-            self._totals = Totals(tuple(outputs.terms), len(self._corpus.languages), self.device)
-        self._totals.add_micro_batch(outputs, batch, loss)
+            ranks, languages = self.ranks, len(self._corpus.languages)
+            self._totals = Totals(
+                tuple(outputs.terms), languages, self.device, rank=ranks.rank, world_size=ranks.world_size
+            )
+        self._totals.add_micro_batch(outputs, batch, loss, self.engine.module.flops(batch))
         self._scalars = outputs.scalars
 
     def _conclude(self, began: float, data_wait: float) -> None:
@@ -227,23 +236,19 @@ class Trainer:
             scale = f"; the loss scale is {scaler.cur_scale:g} now" if scaler else ""
             self._say(f"step {self.step + 1} skipped: non-finite gradients in slots {slots}{scale}")
         else:
-            retries = self.reader.retries
-            self._totals.add_step(
-                seconds=seconds, data_wait_seconds=data_wait, read_retries=retries - self._retries_before
-            )
-            self._retries_before = retries
+            self._totals.add_step(seconds=seconds)
             self._skipped_in_a_row = 0
             self.step += 1
+        self._meter.step_ended(taken=not self.engine.optimizer.overflow)
+        if self.endpoint.node:
+            self.endpoint.node.step(seconds=seconds, data_wait_seconds=data_wait)
         if self.reporting:
-            self.reporting.exporter.step(
-                step=self.step, seconds=seconds, data_wait_seconds=data_wait, skipped=self.attempts - self.step
-            )
-            self.reporting.console.advance(self.step)
+            self.reporting.step(self.step, self.attempts - self.step)
 
     def _go_back(self) -> None:
         """Too many steps in a row were not finite: to the last checkpoint, where it may have been the machine; where
         it comes again from the same checkpoint, it was not, and the run ends (all ranks together)."""
-        self._phase("checkpoint")
+        self.phase("checkpoint")
         self._saver.wait()
         self._report_save()
         checkpoint = newest_sound_checkpoint(self.recipe.run / "checkpoints", self.ranks)
@@ -264,7 +269,7 @@ class Trainer:
     def restore(self, checkpoint: Path) -> None:
         """Go on from `checkpoint` as a new start would (all ranks call this)."""
         restore(self.engine, checkpoint)
-        state = read_state(checkpoint)
+        left, state = self.step, read_state(checkpoint)
         self.step, self.attempts, self._unreadable = state.step, state.attempts, state.unreadable
         self.loader.close()
         self.loader = self._open_loader(state.attempts)
@@ -272,8 +277,7 @@ class Trainer:
         self._saved_at = (state.step, state.attempts)
         self._validated = (state.step, state.validation) if state.validation is not None else None
         if self.reporting:
-            self.reporting.rewind(state.step)
-            self.reporting.exporter.rollback(step=state.step, skipped=state.attempts - state.step)
+            self.reporting.rollback(state.step, state.attempts - state.step, left)
 
     def _save_and_end(self, problem: InputError | PeerError) -> NoReturn:
         """End the run on all ranks for a reason that must not be lost where the state cannot be saved either."""
@@ -296,8 +300,12 @@ class Trainer:
     def _log(self) -> None:
         if self._totals is None:
             return
-        interval = self._totals.reduce(self.ranks.world_size)
-        if self.reporting is None or interval.steps == 0:
+        interval = self._totals.reduce(self._meter.facts())
+        if interval.steps == 0:
+            return
+        if self.endpoint.node:
+            self.endpoint.node.interval(interval.steps, interval.ranks)
+        if self.reporting is None:
             return
         norm, scaler = self.engine.get_global_grad_norm(), loss_scaler(self.engine)
         self.reporting.interval(
@@ -309,23 +317,25 @@ class Trainer:
             loss_scale=float(scaler.cur_scale) if scaler else None,
             scalars=self._scalars,
             unreadable=self._unreadable,
+            groups=self.attempts * self.recipe.batch.groups_per_step,
         )
 
     def _validate(self) -> None:
         if self._validated is not None and self._validated[0] == self.step:
             return
         began = time.perf_counter()
-        found = self.held_out.nll(self.engine.module.network, self.device, lambda: self._phase("evaluation"))
+        found = self.held_out.nll(self.engine.module.network, self.device, lambda: self.phase("evaluation"))
         self._validated = self.step, {kind: of_kind.nll for kind, of_kind in found.items()}
         if self.reporting:
-            unreadable = sum(of_kind.unreadable for of_kind in found.values())
-            self.reporting.validation(self._validated[1], self.step, unreadable, time.perf_counter() - began)
+            self.reporting.validation(found, self.step, time.perf_counter() - began)
 
     def _save(self) -> None:
         """Begin a checkpoint of this very step; training goes on while it is written. Not twice for one state."""
         if self._saved_at == (self.step, self.attempts):
             return
-        self._phase("checkpoint")
+        self.phase("checkpoint")
+        if self.reporting:
+            self.reporting.directions(self.step)  # what is counted so far outlives a return to this checkpoint
         self._saver.save(
             TrainState(
                 step=self.step,
@@ -344,7 +354,7 @@ class Trainer:
         """A checkpoint of this very step, whole when this returns. Raises `InputError` where it cannot be written."""
         for _ in range(2):  # a disk that was full for a moment is given a second chance
             self._save()
-            self._phase("checkpoint")
+            self.phase("checkpoint")
             saved = self._saver.wait()
             self._report_save()
             if saved is None or saved.committed or saved.step != self.step:
@@ -352,6 +362,12 @@ class Trainer:
             self._saved_at = None
         if saved is not None:
             self._end_with(f"the state of step {saved.step} is lost, no checkpoint could be written: {saved.problem}")
+
+    def phase(self, name: Phase, detail: str = "") -> None:
+        """Something was done, and now this begins: for the watchdog, and for those who watch from outside."""
+        self._watchdog.phase(name, detail)
+        if self.endpoint.node:
+            self.endpoint.node.progress()
 
     def _report_save(self) -> None:
         saved = self._saver.news()

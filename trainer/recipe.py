@@ -138,9 +138,27 @@ class EvaluationSection(Section):
 
 
 class PrometheusSection(Section):
+    """The metrics of docs/metrics.md. Nothing that goes wrong here ends a run."""
+
     enabled: bool = True
-    address: str = "127.0.0.1"
+    address: str = Field("127.0.0.1", description="where to listen: an address, 0.0.0.0, or an interface like eth0")
     port: int = Field(9464, ge=0, le=65535, description="a free one is taken where this one is not free")
+    targets: Path | None = Field(
+        None, description="directory of file_sd targets, one file an endpoint; null: targets/ beside the run directory"
+    )
+    certificate: Path | None = Field(None, description="PEM file: serve https; it is read again when it is replaced")
+    key: Path | None = Field(None, description="its PEM key; null: in the same file")
+    token_file: Path | None = Field(None, description="serve only those who send the bearer token that it holds")
+    direction_matrix: bool = Field(False, description="serve every direction, some 100 KB a gauge and scrape")
+    last_scrape_seconds: float = Field(
+        60.0, ge=0, description="at the end, how long to wait for a Prometheus that has been scraping to come once more"
+    )
+
+    @model_validator(mode="after")
+    def _key_has_a_certificate(self) -> "PrometheusSection":
+        if self.key is not None and self.certificate is None:
+            raise ValueError("key is of no use without certificate: name both")
+        return self
 
 
 class ObjectiveSection(BaseModel):

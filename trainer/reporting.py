@@ -1,17 +1,24 @@
 """Where rank 0 reports: console, files, Prometheus."""
 
 import json
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from shards.schema import Unreadable
 from trainer.console import Console
-from trainer.metrics import Interval, MetricsLog
-from trainer.prometheus import PrometheusExporter
+from trainer.evaluation.heldout import HeldOutNLL
+from trainer.metrics import MetricsLog
+from trainer.prometheus.run_metrics import RunMetrics
+from trainer.recent import DirectionSums, mean
 from trainer.saver import Saved
 from trainer.spikes import Spike, SpikeDetector
+from trainer.totals import Interval
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,14 +29,22 @@ class Reporting:
     console: Console
     log: MetricsLog
     unreadable: MetricsLog  # unreadable.jsonl, one line a placeholder
-    exporter: PrometheusExporter
+    metrics: RunMetrics
+    peak_flops: float  # of all ranks, for MFU
     spikes: SpikeDetector | None
+    untold: DirectionSums  # by direction, since the log had them last
 
-    def started(self, step: int, steps: int, world_size: int) -> None:
-        """Ranks have joined, and the state of `step` is loaded."""
-        self.log.write({"kind": "start", "step": step, "world_size": world_size, "time": time.time()})
+    def started(self, step: int, steps: int, world_size: int, restarts: int) -> None:
+        """Ranks have joined, and the state of `step` is loaded. restarts: starts of this run before this one."""
+        start = {"kind": "start", "step": step, "world_size": world_size, "restarts": restarts, "time": time.time()}
+        self.log.write(start)
         if step:
             self.console.say(f"going on from step {step} of {steps}")
+
+    def step(self, step: int, skipped: int) -> None:
+        """A step was taken, or skipped."""
+        self.metrics.step(step=step, skipped=skipped)
+        self.console.advance(step)
 
     def interval(
         self,
@@ -42,9 +57,11 @@ class Reporting:
         loss_scale: float | None,
         scalars: Mapping[str, float],
         unreadable: int,
+        groups: int,
     ) -> None:
-        """A logged step: what was summed over ranks since the last one. `unreadable` is the run's count so far."""
-        examples = sum(sum(by_target) for by_target in interval.examples.values())
+        """A logged step: what was summed over ranks since the last one. unreadable, groups: the run's, so far."""
+        examples = float(interval.examples_TS.sum())
+        slowest, lag = interval.slowest_rank
         record = {
             "kind": "train",
             "step": step,
@@ -59,31 +76,65 @@ class Reporting:
             "examples": {kind: sum(by_target) for kind, by_target in interval.examples.items()},
             "target_tokens": {kind: sum(by_target) for kind, by_target in interval.tokens.items()},
             "examples_per_second": examples / interval.seconds,
+            "target_tokens_per_second": sum(map(sum, interval.tokens.values())) / interval.seconds,
+            "mfu": interval.flops / interval.seconds / self.peak_flops,
             "step_seconds": interval.seconds / interval.steps,
             "real_token_share": interval.real_token_share,
             "data_wait_share": interval.data_wait_seconds / interval.seconds,
+            "slowest_rank": slowest,
+            "slowest_rank_lag_seconds": lag,
             "read_retries": interval.read_retries,
             "unreadable": unreadable,
+            "nll_by_target": self._nll_by_target(interval),
             "time": time.time(),
         }
         self.log.write(record)
-        self.exporter.interval(interval, learning_rate=learning_rate, gradient_norm=gradient_norm, scalars=scalars)
+        self.metrics.interval(
+            interval,
+            groups=groups,
+            learning_rate=learning_rate,
+            gradient_norm=gradient_norm,
+            loss_scale=loss_scale,
+            scalars=scalars,
+        )
         self.console.train(record)
+        self.untold.add(interval)
         if self.spikes:
-            names = [f"{source}>{target}" for target in self.languages for source in self.languages]
-            nats = dict(zip(names, interval.direction_nats, strict=True))
-            tokens = dict(zip(names, interval.direction_tokens, strict=True))
+            nats, tokens = dict(self._directions(interval.nats_TS)), dict(self._directions(interval.tokens_TS))
             spike = self.spikes.look(interval.total_loss, nats, tokens)
             if spike:
                 self._spike(spike, step)
 
-    def validation(self, nll: Mapping[str, float], step: int, unreadable: int, seconds: float) -> None:
-        """Held-out NLL by kind; `unreadable` examples are not in it."""
-        record = {"kind": "validation", "step": step, "nll": dict(nll), "unreadable": unreadable, "seconds": seconds}
+    def directions(self, step: int) -> None:
+        """List what every direction had since the last such list: before a checkpoint, and at a validation."""
+        there_TS = self.untold.examples_TS > 0
+        if there_TS.any():
+            lists = {
+                name: dict(self._directions(getattr(self.untold, f"{name}_TS"), there_TS))
+                for name in ("nats", "tokens", "examples")
+            }
+            self.log.write({"kind": "directions", "step": step, **lists, "time": time.time()})
+            self.untold.forget()
+
+    def validation(self, found: Mapping[str, HeldOutNLL], step: int, seconds: float) -> None:
+        """Held-out NLL by kind; examples that could not be read are not in it."""
+        self.directions(step)
+        nll = {kind: of_kind.nll for kind, of_kind in found.items()}
+        unreadable = sum(of_kind.unreadable for of_kind in found.values())
+        by_target = {kind: self._by_language(of_kind.by_target) for kind, of_kind in found.items()}
+        record = {
+            "kind": "validation",
+            "step": step,
+            "nll": nll,
+            "nll_by_target": by_target,
+            "unreadable": unreadable,
+            "seconds": seconds,
+            "time": time.time(),
+        }
         if unreadable:
             self.console.say(f"{unreadable} held-out examples could not be read and are not in the means")
         self.log.write(record)
-        self.exporter.validation(nll)
+        self.metrics.validation(nll, by_target)
         self.console.validation(record)
 
     def mixture(self, mixture: Mapping[str, Any], step: int) -> None:
@@ -95,19 +146,22 @@ class Reporting:
         """List those of one step, at least one; the first is said aloud."""
         for one in found:
             self.unreadable.write({"kind": "unreadable", "step": step, **asdict(one), "story": story_keys[one.story]})
-            self.exporter.unreadable(one)
+            self.metrics.unreadable(one)
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         self.console.say(f"step {step}: slot {found[0].slot} has a placeholder{more}: {found[0].problem}")
 
-    def rewind(self, step: int) -> None:
+    def rollback(self, step: int, skipped: int, from_step: int) -> None:
         """Training goes back to `step`: what the files tell of later steps will come again."""
         self.log.rewind(step)
         self.unreadable.rewind(step)
         self.console.rewind(step)
+        self.untold.forget()
+        self.log.write({"kind": "rollback", "step": step, "from_step": from_step, "time": time.time()})
+        self.metrics.rollback(step=step, skipped=skipped)
 
     def saved(self, saved: Saved) -> None:
         """A save has ended, well or not."""
-        self.exporter.checkpoint(saved)
+        self.metrics.checkpoint(saved)
         self.log.write(
             {
                 "kind": "checkpoint",
@@ -128,14 +182,35 @@ class Reporting:
             self.console.say(f"{saved.path} is written, but older checkpoints could not be tidied up: {saved.problem}")
 
     def _spike(self, spike: Spike, step: int) -> None:
-        self.exporter.spike()
+        self.metrics.spike()
         directions = [{"direction": name, "nll": nll, "usual": usual} for name, nll, usual in spike.directions]
-        self.log.write(
-            {"kind": "spike", "step": step, "loss": spike.loss, "usual": spike.usual, "directions": directions}
-        )
+        told = {"loss": spike.loss, "usual": spike.usual, "directions": directions, "time": time.time()}
+        self.log.write({"kind": "spike", "step": step, **told})
         worst = ", ".join(f"{name} {nll:.2f} (usually {usual:.2f})" for name, nll, usual in spike.directions)
         jump = f"the loss jumped from {spike.usual:.3f} to {spike.loss:.3f}"
         self.console.say(f"step {step}: {jump}; NLL of the worst directions: {worst}")
+
+    def _nll_by_target(self, interval: Interval) -> dict[str, dict[str, float]]:
+        """By kind and target language, to four decimals: it stands in every logged line."""
+        nats, tokens = interval.nats_TS, interval.tokens_TS
+        own_nats, own_tokens = np.diagonal(nats), np.diagonal(tokens)
+        return {
+            "mms": self._by_language(mean(own_nats, own_tokens).round(4).tolist()),
+            "mxls": self._by_language(
+                mean(nats.sum(axis=1) - own_nats, (tokens.sum(axis=1) - own_tokens)).round(4).tolist()
+            ),
+        }
+
+    def _by_language(self, values: Sequence[float]) -> dict[str, float]:
+        return {name: value for name, value in zip(self.languages, values, strict=True) if not math.isnan(value)}
+
+    def _directions(
+        self, values_TS: NDArray[np.float64], there_TS: NDArray[np.bool_] | None = None
+    ) -> Iterator[tuple[str, float]]:
+        """source>target and value, of those that are there (None: all)."""
+        places = np.argwhere(np.ones_like(values_TS, dtype=bool) if there_TS is None else there_TS)
+        for target, source in places.tolist():
+            yield f"{self.languages[source]}>{self.languages[target]}", float(values_TS[target, source])
 
     def close(self) -> None:
         self.console.close()

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import sys
+import time
 from functools import partial
 from pathlib import Path
 from typing import NoReturn, cast
@@ -25,9 +26,10 @@ from trainer.evaluation.heldout import HeldOut
 from trainer.exit_codes import STOPPED
 from trainer.loop import Trainer
 from trainer.memory import keep_freed_memory
-from trainer.metrics import MetricsLog, read_metrics
+from trainer.metrics import MetricsLog, append_record, read_metrics
 from trainer.plan import Plan
-from trainer.prometheus import PrometheusExporter
+from trainer.prometheus.endpoint import Endpoint
+from trainer.recent import DirectionSums
 from trainer.recipe import Recipe
 from trainer.reporting import Reporting
 from trainer.resume import newest_sound_checkpoint
@@ -48,6 +50,28 @@ def execute(plan: Plan, device: torch.device, watchdog: Watchdog, stop: StopRequ
     set_threads(recipe, ranks)
     keep_freed_memory(device)
     trainer = build_trainer(plan, device, watchdog, stop)
+    outcome = "failed"
+    try:
+        finished = _train_and_evaluate(plan, device, watchdog, stop, trainer)
+        outcome = "finished" if finished else "stopped"
+    finally:
+        _end(trainer, recipe.run, outcome)
+    return finished
+
+
+def _end(trainer: Trainer, run: Path, outcome: str) -> None:
+    """Nothing comes after this: for those who watch."""
+    if trainer.reporting:
+        append_record(
+            run / "metrics.jsonl", {"kind": "end", "step": trainer.step, "outcome": outcome, "time": time.time()}
+        )
+    trainer.endpoint.close(last_scrape=outcome == "finished" and trainer.ranks.is_first)
+
+
+def _train_and_evaluate(
+    plan: Plan, device: torch.device, watchdog: Watchdog, stop: StopRequest, trainer: Trainer
+) -> bool:
+    recipe, ranks = plan.recipe, plan.ranks
     try:
         finished = trainer.train()
     except InputError as error:
@@ -64,7 +88,7 @@ def execute(plan: Plan, device: torch.device, watchdog: Watchdog, stop: StopRequ
     # Rank 0 looks: on a network file system the ranks might see different files.
     found = from_first_rank(whole_checkpoints(recipe.run / "checkpoints")[0] if ranks.is_first else None)
     checkpoint = cast(Path, found)
-    stop.from_now_on(partial(_leave_evaluation, watchdog))
+    stop.from_now_on(partial(_leave_evaluation, watchdog, trainer, recipe.run))
     if not has_examples(recipe, plan.corpus, "test"):
         if ranks.is_first:
             print(
@@ -72,7 +96,7 @@ def execute(plan: Plan, device: torch.device, watchdog: Watchdog, stop: StopRequ
             )
         return True
     if from_first_rank(ranks.is_first and not _is_evaluated(recipe, checkpoint)):
-        begin_batch = partial(watchdog.phase, "evaluation")
+        begin_batch = partial(trainer.phase, "evaluation")
         begin_batch()
         evaluator = build_evaluator(recipe, plan.corpus, plan.tokenizer, ranks, device, begin_batch)
         try:
@@ -82,13 +106,16 @@ def execute(plan: Plan, device: torch.device, watchdog: Watchdog, stop: StopRequ
     if ranks.is_first:
         report = read_report(recipe.run, "test")
         assert report is not None
+        if trainer.endpoint.run:
+            trainer.endpoint.run.evaluation(report)
         print_report(report, validations(recipe.run), recipe.run)
     return True
 
 
-def _leave_evaluation(watchdog: Watchdog) -> NoReturn:
+def _leave_evaluation(watchdog: Watchdog, trainer: Trainer, run: Path) -> NoReturn:
     """A signal while evaluating: the last checkpoint is whole, and the evaluation will be made again."""
     watchdog.close("stopped")
+    _end(trainer, run, "stopped")
     with contextlib.suppress(Exception):  # the signal may have come in the middle of a line
         sys.stdout.flush()
     os._exit(STOPPED)
@@ -118,6 +145,7 @@ def build_trainer(
             prefetch=recipe.loader.prefetch,
         )
 
+    endpoint = Endpoint(plan, device)
     held_out = HeldOut(
         corpus,
         collate,
@@ -147,27 +175,24 @@ def build_trainer(
         state=state,
         ranks=ranks,
         device=device,
-        reporting=_reporting(plan, state) if ranks.is_first else None,
+        reporting=_reporting(plan, state, endpoint),
+        endpoint=endpoint,
         watchdog=watchdog or Watchdog.off(ranks),
         stop=stop or StopRequest(),
     )
 
 
-def _reporting(plan: Plan, state: TrainState) -> Reporting:
+def _reporting(plan: Plan, state: TrainState, endpoint: Endpoint) -> Reporting | None:
+    """What rank 0 reports to; None on the others. Those that serve metrics do so from here on."""
     recipe = plan.recipe
+    if endpoint.run is None:
+        endpoint.serve()
+        return None
     try:
         write_atomically(recipe.run / "recipe.yaml", recipe.dump().encode())
     except OSError as error:
         raise InputError(f"run={recipe.run} cannot be written: {error}") from error
     console = Console(recipe.training.steps, state.step)
-    exporter = PrometheusExporter(
-        plan.corpus.languages, run=recipe.run, objective=recipe.objective.name, world_size=plan.ranks.world_size
-    )
-    exporter.begin(step=state.step, steps=recipe.training.steps, skipped=state.attempts - state.step)
-    if recipe.prometheus.enabled:
-        port = exporter.serve(recipe.prometheus.address, recipe.prometheus.port)
-        if port is not None:
-            console.say(f"metrics at http://{recipe.prometheus.address}:{port}/metrics")
     resume_step = state.step if state.attempts else None
     deviations = recipe.training.spike_deviations
     reporting = Reporting(
@@ -175,10 +200,22 @@ def _reporting(plan: Plan, state: TrainState) -> Reporting:
         console=console,
         log=MetricsLog(recipe.run / "metrics.jsonl", resume_step),
         unreadable=MetricsLog(recipe.run / "unreadable.jsonl", resume_step),
-        exporter=exporter,
+        metrics=endpoint.run,
+        peak_flops=endpoint.peak_flops,
         spikes=SpikeDetector(deviations) if deviations is not None else None,
+        untold=DirectionSums(len(plan.corpus.languages)),
     )
-    reporting.started(state.step, recipe.training.steps, plan.ranks.world_size)
+    restarts = sum(record["kind"] == "start" for record in read_metrics(recipe.run / "metrics.jsonl"))
+    reporting.started(state.step, recipe.training.steps, plan.ranks.world_size, restarts)
+    endpoint.run.begin(
+        step=state.step,
+        steps=recipe.training.steps,
+        skipped=state.attempts - state.step,
+        restarts=restarts,
+    )
+    url = endpoint.serve()
+    if url is not None:
+        console.say(f"metrics at {url}")
     return reporting
 
 

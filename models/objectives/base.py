@@ -63,5 +63,10 @@ class Objective(nn.Module, ABC):
         """`Term.count` of every term, from the batch alone: known before the first forward of a global batch."""
 
     @abstractmethod
+    def flops(self, batch: Batch) -> int:
+        """Floating-point operations of the matrix products that training on `batch` (on the host) takes, forward and
+        backward: what is real, and what is shared once (models/flops.py)."""
+
+    @abstractmethod
     def forward(self, batch: Batch, step: int) -> Outputs:
         """batch: on the host; the objective takes to its device what it computes. step: optimizer steps so far."""

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from models.arrangement import Arranged, arrange
 from models.config import NetworkConfig
+from models.flops import BackboneSizes, step_flops
 from models.losses.contrast import Negatives, contrast_anchors, target_oriented_contrast
 from models.losses.distillation import Distance, alpha, distillation_distance
 from models.network import Network, by_row, real_rows
@@ -68,6 +69,7 @@ class D2TV(Objective):
         super().__init__()
         self.config, self.network, self.share = config, network, share
         self.has_teacher, self.has_student = config.branches != "mxls", config.branches != "mms"
+        self._sizes = BackboneSizes.of(network.backbone.model.config)
         # "MLP is a fully-connected layer" (above Eq. 9): from the visual width to the text's.
         self.project = nn.Linear(network.config.vision.width, network.hidden_size) if config.contrast else None
 
@@ -89,6 +91,19 @@ class D2TV(Objective):
         if self.config.contrast:
             counts["tco"] = float(contrast_anchors(batch.image_mask_BI, batch.weight_B).sum())
         return counts
+
+    def flops(self, batch: Batch) -> int:
+        """Of both branches, or the one that is trained, and of what Eq. 9 adds."""
+        config = self.config
+        operations = step_flops(
+            batch,
+            self.network.config,
+            self._sizes,
+            branches=config.branches,
+            contrast=config.contrast,
+            share=self.share,
+        )
+        return operations.training
 
     def forward(self, batch: Batch, step: int) -> Outputs:
         """One visual pass, one text-encoder call, one fusion, one decoder call, whatever the flags.

@@ -17,10 +17,10 @@ from deepspeed.utils import safe_get_full_grad
 
 from trainer.distributed import join, leave, ranks_from_environment
 from trainer.engine import loss_scaler
-from trainer.metrics import Interval, Totals
 from trainer.plan import plan_run
 from trainer.recipe import load_recipe
 from trainer.run import build_trainer
+from trainer.totals import Interval, RankFacts, Totals
 
 
 def main() -> None:
@@ -59,8 +59,8 @@ def main() -> None:
                 first_gradient[name] = gradient.clone()
         step()
 
-    def watch_reduce(totals: Totals, world_size: int) -> Interval:
-        interval = reduce(totals, world_size)
+    def watch_reduce(totals: Totals, own: RankFacts) -> Interval:
+        interval = reduce(totals, own)
         losses.append(interval.loss)
         return interval
 

@@ -153,7 +153,8 @@ class Evaluator:
             groups = choose_examples(self.corpus, split, directions, total=settings.examples_per_kind)
             share = share_of_rank(groups, self.ranks)
             batches = in_batches(share, self.collate, settings.batch_size)
-            model = mean_nll(network, batches, self.device, self.begin_batch).nll
+            languages = len(self.corpus.languages)
+            model = mean_nll(network, batches, self.device, self.begin_batch, languages=languages).nll
             if len(groups.number):
                 floor = unigram.nll(groups)
                 result[kind] = {

@@ -83,7 +83,7 @@ class HeldOut:
         batch_size: int,
         ranks: Ranks,
     ) -> None:
-        self._collate, self._batch_size = collate, batch_size
+        self._collate, self._batch_size, self._languages = collate, batch_size, len(corpus.languages)
         of_kind = {
             "mms": [(source, target) for source, target in directions if source == target],
             "mxls": [(source, target) for source, target in directions if source != target],
@@ -98,26 +98,40 @@ class HeldOut:
     def nll(self, network: Network, device: torch.device, begin_batch: Callable[[], None]) -> dict[str, "HeldOutNLL"]:
         """By kind, over all ranks (all ranks call this). `begin_batch` is called before every batch."""
         return {
-            kind: mean_nll(network, in_batches(groups, self._collate, self._batch_size), device, begin_batch)
+            kind: mean_nll(
+                network,
+                in_batches(groups, self._collate, self._batch_size),
+                device,
+                begin_batch,
+                languages=self._languages,
+            )
             for kind, groups in self._mine.items()
         }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HeldOutNLL:
-    """nll: nats a target token, over the examples that could be read.  unreadable: those that could not."""
+    """nll: nats a target token, over the examples that could be read.  unreadable: those that could not.
+
+    by_target: nll by target language (L,), NaN for those that had none.
+    """
 
     nll: float
     unreadable: int
+    by_target: tuple[float, ...]
 
 
 def mean_nll(
-    network: Network, batches: Iterable[Batch], device: torch.device, begin_batch: Callable[[], None]
+    network: Network, batches: Iterable[Batch], device: torch.device, begin_batch: Callable[[], None], *, languages: int
 ) -> HeldOutNLL:
-    """NLL a target token over all ranks' batches (all ranks call this, with any number of batches)."""
+    """NLL a target token over all ranks' batches (all ranks call this, with any number of batches).
+
+    languages: how many the corpus has.
+    """
     training = network.training
     network.eval()
-    sums = torch.zeros(3, dtype=torch.float64, device=device)
+    # Nats by target language, tokens by target language, examples that could not be read.
+    sums = torch.zeros(2 * languages + 1, dtype=torch.float64, device=device)
     problem: InputError | None = None
     try:
         with torch.inference_mode():
@@ -125,11 +139,22 @@ def mean_nll(
             for batch in batches:
                 begin_batch()
                 nll_B, tokens_B = network.row_nll(batch, "source")
-                sums[:2] += torch.stack([nll_B.double().sum(), tokens_B.double().sum()])
-                sums[2] += len(batch.unreadable)
+                target_B = batch.target_language_B.to(device)
+                sums.index_add_(0, target_B, nll_B.double())
+                sums.index_add_(0, target_B + languages, tokens_B.double())
+                sums[-1] += len(batch.unreadable)
     except InputError as error:
         problem = error
     raise_together(problem)
     network.train(training)
-    nll, tokens, unreadable = sum_over_ranks(sums).tolist()
-    return HeldOutNLL(nll=nll / tokens if tokens else float("nan"), unreadable=int(unreadable))
+    *values, unreadable = sum_over_ranks(sums).tolist()
+    nats, tokens = values[:languages], values[languages:]
+    return HeldOutNLL(
+        nll=_mean(sum(nats), sum(tokens)),
+        unreadable=int(unreadable),
+        by_target=tuple(_mean(of, count) for of, count in zip(nats, tokens, strict=True)),
+    )
+
+
+def _mean(nats: float, tokens: float) -> float:
+    return nats / tokens if tokens else float("nan")

@@ -1,0 +1,239 @@
+"""The HTTP server of an endpoint: a registry at /metrics, over TLS and behind a bearer token where asked for.
+
+Nothing that a client does, or fails to do, reaches the training: every connection has a thread and a time limit.
+"""
+
+import contextlib
+import hmac
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler
+
+import psutil
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import ThreadingWSGIServer, make_wsgi_app
+
+#: How long a connection may be silent.
+_CONNECTION_SECONDS = 10.0
+#: How soon it notices that it is to end.
+_POLL_SECONDS = 0.2
+#: How often `alive` is called.
+_ALIVE_SECONDS = 60.0
+_Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+
+class MetricsServer:
+    """Serves from a thread of its own until `close`."""
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        *,
+        address: str,
+        port: int,
+        certificate: Path | None = None,
+        key: Path | None = None,
+        token_file: Path | None = None,
+        alive: Callable[[], None] = lambda: None,
+    ) -> None:
+        """address: to listen at, or an interface by its name.  port: 0 for any free one.  certificate, key: PEM files
+        (the key may be in the first).  token_file: who asks must say what it holds.  alive: called once a minute.
+
+        Raises `OSError`, which names the file, the address or the port.
+        """
+        self.address = interface_address(address)
+        self.scheme = "http" if certificate is None else "https"
+        self._scrapes = _Scrapes()
+        if token_file is not None:
+            read_token(token_file)  # so that one that is missing is known now
+        application = _counted(_guarded(make_wsgi_app(registry), token_file), self._scrapes)
+        tls = None if certificate is None else _Tls(certificate, key)
+        family = socket.AF_INET6 if ":" in self.address else socket.AF_INET
+
+        class Server(_Server):
+            address_family = family
+
+        try:
+            self._server = Server((self.address, port), _Handler, tls, alive)
+        except OverflowError as error:
+            raise OSError(str(error)) from error
+        self.port = int(self._server.server_port)
+        self._server.set_app(application)
+        serve = partial(self._server.serve_forever, poll_interval=_POLL_SECONDS)
+        self._thread = threading.Thread(target=serve, name="metrics", daemon=True)
+        self._thread.start()
+
+    def wait_for_a_scrape(self, most_seconds: float) -> None:
+        """Until the next scrape has its answer. Does not wait where nobody has scraped within the last minutes."""
+        self._scrapes.wait_for_the_next(most_seconds)
+
+    def close(self) -> None:
+        """Stop listening. Answers that are under way are not waited for."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def interface_address(address: str) -> str:
+    """The address of a network interface (`eth0`, `ib0`: the same words on every node); others as they are."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        for found in psutil.net_if_addrs().get(address, ()):
+            if found.family == family:
+                return found.address
+    return address
+
+
+def read_token(path: Path) -> str:
+    """What a token file holds. Raises `OSError` where it cannot be read or is empty."""
+    try:
+        token = path.read_text(encoding="ascii").strip()
+    except UnicodeDecodeError as error:
+        raise OSError(f"{path} is not plain text") from error
+    if not token:
+        raise OSError(f"{path} is empty")
+    return token
+
+
+def _guarded(application: _Application, token_file: Path | None) -> _Application:
+    """The application for those alone who know the token. It is read at every request: it may be replaced."""
+    if token_file is None:
+        return application
+
+    def guarded(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        try:
+            wanted = f"Bearer {read_token(token_file)}".encode()
+        except OSError:
+            start_response("503 Service Unavailable", [("Content-Type", "text/plain")])
+            return [b"the token file cannot be read\n"]
+        if not hmac.compare_digest(environ.get("HTTP_AUTHORIZATION", "").encode(), wanted):
+            start_response("401 Unauthorized", [("Content-Type", "text/plain"), ("WWW-Authenticate", "Bearer")])
+            return [b"a bearer token is wanted\n"]
+        return application(environ, start_response)
+
+    return guarded
+
+
+def _counted(application: _Application, scrapes: "_Scrapes") -> _Application:
+    def counted(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        began, good = time.monotonic(), []
+
+        def note(status: str, *rest: Any) -> Any:
+            good.append(status.startswith("200"))
+            return start_response(status, *rest)
+
+        return _Answer(application(environ, note), lambda: scrapes.answered(began) if all(good) else None)
+
+    return counted
+
+
+class _Answer:
+    """A WSGI answer that tells of its end."""
+
+    def __init__(self, body: Iterable[bytes], ended: Callable[[], None]) -> None:
+        self._body, self._ended = body, ended
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._body)
+
+    def close(self) -> None:
+        self._ended()
+
+
+class _Scrapes:
+    """When scrapes that were answered began."""
+
+    #: Who has not scraped for so long will not do so now.
+    _PATIENCE_SECONDS = 300.0
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._last: float | None = None
+
+    def answered(self, began: float) -> None:
+        with self._changed:
+            self._last = began
+            self._changed.notify_all()
+
+    def wait_for_the_next(self, most_seconds: float) -> None:
+        now = time.monotonic()
+        with self._changed:
+            if self._last is None or now - self._last > self._PATIENCE_SECONDS:
+                return
+            self._changed.wait_for(lambda: self._last is not None and self._last >= now, timeout=most_seconds)
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = _CONNECTION_SECONDS
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing: a scrape every 15 seconds is no news."""
+
+    def address_string(self) -> str:
+        """Not a name that some name server would have to know."""
+        return str(self.client_address[0])
+
+
+class _Tls:
+    """A certificate that may be replaced on the disk while it is served."""
+
+    def __init__(self, certificate: Path, key: Path | None) -> None:
+        self._files = (certificate, key)
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self._loaded: list[int] = []
+        self._load()
+
+    def wrap(self, connection: socket.socket) -> ssl.SSLSocket:
+        """The handshake, in the connection's own thread."""
+        with contextlib.suppress(OSError):  # in the middle of being replaced: the one before is still good
+            self._load()
+        return self._context.wrap_socket(connection, server_side=True)
+
+    def _load(self) -> None:
+        certificate, key = self._files
+        try:
+            stamps = [path.stat().st_mtime_ns for path in self._files if path is not None]
+            if stamps != self._loaded:
+                self._context.load_cert_chain(certificate, key)
+                self._loaded = stamps
+        except OSError as error:  # ssl's errors are OSErrors, too
+            names = " and ".join(str(path) for path in self._files if path is not None)
+            raise OSError(f"{names}: {error.strerror or error}") from error
+
+
+class _Server(ThreadingWSGIServer):
+    request_queue_size = 16
+
+    def __init__(
+        self, where: tuple[str, int], handler: type[_Handler], tls: _Tls | None, alive: Callable[[], None]
+    ) -> None:
+        self._tls, self._alive, self._called = tls, alive, time.monotonic()
+        super().__init__(where, handler)
+
+    def server_bind(self) -> None:
+        """Without the name server that the standard library would ask for this host's name."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.socket.bind(self.server_address)
+        self.server_address = self.socket.getsockname()
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+        self.setup_environ()
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        if self._tls is None:
+            return super().finish_request(request, client_address)
+        request.settimeout(_CONNECTION_SECONDS)
+        with self._tls.wrap(request) as connection:
+            return super().finish_request(connection, client_address)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Nothing: clients that go away, or speak something else, are no news."""
+
+    def service_actions(self) -> None:
+        if time.monotonic() - self._called > _ALIVE_SECONDS:
+            self._called = time.monotonic()
+            self._alive()

@@ -1,0 +1,200 @@
+"""What is measured between two logged steps: every rank adds up its own, one reduction makes it global.
+
+Shapes: T target languages, S source languages, both the corpus' L; matrices are by [target, source].
+"""
+
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.objectives.base import Outputs
+from shards.schema import Batch
+from trainer.distributed import sum_over_ranks
+
+KINDS = ("mms", "mxls")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RankFacts:
+    """One rank in an interval: seconds and counts are its sums, sizes and files what they were at the end of it."""
+
+    busy_seconds: float = 0.0  # waiting for data, and forward passes: where it waits for no other rank
+    data_wait_seconds: float = 0.0  # the first of these
+    read_bytes: float = 0.0
+    read_retries: float = 0.0
+    open_files: float = 0.0
+    resident_bytes: float = 0.0
+    device_bytes: float = 0.0
+    device_peak_bytes: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Interval:
+    """Global sums since the last logged step."""
+
+    steps: int
+    seconds: float
+    total_loss: float  # J, the mean of the steps
+    loss: dict[str, float]  # term -> average over its own count, before its weight
+    nll: dict[str, float]  # branch -> nats a target token
+    tokens: dict[str, list[float]]  # branch -> target tokens (L,); the teacher (mms) reads every row
+    nats_TS: NDArray[np.float64]  # of each direction's own branch: the teacher's on the diagonal, else the student's
+    tokens_TS: NDArray[np.float64]  # and its target tokens
+    examples_TS: NDArray[np.float64]  # examples trained on
+    real_token_share: float  # of the places that self-attention computes for texts, those that hold a token
+    flops: float  # of the model's matrix products, forward and backward
+    ranks: tuple[RankFacts, ...]
+
+    @property
+    def examples(self) -> dict[str, list[float]]:
+        """kind -> examples by target language (L,)."""
+        own = np.diagonal(self.examples_TS)
+        return {"mms": own.tolist(), "mxls": (self.examples_TS.sum(axis=1) - own).tolist()}
+
+    @property
+    def data_wait_seconds(self) -> float:
+        """The mean of the ranks."""
+        return sum(rank.data_wait_seconds for rank in self.ranks) / len(self.ranks)
+
+    @property
+    def read_retries(self) -> int:
+        return round(sum(rank.read_retries for rank in self.ranks))
+
+    @property
+    def slowest_rank(self) -> tuple[int, float]:
+        """The rank with the longest busy time, and the seconds a step that it has over the median of all."""
+        busy = [rank.busy_seconds for rank in self.ranks]
+        slowest = int(np.argmax(busy))
+        return slowest, (busy[slowest] - float(np.median(busy))) / max(self.steps, 1)
+
+
+class Totals:
+    """Running sums of one rank, in a layout that is the same on every rank.
+
+    Micro-batches wait until their step is taken: one that is skipped as non-finite leaves no trace.
+    """
+
+    def __init__(
+        self, terms: Sequence[str], languages: int, device: torch.device, *, rank: int = 0, world_size: int = 1
+    ) -> None:
+        self._terms, self._languages = tuple(terms), languages
+        self._rank, self._world_size = rank, world_size
+        n, size = len(self._terms), languages * languages
+        shapes = {
+            "term_sums": n,
+            "term_counts": n,
+            "branch_nats": len(KINDS),
+            "branch_tokens": len(KINDS) * languages,
+            "direction_nats": size,
+            "direction_tokens": size,
+            "direction_examples": size,
+            "loss": 1,
+            "real_tokens": 1,
+            "computed_tokens": 1,
+            "flops": 1,
+            "ranks": world_size * len(fields(RankFacts)),
+        }
+        self._places: dict[str, slice] = {}
+        begin = 0
+        for name, length in shapes.items():
+            self._places[name] = slice(begin, begin + length)
+            begin += length
+        # What is on the device and what the host knows, so that a micro-batch copies nothing from one to the other.
+        self._sums = torch.zeros(begin, dtype=torch.float64, device=device)
+        self._known = torch.zeros(begin, dtype=torch.float64)
+        self._pending, self._pending_known = torch.zeros_like(self._sums), torch.zeros_like(self._known)
+        self._steps, self._seconds = 0, 0.0
+
+    def add_micro_batch(self, outputs: Outputs, batch: Batch, loss: torch.Tensor, flops: int) -> None:
+        """Add a micro-batch's losses and counts; `loss` is its share of J. Nothing here waits for the device.
+
+        `batch` is on the host.
+        """
+        size, device = self._languages, self._sums.device
+        target_B = batch.target_language_B.to(device, non_blocking=True)
+        direction_B = target_B * size + batch.source_language_B.to(device, non_blocking=True)
+        cross_B = batch.cross_B.to(device, non_blocking=True)
+        sums = torch.stack([outputs.terms[name].sum.detach().double() for name in self._terms])
+        self._at("term_sums", self._pending).add_(sums)
+        for number, kind in enumerate(KINDS):
+            of_kind_B = cross_B if kind == "mxls" else ~cross_B
+            if kind not in outputs.row_nll:
+                continue
+            nats_B, tokens_B = outputs.row_nll[kind].double(), outputs.row_tokens[kind].double()
+            self._at("branch_nats", self._pending)[number] += nats_B.sum()
+            self._at("branch_tokens", self._pending).index_add_(0, target_B + number * size, tokens_B)
+            for what, values_B in (("nats", nats_B), ("tokens", tokens_B)):
+                own_B = torch.where(of_kind_B, values_B, 0.0)
+                self._at(f"direction_{what}", self._pending).index_add_(0, direction_B, own_B)
+        self._at("loss", self._pending).add_(loss.detach().double())
+        known = self._pending_known
+        counts = [float(outputs.terms[name].count) for name in self._terms]
+        self._at("term_counts", known).add_(torch.tensor(counts, dtype=torch.float64))
+        host_B = batch.target_language_B * size + batch.source_language_B
+        self._at("direction_examples", known).index_add_(0, host_B, (batch.weight_B > 0).double())
+        for name, value in (
+            ("real_tokens", outputs.real_tokens),
+            ("computed_tokens", outputs.computed_tokens),
+            ("flops", flops),
+        ):
+            self._at(name, known).add_(value)
+
+    def skip_step(self) -> None:
+        """Forget the micro-batches since the last step."""
+        self._pending.zero_()
+        self._pending_known.zero_()
+
+    def add_step(self, *, seconds: float) -> None:
+        """The micro-batches since the last step were trained on."""
+        self._sums += self._pending
+        self._known += self._pending_known
+        self.skip_step()
+        self._steps += 1
+        self._seconds += seconds
+
+    def reduce(self, own: RankFacts) -> Interval:
+        """The sums over all ranks since the last call (all ranks call this, each with its own), and start anew."""
+        width = len(fields(RankFacts))
+        begin = self._rank * width
+        self._at("ranks", self._known)[begin : begin + width] = torch.tensor(astuple(own), dtype=torch.float64)
+        values = sum_over_ranks(self._sums + self._known.to(self._sums.device)).cpu()
+        self._sums.zero_()
+        self._known.zero_()
+        steps, seconds, self._steps, self._seconds = self._steps, self._seconds, 0, 0.0
+
+        def of(name: str) -> list[float]:
+            return list(self._at(name, values).tolist())
+
+        def matrix(name: str) -> NDArray[np.float64]:
+            return self._at(name, values).numpy().reshape(self._languages, self._languages).copy()
+
+        nats, tokens = of("branch_nats"), np.reshape(of("branch_tokens"), (len(KINDS), -1))
+        sums, counts, ranks = of("term_sums"), of("term_counts"), of("ranks")
+        return Interval(
+            steps=steps,
+            seconds=seconds,
+            total_loss=_ratio(of("loss")[0], steps),
+            loss={term: _ratio(sums[place], counts[place]) for place, term in enumerate(self._terms)},
+            nll={kind: _ratio(nats[k], float(tokens[k].sum())) for k, kind in enumerate(KINDS)},
+            tokens={kind: tokens[k].tolist() for k, kind in enumerate(KINDS)},
+            nats_TS=matrix("direction_nats"),
+            tokens_TS=matrix("direction_tokens"),
+            examples_TS=matrix("direction_examples"),
+            real_token_share=_ratio(of("real_tokens")[0], of("computed_tokens")[0]),
+            flops=of("flops")[0],
+            ranks=tuple(_facts(ranks[place : place + width]) for place in range(0, len(ranks), width)),
+        )
+
+    def _at(self, name: str, vector: torch.Tensor) -> torch.Tensor:
+        return vector[self._places[name]]
+
+
+def _facts(values: Sequence[float]) -> RankFacts:
+    return RankFacts(**{field.name: value for field, value in zip(fields(RankFacts), values, strict=True)})
+
+
+def _ratio(total: float, count: float) -> float:
+    return total / count if count else 0.0
