@@ -4,28 +4,41 @@ import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from prometheus_client import CollectorRegistry
 
-from tests.unit.trainer.test_exporter import INTERVAL, saved
+from shards.index import Corpus
+from tests.intervals import INTERVAL, LANGUAGES, run_facts, saved
+from tests.tiny import make_corpus
 from trainer.console import Console
+from trainer.evaluation.heldout import HeldOutNLL
 from trainer.metrics import MetricsLog, read_metrics
-from trainer.prometheus import PrometheusExporter
+from trainer.prometheus.run_metrics import RunMetrics
+from trainer.recent import DirectionSums
 from trainer.reporting import Reporting
 from trainer.spikes import SpikeDetector
 
-LANGUAGES = ("english", "urdu")
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    return make_corpus(tmp_path_factory.mktemp("two") / "corpus", languages=LANGUAGES)
 
 
 @contextmanager
-def reporting_in(tmp_path: Path) -> Iterator[Reporting]:
+def reporting_in(tmp_path: Path, corpus: Corpus) -> Iterator[Reporting]:
+    """Not a fixture: a console speaks to the standard output of its beginning, which must be the test's."""
     reporting = Reporting(
         languages=LANGUAGES,
         console=Console(100, 0),
         log=MetricsLog(tmp_path / "metrics.jsonl", None),
         unreadable=MetricsLog(tmp_path / "unreadable.jsonl", None),
-        exporter=PrometheusExporter(LANGUAGES, run=tmp_path, objective="d2tv", world_size=1),
+        metrics=RunMetrics(CollectorRegistry(), run_facts(corpus)),
+        peak_flops=1e10,
         spikes=SpikeDetector(6.0),
+        untold=DirectionSums(len(LANGUAGES)),
     )
     yield reporting
     reporting.close()
@@ -33,9 +46,9 @@ def reporting_in(tmp_path: Path) -> Iterator[Reporting]:
 
 def log(reporting: Reporting, step: int, loss: float, nats: list[float]) -> None:
     """An interval of 10 tokens a direction: english>english, urdu>english, english>urdu, urdu>urdu."""
-    interval = dataclasses.replace(INTERVAL, total_loss=loss, direction_nats=nats, direction_tokens=[10.0] * 4)
+    nats_TS, tokens_TS = np.reshape(nats, (2, 2)), np.full((2, 2), 10.0)
     reporting.interval(
-        interval,
+        dataclasses.replace(INTERVAL, total_loss=loss, nats_TS=nats_TS, tokens_TS=tokens_TS),
         step=step,
         skipped=0,
         learning_rate=1e-3,
@@ -43,49 +56,100 @@ def log(reporting: Reporting, step: int, loss: float, nats: list[float]) -> None
         loss_scale=None,
         scalars={},
         unreadable=0,
+        groups=4 * step,
     )
 
 
-def test_a_loss_that_jumps_is_told_of_with_its_directions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with reporting_in(tmp_path) as reporting:
+def records(tmp_path: Path, kind: str) -> list[dict[str, Any]]:
+    return [record for record in read_metrics(tmp_path / "metrics.jsonl") if record["kind"] == kind]
+
+
+def test_a_loss_that_jumps_is_told_of_with_its_directions(
+    corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with reporting_in(tmp_path, corpus) as reporting:
         for step in range(1, 13):
             log(reporting, step, 8.0 + 0.01 * (step % 3), [20.0, 30.0, 40.0, 25.0])
         log(reporting, 13, 12.0, [20.0, 30.0, 90.0, 25.0])
-        (spike,) = (record for record in read_metrics(tmp_path / "metrics.jsonl") if record["kind"] == "spike")
+        (spike,) = records(tmp_path, "spike")
         assert (spike["step"], spike["loss"]) == (13, 12.0)
         assert spike["directions"][0]["direction"] == "english>urdu"
         assert spike["directions"][0]["nll"] == pytest.approx(9.0)
         assert spike["directions"][0]["usual"] == pytest.approx(4.0)
+        assert spike["time"] > 1.6e9
         assert "step 13: the loss jumped from 8.01" in capsys.readouterr().out
-        assert reporting.exporter.registry.get_sample_value("d2tv_loss_spikes_total") == 1
+        assert reporting.metrics.registry.get_sample_value("d2tv_loss_spikes_total") == 1
 
 
 def test_a_checkpoint_that_fails_is_counted_and_the_last_good_one_stays_the_newest(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with reporting_in(tmp_path) as reporting:
+    with reporting_in(tmp_path, corpus) as reporting:
         reporting.saved(saved(8))
         reporting.saved(saved(16, "No space left on device"))
-        records = read_metrics(tmp_path / "metrics.jsonl")
-        assert [(record["step"], record["committed"], record["problem"]) for record in records] == [
+        assert [
+            (record["step"], record["committed"], record["problem"]) for record in records(tmp_path, "checkpoint")
+        ] == [
             (8, True, None),
             (16, False, "No space left on device"),
         ]
         said = capsys.readouterr().out
         assert "no checkpoint of step 16 could be written, training goes on: No space left on device" in said
-        registry = reporting.exporter.registry
+        registry = reporting.metrics.registry
         assert registry.get_sample_value("d2tv_checkpoint_failures_total") == 1
         assert registry.get_sample_value("d2tv_checkpoint_step") == 8
         assert registry.get_sample_value("d2tv_checkpoint_stall_seconds_total") == 0.5
 
 
-def test_a_return_to_a_checkpoint_forgets_what_came_after_it(tmp_path: Path) -> None:
-    with reporting_in(tmp_path) as reporting:
+def test_a_return_to_a_checkpoint_forgets_what_came_after_it_and_is_told(corpus: Corpus, tmp_path: Path) -> None:
+    with reporting_in(tmp_path, corpus) as reporting:
         for step in range(1, 6):
             log(reporting, step, 8.0, [20.0, 30.0, 40.0, 25.0])
-        reporting.rewind(3)
-        reporting.exporter.rollback(step=3, skipped=0)
+            if step == 3:
+                reporting.directions(step)
+        reporting.rollback(3, 0, 5)
         log(reporting, 4, 8.0, [20.0, 30.0, 40.0, 25.0])
-        assert [record["step"] for record in read_metrics(tmp_path / "metrics.jsonl")] == [1, 2, 3, 4]
-        assert reporting.exporter.registry.get_sample_value("d2tv_rollbacks_total") == 1
-        assert reporting.exporter.registry.get_sample_value("d2tv_step") == 3
+        reporting.directions(4)
+        assert [record["step"] for record in records(tmp_path, "train")] == [1, 2, 3, 4]
+        (rollback,) = records(tmp_path, "rollback")
+        assert (rollback["step"], rollback["from_step"]) == (3, 5)
+        # What was counted in steps 4 and 5 of the first time is in no list.
+        assert [record["examples"]["english>english"] for record in records(tmp_path, "directions")] == [24.0, 8.0]
+        assert reporting.metrics.registry.get_sample_value("d2tv_rollbacks_total") == 1
+        assert reporting.metrics.registry.get_sample_value("d2tv_step") == 3
+
+
+def test_a_logged_line_holds_what_a_person_would_look_for(corpus: Corpus, tmp_path: Path) -> None:
+    with reporting_in(tmp_path, corpus) as reporting:
+        log(reporting, 10, 8.0, [20.0, 30.0, 40.0, 25.0])
+        (line,) = records(tmp_path, "train")
+        assert line["nll_by_target"] == {"mms": {"english": 2.0, "urdu": 2.5}, "mxls": {"english": 3.0, "urdu": 4.0}}
+        assert line["mfu"] == pytest.approx(0.05)
+        assert line["target_tokens_per_second"] == pytest.approx(8.4)
+        assert line["examples_per_second"] == pytest.approx(2.4)
+        assert (line["slowest_rank"], line["slowest_rank_lag_seconds"]) == (1, pytest.approx(0.05))
+        assert line["data_wait_share"] == pytest.approx(0.1)
+
+
+def test_every_direction_is_listed_once(corpus: Corpus, tmp_path: Path) -> None:
+    with reporting_in(tmp_path, corpus) as reporting:
+        for step in (10, 20):
+            log(reporting, step, 8.0, [20.0, 30.0, 40.0, 25.0])
+        found = {"mms": HeldOutNLL(nll=3.0, unreadable=0, by_target=(2.5, float("nan")))}
+        reporting.validation(found, 20, 1.5)
+        reporting.directions(20)  # nothing came since
+        (listed,) = records(tmp_path, "directions")
+        assert listed["step"] == 20
+        assert listed["examples"] == {"english>english": 16.0, "english>urdu": 8.0}
+        assert listed["nats"] == {"english>english": 40.0, "english>urdu": 80.0}
+        assert listed["tokens"] == {"english>english": 20.0, "english>urdu": 20.0}
+        (validation,) = records(tmp_path, "validation")
+        assert validation["nll"] == {"mms": 3.0}
+        assert validation["nll_by_target"] == {"mms": {"english": 2.5}}
+
+
+def test_starts_are_numbered(corpus: Corpus, tmp_path: Path) -> None:
+    with reporting_in(tmp_path, corpus) as reporting:
+        reporting.started(7, 100, 2, restarts=3)
+        (start,) = records(tmp_path, "start")
+        assert (start["step"], start["world_size"], start["restarts"]) == (7, 2, 3)

@@ -1,0 +1,207 @@
+"""The HTTP server of an endpoint against real clients: TLS, tokens, clients that misbehave, the last scrape."""
+
+import datetime
+import http.client
+import ipaddress
+import socket
+import ssl
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from prometheus_client import CollectorRegistry, Gauge
+
+from trainer.prometheus.server import MetricsServer, interface_address
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    registry = CollectorRegistry()
+    Gauge("d2tv_step", "Steps", registry=registry).set(7)
+    return registry
+
+
+@contextmanager
+def serving(registry: CollectorRegistry, **settings: Any) -> Iterator[MetricsServer]:
+    server = MetricsServer(registry, **({"address": "127.0.0.1", "port": 0} | settings))
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+def scrape(server: MetricsServer, *, tls: ssl.SSLContext | None = None, token: str | None = None) -> str:
+    host = f"[{server.address}]" if ":" in server.address else server.address
+    headers = {"Authorization": f"Bearer {token}"} if token is not None else {}
+    request = urllib.request.Request(f"{server.scheme}://{host}:{server.port}/metrics", headers=headers)
+    with urllib.request.urlopen(request, timeout=10, context=tls) as reply:
+        return str(reply.read().decode())
+
+
+def write_certificate(directory: Path, name: str = "127.0.0.1") -> tuple[Path, Path]:
+    """A self-signed certificate for an address, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(name))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    files = directory / "certificate.pem", directory / "key.pem"
+    files[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    files[1].write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return files
+
+
+def test_a_scrape_gets_the_registry(registry: CollectorRegistry) -> None:
+    with serving(registry) as server:
+        assert "d2tv_step 7.0" in scrape(server)
+    with pytest.raises(urllib.error.URLError):
+        scrape(server)
+
+
+def test_only_the_given_address_listens(registry: CollectorRegistry) -> None:
+    with serving(registry) as server, socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.2", server.port)) != 0
+
+
+def test_an_interface_by_its_name_and_ipv6(registry: CollectorRegistry) -> None:
+    assert interface_address("lo") == "127.0.0.1"
+    assert interface_address("10.1.2.3") == "10.1.2.3"
+    with serving(registry, address="lo") as server:
+        assert server.address == "127.0.0.1"
+        assert "d2tv_step 7.0" in scrape(server)
+    if not socket.has_dualstack_ipv6():
+        pytest.skip("no IPv6 here")
+    with serving(registry, address="::1") as server:
+        assert "d2tv_step 7.0" in scrape(server)
+
+
+@pytest.mark.parametrize("address", ["203.0.113.7", "not an address", ""])
+def test_an_address_that_cannot_be_had_is_an_oserror(registry: CollectorRegistry, address: str) -> None:
+    if not address:
+        with serving(registry, address=address) as server:  # any address, as the standard library has it
+            assert server.port
+        return
+    with pytest.raises(OSError, match=r"."):
+        MetricsServer(registry, address=address, port=0)
+
+
+def test_tls(registry: CollectorRegistry, tmp_path: Path) -> None:
+    certificate, key = write_certificate(tmp_path)
+    with serving(registry, certificate=certificate, key=key) as server:
+        assert server.scheme == "https"
+        assert "d2tv_step 7.0" in scrape(server, tls=ssl.create_default_context(cafile=certificate))
+        with pytest.raises(urllib.error.URLError, match="certificate"):
+            scrape(server, tls=ssl.create_default_context())  # who does not know the certificate
+        with pytest.raises((http.client.HTTPException, OSError)):
+            urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=10)
+        # The run is not ended for a certificate that ends.
+        write_certificate(tmp_path)
+        assert "d2tv_step 7.0" in scrape(server, tls=ssl.create_default_context(cafile=certificate))
+        key.unlink()
+        assert "d2tv_step 7.0" in scrape(server, tls=ssl.create_default_context(cafile=certificate))
+
+
+def test_key_and_certificate_in_one_file(registry: CollectorRegistry, tmp_path: Path) -> None:
+    certificate, key = write_certificate(tmp_path)
+    both = tmp_path / "both.pem"
+    both.write_bytes(key.read_bytes() + certificate.read_bytes())
+    with serving(registry, certificate=both) as server:
+        assert "d2tv_step 7.0" in scrape(server, tls=ssl.create_default_context(cafile=certificate))
+
+
+def test_tls_files_that_are_missing_or_none_are_named(registry: CollectorRegistry, tmp_path: Path) -> None:
+    certificate, key = write_certificate(tmp_path)
+    (tmp_path / "none.pem").write_text("no certificate")
+    for files in ((tmp_path / "missing.pem", key), (tmp_path / "none.pem", key), (certificate, tmp_path / "none.pem")):
+        with pytest.raises(OSError, match=r"(missing|none)\.pem"):
+            MetricsServer(registry, address="127.0.0.1", port=0, certificate=files[0], key=files[1])
+
+
+def test_a_bearer_token(registry: CollectorRegistry, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("secret\n")
+    with serving(registry, token_file=token) as server:
+        assert "d2tv_step 7.0" in scrape(server, token="secret")
+        for wrong in (None, "", "secre", "secret2", "geheim\xe9"):
+            with pytest.raises(urllib.error.HTTPError, match="401"):
+                scrape(server, token=wrong)
+        token.write_text("another")  # it may be replaced while the run goes on
+        assert "d2tv_step 7.0" in scrape(server, token="another")
+        token.unlink()  # and nobody gets in where there is none
+        with pytest.raises(urllib.error.HTTPError, match="503"):
+            scrape(server, token="another")
+
+
+@pytest.mark.parametrize("content", [None, b"", b" \n", b"\xff\xfe"])
+def test_a_token_file_that_holds_none_starts_no_server(
+    registry: CollectorRegistry, tmp_path: Path, content: bytes | None
+) -> None:
+    path = tmp_path / "token"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(OSError, match="token"):
+        MetricsServer(registry, address="127.0.0.1", port=0, token_file=path)
+
+
+def test_clients_that_misbehave_keep_nobody_out(
+    registry: CollectorRegistry, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    certificate, key = write_certificate(tmp_path)
+    tls = ssl.create_default_context(cafile=certificate)
+    for settings, context in (({}, None), ({"certificate": certificate, "key": key}, tls)):
+        with serving(registry, **settings) as server:
+            silent = [socket.create_connection((server.address, server.port)) for _ in range(40)]
+            with socket.create_connection((server.address, server.port)) as rude:
+                rude.sendall(b"\x00\xff" * 1000 + b"\r\n\r\n")
+            assert "d2tv_step 7.0" in scrape(server, tls=context)
+            for connection in silent:
+                connection.close()
+    assert capfd.readouterr().err == ""
+
+
+def test_the_last_scrape_is_waited_for_where_somebody_scrapes(registry: CollectorRegistry) -> None:
+    with serving(registry) as server:
+        began = time.monotonic()
+        server.wait_for_a_scrape(30)  # nobody ever did
+        assert time.monotonic() - began < 10
+        scrape(server)
+        answers: list[str] = []
+        late = threading.Timer(0.5, lambda: answers.append(scrape(server)))
+        late.start()
+        server.wait_for_a_scrape(30)
+        late.join()
+        assert "d2tv_step 7.0" in answers[0]
+        assert time.monotonic() - began < 20
+        server.wait_for_a_scrape(0.1)  # nor longer than it may
+
+
+def test_a_scrape_that_is_refused_is_none(registry: CollectorRegistry, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("secret")
+    with serving(registry, token_file=token) as server:
+        with pytest.raises(urllib.error.HTTPError):
+            scrape(server)
+        began = time.monotonic()
+        server.wait_for_a_scrape(30)
+        assert time.monotonic() - began < 10
