@@ -41,6 +41,7 @@ class RunMetrics:
     """The run's metrics, in `registry`."""
 
     def __init__(self, registry: CollectorRegistry, facts: RunFacts) -> None:
+        self.registry = registry
         self._facts, self._languages = facts, facts.languages
         self._recent = recent_sums(len(facts.languages))
         self._examples_TS = np.zeros(facts.counts_TS.shape)
