@@ -213,9 +213,9 @@ def _reporting(plan: Plan, state: TrainState, endpoint: Endpoint) -> Reporting |
         skipped=state.attempts - state.step,
         restarts=restarts,
     )
-    url = endpoint.serve()
-    if url is not None:
-        console.say(f"metrics at {url}")
+    endpoint.serve()
+    if endpoint.url is not None:
+        console.say(f"metrics at {endpoint.url}")
     return reporting
 
 

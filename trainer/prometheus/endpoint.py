@@ -44,6 +44,7 @@ class Endpoint:
         self.run = (
             RunMetrics(self._registry, _run_facts(plan, device, self.peak_flops)) if plan.ranks.is_first else None
         )
+        self.url: str | None = None  # of what is served
         self._server: MetricsServer | None = None
         self._target: TargetFile | None = None
 
@@ -52,14 +53,14 @@ class Endpoint:
         """What is served."""
         return self._registry
 
-    def serve(self) -> str | None:
-        """Start the server, and write its target, where this rank has any: the URL of its metrics.
+    def serve(self) -> None:
+        """Start the server, and write its target, where this rank has any: `url` says where.
 
         Where that fails it is said on stderr, and the run goes on without.
         """
         settings = self._plan.recipe.prometheus
         if not settings.enabled or self.node is None:
-            return None
+            return
         problem: OSError | None = None
         # The port that is wanted may be another run's.
         for port in dict.fromkeys((settings.port, 0)):
@@ -78,7 +79,7 @@ class Endpoint:
                 problem = error
         if self._server is None:
             self._warn(f"metrics are not served: {problem}")
-            return None
+            return
         host = self._server.address
         if host in _WILDCARDS:
             host = socket.gethostname()
@@ -87,7 +88,7 @@ class Endpoint:
             self._target = TargetFile(self._targets, self._describe(where, self._server.scheme))
         except OSError as error:
             self._warn(f"no Prometheus will find these metrics by prometheus.targets={self._targets}: {error}")
-        return f"{self._server.scheme}://{where}/metrics"
+        self.url = f"{self._server.scheme}://{where}/metrics"
 
     def close(self, *, last_scrape: bool = False) -> None:
         """Stop serving and remove the target. A second call does nothing.

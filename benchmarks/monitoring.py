@@ -1,0 +1,193 @@
+"""What being watched costs a run: a scrape, and the share of a step that goes into metrics.
+
+    python -m benchmarks.monitoring --json OUT [--quick]
+
+A run of one rank trains the recipe `d2tv` at its own sizes on a small corpus of 44 languages, its endpoint served. All
+that is done for metrics.jsonl, the console and Prometheus is timed where it happens (per step: sums of losses and counts,
+operations, histograms, stamps; at logged steps: the reduction, the line, every gauge) and held against the whole of the
+steps. Then the endpoint is scraped over HTTP, with every series that a run without `prometheus.direction_matrix` can
+have: 20 worst directions, 64 directions with placeholders, a validation and an evaluation.
+"""
+
+import argparse
+import functools
+import gzip
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("DS_ACCELERATOR", "cpu")
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.loader import machine
+from shards.languages import LANGUAGE_CODES
+from shards.schema import Unreadable
+from tests.tiny import make_corpus
+from trainer.distributed import join, leave, ranks_from_environment
+from trainer.evaluation.rouge import TYPES
+from trainer.loop import Trainer
+from trainer.plan import plan_run
+from trainer.prometheus.run_metrics import UNREADABLE
+from trainer.recipe import load_recipe
+from trainer.run import build_trainer, set_threads
+
+_DS_CONFIG = Path(__file__).resolve().parent.parent / "ds_configs" / "zero2_cpu.json"
+#: The 44 of the paper's setting, whichever they are: what counts is how many.
+LANGUAGES = tuple(sorted(LANGUAGE_CODES))[:44]
+FIGURES = {
+    "scrape_ms": "one scrape over HTTP, median",
+    "scrape_kb": "its size, without compression",
+    "step_overhead_share": "of the time of steps, what goes into metrics",
+    "scrape_ms_worst": "the slowest",
+    "scrape_kb_gzip": "as Prometheus asks for it",
+    "series": "samples of a scrape",
+    "scrape_ms_matrix": "with prometheus.direction_matrix",
+    "scrape_kb_matrix": "the same",
+    "step_ms": "a step, metrics included",
+    "step_overhead_us": "what goes into metrics at every step",
+    "log_overhead_ms": "and at a logged step",
+}
+
+
+class Stopwatch:
+    """Adds up the time inside functions, by name."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    def around(self, owner: Any, name: str, label: str) -> None:
+        """Time every call of `owner.name` from now on."""
+        function: Callable[..., Any] = getattr(owner, name)
+
+        @functools.wraps(function)
+        def timed(*words: Any, **named: Any) -> Any:
+            began = time.perf_counter()
+            try:
+                return function(*words, **named)
+            finally:
+                self.seconds[label] = self.seconds.get(label, 0.0) + time.perf_counter() - began
+
+        setattr(owner, name, timed)
+
+
+def overhead(trainer: Trainer, steps: int) -> dict[str, float]:
+    """Train, and tell what the metrics took of it."""
+    assert trainer.reporting is not None
+    assert trainer.endpoint.node is not None
+    log_every = trainer.recipe.training.log_every
+    for _ in range(log_every):
+        trainer.train_step()
+    trainer._log()
+    watch = Stopwatch()
+    for owner, name, label in (
+        (trainer, "_count", "step"),
+        (trainer.endpoint.node, "step", "step"),
+        (trainer.endpoint.node, "progress", "step"),
+        (trainer.reporting.metrics, "step", "step"),
+        (trainer._meter, "step_ended", "step"),
+        (trainer, "_log", "log"),
+    ):
+        watch.around(owner, name, label)
+    began = time.perf_counter()
+    for number in range(steps):
+        trainer.train_step()
+        if number % log_every == log_every - 1:
+            trainer._log()
+    seconds = time.perf_counter() - began
+    return {
+        "step_overhead_share": sum(watch.seconds.values()) / seconds,
+        "step_ms": 1e3 * seconds / steps,
+        "step_overhead_us": 1e6 * watch.seconds["step"] / steps,
+        "log_overhead_ms": 1e3 * watch.seconds["log"] / (steps // log_every),
+    }
+
+
+def fill(trainer: Trainer) -> None:
+    """All that a run can have to tell."""
+    metrics = trainer.endpoint.run
+    assert metrics is not None
+    by_target = {kind: dict.fromkeys(LANGUAGES, 3.14159265358979) for kind in ("mms", "mxls")}
+    metrics.validation({"mms": 3.0, "mxls": 3.0}, by_target)
+    scores = {name: 12.3456789012345 for name in TYPES}
+    metrics.evaluation({"by_kind": {"mms": scores, "mxls": scores}, "by_target": dict.fromkeys(LANGUAGES, scores)})
+    for number in range(UNREADABLE + 1):
+        source, target = LANGUAGES[number % 44], LANGUAGES[number // 44]
+        metrics.unreadable(Unreadable(slot=0, story=0, source=source, target=target, problem=""))
+
+
+def scrape(url: str, times: int) -> tuple[list[float], bytes]:
+    """Milliseconds of each, and the last answer."""
+    milliseconds, body = [], b""
+    for _ in range(times):
+        began = time.perf_counter()
+        with urllib.request.urlopen(url, timeout=30) as reply:
+            body = reply.read()
+        milliseconds.append(1e3 * (time.perf_counter() - began))
+    return milliseconds, body
+
+
+def measure(folder: Path, *, matrix: bool, steps: int, scrapes: int, log_every: int) -> dict[str, float]:
+    corpus = folder / "corpus"
+    words = [f"run={folder / f'run-{matrix}'}", f"corpus.path={corpus}", "network.vision.feature_size=32"]
+    words += ["training.steps=1000000", "watchdog.enabled=false", "prometheus.port=0", "checkpoint.every=1000000"]
+    words += [f"training.log_every={log_every}", f"prometheus.direction_matrix={str(matrix).lower()}"]
+    ranks = ranks_from_environment()
+    plan = plan_run(load_recipe("d2tv", words), _DS_CONFIG, ranks)
+    set_threads(plan.recipe, ranks)
+    trainer = build_trainer(plan, join(ranks))
+    try:
+        found = overhead(trainer, steps)
+        fill(trainer)
+        url = trainer.endpoint.url
+        assert url is not None
+        milliseconds, body = scrape(url, scrapes)
+    finally:
+        trainer.close()
+        trainer.endpoint.close()
+    lines = [line for line in body.decode().splitlines() if not line.startswith("#")]
+    return found | {
+        "scrape_ms": statistics.median(milliseconds),
+        "scrape_ms_worst": max(milliseconds),
+        "scrape_kb": len(body) / 1e3,
+        "scrape_kb_gzip": len(gzip.compress(body)) / 1e3,
+        "series": float(len(lines)),
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.monitoring", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--quick", action="store_true", help="few steps, for the tests")
+    options = parser.parse_args(arguments)
+    quick: bool = options.quick
+    say = Console(highlight=False, soft_wrap=True)
+    with tempfile.TemporaryDirectory(prefix="monitoring-") as name:
+        folder = Path(name)
+        make_corpus(folder / "corpus", languages=LANGUAGES, stories=20 if quick else 60)
+        log_every = 2 if quick else load_recipe("d2tv").training.log_every
+        steps, scrapes = (4, 5) if quick else (8 * log_every, 200)
+        plain = measure(folder, matrix=False, steps=steps, scrapes=scrapes, log_every=log_every)
+        whole = measure(folder, matrix=True, steps=log_every, scrapes=scrapes, log_every=log_every)
+    leave()
+    figures: dict[str, Any] = plain | {f"{key}_matrix": whole[key] for key in ("scrape_ms", "scrape_kb")}
+    figures["machine"] = machine()
+    table = Table("figure", "value", "what it is", title=f"monitoring, {machine()}")
+    for key, what in FIGURES.items():
+        table.add_row(key, f"{figures[key]:.4g}", what)
+    say.print(table)
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
