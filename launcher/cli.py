@@ -1,4 +1,4 @@
-"""The `d2tv` command: corpora, recipes, evaluation.
+"""The `d2tv` command: corpora, recipes, runs, evaluation.
 
 Training is `deepspeed launcher/train.py`, or `d2tv train`, which starts it again when it dies.
 """
@@ -34,8 +34,6 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from shards.corpora.npm import default_cache
-
     parser = argparse.ArgumentParser(prog="d2tv", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -48,7 +46,9 @@ def _parser() -> argparse.ArgumentParser:
     prepare.add_argument("source", metavar="SOURCE", help="emoji, help (Mallard pages) or crosssum (XL-Sum, CrossSum)")
     prepare.add_argument("--data", type=Path, metavar="DIR", help="the source's files (help: /usr/share/help)")
     prepare.add_argument("--out", type=Path, metavar="DIR", help="corpus directory (default: data/SOURCE)")
-    prepare.add_argument("--cache", type=Path, default=default_cache(), help="downloads (default: %(default)s)")
+    prepare.add_argument(
+        "--cache", type=Path, metavar="DIR", help="downloads (default: $D2TV_CACHE, else ~/.cache/d2tv)"
+    )
     prepare.add_argument("--workers", type=int, default=1, metavar="N", help="processes (default: %(default)s)")
     prepare.add_argument("--part", metavar="I/N", help="write the I-th of N parts of the shards, I from 1, and no more")
     prepare.add_argument("--finish", action="store_true", help="all parts are done: tokenizer, index and manifest")
@@ -119,6 +119,28 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("overrides", nargs="*", metavar="key=value", help="e.g. evaluation.directions=en-*")
     evaluate.set_defaults(run=_evaluate, goes_on=False)
 
+    watch = commands.add_parser(
+        "watch",
+        help="show a run on the terminal while it trains: progress, losses, speed, checkpoints, worst directions",
+        description="Show a run from its files alone, again and again until Ctrl-C. The run may not have begun yet.",
+    )
+    watch.add_argument("run_directory", type=Path, metavar="RUN", help="the directory that the training has as run=")
+    watch.add_argument("--once", action="store_true", help="print it once; so does output that is no terminal")
+    watch.add_argument(
+        "--interval", type=float, default=2.0, metavar="SECONDS", help="between two looks (default: %(default)s)"
+    )
+    watch.set_defaults(run=_watch, goes_on=False)
+
+    report = commands.add_parser(
+        "report",
+        help="write a page that shows a run: curves, directions, checkpoints, restarts, evaluations",
+        description="Write one page that needs nothing else: curves, the matrix of directions, the run's course in "
+        "time, evaluations, placeholders, the recipe. The run may be running, or not have begun.",
+    )
+    report.add_argument("run_directory", type=Path, metavar="RUN", help="the directory that the training has as run=")
+    report.add_argument("--out", type=Path, metavar="FILE", help="the page (default: RUN/report.html)")
+    report.set_defaults(run=_report, goes_on=False)
+
     export = commands.add_parser(
         "export",
         help="write a checkpoint as a model directory: safetensors, tokenizer, recipe, model card",
@@ -166,6 +188,7 @@ def _parser() -> argparse.ArgumentParser:
 def _prepare(options: argparse.Namespace) -> None:
     from launcher.preparation.prepare import prepare
     from launcher.preparation.settings import Share, parse_part, settings_for
+    from shards.corpora.npm import default_cache
 
     settings = settings_for(
         options.source,
@@ -180,7 +203,8 @@ def _prepare(options: argparse.Namespace) -> None:
         finish=options.finish,
         max_problems=options.max_problems,
     )
-    prepare(settings, options.out or Path("data") / options.source, options.cache, options.data, share)
+    out, cache = options.out or Path("data") / options.source, options.cache or default_cache()
+    prepare(settings, out, cache, options.data, share)
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -212,6 +236,18 @@ def _evaluate(options: argparse.Namespace) -> None:
     from trainer.evaluation.standalone import evaluate
 
     evaluate(options.trained, options.split, options.overrides)
+
+
+def _watch(options: argparse.Namespace) -> None:
+    from launcher.watch.watch import watch
+
+    watch(options.run_directory, once=options.once, interval=options.interval)
+
+
+def _report(options: argparse.Namespace) -> None:
+    from launcher.report import report
+
+    report(options.run_directory, options.out)
 
 
 def _export(options: argparse.Namespace) -> None:

@@ -1,0 +1,57 @@
+"""What of a curve of thousands of points is drawn."""
+
+import math
+from bisect import bisect_left
+from collections.abc import Sequence
+from statistics import median
+
+from launcher.watch.history import Curve
+
+
+def thin(steps: Sequence[int], values: Sequence[float], columns: int) -> list[int]:
+    """Places to draw, in order: of every one of `columns` stretches of steps the first, last, lowest and highest.
+
+    All values are finite. Few points are all drawn.
+    """
+    if len(values) <= 4 * columns:
+        return list(range(len(values)))
+    first, span = steps[0], max(steps[-1] - steps[0], 1)
+    kept: set[int] = set()
+    begin = 0
+    for column in range(columns):
+        end = len(values)
+        if column < columns - 1:
+            end = max(begin, bisect_left(steps, first + span * (column + 1) / columns))
+        if end > begin:
+            of_column = range(begin, end)
+            kept |= {begin, end - 1, min(of_column, key=values.__getitem__), max(of_column, key=values.__getitem__)}
+        begin = end
+    return sorted(kept)
+
+
+def stretches(curve: Curve, breaks: Sequence[int]) -> list[Curve]:
+    """The parts that are drawn joined: without values that are not finite, and none across a break."""
+    parts: list[Curve] = []
+    joined, life = False, 0
+    for step, value in zip(curve.steps, curve.values, strict=True):
+        now = bisect_left(breaks, step)  # a point at the very step of a break was before it
+        if not math.isfinite(value):
+            joined = False
+            continue
+        if not joined or now != life:
+            parts.append(Curve())
+        parts[-1].steps.append(step)
+        parts[-1].values.append(value)
+        joined, life = True, now
+    return parts
+
+
+def medians(part: Curve, count: int) -> tuple[list[float], list[float]]:
+    """The middle step and the median value of `count` parts of a stretch, and its ends."""
+    steps, values = [], []
+    for place in range(count):
+        begin, end = place * len(part.steps) // count, (place + 1) * len(part.steps) // count
+        if end > begin:
+            steps.append((part.steps[begin] + part.steps[end - 1]) / 2)
+            values.append(median(part.values[begin:end]))
+    return [part.steps[0], *steps, part.steps[-1]], [values[0], *values, values[-1]]

@@ -1,0 +1,25 @@
+"""A curve in a few letters."""
+
+import math
+from collections.abc import Sequence
+
+_STEPS = "▁▂▃▄▅▆▇█"
+#: A stretch without a finite value.
+_NOT_FINITE = "×"
+
+
+def sparkline(values: Sequence[float], width: int) -> str:
+    """The means of `width` stretches of `values`, or the values where they are fewer, from the least to the most."""
+    count = min(width, len(values))
+    means = []
+    for place in range(count):
+        stretch = values[place * len(values) // count : (place + 1) * len(values) // count]
+        finite = [value for value in stretch if math.isfinite(value)]
+        # Halves, because the sum of what is finite need not be.
+        means.append(sum(value / len(finite) for value in finite) if finite else None)
+    there = [mean for mean in means if mean is not None]
+    low, high = min(there, default=0.0), max(there, default=0.0)
+    if not high - low > 0:  # level
+        return "".join(_NOT_FINITE if mean is None else _STEPS[3] for mean in means)
+    scale = (len(_STEPS) - 1) / (high / 2 - low / 2)
+    return "".join(_NOT_FINITE if mean is None else _STEPS[round((mean / 2 - low / 2) * scale)] for mean in means)

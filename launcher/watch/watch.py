@@ -1,0 +1,40 @@
+"""`d2tv watch`: the view of a run, once or again and again until Ctrl-C."""
+
+import io
+import math
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+
+from launcher.watch.run_directory import RunDirectory
+from launcher.watch.view import view
+from shards.errors import InputError
+
+
+def watch(path: Path, *, once: bool, interval: float) -> None:
+    """Show the run at `path`, every `interval` seconds; once where that is wished or where no terminal is.
+
+    Raises `InputError` for a directory that is no run. Ctrl-C ends it.
+    """
+    if not (interval > 0 and math.isfinite(interval)):
+        raise InputError(f"--interval {interval:g} is no time to wait: give seconds, more than 0")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without our letters shows something else
+    console = Console(file=sys.stdout, highlight=False)
+    try:
+        run = RunDirectory(path)
+        if once or not console.is_terminal or console.is_dumb_terminal:
+            console.print(view(run, time.time(), console.width))
+            return
+        with Live(
+            view(run, time.time(), console.width), console=console, auto_refresh=False, vertical_overflow="ellipsis"
+        ) as live:
+            while True:
+                time.sleep(interval)
+                run.refresh()
+                live.update(view(run, time.time(), console.width), refresh=True)
+    except KeyboardInterrupt:
+        return

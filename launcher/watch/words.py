@@ -1,0 +1,76 @@
+"""Numbers and names as a person reads them, on a terminal and on a page."""
+
+import math
+from datetime import UTC, datetime
+
+#: Of control characters a terminal would make orders: pictures of themselves. Halves of surrogate pairs have no bytes.
+_UNPRINTABLE = (
+    {code: 0x2400 + code for code in range(32)}
+    | dict.fromkeys([*range(0x80, 0xA0), *range(0xD800, 0xE000)], 0xFFFD)
+    | {127: 0x2421}
+)
+
+
+def one_line(text: str) -> str:
+    """Text that any stream takes and that stays on its line."""
+    return text.translate(_UNPRINTABLE)
+
+
+def number(value: object) -> float | None:
+    """A number of a record, NaN and the infinities among them; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
+def duration(seconds: float) -> str:
+    """About how long: two units at most."""
+    seconds = max(seconds, 0.0)
+    if not math.isfinite(seconds):
+        return "–"
+    if seconds < 1:
+        return f"{1000 * seconds:.0f} ms" if seconds >= 0.0005 else "0 s"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 120:
+        return f"{whole} s"
+    minutes = whole // 60
+    if minutes < 120:
+        return f"{minutes} min"
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h {minutes % 60:02} min"
+    return f"{minutes // 1440} d {minutes % 1440 // 60} h"
+
+
+def size(count: float) -> str:
+    """Bytes in powers of 1000, as the trainer says them."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 999.5:
+            return f"{count:.0f} {unit}" if unit in ("B", "kB") else f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def figure(value: float | None) -> str:
+    """Four digits of a number that may be of any size, or none at all."""
+    if value is None:
+        return "–"
+    if not math.isfinite(value):
+        return str(value)
+    if value == 0 or 1e-3 <= abs(value) < 1e5:
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return f"{value:.2e}"
+
+
+def moment(time: float | None) -> str:
+    """A Unix time as date and time of day, UTC."""
+    if time is None:
+        return "–"
+    try:
+        return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    except (ValueError, OverflowError, OSError):
+        return "–"
