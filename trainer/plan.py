@@ -26,9 +26,10 @@ from trainer.engine import arithmetic, load_ds_config, precision_of
 from trainer.recipe import Recipe, load_recipe
 from trainer.resume import Resume, check_resume
 from trainer.sharded_state import INDEX
+from trainer.trackers import check_trackers
 
 #: What a resumed run may change: nothing here touches the sequence of examples or the mathematics.
-_FREE_SECTIONS = {"run", "evaluation", "prometheus", "loader", "validation", "checkpoint", "watchdog"}
+_FREE_SECTIONS = {"run", "evaluation", "prometheus", "loader", "validation", "checkpoint", "watchdog", "tracking"}
 _FREE_KEYS = {
     "corpus": {"path"},  # the corpus' content is compared instead
     "training": {
@@ -65,6 +66,7 @@ def plan_run(recipe: Recipe, ds_config: Path, ranks: Ranks, resume: Resume = "au
         rank=ranks.rank,
         world_size=ranks.world_size,
     )
+    check_trackers(recipe.tracking)
     config = load_ds_config(ds_config, recipe, ranks.world_size)
     check_resume(resume, recipe.run)
     for checkpoint in whole_checkpoints(recipe.run / "checkpoints"):

@@ -161,6 +161,13 @@ class PrometheusSection(Section):
         return self
 
 
+class TrackingSection(Section):
+    """Where else the numbers of metrics.jsonl go, through extras. Nothing that goes wrong there ends a run."""
+
+    tensorboard: bool = Field(False, description="event files in <run>/tensorboard")
+    wandb: str | None = Field(None, min_length=1, description="a Weights & Biases project; WANDB_* variables count")
+
+
 class ObjectiveSection(BaseModel):
     """`name` chooses the objective; the other keys are its own (models/objectives)."""
 
@@ -193,6 +200,7 @@ class Recipe(Section):
     validation: ValidationSection = ValidationSection()
     evaluation: EvaluationSection = EvaluationSection()
     prometheus: PrometheusSection = PrometheusSection()
+    tracking: TrackingSection = TrackingSection()
 
     @model_validator(mode="after")
     def _best_is_measured(self) -> "Recipe":

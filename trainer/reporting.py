@@ -19,6 +19,7 @@ from trainer.recent import DirectionSums, mean
 from trainer.saver import Saved
 from trainer.spikes import Spike, SpikeDetector
 from trainer.totals import Interval
+from trainer.trackers import Trackers
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,13 +32,14 @@ class Reporting:
     unreadable: MetricsLog  # unreadable.jsonl, one line a placeholder
     metrics: RunMetrics
     peak_flops: float  # of all ranks, for MFU
+    trackers: Trackers
     spikes: SpikeDetector | None
     untold: DirectionSums  # by direction, since the log had them last
 
     def started(self, step: int, steps: int, world_size: int, restarts: int) -> None:
         """Ranks have joined, and the state of `step` is loaded. restarts: starts of this run before this one."""
         start = {"kind": "start", "step": step, "world_size": world_size, "restarts": restarts, "time": time.time()}
-        self.log.write(start)
+        self._tell(start)
         if step:
             self.console.say(f"going on from step {step} of {steps}")
 
@@ -88,7 +90,7 @@ class Reporting:
             "nll_by_target": self._nll_by_target(interval),
             "time": time.time(),
         }
-        self.log.write(record)
+        self._tell(record)
         self.metrics.interval(
             interval,
             groups=groups,
@@ -113,7 +115,7 @@ class Reporting:
                 name: dict(self._directions(getattr(self.untold, f"{name}_TS"), there_TS))
                 for name in ("nats", "tokens", "examples")
             }
-            self.log.write({"kind": "directions", "step": step, **lists, "time": time.time()})
+            self._tell({"kind": "directions", "step": step, **lists, "time": time.time()})
             self.untold.forget()
 
     def validation(self, found: Mapping[str, HeldOutNLL], step: int, seconds: float) -> None:
@@ -133,13 +135,13 @@ class Reporting:
         }
         if unreadable:
             self.console.say(f"{unreadable} held-out examples could not be read and are not in the means")
-        self.log.write(record)
+        self._tell(record)
         self.metrics.validation(nll, by_target)
         self.console.validation(record)
 
     def mixture(self, mixture: Mapping[str, Any], step: int) -> None:
         """Another mixture begins with `step`."""
-        self.log.write({"kind": "mixture", "step": step, "mixture": mixture})
+        self._tell({"kind": "mixture", "step": step, "mixture": mixture})
         self.console.say(f"step {step}: the mixture changes to {json.dumps(mixture)}")
 
     def placeholders(self, found: Sequence[Unreadable], step: int, story_keys: Sequence[str]) -> None:
@@ -153,16 +155,17 @@ class Reporting:
     def rollback(self, step: int, skipped: int, from_step: int) -> None:
         """Training goes back to `step`: what the files tell of later steps will come again."""
         self.log.rewind(step)
+        self.trackers.rewind(step)
         self.unreadable.rewind(step)
         self.console.rewind(step)
         self.untold.forget()
-        self.log.write({"kind": "rollback", "step": step, "from_step": from_step, "time": time.time()})
+        self._tell({"kind": "rollback", "step": step, "from_step": from_step, "time": time.time()})
         self.metrics.rollback(step=step, skipped=skipped)
 
     def saved(self, saved: Saved) -> None:
         """A save has ended, well or not."""
         self.metrics.checkpoint(saved)
-        self.log.write(
+        self._tell(
             {
                 "kind": "checkpoint",
                 "step": saved.step,
@@ -181,11 +184,16 @@ class Reporting:
         if saved.problem:
             self.console.say(f"{saved.path} is written, but older checkpoints could not be tidied up: {saved.problem}")
 
+    def _tell(self, record: Mapping[str, Any]) -> None:
+        """A line of metrics.jsonl, and whoever else keeps such numbers."""
+        self.log.write(record)
+        self.trackers.tell(record)
+
     def _spike(self, spike: Spike, step: int) -> None:
         self.metrics.spike()
         directions = [{"direction": name, "nll": nll, "usual": usual} for name, nll, usual in spike.directions]
         told = {"loss": spike.loss, "usual": spike.usual, "directions": directions, "time": time.time()}
-        self.log.write({"kind": "spike", "step": step, **told})
+        self._tell({"kind": "spike", "step": step, **told})
         worst = ", ".join(f"{name} {nll:.2f} (usually {usual:.2f})" for name, nll, usual in spike.directions)
         jump = f"the loss jumped from {spike.usual:.3f} to {spike.loss:.3f}"
         self.console.say(f"step {step}: {jump}; NLL of the worst directions: {worst}")
@@ -215,4 +223,5 @@ class Reporting:
     def close(self) -> None:
         self.console.close()
         self.log.close()
+        self.trackers.close()
         self.unreadable.close()

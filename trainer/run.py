@@ -37,6 +37,7 @@ from trainer.saver import Saver
 from trainer.sharded_state import restore
 from trainer.spikes import SpikeDetector
 from trainer.stop import StopRequest
+from trainer.trackers import open_trackers
 from trainer.watchdog import Watchdog
 
 
@@ -202,6 +203,7 @@ def _reporting(plan: Plan, state: TrainState, endpoint: Endpoint) -> Reporting |
         unreadable=MetricsLog(recipe.run / "unreadable.jsonl", resume_step),
         metrics=endpoint.run,
         peak_flops=endpoint.peak_flops,
+        trackers=open_trackers(recipe, resume_step),
         spikes=SpikeDetector(deviations) if deviations is not None else None,
         untold=DirectionSums(len(plan.corpus.languages)),
     )

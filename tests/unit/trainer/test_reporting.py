@@ -20,6 +20,7 @@ from trainer.prometheus.run_metrics import RunMetrics
 from trainer.recent import DirectionSums
 from trainer.reporting import Reporting
 from trainer.spikes import SpikeDetector
+from trainer.trackers import Trackers
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +38,7 @@ def reporting_in(tmp_path: Path, corpus: Corpus) -> Iterator[Reporting]:
         unreadable=MetricsLog(tmp_path / "unreadable.jsonl", None),
         metrics=RunMetrics(CollectorRegistry(), run_facts(corpus)),
         peak_flops=1e10,
+        trackers=Trackers([]),
         spikes=SpikeDetector(6.0),
         untold=DirectionSums(len(LANGUAGES)),
     )
