@@ -1,0 +1,45 @@
+"""Builds dashboards/*.json, what a Grafana loads:  python -m launcher.monitoring.build_dashboards
+
+They are committed, so that nobody needs the builder to use them; a test holds that they are what it builds. It wants
+`grafana-foundation-sdk`, which `pip install 'd2tv[dev]'` brings.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+from launcher.monitoring import board_data, board_fleet, board_hardware, board_run
+
+DIRECTORY = Path(__file__).with_name("dashboards")
+
+
+def dashboards() -> dict[str, str]:
+    """File name -> text."""
+    boards = (board_run.build(), board_data.build(), board_hardware.build(), board_fleet.build())
+    return {f"{board.uid}.json": _text(board) for board in boards}
+
+
+def _text(board: Dashboard) -> str:
+    made = json.loads(json.dumps(board, cls=JSONEncoder))
+    for shown in (*made["links"], *made["annotations"]["list"]):
+        # The builder hides them in a menu, and knows no other place; without one they are in sight.
+        del shown["placement"]
+    return json.dumps(made, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def main() -> int:
+    """Write them all, and remove those that no longer are."""
+    made = dashboards()
+    for name, text in made.items():
+        (DIRECTORY / name).write_text(text, encoding="utf-8")
+    for path in DIRECTORY.glob("*.json"):
+        if path.name not in made:
+            path.unlink()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""What the tests of rules and dashboards read: the metrics that docs/metrics.md names, rules, selectors, queries."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import promql_parser
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+MONITORING = ROOT / "launcher" / "monitoring"
+RULES = MONITORING / "rules"
+#: What a target has, and what Prometheus gives every series that it scrapes.
+TARGET_LABELS = frozenset({"job", "instance", "run", "node", "rank", "slurm_job"})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Query:
+    """An expression of a dashboard, and where it stands."""
+
+    place: str
+    expr: str
+
+
+def served_series() -> dict[str, frozenset[str]]:
+    """Names of all series that there may be, by docs/metrics.md and launcher/monitoring/slurm_jobs.sh, with the labels
+    that they have besides their target's."""
+    found: dict[str, frozenset[str]] = {}
+    for line in (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8").splitlines():
+        row = re.match(r"\| `(d2tv_\w+)` \| (gauge|counter|histogram) \| (.*?) \|", line)
+        if row is None:
+            continue
+        name, kind, labels = row[1], row[2], frozenset(re.findall(r"`(\w+)`", row[3]))
+        if kind == "histogram":
+            found |= {f"{name}_sum": labels, f"{name}_count": labels, f"{name}_bucket": labels | {"le"}}
+        else:
+            found[name] = labels
+    script = (MONITORING / "slurm_jobs.sh").read_text(encoding="utf-8")
+    of_jobs = re.findall(r"# TYPE (d2tv_\w+) gauge", script)
+    assert len(of_jobs) == 2
+    return found | dict.fromkeys(of_jobs, frozenset({"name"}))
+
+
+def rule_groups(name: str) -> list[dict[str, Any]]:
+    """The groups of a file of launcher/monitoring/rules."""
+    groups: list[dict[str, Any]] = yaml.safe_load((RULES / name).read_text(encoding="utf-8"))["groups"]
+    return groups
+
+
+def recorded() -> dict[str, str]:
+    """Name -> expression of every recording rule."""
+    return {rule["record"]: rule["expr"] for group in rule_groups("recording.yml") for rule in group["rules"]}
+
+
+def alerts() -> dict[str, dict[str, Any]]:
+    """Name -> rule of every alert."""
+    return {rule["alert"]: rule for group in rule_groups("alerts.yml") for rule in group["rules"]}
+
+
+def selectors(expr: str) -> Iterator[tuple[str, frozenset[str]]]:
+    """(name, labels that it matches by) of every series that an expression reads. It must be PromQL."""
+    found: list[tuple[str, frozenset[str]]] = []
+
+    def visit(node: promql_parser.Expr) -> None:
+        if isinstance(node, promql_parser.VectorSelector):
+            assert node.name is not None, f"{expr}: a selector without a name"
+            found.append((node.name, frozenset(matcher.name for matcher in node.matchers.matchers)))
+
+    promql_parser.walk(promql_parser.parse(expr), visit)
+    assert found, expr
+    yield from found
+
+
+def unknown(expr: str) -> list[str]:
+    """What an expression reads that neither docs/metrics.md nor a recording rule has."""
+    served, rules, problems = served_series(), recorded(), []
+    for name, labels in selectors(expr):
+        if name in ("ALERTS", "up"):
+            continue
+        if name in served:
+            allowed = served[name] | TARGET_LABELS
+        elif name in rules:
+            allowed = frozenset(name.split(":")[0].split("_"))  # the level names what is left
+        else:
+            problems.append(f"{name} in {expr}")
+            continue
+        problems += [f"label {label} of {name} in {expr}" for label in labels - allowed]
+    return problems
+
+
+def dashboards() -> dict[str, dict[str, Any]]:
+    """File name -> dashboard, of those that are committed."""
+    return {path.name: json.loads(path.read_text(encoding="utf-8")) for path in sorted(MONITORING.glob("dashboards/*"))}
+
+
+def panel_queries(dashboard: dict[str, Any]) -> Iterator[Query]:
+    """Those of its panels."""
+    for panel in dashboard["panels"]:
+        for target in panel.get("targets", ()):
+            yield Query(place=f"{dashboard['title']} / {panel['title']} / {target['refId']}", expr=target["expr"])
