@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 import torch
 import torch.distributed as dist
@@ -11,6 +12,9 @@ from tests.tiny import make_corpus
 from trainer.distributed import Ranks
 
 torch.set_num_threads(1)
+# No test asserts how long something takes: machines are shared.
+hypothesis.settings.register_profile("shared machines", deadline=None)
+hypothesis.settings.load_profile("shared machines")
 
 
 @pytest.fixture

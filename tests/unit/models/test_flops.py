@@ -1,6 +1,7 @@
 """The counted operations of a step: against the project's figures for mT5-base, against torch's counter, and masks."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,9 @@ from transformers import MBartConfig, MT5Config
 from benchmarks.plain_d2tv import PlainD2TV
 from models.config import NetworkConfig, TextConfig
 from models.flops import BackboneSizes, Flops, decoder_flops, encoder_flops, fusion_flops, step_flops, vision_flops
-from models.synthetic import PAD_ID, random_batch, same_target, tiny_config
+from models.network import Network
+from models.objectives.d2tv import D2TV, D2TVConfig
+from models.synthetic import EOS_ID, PAD_ID, random_batch, same_target, tiny_config
 from shards.schema import Batch
 
 BASE = BackboneSizes.of(
@@ -133,3 +136,21 @@ def test_sizes_of_mbart_50() -> None:
     assert (sizes.hidden, sizes.heads, sizes.encoder_ffn, sizes.ffn_matrices) == (1024, 1024, 4096, 2)
     parameters = 12 * (4 * 1024**2 + 2 * 1024 * 4096)
     assert encoder_flops(1, sizes) == 2 * parameters + 12 * 4 * 1024
+
+
+@pytest.mark.parametrize(
+    ("flags", "counted"),
+    [
+        ({}, {}),
+        ({"branches": "mms", "distillation": "none", "contrast": False}, {"branches": "mms", "contrast": False}),
+    ],
+)
+def test_an_objective_counts_what_it_trains(flags: dict[str, Any], counted: dict[str, Any]) -> None:
+    """Forward and backward, under its own flags; every row on its own where it computes them so."""
+    network = Network(tiny_config(), 50, PAD_ID, EOS_ID)
+    sizes = BackboneSizes.of(network.backbone.model.config)
+    batch = same_target(random_batch(rows=4, full=True), 0, 1)
+    for share in (True, False):
+        objective = D2TV(D2TVConfig(**flags), network, share=share)
+        expected = step_flops(batch, tiny_config(), sizes, share=share, **counted)
+        assert objective.flops(batch) == 3 * expected.forward

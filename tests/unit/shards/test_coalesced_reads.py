@@ -75,3 +75,13 @@ def test_articles_without_images_cost_nothing(tiny_corpus: Corpus, reads: list[i
     assert counts == [0] * 4
     assert not reads
     assert not roi.any()
+
+
+def test_a_reader_counts_the_bytes_it_was_given(tiny_corpus: Corpus, reads: list[int]) -> None:
+    reader = Reader(tiny_corpus, ReaderConfig(io_threads=2))
+    rows = [*first_of_each_member(tiny_corpus, 0), *first_of_each_member(tiny_corpus, 1)]
+    for _ in range(2):
+        arrays = np.zeros((len(rows), 3, 36, 32), np.float16), np.zeros((len(rows), 3, 36, 4), np.float32)
+        reader.images(rows, *arrays).finish()
+    reader.close()
+    assert reader.bytes_read == sum(reads) > 0

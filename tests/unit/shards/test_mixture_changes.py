@@ -127,3 +127,18 @@ def test_changes_survive_being_saved() -> None:
 def test_changes_out_of_order_are_refused(steps: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="in the order of their steps"):
         changed_at(*((step, {}) for step in steps))
+
+
+def test_slots_by_quota_are_what_the_stream_gives(tiny_corpus: Corpus) -> None:
+    """Before, in and behind changes of the mixture, each direction to within what its segments round."""
+    change = changed_at((3000, {"kinds": ["mms"]}), (6000, {"kinds": ["mxls"], "languages": ["en", "ur"]}))
+    stream = sampler(tiny_corpus, change)
+    size = len(tiny_corpus.languages)
+    assert stream.slots(0).shape == (size, size)
+    for groups in (0, 1, 2999, 3000, 3001, 5000, 6000, 7500):
+        expected = stream.slots(groups)
+        assert expected.sum() == pytest.approx(groups * G)
+        if groups:
+            source, target = languages_of(tiny_corpus, stream.groups(0, groups))
+            counts = np.bincount((target * size + source).ravel(), minlength=size * size).reshape(size, size)
+            assert np.abs(counts - expected).max() < 3 * (2 * G)
