@@ -23,6 +23,8 @@ _PARTS = 100
 #: The highest value over the median from which on an axis goes in equal ratios.
 _LOGARITHMIC = 30
 COLOURS = 8
+#: Values are drawn as if none were further from 0, and none of two nearer to each other: so their spans are numbers.
+_MOST, _LEAST = 1e300, 1e-300
 
 _LIGHT = ("#0969da", "#bc4c00", "#1a7f37", "#8250df", "#bf3989", "#9a6700", "#57606a", "#0a7ea4")
 _DARK = ("#58a6ff", "#f0883e", "#3fb950", "#bc8cff", "#f778ba", "#d29922", "#8b949e", "#39c5cf")
@@ -37,7 +39,8 @@ STYLE = (
     + """
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(26rem, 100%), 1fr)); gap: 1rem 1.5rem; }
 figure { margin: 0; } figcaption { font-weight: 600; } figcaption .soft { font-weight: 400; }
-.chart { width: 100%; height: auto; } .chart path { fill: none; stroke-width: 1.5; stroke-linejoin: round; }
+.chart { width: 100%; height: auto; } .chart path { fill: none; stroke-width: 1.5; stroke-linejoin: round;
+  stroke-linecap: round; }
 .chart path.dashed { stroke-dasharray: 5 3; }
 .chart path.pale { stroke-width: 1; stroke-opacity: .4; }
 .chart .grid { stroke: var(--line); stroke-width: 1; }
@@ -89,7 +92,7 @@ class Marks:
 def ticks(low: float, high: float, count: int) -> list[float]:
     """Round numbers from `low` to `high`, about `count` of them."""
     span = high - low
-    if not (span > 0 and math.isfinite(span)):
+    if not _LEAST < span < math.inf:
         return [low]
     raw = span / count
     power = 10.0 ** math.floor(math.log10(raw))
@@ -139,21 +142,22 @@ class _Axis:
 
     def __init__(self, of: Chart, finite: Sequence[float]) -> None:
         self._spell = of.spell
-        low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
+        low, high = (_clipped(min(finite)), _clipped(max(finite))) if finite else (0.0, 1.0)
         self.logarithmic = low > 0 and high > _LOGARITHMIC * median(finite)
         if of.from_zero and low > 0 and not self.logarithmic:
             low = 0.0
         if self.logarithmic:
             low, high = math.log10(low), math.log10(high)
-        if not high > low:
-            low, high = low - (abs(low) or 1) / 2, high + (abs(high) or 1) / 2
-        margin = high / 20 - low / 20
+        if not high - low > _LEAST:
+            around = abs(low) / 2 if abs(low) > _LEAST else 0.5
+            low, high = low - around, high + around
+        margin = (high - low) / 20
         self._low, self._high = low if of.from_zero and low == 0 else low - margin, high + margin
 
     def y(self, value: float) -> float:
-        """Where a finite value lies. Halves, because the difference of two finite numbers need not be one."""
-        place = math.log10(value) if self.logarithmic else value
-        share = (place / 2 - self._low / 2) / (self._high / 2 - self._low / 2)
+        """Where a finite value lies."""
+        place = math.log10(value) if self.logarithmic else _clipped(value)
+        share = (place - self._low) / (self._high - self._low)
         return HEIGHT - _BOTTOM - share * (HEIGHT - _TOP - _BOTTOM)
 
     def lines(self) -> list[str]:
@@ -175,6 +179,10 @@ class _Axis:
         return parts
 
 
+def _clipped(value: float) -> float:
+    return max(-_MOST, min(value, _MOST))
+
+
 def _drawn(
     curve: Curve,
     breaks: Sequence[int],
@@ -184,7 +192,8 @@ def _drawn(
     dashed: str,
 ) -> list[str]:
     def path(steps: Sequence[float], values: Sequence[float]) -> str:
-        return "M" + "L".join(f"{x(step):.1f} {y(value):.1f}" for step, value in zip(steps, values, strict=True))
+        points = [f"{x(step):.1f} {y(value):.1f}" for step, value in zip(steps, values, strict=True)]
+        return "M" + "L".join(points if len(points) > 1 else 2 * points)  # a line of no length is a dot
 
     dots, lines, pale = [], [], []
     of_all = len(curve.values)
@@ -196,7 +205,7 @@ def _drawn(
             lines.append(path(*medians(part, max(_PARTS * len(part.values) // of_all, 1))))
         else:
             lines.append(line)
-        if of_all <= _DOTS or len(part.values) == 1:
+        if of_all <= _DOTS:
             dots += [
                 f'<circle class="{colour}" cx="{x(step):.1f}" cy="{y(value):.1f}" r="2"></circle>'
                 for step, value in zip(part.steps, part.values, strict=True)
@@ -227,10 +236,10 @@ def _tips(curves: Mapping[str, Curve], of: Chart, marks: Marks, last: int) -> li
             first, beyond = (bisect_left(curve.steps, math.floor(edge) + 1) for edge in (begin, end))
             if beyond > first:
                 # A value that is not finite must not hide behind the last one.
-                strange = [v for v in curve.values[first:beyond] if not math.isfinite(v)]
-                value = strange[-1] if strange else curve.values[beyond - 1]
+                strange = [at for at in range(first, beyond) if not math.isfinite(curve.values[at])]
+                at = strange[-1] if strange else beyond - 1
                 label = "" if len(of.curves) == 1 else f"{name} "
-                lines.append(f"step {curve.steps[beyond - 1]:,}: {label}{of.spell(value)}")
+                lines.append(f"step {curve.steps[at]:,}: {label}{of.spell(curve.values[at])}")
         lines += [f"step {step:,}: {text}" for step, text in marks.spikes.items() if begin < step <= end]
         lines += [f"went on from step {step:,}" for step in marks.breaks if begin < step <= end]
         if lines:

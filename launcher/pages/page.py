@@ -27,8 +27,13 @@ svg .number { fill: var(--soft); }
 #: Even a page that was tampered with loads nothing.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
-#: Control characters as pictures of themselves: a browser would drop them or take them for something else.
-_CONTROLS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n"} | {127: 0x2421}
+#: Control characters as pictures of themselves: a browser would drop them or take them for something else. Halves of
+#: surrogate pairs, which JSON and names of files may hold, have no bytes.
+_CONTROLS = (
+    {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n"}
+    | {127: 0x2421}
+    | dict.fromkeys(range(0xD800, 0xE000), 0xFFFD)
+)
 
 
 def escape(text: str) -> str:
