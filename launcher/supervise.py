@@ -220,10 +220,21 @@ class _Supervisor:
             return None
 
     def _is_finished(self) -> bool:
-        from trainer.checkpoint import step_of
+        """Trained to the last step, and nothing was left to do: the evaluation is there, or the run says of itself that
+        it has ended."""
+        from trainer.checkpoint import identity, step_of
+        from trainer.evaluation.evaluate import read_report
+        from trainer.metrics import read_metrics
 
         newest = self._newest_checkpoint()
-        return newest is not None and step_of(newest) >= self._steps
+        if newest is None or step_of(newest) < self._steps:
+            return False
+        report = read_report(self._run, "test")
+        if report is not None and report.get("checkpoint") == identity(newest):
+            return True
+        log = self._run / "metrics.jsonl"
+        last = read_metrics(log)[-1:] if log.is_file() else []
+        return [record.get("outcome") for record in last] == ["finished"]
 
     def _from(self) -> str:
         newest = self._newest_checkpoint()

@@ -214,3 +214,21 @@ def test_ranks_of_a_killed_supervisor_stop_before_others_start(tiny_corpus: Corp
             assert int(checkpoint.name.removeprefix("step-")) < STEPS, "the kill came too late to show anything"
             assert again.wait() == FINISHED, again.output
             assert f"going on from step {int(checkpoint.name.removeprefix('step-'))} of" in again.output
+
+
+def test_an_evaluation_that_was_killed_with_its_launcher_is_made_up(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    """Runner says success, and the last step's checkpoint is there: the run is not finished for all that."""
+    run = tmp_path / "run"
+    slow = ("evaluation.examples_per_kind=null", "evaluation.batch_size=1", "evaluation.num_beams=4")
+    words = overrides(tiny_corpus, run, "training.steps=6", "checkpoint.every=6", "training.validate_every=6", *slow)
+    with Supervised(run, words) as training:
+        training.until(lambda: (run / "checkpoints" / "step-00000006").is_dir())
+        launch, ranks = training.launcher("launch"), training.ranks()
+        assert launch is not None
+        for process in (launch, *ranks):
+            process.kill()
+        assert not (run / "evaluation" / "test.json").exists(), "the kill came too late to show anything"
+        assert training.wait() == FINISHED, training.output
+        assert len(training.said()) == 1
+    assert (run / "evaluation" / "test.json").is_file()
+    assert training.records("end")[-1]["outcome"] == "finished"
