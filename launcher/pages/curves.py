@@ -42,7 +42,7 @@ figure { margin: 0; } figcaption { font-weight: 600; } figcaption .soft { font-w
 .chart { width: 100%; height: auto; } .chart path { fill: none; stroke-width: 1.5; stroke-linejoin: round;
   stroke-linecap: round; }
 .chart path.dashed { stroke-dasharray: 5 3; }
-.chart path.pale { stroke-width: 1; stroke-opacity: .4; }
+.chart path.pale { stroke-width: 1; stroke-dasharray: none; stroke-opacity: .4; }
 .chart .grid { stroke: var(--line); stroke-width: 1; }
 .chart .restart { stroke: var(--soft); stroke-width: 1; stroke-dasharray: 2 3; }
 .chart .spike { fill: var(--bad); } .chart .bad { stroke: var(--bad); stroke-width: 1.5; fill: none; }
@@ -59,6 +59,7 @@ class Chart:
 
     colours: number of the colour of a curve, where it is not its place.
     from_zero: whether the axis begins at 0 where nothing is below.
+    exact: whether they are no measurements, whose medians would stand before them.
     title_says_it: what a curve that is alone is, so that its name need not be there.
     """
 
@@ -69,6 +70,7 @@ class Chart:
     colours: Mapping[str, int] = field(default_factory=dict)
     spell: Callable[[float], str] = figure
     from_zero: bool = False
+    exact: bool = False
     title_says_it: bool = True
 
     def colour(self, name: str) -> str:
@@ -123,8 +125,8 @@ def chart(of: Chart, marks: Marks) -> str:
             f'<line class="restart" x1="{x(step):.1f}" x2="{x(step):.1f}" y1="{_TOP}" y2="{HEIGHT - _BOTTOM}"></line>'
         )
     for name, curve in curves.items():
-        dashed = " dashed" if name in of.dashed else ""
-        parts += _drawn(curve, marks.breaks, x, axis.y, of.colour(name), dashed)
+        look = of.colour(name) + (" dashed" if name in of.dashed else "")
+        parts += _drawn(curve, marks.breaks, x, axis.y, look, exact=of.exact)
     parts += _not_finite(curves, x)
     for step in marks.spikes:
         parts.append(f'<path class="spike" d="M{x(step) - 4:.1f} 3h8l-4 8z"></path>')
@@ -188,8 +190,9 @@ def _drawn(
     breaks: Sequence[int],
     x: Callable[[float], float],
     y: Callable[[float], float],
-    colour: str,
-    dashed: str,
+    look: str,
+    *,
+    exact: bool,
 ) -> list[str]:
     def path(steps: Sequence[float], values: Sequence[float]) -> str:
         points = [f"{x(step):.1f} {y(value):.1f}" for step, value in zip(steps, values, strict=True)]
@@ -200,18 +203,18 @@ def _drawn(
     for part in stretches(curve, breaks):
         places = thin(part.steps, part.values, _PLOT)
         line = path([part.steps[place] for place in places], [part.values[place] for place in places])
-        if of_all > 4 * _PARTS:
+        if of_all > 4 * _PARTS and not exact:
             pale.append(line)
             lines.append(path(*medians(part, max(_PARTS * len(part.values) // of_all, 1))))
         else:
             lines.append(line)
         if of_all <= _DOTS:
             dots += [
-                f'<circle class="{colour}" cx="{x(step):.1f}" cy="{y(value):.1f}" r="2"></circle>'
+                f'<circle class="{look}" cx="{x(step):.1f}" cy="{y(value):.1f}" r="2"></circle>'
                 for step, value in zip(part.steps, part.values, strict=True)
             ]
-    drawn = [f'<path class="{colour} pale" d="{"".join(pale)}"></path>'] if pale else []
-    drawn += [f'<path class="{colour}{dashed}" d="{"".join(lines)}"></path>'] if lines else []
+    drawn = [f'<path class="{look} pale" d="{"".join(pale)}"></path>'] if pale else []
+    drawn += [f'<path class="{look}" d="{"".join(lines)}"></path>'] if lines else []
     return drawn + dots
 
 

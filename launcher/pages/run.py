@@ -17,7 +17,7 @@ _STYLE = (
     + timeline.STYLE
     + run_results.STYLE
     + """
-.facts { display: grid; grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); gap: .75rem 1rem;
+.facts { display: grid; grid-template-columns: repeat(auto-fill, minmax(10.5rem, 1fr)); gap: .75rem 1rem;
   margin: 1rem 0; }
 .facts div { border-left: 3px solid var(--line); padding-left: .6rem; } .facts dd { margin: 0; font-size: 1.15rem; }
 .facts dt { color: var(--soft); font-size: .85rem; } .state { font-weight: 600; }
@@ -123,7 +123,7 @@ def _curves(run: RunDirectory) -> str:
             dashed=frozenset(held_out),
             colours={f"{when} {kind}": place for place, kind in enumerate(kinds) for when in ("training", "held-out")},
         ),
-        Chart(title="Learning rate", unit="", curves=only("learning_rate"), from_zero=True),
+        Chart(title="Learning rate", unit="", curves=only("learning_rate"), from_zero=True, exact=True),
         Chart(title="Gradient norm", unit="global, before clipping", curves=only("gradient_norm"), from_zero=True),
         Chart(title="Examples a second", unit="", curves=only("examples_per_second"), from_zero=True),
         Chart(title="Target tokens a second", unit="", curves=only("target_tokens_per_second"), from_zero=True),
@@ -142,11 +142,12 @@ def _curves(run: RunDirectory) -> str:
             curves=only("slowest_rank_lag_seconds"),
             from_zero=True,
         ),
-        Chart(title="Loss scale", unit="fp16", curves=only("loss_scale")),
+        Chart(title="Loss scale", unit="fp16", curves=only("loss_scale"), exact=True),
         Chart(
             title="What the objective tells of itself",
             unit="",
             curves=found.get("scalars", {}),
+            exact=True,
             title_says_it=False,
         ),
     )

@@ -47,11 +47,12 @@ def stretches(curve: Curve, breaks: Sequence[int]) -> list[Curve]:
 
 
 def medians(part: Curve, count: int) -> tuple[list[float], list[float]]:
-    """The middle step and the median value of `count` parts of a stretch, and its ends."""
-    steps, values = [], []
+    """The middle step and the median value of `count` parts of a stretch; of one part, the median at both its ends."""
+    steps: list[float] = []
+    values: list[float] = []
     for place in range(count):
         begin, end = place * len(part.steps) // count, (place + 1) * len(part.steps) // count
         if end > begin:
             steps.append((part.steps[begin] + part.steps[end - 1]) / 2)
             values.append(median(part.values[begin:end]))
-    return [part.steps[0], *steps, part.steps[-1]], [values[0], *values, values[-1]]
+    return (steps, values) if count > 1 else ([part.steps[0], part.steps[-1]], 2 * values)

@@ -15,8 +15,12 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 #: Seconds between two lines of the axis.
 _TICKS = (
     *(1, 2, 5, 10, 30, _MINUTE, 2 * _MINUTE, 5 * _MINUTE, 10 * _MINUTE, 30 * _MINUTE),
-    *(_HOUR, 2 * _HOUR, 3 * _HOUR, 6 * _HOUR, 12 * _HOUR, _DAY, 2 * _DAY, 7 * _DAY, 28 * _DAY),
+    *(_HOUR, 2 * _HOUR, 3 * _HOUR, 6 * _HOUR, 12 * _HOUR),
+    *(_DAY, 2 * _DAY, 4 * _DAY, 7 * _DAY, 14 * _DAY, 28 * _DAY),
 )
+_MOST_TICKS = 11
+#: More starts than this are behind a fold.
+_STARTS = 12
 #: Rows of the list of events at most; the newest are listed.
 _LISTED = 500
 
@@ -67,6 +71,7 @@ def _lanes(history: History) -> dict[str, list[_Mark]]:
         time = history.time_of(event)
         if lane and time is not None and math.isfinite(time):
             lanes[lane].append(_Mark(time=time, shape=shape, tip=f"{moment(time)}, {told(event)}"))
+    lanes["checkpoints"].sort(key=lambda mark: "bad" in mark.shape)  # on top of the others
     return {name: marks for name, marks in lanes.items() if marks}
 
 
@@ -163,7 +168,7 @@ def _picture(history: History) -> str:
 def time_ticks(first: float, last: float) -> list[tuple[float, str]]:
     """Round moments of UTC with their labels: the day where it is another one, the time of day elsewhere."""
     span = max(last - first, 1.0)
-    unit = next((unit for unit in _TICKS if span / unit <= 9), _DAY * math.ceil(span / 9 / _DAY))
+    unit = next((unit for unit in _TICKS if span / unit <= _MOST_TICKS), _DAY * math.ceil(span / _MOST_TICKS / _DAY))
     found: list[tuple[float, str]] = []
     day = None
     for place in range(math.ceil(first / unit), math.floor(last / unit) + 1):
@@ -194,7 +199,8 @@ def _starts(lives: Sequence[Life]) -> str:
                 ending(life, last=place == len(lives) - 1),
             ]
         )
-    return table(["start (UTC)", "from step", "to step", "recorded", "ranks", "end"], rows)
+    html = table(["start (UTC)", "from step", "to step", "recorded", "ranks", "end"], rows)
+    return html if len(rows) <= _STARTS else f"<details><summary>{len(rows):,} starts</summary>{html}</details>"
 
 
 def _list(history: History) -> str:

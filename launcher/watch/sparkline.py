@@ -19,7 +19,8 @@ def sparkline(values: Sequence[float], width: int) -> str:
         means.append(sum(value / len(finite) for value in finite) if finite else None)
     there = [mean for mean in means if mean is not None]
     low, high = min(there, default=0.0), max(there, default=0.0)
-    if not high - low > 0:  # level
+    # Of equal values the means need not be equal to the last digit.
+    if not high / 2 - low / 2 > 1e-9 * max(abs(low), abs(high)):
         return "".join(_NOT_FINITE if mean is None else _STEPS[3] for mean in means)
     scale = (len(_STEPS) - 1) / (high / 2 - low / 2)
     return "".join(_NOT_FINITE if mean is None else _STEPS[round((mean / 2 - low / 2) * scale)] for mean in means)

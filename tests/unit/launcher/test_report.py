@@ -367,8 +367,8 @@ def test_stretches_are_broken_by_restarts_and_by_what_is_not_finite() -> None:
 
 def test_medians_pass_over_what_stands_out() -> None:
     steps, values = medians(Curve(list(range(9)), [1.0, 99.0, 1.0, 2.0, 2.0, 2.0, 3.0, -99.0, 3.0]), 3)
-    assert steps == [0, 1, 4, 7, 8]
-    assert values == [1, 1, 2, 3, 3]
+    assert (steps, values) == ([1, 4, 7], [1, 2, 3])
+    assert medians(Curve([5, 6, 9], [1.0, 50.0, 2.0]), 1) == ([5, 9], [2, 2])
 
 
 @pytest.mark.parametrize(
@@ -388,15 +388,10 @@ def test_ticks_are_round_numbers(low: float, high: float, count: int, expected: 
 def test_moments_are_round_and_say_the_day_once() -> None:
     day = 86400
     first = 20_000 * day + 22 * 3600 + 600
-    assert [text for _, text in time_ticks(first, first + 5 * 3600)] == [
-        "Oct 04 23:00",
-        "Oct 05",
-        "01:00",
-        "02:00",
-        "03:00",
-    ]
+    texts = [text for _, text in time_ticks(first, first + 6 * 3600)]
+    assert texts == ["Oct 04 23:00", "Oct 05", "01:00", "02:00", "03:00", "04:00"]
     assert all(time % day == 0 for time, _ in time_ticks(first, first + 40 * day))
-    assert len(time_ticks(first, first + 4000 * day)) <= 10
+    assert len(time_ticks(first, first + 4000 * day)) <= 12
     assert len(time_ticks(first, first)) <= 2
 
 

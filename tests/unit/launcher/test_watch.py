@@ -315,6 +315,7 @@ def test_what_is_not_finite_is_shown_as_it_is(tmp_path: Path) -> None:
 def test_sparklines() -> None:
     assert sparkline([], 8) == ""
     assert sparkline([2, 2, 2], 8) == "▄▄▄"
+    assert sparkline([0.1] * 100, 7) == "▄" * 7
     assert sparkline([0, 1, 2, 3, 4, 5, 6, 7], 8) == "▁▂▃▄▅▆▇█"
     assert sparkline([0, 0, 7, 7], 2) == "▁█"
     assert sparkline([math.nan, 1, math.inf, 2], 4) == "×▁×█"
