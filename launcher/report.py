@@ -4,6 +4,7 @@ from pathlib import Path
 
 from launcher.pages.page import write_page
 from launcher.watch.run_directory import RunDirectory
+from launcher.watch.words import one_line
 
 
 def report(path: Path, out: Path | None) -> None:
@@ -16,4 +17,4 @@ def report(path: Path, out: Path | None) -> None:
     run = RunDirectory(path)
     out = out or path / "report.html"
     write_page(out, run_page(run))
-    print(f"page: {out}")
+    print(f"page: {one_line(str(out))}")

@@ -132,7 +132,7 @@ def _dots(names: Sequence[str], kinds: Sequence[tuple[str, Mapping[str, float], 
     height = 17 * len(names) + 26
 
     def x(value: float) -> float:
-        return left + (width - left - 30) * (value - low) / span
+        return left + 6 + (width - left - 36) * (value - low) / span
 
     parts = [
         '<div class="wide"><svg class="dots" role="img" aria-label="NLL by target language" '
@@ -177,7 +177,7 @@ def evaluations(run: RunDirectory) -> str:
     """A part for every report in evaluation/."""
     reports = run.evaluations()
     if not reports:
-        return "<p>None is made yet: it comes behind the last step, or by <code>d2tv evaluate</code>.</p>"
+        return "<p>None is made yet: it comes after the last step, or by <code>d2tv evaluate</code>.</p>"
     return "\n".join(_evaluation(split, report) for split, report in reports.items())
 
 

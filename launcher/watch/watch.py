@@ -2,6 +2,7 @@
 
 import io
 import math
+import signal
 import sys
 import time
 from pathlib import Path
@@ -29,6 +30,8 @@ def watch(path: Path, *, once: bool, interval: float) -> None:
         if once or not console.is_terminal or console.is_dumb_terminal:
             console.print(view(run, time.time(), console.width))
             return
+        # Else the terminal would be left without its cursor.
+        signal.signal(signal.SIGTERM, _leave)
         with Live(
             view(run, time.time(), console.width), console=console, auto_refresh=False, vertical_overflow="ellipsis"
         ) as live:
@@ -38,3 +41,8 @@ def watch(path: Path, *, once: bool, interval: float) -> None:
                 live.update(view(run, time.time(), console.width), refresh=True)
     except KeyboardInterrupt:
         return
+
+
+def _leave(number: int, _: object) -> None:
+    """A signal ends it as it would have, behind the end of the view."""
+    raise SystemExit(128 + number)

@@ -448,8 +448,8 @@ class Screen:
             assert time.monotonic() < deadline, self.seen
             self._read()
 
-    def close(self) -> int:
-        self.process.send_signal(signal.SIGINT)
+    def close(self, number: int) -> int:
+        self.process.send_signal(number)
         deadline = time.monotonic() + 60
         while self.process.poll() is None:  # what it writes at the end must be taken from it
             assert time.monotonic() < deadline, self.seen
@@ -480,10 +480,21 @@ def test_it_follows_a_run_until_ctrl_c(tmp_path: Path) -> None:
         log.rewind(0)
         screen.until("step 0 of 1,000")
         log.close()
-        assert screen.close() == 0
+        assert screen.close(signal.SIGINT) == 0
         assert "Traceback" not in screen.seen
         assert screen.seen.rstrip().endswith("\x1b[?25h")  # the cursor is back
     finally:
-        if screen.process.poll() is None:
-            screen.process.kill()
-            screen.process.wait()
+        screen.process.kill()
+        screen.process.wait()
+
+
+def test_ended_by_a_signal_it_gives_the_cursor_back(tmp_path: Path) -> None:
+    screen = Screen(tmp_path)
+    try:
+        screen.until("not begun")
+        assert screen.close(signal.SIGTERM) == 128 + signal.SIGTERM
+        assert "Traceback" not in screen.seen
+        assert screen.seen.rstrip().endswith("\x1b[?25h")
+    finally:
+        screen.process.kill()
+        screen.process.wait()
