@@ -42,7 +42,8 @@ class Documented:
 
 
 def documented() -> dict[str, Documented]:
-    run, node = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8").split("## The node")
+    text = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8").partition("## The cluster")[0]
+    run, node = text.split("## The node")
     found = {}
     for text, of_the_node in ((run, False), (node, True)):
         for name, kind, labels in re.findall(r"^\| `(d2tv_\w+)` \| (\w+) \|([^|]*)\|", text, re.MULTILINE):
