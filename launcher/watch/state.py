@@ -1,11 +1,11 @@
 """How a run is doing, in words: from its records and the time, no process is asked."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
 from typing import Literal
 
+from launcher.watch.history import History
 from launcher.watch.run_directory import RunDirectory
 from launcher.watch.words import duration, number
 
@@ -49,7 +49,7 @@ def state_of(run: RunDirectory, now: float) -> State:
     if history.step <= life.step:
         words = f"beginning from step {step:,}: last record {since} ago, no step is logged yet"
         return State(phase="beginning", words=words, step=step, left_seconds=left)
-    usual = _usual_interval(history.times.values)
+    usual = _usual_interval(history)
     if age is not None and age <= _LATE * usual + _GRACE_SECONDS:
         return State(phase="training", words=f"training; last record {since} ago", step=step, left_seconds=left)
     every = run.count("training", "validate_every")
@@ -85,7 +85,10 @@ def _left(run: RunDirectory, step: int) -> float | None:
     return left
 
 
-def _usual_interval(times: Sequence[float]) -> float:
-    """The median time between the last train records; 0 where there are not two."""
-    last = times[-9:]
-    return median(after - before for before, after in pairwise(last)) if len(last) > 1 else 0.0
+def _usual_interval(history: History) -> float:
+    """Seconds between train records: the median of the last ones; where there is one, the time of its steps."""
+    last = history.times.values[-9:]
+    if len(last) > 1:
+        return median(after - before for before, after in pairwise(last))
+    record = history.last_train
+    return (number(record.get("steps")) or 0.0) * (number(record.get("step_seconds")) or 0.0)

@@ -1,36 +1,22 @@
-"""`d2tv watch`: files that grow, are replaced, cut or not there; the state in words; a screen of 80 columns."""
+"""`d2tv watch`: the state in words, and a screen of 80 columns."""
 
 import io
 import json
 import math
-import os
-import pty
-import random
 import re
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from launcher.cli import main
-from launcher.watch.directions import KEPT
-from launcher.watch.history import History
 from launcher.watch.run_directory import RunDirectory
 from launcher.watch.sparkline import sparkline
 from launcher.watch.state import state_of
-from launcher.watch.tail import Tail
 from launcher.watch.view import view
 from shards.languages import LANGUAGE_CODES
-from tests.distributed.harness import ROOT
 from tests.runs import BEGAN, checkpoint, directions, eventful_records, start, train, write_recipe, write_records
-from trainer.metrics import MetricsLog
 
-FOUR = ("english", "french", "hindi", "urdu")
 CLOCK = {"training.steps=1000", "training.validate_every=100", "checkpoint.every=100"}
 
 
@@ -38,108 +24,6 @@ def shown(run: Path, now: float, width: int = 80) -> str:
     out = io.StringIO()
     Console(file=out, width=width, highlight=False).print(view(RunDirectory(run), now, width))
     return out.getvalue()
-
-
-def facts(history: History) -> dict[str, Any]:
-    """All that a history keeps, so that two can be compared."""
-    return {name: value for name, value in vars(history).items() if name not in ("_summed", "curves", "recent")} | {
-        "curves": repr(history.curves),
-        "recent": repr(list(history.recent)),
-    }
-
-
-def test_a_line_is_read_when_it_is_whole(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.jsonl"
-    tail = Tail(path)
-    assert not tail.renewed()
-    assert list(tail.lines()) == []
-    with open(path, "wb", buffering=0) as file:
-        file.write(b'{"step": 1}\n{"st')
-        assert tail.renewed()
-        assert list(tail.lines()) == [b'{"step": 1}\n']
-        file.write(b'ep": 2}')
-        assert not tail.renewed()
-        assert list(tail.lines()) == []
-        file.write(b"\n\n")
-        assert not tail.renewed()
-        assert list(tail.lines()) == [b'{"step": 2}\n', b"\n"]
-        assert not tail.renewed()
-        assert list(tail.lines()) == []
-
-
-@pytest.mark.parametrize("content", [b"", b"other\n", b"other, of the same length\n"[:12], b"longer\n" * 10])
-@pytest.mark.parametrize("in_place", [True, False])
-def test_a_file_that_is_not_the_one_read_before_is_read_from_its_beginning(
-    tmp_path: Path, content: bytes, in_place: bool
-) -> None:
-    path = tmp_path / "metrics.jsonl"
-    path.write_bytes(b"first\nlines\n")
-    tail = Tail(path)
-    assert tail.renewed()
-    assert len(list(tail.lines())) == 2
-    if in_place:
-        path.write_bytes(content)
-    else:
-        (tmp_path / "new").write_bytes(content)
-        os.replace(tmp_path / "new", path)
-    assert tail.renewed()
-    assert list(tail.lines()) == [line for line in content.splitlines(keepends=True) if line.endswith(b"\n")]
-    path.unlink()
-    assert tail.renewed()
-    assert list(tail.lines()) == []
-
-
-def test_what_grows_in_pieces_is_what_is_read_at_once(tmp_path: Path) -> None:
-    write_records(tmp_path / "whole", eventful_records(FOUR, 900, every=100))
-    content = (tmp_path / "whole" / "metrics.jsonl").read_bytes()
-    whole = RunDirectory(tmp_path / "whole").history
-    (tmp_path / "run").mkdir()
-    run = RunDirectory(tmp_path / "run")
-    pieces = random.Random(0)
-    place = 0
-    with open(tmp_path / "run" / "metrics.jsonl", "ab", buffering=0) as file:
-        while place < len(content):
-            end = place + pieces.choice((1, 100, 5000, 40000))
-            file.write(content[place:end])
-            place = end
-            run.refresh()
-    assert run.history.records > 100
-    assert facts(run.history) == facts(whole)
-    assert run.history.directions() == whole.directions()
-
-
-def test_a_run_that_goes_back_is_followed(tmp_path: Path) -> None:
-    """With the trainer's own file: a kill in the middle of a line, and the restart that rewrites it."""
-    write_recipe(tmp_path, *CLOCK)
-    run = RunDirectory(tmp_path)
-    log = MetricsLog(tmp_path / "metrics.jsonl", None)
-    for record in (start(), *(train(step) for step in range(10, 160, 10)), checkpoint(100)):
-        log.write(record)
-    log.close()
-    with open(tmp_path / "metrics.jsonl", "ab") as file:
-        file.write(json.dumps(train(160)).encode()[:50])
-    run.refresh()
-    assert (run.history.step, len(run.history.lives)) == (150, 1)
-    log = MetricsLog(tmp_path / "metrics.jsonl", 100)
-    log.write(start(100, restarts=1))
-    log.write(train(110))
-    run.refresh()
-    assert (run.history.step, len(run.history.lives), run.history.restarts) == (110, 2, 1)
-    assert run.history.curves["nll"]["mms"].steps == list(range(10, 120, 10))
-    log.rewind(100)
-    run.refresh()
-    assert run.history.step == 100
-    log.close()
-
-
-def test_a_recipe_that_changes_is_read_again(tmp_path: Path) -> None:
-    write_recipe(tmp_path, "training.steps=1000")
-    run = RunDirectory(tmp_path)
-    assert run.planned == 1000
-    (tmp_path / "new.yaml").write_text((tmp_path / "recipe.yaml").read_text().replace("steps: 1000", "steps: 2000"))
-    os.replace(tmp_path / "new.yaml", tmp_path / "recipe.yaml")
-    run.refresh()
-    assert run.planned == 2000
 
 
 def lasting(step: int) -> list[dict[str, Any]]:
@@ -158,6 +42,7 @@ VALIDATION = {"kind": "validation", "step": 500, "nll": {"mms": 3.0}, "seconds":
     [
         ([], 5, "not begun", "not begun: its recipe is written"),
         ([start()], 5, "beginning", "beginning from step 0: last record"),
+        (lasting(10), 65, "training", "training; last record 65 s ago"),
         (lasting(490), 15, "training", "training; last record 15 s ago"),
         (lasting(490), 300, "silent", "silent for 5 min (usually a record every 21 s)"),
         (lasting(500), 300, "evaluating", "evaluating, or silent, for 5 min: held-out stories of step 500"),
@@ -235,26 +120,6 @@ def test_languages_and_directions_are_ranked_by_recent_sums(tmp_path: Path) -> N
     text = shown(tmp_path, BEGAN + 1000)
     assert re.search(r"mxls +urdu 5.00, hindi 1.00", text)
     assert re.search(r"direction +urdu→hindi 8.00, urdu→urdu 7.00, hindi→urdu 4.20", text)
-
-
-def test_a_direction_of_few_examples_is_not_called_the_worst() -> None:
-    history = History()
-    record = directions(10, {"hindi>urdu": 3.0, "urdu>hindi": 9.0, "urdu>urdu": 4.0})
-    record["examples"]["urdu>hindi"] = 4.0
-    history.add(json.dumps(record).encode() + b"\n")
-    found = history.directions()
-    assert found is not None
-    assert [(one.source, one.target) for one in found.worst(9)] == [("urdu", "urdu"), ("hindi", "urdu")]
-
-
-def test_of_many_directions_records_only_the_newest_are_kept(tmp_path: Path) -> None:
-    """A run of weeks has hundreds of MB of them."""
-    write_records(tmp_path, [start(), *(directions(step, {"hindi>urdu": 4.0}, 0.5) for step in range(10, 1000, 10))])
-    history = RunDirectory(tmp_path).history
-    assert len(history._directions) == KEPT + 1
-    found = history.directions()
-    assert found is not None
-    assert (found.after, found.until) == (990 - 10 * KEPT, 990)
 
 
 @pytest.mark.parametrize("width", [40, 80, 81, 200])
@@ -365,136 +230,3 @@ def test_records_that_are_none(tmp_path: Path) -> None:
     ]
     (tmp_path / "metrics.jsonl").write_bytes(b"".join(odd))
     assert "failed at step 2, an unknown time ago" in shown(tmp_path, BEGAN)
-
-
-def refusal(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    assert main(arguments) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ")
-    assert error.count("\n") == 1, error
-    return error
-
-
-@pytest.mark.parametrize("command", ["watch", "report"])
-@pytest.mark.parametrize(
-    ("place", "fix"),
-    [
-        ("nowhere", "name the directory that the training was given as run="),
-        ("other", "holds neither recipe.yaml nor metrics.jsonl"),
-        ("run/metrics.jsonl", "is a file: name the run directory, like "),
-        ("run/checkpoints/step-00000006", "is a checkpoint: name its run, "),
-        ("model", "is an exported model, not a run"),
-        ("broken", "is no recipe"),
-    ],
-)
-def test_what_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, place: str, fix: str) -> None:
-    write_recipe(tmp_path / "run", *CLOCK)
-    write_records(tmp_path / "run", [start()])
-    for folder in (tmp_path / "run/checkpoints/step-00000006", tmp_path / "model", tmp_path / "other"):
-        folder.mkdir(parents=True)
-        (folder / "manifest.json").write_text("{}")
-        if folder.name != "other":
-            (folder / "recipe.yaml").write_text("{}")
-    (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / "recipe.yaml").write_text("a: [")
-    assert fix in refusal([command, str(tmp_path / place)], capsys)
-
-
-@pytest.mark.parametrize("interval", ["0", "-1", "nan", "inf"])
-def test_no_time_to_wait(tmp_path: Path, capsys: pytest.CaptureFixture[str], interval: str) -> None:
-    assert "--interval" in refusal(["watch", str(tmp_path), f"--interval={interval}"], capsys)
-
-
-def test_a_run_that_has_not_begun_is_shown_once_where_no_terminal_is(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["watch", str(tmp_path)]) == 0
-    assert "not begun: the directory holds no records yet" in capsys.readouterr().out
-    write_recipe(tmp_path, *CLOCK)
-    write_records(tmp_path, lasting(100))
-    assert main(["watch", str(tmp_path), "--once"]) == 0
-    assert "step 100 of 1,000" in capsys.readouterr().out
-
-
-def test_help_names_both_commands(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match="0"):
-        main(["--help"])
-    assert {"watch", "report"} <= set(capsys.readouterr().out.split())
-
-
-class Screen:
-    """`d2tv watch` in a terminal of its own."""
-
-    def __init__(self, run: Path) -> None:
-        self._end, terminal = pty.openpty()
-        self.seen = ""
-        words = [sys.executable, "-m", "launcher.cli", "watch", str(run), "--interval", "0.05"]
-        self.process = subprocess.Popen(
-            words,
-            cwd=ROOT,
-            stdin=terminal,
-            stdout=terminal,
-            stderr=terminal,
-            env=os.environ | {"TERM": "xterm", "COLUMNS": "80", "LINES": "24"},
-            start_new_session=True,
-        )
-        os.close(terminal)
-        os.set_blocking(self._end, False)
-
-    def until(self, text: str) -> None:
-        deadline = time.monotonic() + 60
-        while text not in self.seen:
-            assert self.process.poll() is None, self.seen
-            assert time.monotonic() < deadline, self.seen
-            self._read()
-
-    def close(self, number: int) -> int:
-        self.process.send_signal(number)
-        deadline = time.monotonic() + 60
-        while self.process.poll() is None:  # what it writes at the end must be taken from it
-            assert time.monotonic() < deadline, self.seen
-            self._read()
-        self._read()
-        os.close(self._end)
-        return self.process.returncode
-
-    def _read(self) -> None:
-        time.sleep(0.02)
-        try:
-            self.seen += os.read(self._end, 1 << 20).decode(errors="replace")
-        except OSError:  # nothing there now, or the other end is closed
-            return
-
-
-def test_it_follows_a_run_until_ctrl_c(tmp_path: Path) -> None:
-    screen = Screen(tmp_path)
-    try:
-        screen.until("not begun")
-        write_recipe(tmp_path, *CLOCK)
-        screen.until("its recipe is written")
-        log = MetricsLog(tmp_path / "metrics.jsonl", None)
-        log.write(start(time=time.time()))
-        screen.until("beginning from step 0")
-        log.write(train(10, time=time.time()))
-        screen.until("step 10 of 1,000")
-        log.rewind(0)
-        screen.until("step 0 of 1,000")
-        log.close()
-        assert screen.close(signal.SIGINT) == 0
-        assert "Traceback" not in screen.seen
-        assert screen.seen.rstrip().endswith("\x1b[?25h")  # the cursor is back
-    finally:
-        screen.process.kill()
-        screen.process.wait()
-
-
-def test_ended_by_a_signal_it_gives_the_cursor_back(tmp_path: Path) -> None:
-    screen = Screen(tmp_path)
-    try:
-        screen.until("not begun")
-        assert screen.close(signal.SIGTERM) == 128 + signal.SIGTERM
-        assert "Traceback" not in screen.seen
-        assert screen.seen.rstrip().endswith("\x1b[?25h")
-    finally:
-        screen.process.kill()
-        screen.process.wait()
