@@ -3,18 +3,8 @@
 from grafana_foundation_sdk.models.dashboard import Dashboard, FieldColorModeId
 
 from launcher.monitoring.board import Row, assemble, one_run
-from launcher.monitoring.panels import (
-    QUARTER,
-    THIRD,
-    Column,
-    Limits,
-    Query,
-    graph,
-    joined,
-    listing,
-    matrix,
-    number,
-)
+from launcher.monitoring.panels import QUARTER, THIRD, Limits, Query, graph, number
+from launcher.monitoring.tables import Column, joined, listing, matrix
 
 _RUN = '{run="$run"}'
 _BAD_IS_RED = FieldColorModeId.CONTINUOUS_GR_YL_RD

@@ -3,7 +3,8 @@
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from launcher.monitoring.board import Row, assemble, some_runs
-from launcher.monitoring.panels import FULL, HALF, THIRD, Column, Limits, Query, alerts, graph, joined, listing
+from launcher.monitoring.panels import FULL, HALF, THIRD, Limits, Query, alerts, graph
+from launcher.monitoring.tables import Column, joined, listing
 
 _RUN = '{run=~"$run"}'
 _KEEP = "${datasource:queryparam}&${__url_time_range}"

@@ -3,16 +3,7 @@
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from launcher.monitoring.board import Row, assemble, one_run, some_nodes
-from launcher.monitoring.panels import (
-    HALF,
-    SIXTH,
-    THIRD,
-    Limits,
-    Query,
-    graph,
-    histogram,
-    number,
-)
+from launcher.monitoring.panels import HALF, SIXTH, THIRD, Limits, Query, graph, histogram, number
 
 _RUN = '{run="$run"}'
 _NODE = '{run="$run",node=~"$node"}'

@@ -3,17 +3,8 @@
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from launcher.monitoring.board import Row, assemble, one_run, some_nodes
-from launcher.monitoring.panels import (
-    FULL,
-    HALF,
-    THIRD,
-    Column,
-    Limits,
-    Query,
-    graph,
-    listing,
-    number,
-)
+from launcher.monitoring.panels import FULL, HALF, THIRD, Limits, Query, graph, number
+from launcher.monitoring.tables import Column, listing
 
 _RUN = '{run="$run"}'
 

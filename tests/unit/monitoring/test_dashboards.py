@@ -2,9 +2,11 @@
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
@@ -165,3 +167,14 @@ def test_thresholds_are_those_of_the_alerts() -> None:
     assert f"> {limits('d2tv-data.json', 'Retries an example')[-1]}" in rules["D2tvReadRetriesRising"]
     lowest = limits("d2tv-hardware.json", "Host memory that can be had, by node")[0]
     assert f"< {lowest}" in rules["D2tvMemoryNearlyFull"]
+
+
+def test_grafana_is_provisioned_with_what_lies_there() -> None:
+    """A Grafana is no package anywhere, so that the two files are YAML of the right keys is all that is held here."""
+    (provider,) = yaml.safe_load((MONITORING / "provisioning/dashboards/d2tv.yml").read_text())["providers"]
+    path = provider["options"]["path"].replace("$D2TV_MONITORING", str(MONITORING))
+    assert sorted(Path(path).iterdir()) == sorted(MONITORING.glob("dashboards/*.json"))
+    (source,) = yaml.safe_load((MONITORING / "provisioning/datasources/d2tv.yml").read_text())["datasources"]
+    settings = yaml.safe_load((MONITORING / "prometheus.yml").read_text())
+    assert source["type"] == "prometheus"
+    assert source["jsonData"]["timeInterval"] == settings["global"]["scrape_interval"]
