@@ -370,9 +370,9 @@ class Trainer:
             self.endpoint.node.progress()
 
     def _report_save(self) -> None:
-        saved = self._saver.news()
-        if saved is not None and self.reporting:
-            self.reporting.saved(saved)
+        while (saved := self._saver.news()) is not None:
+            if self.reporting:
+                self.reporting.saved(saved)
 
     def _say(self, message: str) -> None:
         if self.reporting:

@@ -30,7 +30,7 @@ class MetricsLog:
         kept: list[str] = []
         if path.is_file() and resume_step is not None:
             for line in path.read_text(encoding="utf-8").splitlines():
-                record = _parse(line)
+                record = parse_record(line)
                 if record is not None and record["step"] <= resume_step:
                     kept.append(line + "\n")
         try:
@@ -73,13 +73,14 @@ def append_record(path: Path, record: Mapping[str, Any]) -> None:
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The whole lines of a metrics.jsonl."""
-    records = (_parse(line) for line in path.read_text(encoding="utf-8").splitlines())
+    records = (parse_record(line) for line in path.read_text(encoding="utf-8").splitlines())
     return [record for record in records if record is not None]
 
 
-def _parse(line: str) -> dict[str, Any] | None:
+def parse_record(line: str | bytes) -> dict[str, Any] | None:
+    """The record in a line; None for one that a kill or a full disk cut."""
     try:
         record = json.loads(line)
-    except json.JSONDecodeError:
+    except ValueError:
         return None
-    return record if isinstance(record, dict) and "step" in record else None
+    return record if isinstance(record, dict) and type(record.get("step")) is int else None

@@ -9,6 +9,7 @@ talk in a process group of their own, so that their messages never mix with the 
 
 import json
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -71,7 +72,7 @@ class Saver:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._snapshot: Snapshot | None = None
         self._last: Future[Saved] | None = None
-        self._told = True
+        self._untold: deque[Future[Saved]] = deque()
 
     def save(self, state: TrainState) -> None:
         """Begin to save the state that the engine has now, once the save before has ended."""
@@ -79,18 +80,16 @@ class Saver:
         self.wait()
         self._snapshot = take_snapshot(self._engine, self._rank, self._snapshot)
         stall = time.monotonic() - began
-        self._last, self._told = self._thread.submit(self._write, state, stall), False
+        self._last = self._thread.submit(self._write, state, stall)
+        self._untold.append(self._last)
 
     def wait(self) -> Saved | None:
         """The outcome of the last save, once it has one; None where nothing was saved yet."""
         return self._last.result() if self._last else None
 
     def news(self) -> Saved | None:
-        """The outcome of a save that has ended and was not told of before. Waits for nothing."""
-        if self._told or self._last is None or not self._last.done():
-            return None
-        self._told = True
-        return self._last.result()
+        """The outcome of the first save that has ended and was not told of before. Waits for nothing."""
+        return self._untold.popleft().result() if self._untold and self._untold[0].done() else None
 
     def _write(self, state: TrainState, stall: float) -> Saved:
         began = time.monotonic()

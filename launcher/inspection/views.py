@@ -1,9 +1,12 @@
 """What the terminal and the page of `d2tv inspect` have in common: the steps of the heat map, and sentences."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 
-from launcher.inspection.facts import MixtureFacts
+if TYPE_CHECKING:  # it brings torch along, which takes seconds that a page without a mixture need not
+    from launcher.inspection.facts import MixtureFacts
 
 #: Steps of the heat map, from few to many: dark to bright, and told apart without colours by their digits.
 RAMP = ("#440154", "#472d7b", "#3b528b", "#2c728e", "#21918c", "#28ae80", "#5ec962", "#addc30", "#fde725")
@@ -28,7 +31,7 @@ def percent(share: float) -> str:
     return f"{100 * share:.3g}%"
 
 
-def mixture_lines(mixture: MixtureFacts, split: str) -> list[str]:
+def mixture_lines(mixture: "MixtureFacts", split: str) -> list[str]:
     """What a mixture does, in a few sentences."""
     lines = [
         f"mixture of recipe {mixture.recipe}: {mixture.settings}",

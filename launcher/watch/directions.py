@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from launcher.watch.tail import parse
 from launcher.watch.words import number
+from trainer.metrics import parse_record
 
 #: The newest so many records are summed at most, and no more than it takes to have ENOUGH examples a direction.
 KEPT, ENOUGH = 20, 50
@@ -48,7 +48,7 @@ def sum_directions(lines: Sequence[bytes]) -> Directions:
     sums: dict[str, list[float]] = {}
     after, until, used = 0, 0, 0
     for line in reversed(lines):
-        record = parse(line)
+        record = parse_record(line)
         if record is None:
             continue
         after = record["step"]

@@ -8,8 +8,8 @@ from statistics import fmean
 from typing import Any
 
 from launcher.watch.directions import KEPT, Directions, sum_directions
-from launcher.watch.tail import parse
 from launcher.watch.words import number
+from trainer.metrics import parse_record
 
 #: Train records that "recent" means: means over languages, times of a step.
 RECENT = 32
@@ -95,7 +95,7 @@ class History:
         if line.startswith(_DIRECTIONS):
             self._directions.append(line)
             return
-        record = parse(line)
+        record = parse_record(line)
         if record is None:
             return
         kind = record.get("kind")

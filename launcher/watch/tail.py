@@ -3,13 +3,13 @@
 The file need not be there yet. A run that goes on puts another file in its place, a line may be half-written or cut.
 """
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from shards.errors import InputError
+from trainer.metrics import parse_record
 
 #: Bytes before the place of reading that must still be what they were.
 _SEEN = 64
@@ -74,20 +74,11 @@ class Tail:
             return False
 
 
-def parse(line: bytes) -> dict[str, Any] | None:
-    """The record in a line; None for one that a kill or a full disk cut."""
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return None
-    return record if isinstance(record, dict) and type(record.get("step")) is int else None
-
-
 def read_records(path: Path) -> Iterator[dict[str, Any]]:
     """The records of a file as it is now; none where there is no file."""
     tail = Tail(path)
     tail.renewed()
     try:
-        yield from (record for line in tail.lines() if (record := parse(line)) is not None)
+        yield from (record for line in tail.lines() if (record := parse_record(line)) is not None)
     finally:
         tail.close()

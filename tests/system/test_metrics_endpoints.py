@@ -277,6 +277,13 @@ def test_counters_add_up_to_the_stream(watched: Watched) -> None:
     assert sum(sum(record["examples"].values()) for record in logged) == sum(examples.values())
 
 
+def test_every_checkpoint_is_told_of(watched: Watched) -> None:
+    """Also one whose end was waited for by the next."""
+    first, second = ([r["step"] for r in records if r["kind"] == "checkpoint"] for records in watched.records)
+    assert first == [*range(20, first[-1], 20), first[-1]]
+    assert second == sorted({*first, *range(20, STEPS + 1, 20)})
+
+
 def test_a_server_that_does_not_start_ends_no_run(tiny_corpus: Corpus, tmp_path: Path) -> None:
     """Neither does a target directory that cannot be."""
     (tmp_path / "file").touch()
