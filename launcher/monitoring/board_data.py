@@ -124,8 +124,8 @@ def _directions() -> Row:
                 "language that is not learned, a red row a source that is not understood. Of all directions with "
                 "prometheus.direction_matrix=true, else of the worst 20 only.",
                 Query(expr=f"{nll} or {worst}"),
-                Column(name="NLL", unit="none", decimals=2, scheme=_BAD_IS_RED),
-                height=24,
+                Column(name="NLL", unit="none", decimals=1, scheme=_BAD_IS_RED),
+                height=44,
             ),
             matrix(
                 "Examples of every direction since this start",

@@ -115,7 +115,8 @@ def matrix(title: str, description: str, query: Query, cell: Column, *, height: 
             _sorted_by(_CORNER),
         ]
     )
-    narrow = dashboard.DynamicConfigValue(id_val="custom.width", value=64)
+    # 44 of them are as wide as a screen.
+    narrow = dashboard.DynamicConfigValue(id_val="custom.width", value=44)
     panel.override_by_regexp("/.*/", [*cell.properties(), narrow])
     of_names: dict[str, object] = {"custom.width": 140, "custom.cellOptions": {"type": "auto"}, "unit": "string"}
     panel.override_by_name(

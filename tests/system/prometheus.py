@@ -41,6 +41,12 @@ SETTINGS = {
     "    static_configs:\n      - targets: [{jobs}]",
     "- /path/targets/*.json": "- {targets}/*.json",
 }
+#: And for endpoints that serve TLS and want a token.
+SECURE = {
+    "    # tls_config:\n    #   ca_file: /etc/prometheus/d2tv-ca.pem": "    tls_config:\n      ca_file: {authority}",
+    "    # authorization:\n    #   credentials_file: /etc/prometheus/d2tv-token": "    authorization:\n"
+    "      credentials_file: {token}",
+}
 
 
 def missing() -> str | None:
@@ -63,17 +69,19 @@ def faster(rules: str, seconds: dict[str, int]) -> str:
 
 class Prometheus:
     """The server. targets: the directory of target files.  jobs: host:port of what slurm_jobs.sh's file is served by.
+    secure: the files of a certificate that is trusted, and of a token.
 
     Leaving the context ends it and removes what it has stored.
     """
 
-    def __init__(self, targets: Path, jobs: str) -> None:
+    def __init__(self, targets: Path, jobs: str, secure: tuple[Path, Path] | None = None) -> None:
         self._port = free_port()
         self._directory = Path(tempfile.mkdtemp(prefix="prometheus-"))
         text = (MONITORING / "prometheus.yml").read_text(encoding="utf-8")
-        for ours, theirs in SETTINGS.items():
+        authority, token = secure or (None, None)
+        for ours, theirs in (SETTINGS | (SECURE if secure else {})).items():
             assert text.count(ours) == 1, ours
-            text = text.replace(ours, theirs.format(targets=targets, jobs=jobs))
+            text = text.replace(ours, theirs.format(targets=targets, jobs=jobs, authority=authority, token=token))
         (self._directory / "prometheus.yml").write_text(text)
         (self._directory / "rules").mkdir()
         for name, seconds in SECONDS.items():

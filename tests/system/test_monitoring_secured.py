@@ -1,0 +1,76 @@
+"""A real Prometheus and endpoints that serve TLS and want a bearer token, by the lines that prometheus.yml has for it."""
+
+import contextlib
+import datetime
+import ipaddress
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from prometheus_client import CollectorRegistry, Gauge
+
+from tests.system.prometheus import Prometheus, missing
+from trainer.prometheus.server import MetricsServer
+from trainer.prometheus.targets import Target, TargetFile
+
+pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
+
+
+def write_certificate(directory: Path) -> tuple[Path, Path]:
+    """A self-signed certificate of 127.0.0.1, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    files = directory / "certificate.pem", directory / "key.pem"
+    files[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    files[1].write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return files
+
+
+def test_endpoints_with_tls_and_a_token_are_scraped_as_the_configuration_says(tmp_path: Path) -> None:
+    """Two endpoints, of which one wants another token than Prometheus has."""
+    certificate, key = write_certificate(tmp_path)
+    (tmp_path / "token").write_text("open sesame\n")
+    (tmp_path / "another").write_text("sesame\n")
+    registry = CollectorRegistry()
+    Gauge("d2tv_step", "Optimizer steps taken", registry=registry).set(7)
+    with contextlib.ExitStack() as undo:
+        for number, token in enumerate(("token", "another")):
+            server = MetricsServer(
+                registry, address="127.0.0.1", port=0, certificate=certificate, key=key, token_file=tmp_path / token
+            )
+            undo.callback(server.close)
+            target = Target(
+                address=f"127.0.0.1:{server.port}",
+                scheme=server.scheme,
+                run=tmp_path / "mt5",
+                node=f"n{number}",
+                rank=number,
+                attempt="1",
+            )
+            undo.callback(TargetFile(tmp_path / "targets", target).remove)
+        prometheus = undo.enter_context(
+            Prometheus(tmp_path / "targets", "127.0.0.1:1", (certificate, tmp_path / "token"))
+        )
+        prometheus.until(lambda: len(prometheus.query('up{job="d2tv"}')) == 2)
+        prometheus.until(lambda: bool(prometheus.query("d2tv_step")))
+        (step,) = prometheus.query("d2tv_step")
+        assert (step["metric"]["node"], step["value"][1]) == ("n0", "7")
+        found = prometheus.get("targets")["activeTargets"]
+        errors = {one["labels"]["node"]: one["lastError"] for one in found if one["labels"]["job"] == "d2tv"}
+        assert errors == {"n0": "", "n1": "server returned HTTP status 401 Unauthorized"}
