@@ -1,4 +1,4 @@
-"""A real Prometheus and endpoints that serve TLS and want a bearer token, by the lines that prometheus.yml has for it."""
+"""A real Prometheus and endpoints with TLS and a bearer token, by the lines that prometheus.yml has for them."""
 
 import contextlib
 import datetime
