@@ -55,6 +55,7 @@ class Arranged:
     summary_B: Tensor  # int64: the summary of a row
     teacher_B: Tensor  # int64: the decoded summary of a row's teacher; -1 for none
     student_B: Tensor  # int64: likewise of its student
+    memory_of: Tensor  # int64: the memory that each decoded summary reads
     real_tokens: int  # of texts and decoded summaries
     computed_tokens: int  # places in the rows that their self-attention computes
 
@@ -146,6 +147,7 @@ def arrange(
         summary_B=torch.from_numpy(work.summary_B),
         teacher_B=torch.from_numpy(work.text_B["teacher"]),
         student_B=torch.from_numpy(work.text_B["student"]),
+        memory_of=torch.tensor([memory for _, memory in work.decoded.first]),
         real_tokens=int(texts.queries.place_T.numel() + decoder.queries.place_T.numel()),
         computed_tokens=sum(layout.queries.rows * layout.queries.length for layout in (texts, decoder)),
     )

@@ -17,6 +17,7 @@ from models.arrangement import Arranged, Side, arrange
 from models.backbones.base import Backbone
 from models.backbones.build import build_backbone
 from models.config import NetworkConfig
+from models.decoding import Decoding
 from models.fusion import Fusion
 from models.layers import LayerRunner
 from models.losses.linear_cross_entropy import linear_cross_entropy
@@ -127,36 +128,45 @@ class Network(nn.Module):
         return by_row(nll_T, arranged, of_row), by_row(torch.ones_like(nll_T), arranged, of_row)
 
     @torch.no_grad()
-    def generate(
-        self, batch: Batch, num_beams: int = 4, length_penalty: float = 0.6, max_new_tokens: int = 84
-    ) -> Tensor:
+    def generate(self, batch: Batch, decoding: Decoding, numbers: Sequence[int] | None = None) -> Tensor:
         """Summaries of the source documents, (B, at most max_new_tokens) int64, ending with the end token, padded.
 
-        Beam 4 and length penalty 0.6 are the paper's Appendix B. Each row starts with its own start token, which
-        is not part of what is returned. Call it in eval mode. `batch` is on the host.
+        A document with its images is encoded once for all rows that it has in the batch, whatever their target
+        languages. Each row begins with its own start token, which is not part of what is returned; a placeholder's row
+        is all padding. numbers: what a row's random numbers follow from, where some are drawn (by default its place).
+        Call it in eval mode. `batch` is on the host.
         """
         assert not self.training, "generate() under dropout: call eval() first"
-        everything = range(len(batch))
-        arranged = self.place(arrange(batch, teacher_rows=None, student_rows=everything, share=False))
+        rows = real_rows(batch)
+        if not rows:
+            return torch.full((len(batch), 1), self.pad_id)
+        arranged = self.place(arrange(batch, teacher_rows=None, student_rows=rows))
         keys = arranged.cross.keys
-        memory_BMD = keys.pad(self.memory(batch, arranged))
-        mask_BM = keys.pad(torch.ones_like(arranged.seen_T1, dtype=torch.int64))[:, :, 0]
-        config = GenerationConfig(
-            num_beams=num_beams,
-            length_penalty=length_penalty,
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            pad_token_id=self.pad_id,
-            eos_token_id=self.eos_id,
-            # As a list, one token a row. As `decoder_input_ids`, transformers would put its own start before them.
-            decoder_start_token_id=batch.start_B.tolist(),
-        )
-        ids_BN: Tensor = self.backbone.generator().generate(
-            encoder_outputs=BaseModelOutput(last_hidden_state=memory_BMD),
-            attention_mask=mask_BM,
-            generation_config=config,
-        )
-        return ids_BN[:, 1:]
+        memory_KMD = keys.pad(self.memory(batch, arranged))
+        mask_KM = keys.pad(torch.ones_like(arranged.seen_T1, dtype=torch.int64))[:, :, 0]
+        memory_B = arranged.memory_of.index_select(0, arranged.student_B[rows])
+        generator = self.backbone.generator()
+        written_BN: Tensor = generator.generate(
+            encoder_outputs=BaseModelOutput(last_hidden_state=memory_KMD.index_select(0, memory_B)),
+            attention_mask=mask_KM.index_select(0, memory_B),
+            generation_config=GenerationConfig(
+                num_beams=decoding.num_beams,
+                length_penalty=decoding.length_penalty,
+                max_new_tokens=decoding.max_new_tokens,
+                do_sample=False,
+                pad_token_id=self.pad_id,
+                eos_token_id=self.eos_id,
+                # As a list, one token a row. As `decoder_input_ids`, transformers would put its own start before them.
+                decoder_start_token_id=batch.start_B[rows].tolist(),
+            ),
+            logits_processor=decoding.processors([row if numbers is None else numbers[row] for row in rows]),
+        )[:, 1:]
+        # transformers takes a padding token of number 0 for none, and fills what beams leave open with end tokens.
+        is_end_BN = written_BN == self.eos_id
+        written_BN = written_BN.masked_fill(is_end_BN.cumsum(dim=1) > is_end_BN.long(), self.pad_id)
+        ids_BN = written_BN.new_full((len(batch), written_BN.shape[1]), self.pad_id)
+        ids_BN[rows] = written_BN
+        return ids_BN
 
 
 def real_rows(batch: Batch) -> list[int]:

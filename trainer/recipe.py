@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from models.config import NetworkConfig
+from models.decoding import Decoding
 from models.objectives import ObjectiveConfig, objective_types
 from shards.errors import InputError, did_you_mean
 from shards.mixture import MixtureConfig
@@ -133,8 +134,21 @@ class EvaluationSection(Section):
     directions: str = Field("all", description="all, mms, mxls, or a list like en-ru,*-ur")
     examples_per_kind: PositiveInt | None = Field(None, description="MMS and MXLS each; null: every held-out example")
     batch_size: PositiveInt = 32
-    num_beams: PositiveInt = Field(4, description="Appendix B: 4")
+    num_beams: PositiveInt = Field(4, description="Appendix B: 4; 1: greedy")
     length_penalty: float = Field(0.6, description="Appendix B: 0.6")
+    temperature: float | None = Field(None, gt=0, description="with num_beams=1: draw words at this temperature")
+    top_p: float = Field(1.0, gt=0, le=1, description="of the likeliest words that together have this probability")
+    seed: int = Field(0, ge=0, description="of what is drawn")
+
+    @model_validator(mode="after")
+    def _decodes(self) -> "EvaluationSection":
+        self.decoding(1)
+        return self
+
+    def decoding(self, max_new_tokens: int) -> Decoding:
+        """How summaries of at most so many tokens are written."""
+        keys = set(Decoding.model_fields) - {"max_new_tokens"}
+        return Decoding(max_new_tokens=max_new_tokens, **self.model_dump(include=keys))
 
 
 class PrometheusSection(Section):

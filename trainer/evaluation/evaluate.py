@@ -5,10 +5,9 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-import torch.distributed as dist
 from rich.console import Console
 from rich.table import Table
 
@@ -19,12 +18,21 @@ from shards.errors import InputError
 from shards.files import write_atomically
 from shards.index import Corpus
 from shards.reader import Reader
+from shards.reading import UnreadableError
 from shards.sampler import Groups
 from shards.tokenizer import Tokenizer
 from trainer.checkpoint import identity, read_state
 from trainer.console import progress_bar
-from trainer.distributed import Ranks, raise_together
-from trainer.evaluation.heldout import choose_examples, concatenate, in_batches, mean_nll, share_of_rank
+from trainer.distributed import Ranks, from_first_rank, raise_together
+from trainer.evaluation.decoding import Predictions, decoding_batches
+from trainer.evaluation.heldout import (
+    choose_examples,
+    concatenate,
+    in_batches,
+    mean_nll,
+    share_of_rank,
+    take_groups,
+)
 from trainer.evaluation.rouge import TYPES, Rouge, mean_scores
 from trainer.evaluation.unigram import UnigramBaseline
 from trainer.recipe import Recipe
@@ -69,20 +77,32 @@ class Evaluator:
         if not len(groups.number):
             raise InputError(f"evaluation.directions={settings.directions}: the {split} split has no such example")
         network.eval()
-        mine: list[dict[str, Any]] = []
+        folder = self.recipe.run / "evaluation"
+        facts = (
+            identity(checkpoint),
+            settings.model_dump(mode="json"),
+            self.recipe.lengths.model_dump(),
+            self.corpus.content_hash,
+        )
+        found = Predictions(folder / f"{split}-parts", groups, facts)
         problem: InputError | None = None
         try:
-            mine = self._decode(network, groups)
+            if self.ranks.is_first:
+                found.begin()
+        except InputError as error:
+            problem = error
+        raise_together(problem)
+        done = cast(list[int], from_first_rank(sorted(found.read()) if self.ranks.is_first else None))
+        try:
+            self._decode(network, groups, found, set(done))
         except InputError as error:
             problem = error
         self.begin_batch()  # the clock of a rank that was quick begins anew: it waits for the others
         raise_together(problem)
-        gathered: list[Any] = [None] * self.ranks.world_size
-        dist.all_gather_object(gathered, mine)
         nll = self._nll(network, split, kinds)
         if not self.ranks.is_first:
             return None
-        predictions = sorted((row for rows in gathered for row in rows), key=lambda row: row["number"])
+        predictions = self._with_references(groups, found)
         report = {
             "split": split,
             "settings": settings.model_dump(mode="json"),
@@ -93,51 +113,66 @@ class Evaluator:
             **_summarise(predictions),
             "nll": nll,
         }
-        folder = self.recipe.run / "evaluation"
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in predictions)
         text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
         try:
             folder.mkdir(parents=True, exist_ok=True)
             write_atomically(folder / f"{split}-predictions.jsonl", lines.encode())
             write_atomically(folder / f"{split}.json", text.encode())
+            found.remove()
         except OSError as error:
             raise InputError(f"{folder} cannot be written: {error}") from error
         return report
 
-    def _decode(self, network: Network, groups: Groups) -> list[dict[str, Any]]:
-        settings, rouge = self.recipe.evaluation, Rouge()
-        share = share_of_rank(groups, self.ranks)
-        keys = self.corpus.story_keys()
-        rows: list[dict[str, Any]] = []
-        done = 0
+    def _decode(self, network: Network, groups: Groups, found: Predictions, done: set[int]) -> None:
+        """Decode this rank's share of the batches that are not done yet."""
+        settings = self.recipe.evaluation
+        decoding = settings.decoding(self.recipe.lengths.summary)
+        batches = decoding_batches(groups, self.corpus, settings.batch_size)
+        left = [number for number in range(len(batches)) if number not in done]
+        mine = left[self.ranks.rank :: self.ranks.world_size]
         with progress_bar(disable=not self.ranks.is_first or not Console().is_terminal) as bar:
-            task = bar.add_task("decoding", total=len(share.number))
-            for batch in in_batches(share, self.collate, settings.batch_size):
+            task = bar.add_task("decoding", total=sum(len(batches[number]) for number in mine))
+            for number in mine:
                 self.begin_batch()
-                ids_BN = network.generate(
-                    batch,
-                    num_beams=settings.num_beams,
-                    length_penalty=settings.length_penalty,
-                    max_new_tokens=self.recipe.lengths.summary,
-                )
-                for place, ids in enumerate(ids_BN.tolist()):
-                    number, done = done, done + 1
-                    if not batch.weight_B[place]:
-                        continue
-                    article = self.reader.article(int(share.target[number, 0]))
-                    prediction = self.tokenizer.decode(ids)
-                    rows.append(
-                        {
-                            "number": int(share.number[number]),
-                            "story": keys[int(batch.story_B[place])],
-                            "source": self.corpus.languages[int(batch.source_language_B[place])],
-                            "target": article.language,
-                            "prediction": prediction,
-                            "reference": article.summary,
-                            **rouge(article.summary, prediction),
-                        }
+                chosen = take_groups(groups, batches[number])
+                batch = self.collate(chosen)
+                # What is drawn follows from the example, not from its place among those that are chosen.
+                pairs = chosen.source[:, 0] * len(self.corpus.articles) + chosen.target[:, 0]
+                written = network.generate(batch, decoding, pairs.tolist()).tolist()
+                rows = [
+                    {"number": example, "prediction": self.tokenizer.decode(ids)}
+                    for example, ids, weight in zip(
+                        chosen.number.tolist(), written, batch.weight_B.tolist(), strict=True
                     )
+                    if weight
+                ]
+                found.add(self.ranks.rank, number, rows)
                 bar.advance(task, len(batch))
+
+    def _with_references(self, groups: Groups, found: Predictions) -> list[dict[str, Any]]:
+        """Every prediction with its example and its scores, in the examples' order."""
+        rouge, keys, languages = Rouge(), self.corpus.story_keys(), self.corpus.languages
+        language, rows = self.corpus.articles["language"], []
+        written = {row["number"]: row["prediction"] for of_batch in found.read().values() for row in of_batch}
+        for place, number in enumerate(groups.number.tolist()):
+            if number not in written:
+                continue
+            try:
+                article = self.reader.article(int(groups.target[place, 0]))
+            except UnreadableError:  # it was there when it was decoded
+                continue
+            rows.append(
+                {
+                    "number": number,
+                    "story": keys[int(groups.story[place, 0])],
+                    "source": languages[int(language[groups.source[place, 0]])],
+                    "target": article.language,
+                    "prediction": written[number],
+                    "reference": article.summary,
+                    **rouge(article.summary, written[number]),
+                }
+            )
         return rows
 
     def _nll(

@@ -11,6 +11,7 @@ from shards.collate import Collator
 from shards.directions import Direction
 from shards.errors import InputError
 from shards.index import Corpus
+from shards.quotas import Ints
 from shards.sampler import Groups
 from shards.schema import Batch
 from trainer.distributed import Ranks, raise_together, sum_over_ranks
@@ -45,12 +46,12 @@ def choose_examples(corpus: Corpus, split: str, directions: Sequence[Direction],
 
 def share_of_rank(groups: Groups, ranks: Ranks) -> Groups:
     """Every world_size-th group: each example on exactly one rank."""
-    return _rows(groups, slice(ranks.rank, None, ranks.world_size))
+    return take_groups(groups, slice(ranks.rank, None, ranks.world_size))
 
 
 def in_batches(groups: Groups, collate: Collator, batch_size: int) -> Iterator[Batch]:
     for begin in range(0, len(groups.number), batch_size):
-        yield collate(_rows(groups, slice(begin, begin + batch_size)))
+        yield collate(take_groups(groups, slice(begin, begin + batch_size)))
 
 
 def concatenate(parts: Sequence[Groups]) -> Groups:
@@ -63,7 +64,8 @@ def concatenate(parts: Sequence[Groups]) -> Groups:
     )
 
 
-def _rows(groups: Groups, rows: slice) -> Groups:
+def take_groups(groups: Groups, rows: slice | Ints) -> Groups:
+    """Some of the groups, by place."""
     return Groups(
         number=groups.number[rows], source=groups.source[rows], target=groups.target[rows], story=groups.story[rows]
     )

@@ -150,10 +150,8 @@ def written(where: Path, corpus: Corpus) -> list[int]:
         start_B=torch.tensor([model.tokenizer.start_id("english")]),
         image_mask_BI=torch.zeros_like(batch.image_mask_BI),
     )
-    settings = model.recipe.evaluation
-    (found,) = model.network.generate(
-        batch, settings.num_beams, settings.length_penalty, model.recipe.lengths.summary
-    ).tolist()
+    decoding = model.recipe.evaluation.decoding(model.recipe.lengths.summary)
+    (found,) = model.network.generate(batch, decoding).tolist()
     assert len(set(found)) > 2, "a summary of one word would prove little"
     return list(found)
 

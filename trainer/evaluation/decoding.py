@@ -1,0 +1,105 @@
+"""Held-out examples in batches that encode a document once, and their predictions, kept on the disk as they come.
+
+Which batches there are depends on the examples and the batch size alone: ranks and restarts only decide who decodes
+one.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shards.errors import InputError
+from shards.index import Corpus
+from shards.quotas import Ints
+from shards.sampler import Groups
+
+
+def decoding_batches(groups: Groups, corpus: Corpus, size: int) -> list[Ints]:
+    """Places in `groups` (of one example each), at most `size` a batch, every one once.
+
+    Examples that read the same document with the same images are in one batch, where it is encoded once for all their
+    target languages; only more than `size` of them are divided. Documents of like length lie together, long ones first:
+    what does not fit into memory is known at the beginning.
+    """
+    articles = corpus.articles
+    source, target = groups.source[:, 0], groups.target[:, 0]
+    images = articles["images"]
+    owner = np.where(images[target] > 0, target, source)  # whose images a row shows, as in shards/fetch.py
+    shown = np.where(images[owner] > 0, 1, 0)
+    # Articles that share their images have one place in one shard.
+    keys = np.stack(
+        [
+            source.astype(np.int64),
+            shown * (articles["shard"][owner].astype(np.int64) + 1),
+            shown * articles["roi_offset"][owner].astype(np.int64),
+        ]
+    )
+    _, memory = np.unique(keys, axis=1, return_inverse=True)
+    length = articles["text_length"][source].astype(np.int64)
+    order = np.lexsort((np.arange(len(source)), memory.ravel(), -length))
+    documents = np.split(order, np.flatnonzero(np.diff(memory.ravel()[order])) + 1) if len(order) else []
+    batches: list[Ints] = []
+    waiting: list[Ints] = []
+    for document in documents:
+        for part in np.split(document, range(size, len(document), size)):
+            if sum(map(len, waiting)) + len(part) > size:
+                batches.append(np.concatenate(waiting))
+                waiting = []
+            waiting.append(part)
+    return [*batches, np.concatenate(waiting)] if waiting else batches
+
+
+class Predictions:
+    """What has been written so far of one evaluation, a line a batch: every rank has a file of its own."""
+
+    def __init__(self, directory: Path, groups: Groups, facts: Sequence[object]) -> None:
+        """facts: all that a prediction depends on beside its example, as JSON has it. Files that were written for other
+        examples or under other facts do not count."""
+        self._directory = directory
+        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+        digest.update(np.stack([groups.source[:, 0], groups.target[:, 0]]).tobytes())
+        self._key = digest.hexdigest()[:16]
+
+    def begin(self) -> None:
+        """Rank 0, before the others look: drop what belongs to another evaluation."""
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            for path in self._directory.iterdir():
+                if not path.name.startswith(self._key):
+                    path.unlink()
+        except OSError as error:
+            raise InputError(f"{self._directory} cannot be written: {error}") from error
+
+    def read(self) -> dict[int, list[dict[str, Any]]]:
+        """Batch -> what was predicted for its examples. A line that a kill cut short does not count."""
+        found: dict[int, list[dict[str, Any]]] = {}
+        for path in sorted(self._directory.glob(f"{self._key}-*.jsonl")):
+            for line in path.read_bytes().splitlines():
+                try:
+                    record = json.loads(line)
+                    found[int(record["batch"])] = record["rows"]
+                except (ValueError, KeyError, TypeError):
+                    continue
+        return found
+
+    def add(self, rank: int, batch: int, rows: Sequence[dict[str, Any]]) -> None:
+        """A batch is done. The file is closed each time: another host may read it next."""
+        path = self._directory / f"{self._key}-{rank:05d}.jsonl"
+        line = json.dumps({"batch": batch, "rows": list(rows)}, ensure_ascii=False)
+        try:
+            with open(path, "ab", buffering=0) as file:
+                # Behind a line that was cut short this begins another one.
+                file.write(f"\n{line}\n".encode())
+        except OSError as error:
+            raise InputError(f"{path} cannot be written: {error}") from error
+
+    def remove(self) -> None:
+        """Rank 0, when the evaluation is complete."""
+        for path in self._directory.glob(f"{self._key}-*.jsonl"):
+            path.unlink(missing_ok=True)
+        if not any(self._directory.iterdir()):
+            self._directory.rmdir()
