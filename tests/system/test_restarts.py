@@ -1,5 +1,6 @@
 """`d2tv train`: runs whose processes are killed and stopped, on two ranks, through all that a person would start."""
 
+import json
 import os
 import signal
 import subprocess
@@ -216,19 +217,53 @@ def test_ranks_of_a_killed_supervisor_stop_before_others_start(tiny_corpus: Corp
             assert f"going on from step {int(checkpoint.name.removeprefix('step-'))} of" in again.output
 
 
-def test_an_evaluation_that_was_killed_with_its_launcher_is_made_up(tiny_corpus: Corpus, tmp_path: Path) -> None:
-    """Runner says success, and the last step's checkpoint is there: the run is not finished for all that."""
+def predictions(run: Path) -> dict[int, str]:
+    lines = (run / "evaluation" / "test-predictions.jsonl").read_text().splitlines()
+    return {row["number"]: row["prediction"] for row in map(json.loads, lines)}
+
+
+def test_an_evaluation_that_was_killed_with_its_launcher_goes_on(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    """The runner says success, and the last step's checkpoint is there: the run is not finished for all that. What was
+    decoded is not decoded again, and in other batches, on one rank instead of two, it is the same."""
     run = tmp_path / "run"
     slow = ("evaluation.examples_per_kind=null", "evaluation.batch_size=1", "evaluation.num_beams=4")
     words = overrides(tiny_corpus, run, "training.steps=6", "checkpoint.every=6", "training.validate_every=6", *slow)
+    parts = run / "evaluation" / "test-parts"
     with Supervised(run, words) as training:
-        training.until(lambda: (run / "checkpoints" / "step-00000006").is_dir())
+        training.until(lambda: len(decoded(parts)) >= 20)
         launch, ranks = training.launcher("launch"), training.ranks()
         assert launch is not None
         for process in (launch, *ranks):
             process.kill()
+        before = decoded(parts)
+        marked = before[0] | {"rows": [row | {"prediction": "kept"} for row in before[0]["rows"]]}
+        with open(next(parts.iterdir()), "a") as file:  # to be seen in what comes of it
+            file.write("\n" + json.dumps(marked) + "\n")
         assert not (run / "evaluation" / "test.json").exists(), "the kill came too late to show anything"
         assert training.wait() == FINISHED, training.output
         assert len(training.said()) == 1
-    assert (run / "evaluation" / "test.json").is_file()
     assert training.records("end")[-1]["outcome"] == "finished"
+    assert not parts.exists()
+    found = predictions(run)
+    kept = {row["number"] for row in marked["rows"]}
+    assert {number for number, text in found.items() if text == "kept"} == kept
+
+    done = subprocess.run(
+        [sys.executable, "-m", "launcher.cli", "evaluate", str(run), "evaluation.batch_size=7"],
+        cwd=ROOT,
+        env=os.environ | {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    again = predictions(run)
+    assert {number: text for number, text in again.items() if number not in kept} == {
+        number: text for number, text in found.items() if number not in kept
+    }
+    assert len(again) > 100
+
+
+def decoded(parts: Path) -> list[dict[str, Any]]:
+    """The batches that are done."""
+    lines = [line for path in parts.glob("*.jsonl") for line in path.read_text().splitlines() if line.endswith("}")]
+    return [json.loads(line) for line in lines]
