@@ -1,0 +1,112 @@
+"""How each language is cut into words: its segmenter and its stemmer, loaded when the first text needs them."""
+
+import functools
+import logging
+import tempfile
+from collections.abc import Callable
+
+import regex
+
+from trainer.evaluation.scoring.text import clean, sentences, words
+
+Segmenter = Callable[[str], list[str]]
+
+#: A word must be longer to be stemmed.
+_UNSTEMMED = 3
+#: Snowball's algorithms, of the languages that xl-sum stems.
+_STEMMERS = ("arabic", "english", "french", "hindi", "portuguese", "russian", "spanish", "turkish")
+
+#: A Burmese syllable: a character with its dependent signs (unit), and the unit with asat (U+103A) that closes it and
+#: has one dependent sign more at most: a longer one is the vowel of ော်. U+1039 stacks the next unit below.
+_SIGNS = r"[\u102B-\u1032\u1036-\u1038\u103A-\u103E]"
+_CLOSING = rf"[\p{{Myanmar}}--[\u102B-\u1032\u1036-\u1039\u103A-\u103E]](?:\u103A{_SIGNS}?|{_SIGNS}\u103A)(?!{_SIGNS})"
+_PART = rf"\p{{Myanmar}}{_SIGNS}*(?:{_CLOSING})?"
+_SYLLABLE = regex.compile(rf"{_PART}(?:\u1039{_PART})*|(?:(?!\p{{Myanmar}})\S)+", regex.VERSION1)
+
+
+def tokens_of_sentences(text: str, language: str, *, stem: bool = True) -> list[list[str]]:
+    """The words of each sentence of `text` that has any. `language` is a name of shards/languages.py."""
+    segment = _segmenter(language)
+    stemmed = _stemmer(language) if stem else None
+    found = []
+    for sentence in sentences(text):
+        tokens = segment(clean(sentence, language))
+        if stemmed is not None:
+            tokens = [stemmed(token) if len(token) > _UNSTEMMED else token for token in tokens]
+        if tokens:
+            found.append(tokens)
+    return found
+
+
+class Tokenizer:
+    """The words of a language, for whoever wants a `rouge-score` tokenizer."""
+
+    def __init__(self, language: str, *, stem: bool = True) -> None:
+        self._language, self._stem = language, stem
+
+    def tokenize(self, text: str) -> list[str]:
+        return [token for tokens in tokens_of_sentences(text, self._language, stem=self._stem) for token in tokens]
+
+
+@functools.cache
+def _segmenter(language: str) -> Segmenter:
+    match language:
+        case "chinese_simplified" | "chinese_traditional":
+            return _chinese()
+        case "japanese":
+            return _japanese()
+        case "thai":
+            return _thai()
+        case "burmese":
+            return burmese_syllables
+        case _:
+            return words
+
+
+def _chinese() -> Segmenter:
+    import jieba
+
+    jieba.setLogLevel(logging.WARNING)
+    with tempfile.TemporaryDirectory() as private:
+        # It would keep its dictionary in a file of the shared temporary directory, and believe one that lies there.
+        jieba.dt.tmp_dir = private
+        jieba.dt.initialize()
+    return lambda text: _without_blanks(list(jieba.dt.cut(text)))
+
+
+def _thai() -> Segmenter:
+    from pythainlp.tokenize import word_tokenize
+
+    return lambda text: _without_blanks(word_tokenize(text, engine="newmm"))
+
+
+def _japanese() -> Segmenter:
+    import unidic_lite
+    from fugashi import Tagger
+
+    tagger = Tagger(f'-O wakati -b 50000 -r "{unidic_lite.DICDIR}/mecabrc" -d "{unidic_lite.DICDIR}"')
+    return lambda text: str(tagger.parse(text)).split()
+
+
+def burmese_syllables(text: str) -> list[str]:
+    """The syllables of a cleaned Burmese text; whatever else stands in it by words."""
+    return [
+        token
+        for run in _SYLLABLE.findall(text)
+        for token in ([run] if regex.match(r"\p{Myanmar}", run) else words(run))
+    ]
+
+
+def _without_blanks(tokens: list[str]) -> list[str]:
+    return [token for token in tokens if not token.isspace()]
+
+
+@functools.cache
+def _stemmer(language: str) -> Callable[[str], str] | None:
+    if language not in _STEMMERS:
+        return None
+    import Stemmer
+
+    algorithm = Stemmer.Stemmer(language)
+    algorithm.maxCacheSize = 0  # ours is the one that counts
+    return functools.lru_cache(maxsize=1 << 17)(algorithm.stemWord)

@@ -1,0 +1,103 @@
+"""Scores of predictions, all measures at once: what an evaluation calls."""
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from trainer.evaluation.scoring.measures import MEASURES, Pair, measures_of, rouge_of
+from trainer.evaluation.scoring.processes import map_chunks
+from trainer.evaluation.scoring.rouge import ROUGE
+from trainer.evaluation.scoring.semantic import Models, bertscore_f1, labse_similarity
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_CHUNK = 256
+#: Fewer are scored before other processes have loaded their dictionaries.
+_FOR_PROCESSES = 4 * _CHUNK
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scores:
+    """language: the one that each prediction was found to be in; None where nobody can tell.
+
+    columns: measure -> a value for each pair, in per cent; None where it is not defined (no words, no pair of words).
+    """
+
+    language: list[str | None]
+    columns: dict[str, list[float | None]]
+
+    def row(self, number: int) -> dict[str, float | None]:
+        return {name: column[number] for name, column in self.columns.items()}
+
+
+def score(
+    pairs: Sequence[Pair],
+    *,
+    models: Models | None = None,
+    processes: int | None = None,
+    after_each: Callable[[], None] = lambda: None,
+) -> Scores:
+    """Every measure of every pair.
+
+    models: where LaBSE and BERTScore's model lie, for `meaning_similarity` and `lase`, and for `bertscore`.
+    processes: None is one for each core. after_each: called now and then in between, for a watchdog.
+    """
+    # Pairs with one document side by side: it is cut into words once.
+    order = sorted(range(len(pairs)), key=lambda number: (pairs[number].source, pairs[number].document))
+    scored = _in_chunks(measures_of, [pairs[number] for number in order], processes, after_each)
+    language: list[str | None] = [None] * len(pairs)
+    columns: dict[str, list[float | None]] = {name: [None] * len(pairs) for name in MEASURES}
+    for number, (found, values) in zip(order, scored, strict=True):
+        language[number] = found
+        for name, value in zip(MEASURES, values, strict=True):
+            columns[name][number] = None if value is None else 100 * value
+    if models is not None:
+        _add_models(columns, models, pairs, after_each)
+    return Scores(language=language, columns=columns)
+
+
+def score_rouge(
+    triples: Sequence[tuple[str, str, str]], *, processes: int | None = None
+) -> list[tuple[float, float, float, float]]:
+    """F1 of each of `ROUGE`, between 0 and 1, of (language, reference, prediction)."""
+    return _in_chunks(rouge_of, triples, processes)
+
+
+def mean_scores(rows: Sequence[Mapping[str, float | None]], names: Iterable[str] = ROUGE) -> dict[str, float]:
+    """The mean of each of these measures over the rows that have it; one that none has is left out."""
+    means = {}
+    for name in names:
+        values = [value for row in rows if (value := row.get(name)) is not None]
+        if values:
+            means[name] = sum(values) / len(values)
+    return means
+
+
+def _in_chunks(
+    function: Callable[[Sequence[Item]], list[Result]],
+    items: Sequence[Item],
+    processes: int | None,
+    after_each: Callable[[], None] = lambda: None,
+) -> list[Result]:
+    if len(items) < _FOR_PROCESSES:
+        processes = 1
+    chunks = [items[begin : begin + _CHUNK] for begin in range(0, len(items), _CHUNK)]
+    cores = len(os.sched_getaffinity(0)) if processes is None else processes
+    return [result for results in map_chunks(function, chunks, cores, after_each) for result in results]
+
+
+def _add_models(
+    columns: dict[str, list[float | None]], models: Models, pairs: Sequence[Pair], after_each: Callable[[], None]
+) -> None:
+    texts = [(pair.reference, pair.prediction) for pair in pairs]
+    if models.labse is not None:
+        meaning = labse_similarity(models.labse, texts, models.device, after_each)
+        parts = zip(meaning, columns["language_confidence"], columns["length_penalty"], strict=True)
+        columns["meaning_similarity"] = [100 * value for value in meaning]
+        columns["lase"] = [value * (sure or 0.0) * (length or 0.0) / 100 for value, sure, length in parts]
+    if models.bertscore is not None:
+        columns["bertscore"] = [
+            100 * value for value in bertscore_f1(models.bertscore, texts, models.device, after_each)
+        ]

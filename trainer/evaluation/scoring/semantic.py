@@ -1,0 +1,129 @@
+"""Measures that a model computes: LaSE's meaning similarity (LaBSE) and BERTScore, from directories on this machine.
+
+Nothing is downloaded: where no directory is given, there is no such measure.
+"""
+
+import importlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from shards.errors import InputError
+
+Device = str | torch.device
+Texts = Sequence[tuple[str, str]]
+
+_BATCH = 64
+#: sentence-transformers cuts LaBSE's texts here.
+_LABSE_TOKENS = 256
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Models:
+    """labse: LaBSE as transformers or sentence-transformers keep it.  bertscore: any encoder's directory."""
+
+    labse: Path | None = None
+    bertscore: Path | None = None
+    device: Device = "cpu"
+
+
+def check_models(models: Models) -> None:
+    """`InputError` for a directory without a model and a package that is not installed: before hours of work."""
+    for name, directory in (("labse", models.labse), ("bertscore", models.bertscore)):
+        if directory is not None and not (directory / "config.json").is_file():
+            raise InputError(f"evaluation.{name}={directory} has no config.json: it must be a model's directory")
+    if models.bertscore is not None:
+        _bert_score()
+
+
+def labse_similarity(
+    directory: Path, texts: Texts, device: Device, after_each: Callable[[], None] = lambda: None
+) -> list[float]:
+    """The cosine of the sentence vectors of each (reference, prediction)."""
+    tokenizer, model, project = _open_labse(directory, device)
+    length = min(_LABSE_TOKENS, model.config.max_position_embeddings)
+    distinct = sorted({text for pair in texts for text in pair}, key=len)
+    vectors: dict[str, torch.Tensor] = {}
+    with torch.inference_mode():
+        for begin in range(0, len(distinct), _BATCH):
+            batch = distinct[begin : begin + _BATCH]
+            inputs = tokenizer(batch, padding=True, truncation=True, max_length=length, return_tensors="pt").to(device)
+            vectors_BD = torch.nn.functional.normalize(project(model(**inputs)).float(), dim=-1).cpu()
+            vectors.update(zip(batch, vectors_BD, strict=True))
+            after_each()
+    return [float(vectors[reference] @ vectors[prediction]) for reference, prediction in texts]
+
+
+def _open_labse(directory: Path, device: Device) -> tuple[Any, Any, Callable[[Any], torch.Tensor]]:
+    """Tokenizer, encoder, and what makes a vector of its output: the pooler, or sentence-transformers' dense layer."""
+    from transformers import AutoModel, AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
+        model = AutoModel.from_pretrained(directory, local_files_only=True).eval().to(device)
+        dense = _dense_layer(directory / "2_Dense", device)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise InputError(f"evaluation.labse={directory} cannot be loaded: {' '.join(str(error).split())}") from error
+    if dense is not None:
+        return tokenizer, model, lambda output: torch.tanh(dense(output.last_hidden_state[:, 0]))
+    if getattr(model, "pooler", None) is None:
+        raise InputError(f"evaluation.labse={directory} is no LaBSE: its model has no pooler, and there is no 2_Dense")
+    return tokenizer, model, lambda output: torch.as_tensor(output.pooler_output)
+
+
+def _dense_layer(folder: Path, device: Device) -> torch.nn.Linear | None:
+    if not folder.is_dir():
+        return None
+    from safetensors.torch import load_file
+
+    kept = folder / "model.safetensors"
+    state = load_file(kept) if kept.is_file() else torch.load(folder / "pytorch_model.bin", weights_only=True)
+    weight_OI = state["linear.weight"]
+    layer = torch.nn.Linear(weight_OI.shape[1], weight_OI.shape[0])
+    layer.load_state_dict({"weight": weight_OI, "bias": state["linear.bias"]})
+    return layer.to(device)
+
+
+def bertscore_f1(
+    directory: Path, texts: Texts, device: Device, after_each: Callable[[], None] = lambda: None
+) -> list[float]:
+    """BERTScore's F1 of each (reference, prediction), not rescaled; 0 where one of the two is empty.
+
+    Taken from the layer that `bert-score` recommends for a model of the directory's name (the 9th of
+    `bert-base-multilingual-cased`), from the last layer of any other.
+    """
+    package = _bert_score()
+    layers = package.utils.model2layers.get(directory.resolve().name)
+    if layers is None:
+        config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+        layers = config.get("num_hidden_layers") or config["num_layers"]
+    try:
+        scorer = package.BERTScorer(model_type=str(directory.resolve()), num_layers=layers, device=str(device))
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        problem = " ".join(str(error).split())
+        raise InputError(f"evaluation.bertscore={directory} cannot be loaded: {problem}") from error
+    # Where a tokenizer's directory does not say it, its limit is a number that its own truncation cannot take.
+    tokenizer, config = scorer._tokenizer, scorer._model.config
+    tokenizer.model_max_length = min(tokenizer.model_max_length, getattr(config, "max_position_embeddings", 512))
+    scores = [0.0] * len(texts)
+    # bert-score cannot read an empty text with today's transformers.
+    full = [number for number, pair in enumerate(texts) if all(text.strip() for text in pair)]
+    for begin in range(0, len(full), 16 * _BATCH):
+        batch = full[begin : begin + 16 * _BATCH]
+        references, predictions = zip(*(texts[number] for number in batch), strict=True)
+        _, _, f1_B = scorer.score(list(predictions), list(references), batch_size=_BATCH)
+        for number, value in zip(batch, f1_B.tolist(), strict=True):
+            scores[number] = value
+        after_each()
+    return scores
+
+
+def _bert_score() -> Any:
+    try:
+        return importlib.import_module("bert_score")
+    except ImportError as error:
+        raise InputError("evaluation.bertscore needs bert-score: pip install 'd2tv[bertscore]'") from error
