@@ -33,7 +33,7 @@ from shards.languages import LANGUAGE_CODES
 from shards.schema import Unreadable
 from tests.tiny import make_corpus
 from trainer.distributed import join, leave, ranks_from_environment
-from trainer.evaluation.rouge import TYPES
+from trainer.evaluation.scoring.rouge import TYPES
 from trainer.loop import Trainer
 from trainer.plan import plan_run
 from trainer.prometheus.run_metrics import UNREADABLE

@@ -18,7 +18,7 @@ from shards.tokenizer import SentencePieceTokenizer
 from trainer.checkpoint import TrainState, identity, read_state
 from trainer.engine import precision_of
 from trainer.evaluation.evaluate import read_report
-from trainer.evaluation.rouge import TYPES
+from trainer.evaluation.scoring.rouge import TYPES
 from trainer.model_card_code import loading
 from trainer.recipe import load_recipe
 from trainer.trained import RECIPE, Model, run_of

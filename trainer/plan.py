@@ -23,6 +23,7 @@ from trainer.checkpoint import (
 )
 from trainer.distributed import Ranks
 from trainer.engine import arithmetic, load_ds_config, precision_of
+from trainer.evaluation.scoring.semantic import Models, check_models
 from trainer.recipe import Recipe, load_recipe
 from trainer.resume import Resume, check_resume
 from trainer.sharded_state import INDEX
@@ -102,7 +103,8 @@ def plan_run(recipe: Recipe, ds_config: Path, ranks: Ranks, resume: Resume = "au
 
 
 def check_corpus(recipe: Recipe, corpus: Corpus) -> None:
-    """Directions and feature sizes of the recipe against those of the corpus."""
+    """Directions and feature sizes of the recipe against those of the corpus; the models that are to score."""
+    check_models(Models(labse=recipe.evaluation.labse, bertscore=recipe.evaluation.bertscore))
     parse_directions(recipe.evaluation.directions, corpus.languages, recipe.mixture.languages)
     vision = recipe.network.vision
     for key, wanted in (("feature_size", vision.feature_size), ("regions", vision.regions)):

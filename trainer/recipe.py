@@ -139,6 +139,8 @@ class EvaluationSection(Section):
     temperature: float | None = Field(None, gt=0, description="with num_beams=1: draw words at this temperature")
     top_p: float = Field(1.0, gt=0, le=1, description="of the likeliest words that together have this probability")
     seed: int = Field(0, ge=0, description="of what is drawn")
+    labse: Path | None = Field(None, description="directory of LaBSE: meaning similarity and LaSE are scored as well")
+    bertscore: Path | None = Field(None, description="directory of an encoder: BERTScore as well (d2tv[bertscore])")
 
     @model_validator(mode="after")
     def _decodes(self) -> "EvaluationSection":

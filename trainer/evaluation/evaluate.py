@@ -1,5 +1,6 @@
-"""Held-out stories through beam search and ROUGE; the closing table beside the unigram line."""
+"""Held-out stories through beam search and every measure; the closing table beside the unigram line."""
 
+import functools
 import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +34,10 @@ from trainer.evaluation.heldout import (
     share_of_rank,
     take_groups,
 )
-from trainer.evaluation.rouge import TYPES, Rouge, mean_scores
+from trainer.evaluation.scoring.measures import Pair
+from trainer.evaluation.scoring.rouge import TYPES
+from trainer.evaluation.scoring.score import mean_scores, score
+from trainer.evaluation.scoring.semantic import Models
 from trainer.evaluation.unigram import UnigramBaseline
 from trainer.recipe import Recipe
 
@@ -55,7 +59,7 @@ class Evaluator:
     begin_batch: Callable[[], None]
 
     def run(self, network: Network, split: str, checkpoint: Path) -> dict[str, Any] | None:
-        """Predictions, ROUGE and NLL of the recipe's directions on `split`; the report on rank 0.
+        """Predictions, their scores and NLL of the recipe's directions on `split`; the report on rank 0.
 
         An example that cannot be read has no prediction and is counted in the report.
 
@@ -102,7 +106,7 @@ class Evaluator:
         nll = self._nll(network, split, kinds)
         if not self.ranks.is_first:
             return None
-        predictions = self._with_references(groups, found)
+        predictions, measures = self._score(groups, found)
         report = {
             "split": split,
             "settings": settings.model_dump(mode="json"),
@@ -110,7 +114,7 @@ class Evaluator:
             "checkpoint": identity(checkpoint),
             "examples": len(predictions),
             "unreadable": len(groups.number) - len(predictions),
-            **_summarise(predictions),
+            **_summarise(predictions, measures),
             "nll": nll,
         }
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in predictions)
@@ -150,30 +154,46 @@ class Evaluator:
                 found.add(self.ranks.rank, number, rows)
                 bar.advance(task, len(batch))
 
-    def _with_references(self, groups: Groups, found: Predictions) -> list[dict[str, Any]]:
-        """Every prediction with its example and its scores, in the examples' order."""
-        rouge, keys, languages = Rouge(), self.corpus.story_keys(), self.corpus.languages
-        language, rows = self.corpus.articles["language"], []
+    def _score(self, groups: Groups, found: Predictions) -> tuple[list[dict[str, Any]], list[str]]:
+        """Every prediction with its example and its scores, in the examples' order; the names of the measures."""
+        keys, languages, language = self.corpus.story_keys(), self.corpus.languages, self.corpus.articles["language"]
         written = {row["number"]: row["prediction"] for of_batch in found.read().values() for row in of_batch}
+        rows: list[dict[str, Any]] = []
+        pairs: list[Pair] = []
+        document = functools.cache(lambda row: self.reader.article(row).text)  # one string for all its targets
         for place, number in enumerate(groups.number.tolist()):
             if number not in written:
                 continue
+            source = int(groups.source[place, 0])
             try:
-                article = self.reader.article(int(groups.target[place, 0]))
+                article, text = self.reader.article(int(groups.target[place, 0])), document(source)
             except UnreadableError:  # it was there when it was decoded
                 continue
+            pair = Pair(
+                source=languages[int(language[source])],
+                target=article.language,
+                document=text,
+                reference=article.summary,
+                prediction=written[number],
+            )
+            pairs.append(pair)
             rows.append(
                 {
                     "number": number,
                     "story": keys[int(groups.story[place, 0])],
-                    "source": languages[int(language[groups.source[place, 0]])],
-                    "target": article.language,
-                    "prediction": written[number],
-                    "reference": article.summary,
-                    **rouge(article.summary, written[number]),
+                    "source": pair.source,
+                    "target": pair.target,
+                    "prediction": pair.prediction,
+                    "reference": pair.reference,
                 }
             )
-        return rows
+        self.begin_batch()
+        settings = self.recipe.evaluation
+        models = Models(labse=settings.labse, bertscore=settings.bertscore, device=self.device)
+        scores = score(pairs, models=models, after_each=self.begin_batch)
+        for number, row in enumerate(rows):
+            row |= {"language": scores.language[number], **scores.row(number)}
+        return rows, list(scores.columns)
 
     def _nll(
         self, network: Network, split: str, kinds: Mapping[str, Sequence[Direction]]
@@ -201,16 +221,19 @@ class Evaluator:
         return result
 
 
-def _summarise(predictions: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    by_kind: dict[str, list[dict[str, float]]] = defaultdict(list)
-    by_target: dict[str, list[dict[str, float]]] = defaultdict(list)
-    by_direction: dict[str, list[dict[str, float]]] = defaultdict(list)
+def _summarise(predictions: Sequence[dict[str, Any]], measures: Sequence[str]) -> dict[str, Any]:
+    by_kind: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    by_target: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    by_direction: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in predictions:
         by_kind["mms" if row["source"] == row["target"] else "mxls"].append(row)
         by_target[row["target"]].append(row)
         by_direction[f"{row['source']}>{row['target']}"].append(row)
     groups = {"by_kind": by_kind, "by_target": by_target, "by_direction": by_direction}
-    return {name: {key: mean_scores(rows) for key, rows in sorted(group.items())} for name, group in groups.items()}
+    return {
+        name: {key: mean_scores(rows, measures) for key, rows in sorted(group.items())}
+        for name, group in groups.items()
+    }
 
 
 def print_report(report: dict[str, Any], validations: Sequence[Mapping[str, float]], run: Path) -> None:
@@ -237,6 +260,11 @@ def print_report(report: dict[str, Any], validations: Sequence[Mapping[str, floa
             *(f"{rouge[name]:.2f}" if rouge else "-" for name in TYPES),
         )
     console.print(table)
+    if any("wrong_language" in scores for scores in report["by_kind"].values()):
+        of_kinds = report["by_kind"].items()
+        asked = ", ".join(f"{kind.upper()} {scores['wrong_language']:.1f}%" for kind, scores in of_kinds)
+        references = ", ".join(f"{scores['wrong_language_reference']:.1f}%" for _, scores in of_kinds)
+        console.print(f"in another language: {asked} (references: {references})")
     unreadable = f", {report['unreadable']} examples unreadable" if report["unreadable"] else ""
     console.print(f"{report['examples']} summaries decoded{unreadable}; they lie in {run}/evaluation", markup=False)
 
