@@ -99,7 +99,8 @@ class Kills:
     runs: int = 0
     unequal: int = 0
     restarts: list[float] = field(default_factory=list)
-    takedowns: list[float] = field(default_factory=list)
+    takedowns: list[float] = field(default_factory=list)  # of kills after all ranks had joined
+    takedowns_starting: list[float] = field(default_factory=list)  # of those before: ranks do not know each other yet
 
     @property
     def count(self) -> int:
@@ -134,9 +135,11 @@ def disturbed(
         life = Life(run, number, words)
         number += 1
         try:
+            before = kills.phases["starting"]
             killed = kills.count < most and _kill_somewhere(life, reference.steps, kills, draw)
             if killed:
-                kills.takedowns.append(life.until_gone())
+                starting = kills.phases["starting"] > before
+                (kills.takedowns_starting if starting else kills.takedowns).append(life.until_gone())
                 continue
             for rank in life.ranks:
                 rank.wait(_LONGEST_LIFE)

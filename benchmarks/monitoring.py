@@ -3,10 +3,11 @@
     python -m benchmarks.monitoring --json OUT [--quick]
 
 A run of one rank trains the recipe `d2tv` at its own sizes on a small corpus of 44 languages, its endpoint served. All
-that is done for metrics.jsonl, the console and Prometheus is timed where it happens (per step: sums of losses and counts,
-operations, histograms, stamps; at logged steps: the reduction, the line, every gauge) and held against the whole of the
-steps. Then the endpoint is scraped over HTTP, with every series that a run without `prometheus.direction_matrix` can
-have: 20 worst directions, 64 directions with placeholders, a validation and an evaluation.
+that is done for metrics.jsonl, the console and Prometheus is timed where it happens (per step: sums of losses and
+counts, operations, histograms, stamps; at logged steps: the reduction, the line, every gauge) and held against the
+whole of the steps. Then the endpoint is scraped over HTTP, with every series that a run without
+`prometheus.direction_matrix` can have: 20 worst directions, 64 directions with placeholders, a validation and an
+evaluation.
 """
 
 import argparse
@@ -117,7 +118,7 @@ def fill(trainer: Trainer) -> None:
     assert metrics is not None
     by_target = {kind: dict.fromkeys(LANGUAGES, 3.14159265358979) for kind in ("mms", "mxls")}
     metrics.validation({"mms": 3.0, "mxls": 3.0}, by_target)
-    scores = {name: 12.3456789012345 for name in TYPES}
+    scores = dict.fromkeys(TYPES, 12.3456789012345)
     metrics.evaluation({"by_kind": {"mms": scores, "mxls": scores}, "by_target": dict.fromkeys(LANGUAGES, scores)})
     for number in range(UNREADABLE + 1):
         source, target = LANGUAGES[number % 44], LANGUAGES[number // 44]

@@ -229,11 +229,14 @@ class _Supervisor:
         newest = self._newest_checkpoint()
         if newest is None or step_of(newest) < self._steps:
             return False
-        report = read_report(self._run, "test")
-        if report is not None and report.get("checkpoint") == identity(newest):
-            return True
-        log = self._run / "metrics.jsonl"
-        last = read_metrics(log)[-1:] if log.is_file() else []
+        try:
+            report = read_report(self._run, "test")
+            if report is not None and report.get("checkpoint") == identity(newest):
+                return True
+            log = self._run / "metrics.jsonl"
+            last = read_metrics(log)[-1:] if log.is_file() else []
+        except (OSError, ValueError):  # a file system that is away for a moment must not end the supervision
+            return False
         return [record.get("outcome") for record in last] == ["finished"]
 
     def _from(self) -> str:

@@ -35,6 +35,10 @@ from trainer.totals import Totals
 from trainer.watchdog import Phase, Watchdog
 
 
+#: So many steps in a row without a finite gradient are no chance, and the loss that is shown is none.
+_NO_CHANCE = 3
+
+
 def total_loss(outputs: Outputs, counts: Mapping[str, float]) -> torch.Tensor:
     """J of one micro-batch: every term's sum over the *global* count, so that micro-batches and ranks add up.
 
@@ -82,7 +86,7 @@ class Trainer:
         self._saver = saver
         self.endpoint = endpoint
         self._watchdog = watchdog
-        self._meter = RankMeter(reader, device)
+        self._meter = RankMeter(reader, device, count_forward=not engine.module.waits_for_ranks)
         self._state = state
         self._corpus = corpus
         self._unreadable = state.unreadable
@@ -129,8 +133,7 @@ class Trainer:
         self.phase("step", f"step {self.step + 1}")
         self._note_mixture()
         began = time.perf_counter()
-        batches = self._fetch()
-        data_wait = time.perf_counter() - began
+        batches, data_wait = self._fetch()
         self._meter.waited(data_wait)
 
         counts, stopped, unreadable = self._agree(batches)
@@ -159,17 +162,20 @@ class Trainer:
             if change.from_step == self.attempts and self.reporting:
                 self.reporting.mixture(change.model_dump(mode="json", exclude={"from_step"}), self.step + 1)
 
-    def _fetch(self) -> list[Batch]:
-        """This rank's micro-batches of the step. When any rank's data is bad, all save and leave together."""
+    def _fetch(self) -> tuple[list[Batch], float]:
+        """This rank's micro-batches of the step, and the seconds it waited for them. When any rank's data is bad, all
+        save and leave together."""
+        began = time.perf_counter()
         try:
             batches, problem = [next(self.loader) for _ in range(self.engine.gradient_accumulation_steps())], None
         except InputError as error:
             batches, problem = [], error
+        waited = time.perf_counter() - began  # from here on for the other ranks
         try:
             raise_together(problem)
         except (InputError, PeerError) as problem:
             self._save_and_end(problem)
-        return batches
+        return batches, waited
 
     def _agree(self, batches: list[Batch]) -> tuple[dict[str, float], bool, int]:
         """Over the whole global batch: what each term is averaged over, whether any rank wants to stop, and how
@@ -232,6 +238,8 @@ class Trainer:
             scaler = loss_scaler(self.engine)
             if scaler is None or scaler.cur_scale <= scaler.min_scale:
                 self._skipped_in_a_row += 1
+                if self._skipped_in_a_row >= _NO_CHANCE and self.reporting:
+                    self.reporting.not_finite()
             slots = f"{first_slot}..{self._first_slot() - 1}"
             scale = f"; the loss scale is {scaler.cur_scale:g} now" if scaler else ""
             self._say(f"step {self.step + 1} skipped: non-finite gradients in slots {slots}{scale}")
@@ -274,6 +282,7 @@ class Trainer:
         self.loader.close()
         self.loader = self._open_loader(state.attempts)
         self._totals, self._skipped_in_a_row = None, 0
+        self._meter.forget()
         self._saved_at = (state.step, state.attempts)
         self._validated = (state.step, state.validation) if state.validation is not None else None
         if self.reporting:
@@ -298,11 +307,9 @@ class Trainer:
         return self.attempts * self.recipe.batch.groups_per_step * self.recipe.batch.group_size
 
     def _log(self) -> None:
-        if self._totals is None:
+        if self._totals is None or self._totals.steps == 0:
             return
         interval = self._totals.reduce(self._meter.facts())
-        if interval.steps == 0:
-            return
         if self.endpoint.node:
             self.endpoint.node.interval(interval.steps, interval.ranks)
         if self.reporting is None:
@@ -334,8 +341,9 @@ class Trainer:
         if self._saved_at == (self.step, self.attempts):
             return
         self.phase("checkpoint")
+        self._log()  # what is counted so far outlives a return to this checkpoint
         if self.reporting:
-            self.reporting.directions(self.step)  # what is counted so far outlives a return to this checkpoint
+            self.reporting.directions(self.step)
         self._saver.save(
             TrainState(
                 step=self.step,

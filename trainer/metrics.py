@@ -15,7 +15,7 @@ class MetricsLog:
     """metrics.jsonl: one object a line, appended. Rank 0 only."""
 
     def __init__(self, path: Path, resume_step: int | None) -> None:
-        """Begin anew where `resume_step` is None: what lies there is another run's. Else as after `rewind`."""
+        """Begin anew where `resume_step` is None. Else as after `rewind`. Starts stay on record."""
         self._path = path
         self._cut = self._complained = False
         self._open(resume_step)
@@ -28,10 +28,12 @@ class MetricsLog:
     def _open(self, resume_step: int | None) -> None:
         path = self._path
         kept: list[str] = []
-        if path.is_file() and resume_step is not None:
+        if path.is_file():
             for line in path.read_text(encoding="utf-8").splitlines():
                 record = parse_record(line)
-                if record is not None and record["step"] <= resume_step:
+                if record is None:
+                    continue
+                if record.get("kind") == "start" or (resume_step is not None and record["step"] <= resume_step):
                     kept.append(line + "\n")
         try:
             write_atomically(path, "".join(kept).encode())  # a kill in this very moment must not lose the history

@@ -15,8 +15,9 @@ from trainer.totals import RankFacts
 class RankMeter:
     """Adds up the steps that are taken; those that are skipped leave no trace. Only `facts` waits for the device."""
 
-    def __init__(self, reader: Reader, device: torch.device) -> None:
-        self._reader, self._device = reader, device
+    def __init__(self, reader: Reader, device: torch.device, *, count_forward: bool = True) -> None:
+        """count_forward: False where the forward pass waits for other ranks, so that its time says nothing of this."""
+        self._reader, self._device, self._count_forward = reader, device, count_forward
         self._process = psutil.Process()
         self._waited = self._forward = 0.0
         self._step_waited = self._step_forward = 0.0
@@ -32,6 +33,9 @@ class RankMeter:
     @contextmanager
     def forward(self) -> Iterator[None]:
         """Around a forward pass."""
+        if not self._count_forward:
+            yield
+            return
         if self._device.type == "cpu":
             began = time.perf_counter()
             yield
@@ -50,6 +54,12 @@ class RankMeter:
             self._events += self._step_events
         self._step_waited, self._step_forward, self._step_events = 0.0, 0.0, []
 
+    def forget(self) -> None:
+        """The steps since the last call of `facts` will come again."""
+        self.step_ended(taken=False)
+        self._waited = self._forward = 0.0
+        self._events = []
+
     def facts(self) -> RankFacts:
         """Of the steps since the last call, at a logged step: it waits for the device."""
         if self._events:
@@ -67,7 +77,6 @@ class RankMeter:
             device_bytes=float(accelerator.memory_allocated()),
             device_peak_bytes=float(accelerator.max_memory_allocated()),
         )
-        self._waited = self._forward = 0.0
-        self._events = []
+        self.forget()
         self._retries, self._bytes = retries, read
         return facts

@@ -31,7 +31,7 @@ class Reporting:
     log: MetricsLog
     unreadable: MetricsLog  # unreadable.jsonl, one line a placeholder
     metrics: RunMetrics
-    peak_flops: float  # of all ranks, for MFU
+    peak_flops: float  # of all ranks, for MFU; 0 where it is not known
     trackers: Trackers
     spikes: SpikeDetector | None
     untold: DirectionSums  # by direction, since the log had them last
@@ -48,6 +48,10 @@ class Reporting:
         self.metrics.step(step=step, skipped=skipped)
         self.console.advance(step)
 
+    def not_finite(self) -> None:
+        """Steps are skipped in a row because of their data or weights, and have no loss."""
+        self.metrics.not_finite()
+
     def interval(
         self,
         interval: Interval,
@@ -62,7 +66,6 @@ class Reporting:
         groups: int,
     ) -> None:
         """A logged step: what was summed over ranks since the last one. unreadable, groups: the run's, so far."""
-        examples = float(interval.examples_TS.sum())
         slowest, lag = interval.slowest_rank
         record = {
             "kind": "train",
@@ -77,9 +80,9 @@ class Reporting:
             **scalars,
             "examples": {kind: sum(by_target) for kind, by_target in interval.examples.items()},
             "target_tokens": {kind: sum(by_target) for kind, by_target in interval.tokens.items()},
-            "examples_per_second": examples / interval.seconds,
-            "target_tokens_per_second": sum(map(sum, interval.tokens.values())) / interval.seconds,
-            "mfu": interval.flops / interval.seconds / self.peak_flops,
+            "examples_per_second": interval.examples_per_second,
+            "target_tokens_per_second": interval.target_tokens_per_second,
+            **({"mfu": interval.flops_per_second / self.peak_flops} if self.peak_flops else {}),
             "step_seconds": interval.seconds / interval.steps,
             "real_token_share": interval.real_token_share,
             "data_wait_share": interval.data_wait_seconds / interval.seconds,
@@ -138,6 +141,11 @@ class Reporting:
         self._tell(record)
         self.metrics.validation(nll, by_target)
         self.console.validation(record)
+
+    def evaluation(self, report: Mapping[str, Any]) -> None:
+        """The final evaluation, after everything else."""
+        self.metrics.evaluation(report)
+        self.trackers.tell({"kind": "evaluation", "step": report["step"], "rouge": report["by_kind"]})
 
     def mixture(self, mixture: Mapping[str, Any], step: int) -> None:
         """Another mixture begins with `step`."""
@@ -221,7 +229,7 @@ class Reporting:
             yield f"{self.languages[source]}>{self.languages[target]}", float(values_TS[target, source])
 
     def close(self) -> None:
+        """No more of the training; the trackers stay for an evaluation."""
         self.console.close()
         self.log.close()
-        self.trackers.close()
         self.unreadable.close()

@@ -55,6 +55,10 @@ def execute(plan: Plan, device: torch.device, watchdog: Watchdog, stop: StopRequ
     try:
         finished = _train_and_evaluate(plan, device, watchdog, stop, trainer)
         outcome = "finished" if finished else "stopped"
+        if finished and ranks.is_first:
+            # Nothing is left to stop: a signal ends the wait.
+            stop.from_now_on(trainer.endpoint.hurry)
+            trainer.endpoint.last_scrape(print)
     finally:
         _end(trainer, recipe.run, outcome)
     return finished
@@ -66,7 +70,8 @@ def _end(trainer: Trainer, run: Path, outcome: str) -> None:
         append_record(
             run / "metrics.jsonl", {"kind": "end", "step": trainer.step, "outcome": outcome, "time": time.time()}
         )
-    trainer.endpoint.close(last_scrape=outcome == "finished" and trainer.ranks.is_first)
+        trainer.reporting.trackers.close(failed=outcome == "failed")
+    trainer.endpoint.close(keep_target=outcome == "failed")
 
 
 def _train_and_evaluate(
@@ -107,16 +112,16 @@ def _train_and_evaluate(
     if ranks.is_first:
         report = read_report(recipe.run, "test")
         assert report is not None
-        if trainer.endpoint.run:
-            trainer.endpoint.run.evaluation(report)
+        if trainer.reporting:
+            trainer.reporting.evaluation(report)
         print_report(report, validations(recipe.run), recipe.run)
     return True
 
 
 def _leave_evaluation(watchdog: Watchdog, trainer: Trainer, run: Path) -> NoReturn:
     """A signal while evaluating: the last checkpoint is whole, and the evaluation will be made again."""
-    watchdog.close("stopped")
     _end(trainer, run, "stopped")
+    watchdog.close("stopped")
     with contextlib.suppress(Exception):  # the signal may have come in the middle of a line
         sys.stdout.flush()
     os._exit(STOPPED)
@@ -176,14 +181,14 @@ def build_trainer(
         state=state,
         ranks=ranks,
         device=device,
-        reporting=_reporting(plan, state, endpoint),
+        reporting=_reporting(plan, state, endpoint, checkpoint),
         endpoint=endpoint,
         watchdog=watchdog or Watchdog.off(ranks),
         stop=stop or StopRequest(),
     )
 
 
-def _reporting(plan: Plan, state: TrainState, endpoint: Endpoint) -> Reporting | None:
+def _reporting(plan: Plan, state: TrainState, endpoint: Endpoint, checkpoint: Path | None) -> Reporting | None:
     """What rank 0 reports to; None on the others. Those that serve metrics do so from here on."""
     recipe = plan.recipe
     if endpoint.run is None:
@@ -207,6 +212,7 @@ def _reporting(plan: Plan, state: TrainState, endpoint: Endpoint) -> Reporting |
         spikes=SpikeDetector(deviations) if deviations is not None else None,
         untold=DirectionSums(len(plan.corpus.languages)),
     )
+    checkpoint_bytes = sum(file.stat().st_size for file in checkpoint.iterdir()) if checkpoint else 0
     restarts = sum(record["kind"] == "start" for record in read_metrics(recipe.run / "metrics.jsonl"))
     reporting.started(state.step, recipe.training.steps, plan.ranks.world_size, restarts)
     endpoint.run.begin(
@@ -214,6 +220,7 @@ def _reporting(plan: Plan, state: TrainState, endpoint: Endpoint) -> Reporting |
         steps=recipe.training.steps,
         skipped=state.attempts - state.step,
         restarts=restarts,
+        checkpoint_bytes=checkpoint_bytes,
     )
     endpoint.serve()
     if endpoint.url is not None:

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import NoReturn
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 #: A launcher passes on what its process group has already received, so one wish comes as several signals.
@@ -25,7 +24,7 @@ class StopRequest:
     def __init__(self, told: int | None = None) -> None:
         self.wanted = False
         self._since = 0.0
-        self._leave: Callable[[], NoReturn] | None = None
+        self._leave: Callable[[], None] | None = None
         # A copy: whatever is closed first, a signal never writes into another file that took the number over.
         self._told = None if told is None else os.dup(told)
         if self._told is not None:
@@ -33,8 +32,8 @@ class StopRequest:
         for number in _SIGNALS:
             signal.signal(number, self._note)
 
-    def from_now_on(self, leave: Callable[[], NoReturn]) -> None:
-        """Nothing is left to save: a signal calls `leave`; one that came before does now."""
+    def from_now_on(self, leave: Callable[[], None]) -> None:
+        """Nothing is left to save: a signal calls `leave`, which may end the process; one that came before does now."""
         self._leave = leave
         if self.wanted:
             leave()

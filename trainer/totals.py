@@ -38,8 +38,8 @@ class Interval:
     steps: int
     seconds: float
     total_loss: float  # J, the mean of the steps
-    loss: dict[str, float]  # term -> average over its own count, before its weight
-    nll: dict[str, float]  # branch -> nats a target token
+    loss: dict[str, float]  # term -> average over its own count, before its weight; none of what had no count
+    nll: dict[str, float]  # branch -> nats a target token; likewise
     tokens: dict[str, list[float]]  # branch -> target tokens (L,); the teacher (mms) reads every row
     nats_TS: NDArray[np.float64]  # of each direction's own branch: the teacher's on the diagonal, else the student's
     tokens_TS: NDArray[np.float64]  # and its target tokens
@@ -68,7 +68,21 @@ class Interval:
         """The rank with the longest busy time, and the seconds a step that it has over the median of all."""
         busy = [rank.busy_seconds for rank in self.ranks]
         slowest = int(np.argmax(busy))
-        return slowest, (busy[slowest] - float(np.median(busy))) / max(self.steps, 1)
+        # The lower one of two: with two ranks the mean would halve what one is behind the other.
+        return slowest, (busy[slowest] - sorted(busy)[(len(busy) - 1) // 2]) / self.steps
+
+    @property
+    def examples_per_second(self) -> float:
+        return float(self.examples_TS.sum()) / self.seconds
+
+    @property
+    def target_tokens_per_second(self) -> float:
+        """Those of both branches."""
+        return sum(map(sum, self.tokens.values())) / self.seconds
+
+    @property
+    def flops_per_second(self) -> float:
+        return self.flops / self.seconds
 
 
 class Totals:
@@ -155,8 +169,16 @@ class Totals:
         self._steps += 1
         self._seconds += seconds
 
+    @property
+    def steps(self) -> int:
+        """Taken since the last reduction."""
+        return self._steps
+
     def reduce(self, own: RankFacts) -> Interval:
-        """The sums over all ranks since the last call (all ranks call this, each with its own), and start anew."""
+        """The sums over all ranks since the last call (all ranks call this, each with its own), and start anew.
+
+        At least one step was taken.
+        """
         width = len(fields(RankFacts))
         begin = self._rank * width
         self._at("ranks", self._known)[begin : begin + width] = torch.tensor(astuple(own), dtype=torch.float64)
@@ -176,9 +198,9 @@ class Totals:
         return Interval(
             steps=steps,
             seconds=seconds,
-            total_loss=_ratio(of("loss")[0], steps),
-            loss={term: _ratio(sums[place], counts[place]) for place, term in enumerate(self._terms)},
-            nll={kind: _ratio(nats[k], float(tokens[k].sum())) for k, kind in enumerate(KINDS)},
+            total_loss=of("loss")[0] / steps,
+            loss={term: sums[place] / counts[place] for place, term in enumerate(self._terms) if counts[place]},
+            nll={kind: nats[k] / float(tokens[k].sum()) for k, kind in enumerate(KINDS) if tokens[k].any()},
             tokens={kind: tokens[k].tolist() for k, kind in enumerate(KINDS)},
             nats_TS=matrix("direction_nats"),
             tokens_TS=matrix("direction_tokens"),

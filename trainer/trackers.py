@@ -4,20 +4,25 @@ Both are extras (`pip install 'd2tv[tensorboard]'`, `'d2tv[wandb]'`). Rank 0 onl
 a run: it is said once, and that one gets no more.
 """
 
-import hashlib
 import importlib.util
+import secrets
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from shards.errors import InputError
+from shards.files import write_atomically
 from trainer.recipe import Recipe, TrackingSection
 
 #: Records whose numbers are a course over steps. Those by direction are too many: they are in metrics.jsonl alone.
-_KINDS = ("train", "validation", "checkpoint", "spike")
+_KINDS = ("train", "validation", "checkpoint", "spike", "evaluation")
 #: Keys of a record that are no course.
 _NO_COURSE = ("kind", "step", "time", "directions")
+
+
+#: How long W&B may take to send what is left at the end.
+_FINISH_SECONDS = 60.0
 
 
 class Tracker(Protocol):
@@ -33,8 +38,8 @@ class Tracker(Protocol):
         """What was told of later steps will come again."""
         ...
 
-    def close(self) -> None:
-        """Everything is told."""
+    def close(self, failed: bool) -> None:
+        """Everything is told. failed: the run ends with an error."""
         ...
 
 
@@ -60,8 +65,10 @@ class Trackers:
         """The run goes back to `step`."""
         self._each(lambda tracker: tracker.rewind(step))
 
-    def close(self) -> None:
-        self._each(lambda tracker: tracker.close())
+    def close(self, *, failed: bool = False) -> None:
+        """A second call does nothing."""
+        self._each(lambda tracker: tracker.close(failed))
+        self._trackers.clear()
 
     def _each(self, action: Callable[[Tracker], None]) -> None:
         for tracker in list(self._trackers):
@@ -92,7 +99,7 @@ def open_trackers(recipe: Recipe, resume_step: int | None) -> Trackers:
     if settings.tensorboard:
         wanted.append(("TensorBoard", lambda: _TensorBoard(recipe.run / "tensorboard", resume_step)))
     if settings.wandb is not None:
-        wanted.append(("W&B", lambda: _WandB(recipe, str(settings.wandb))))
+        wanted.append(("W&B", lambda: _WandB(recipe, str(settings.wandb), resume_step)))
     return Trackers(wanted)
 
 
@@ -117,10 +124,10 @@ class _TensorBoard:
             self._writer.add_scalar(name, value, step)
 
     def rewind(self, step: int) -> None:
-        self.close()
+        self._writer.close()
         self._open(step)
 
-    def close(self) -> None:
+    def close(self, failed: bool) -> None:
         self._writer.close()
 
 
@@ -129,17 +136,17 @@ class _WandB:
 
     name = "W&B"
 
-    def __init__(self, recipe: Recipe, project: str) -> None:
+    def __init__(self, recipe: Recipe, project: str, resume_step: int | None) -> None:
         import wandb
 
         self._run = wandb.init(
             project=project,
             name=recipe.run.name,
-            id=hashlib.sha256(str(recipe.run.absolute()).encode()).hexdigest()[:16],
+            id=_wandb_id(recipe.run, new=resume_step is None),
             resume="allow",
             dir=str(recipe.run),
             config=recipe.model_dump(mode="json"),
-            settings=wandb.Settings(silent=True, console="off", disable_git=True),
+            settings=wandb.Settings(silent=True, console="off", disable_git=True, finish_timeout=_FINISH_SECONDS),
         )
         # Its own step never goes back; a run does, to a checkpoint.
         self._run.define_metric("step")
@@ -151,8 +158,16 @@ class _WandB:
     def rewind(self, step: int) -> None:
         """Curves are over `step`, so what comes again lies over what was there."""
 
-    def close(self) -> None:
-        self._run.finish()
+    def close(self, failed: bool) -> None:
+        self._run.finish(exit_code=int(failed))
+
+
+def _wandb_id(run: Path, *, new: bool) -> str:
+    """Kept in the run directory: all starts of a run are one W&B run, and a run that begins anew is another."""
+    path = run / "wandb-id"
+    if new or not path.is_file():
+        write_atomically(path, secrets.token_hex(8).encode())
+    return path.read_text(encoding="ascii").strip()
 
 
 def _numbers(values: Mapping[str, Any], path: str) -> Iterator[tuple[str, float]]:

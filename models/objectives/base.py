@@ -57,6 +57,8 @@ class Objective(nn.Module, ABC):
     """
 
     network: Network
+    #: Whether a forward pass exchanges something with the other ranks, and so waits for them.
+    waits_for_ranks: bool = False
 
     @abstractmethod
     def counts(self, batch: Batch) -> dict[str, float]:

@@ -68,6 +68,7 @@ class D2TV(Objective):
         config.check(network.config)
         super().__init__()
         self.config, self.network, self.share = config, network, share
+        self.waits_for_ranks = config.contrast and config.negatives == "global"
         self.has_teacher, self.has_student = config.branches != "mxls", config.branches != "mms"
         self._sizes = BackboneSizes.of(network.backbone.model.config)
         # "MLP is a fully-connected layer" (above Eq. 9): from the visual width to the text's.

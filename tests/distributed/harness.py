@@ -34,6 +34,8 @@ def run_job(
     fp16_anyway: bool = False,
     save: bool = False,
     save_at: Sequence[int] = (),
+    slow_loader: tuple[int, float] | None = None,
+    slow_forward: tuple[int, float] | None = None,
 ) -> list[dict[str, Any]]:
     """Run tests/distributed/job.py on `world_size` ranks; each rank's results, in rank order.
 
@@ -42,6 +44,7 @@ def run_job(
     poisoned_once: not again when such an attempt is made a second time.
     fp16_anyway: train in fp16 on a processor that computes it slowly.
     save: write a checkpoint after the last attempt.  save_at: and after these steps.
+    slow_loader, slow_forward: a rank whose batches, or forward passes, take so many seconds longer.
     """
     spec = {
         "recipe": recipe,
@@ -53,6 +56,8 @@ def run_job(
         "fp16_anyway": fp16_anyway,
         "save": save,
         "save_at": list(save_at),
+        "slow_loader": slow_loader,
+        "slow_forward": slow_forward,
     }
     return run_ranks(out, "tests.distributed.job", world_size=world_size, spec=spec)
 

@@ -8,6 +8,7 @@ import dataclasses
 import json
 import math
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,20 @@ from trainer.plan import plan_run
 from trainer.recipe import load_recipe
 from trainer.run import build_trainer
 from trainer.totals import Interval, RankFacts, Totals
+
+
+class SlowLoader:
+    """A loader whose every batch takes longer."""
+
+    def __init__(self, loader: Any, seconds: float) -> None:
+        self._loader, self._seconds = loader, seconds
+
+    def __next__(self) -> Any:
+        time.sleep(self._seconds)
+        return next(self._loader)
+
+    def close(self) -> None:
+        self._loader.close()
 
 
 def main() -> None:
@@ -38,6 +53,7 @@ def main() -> None:
     slots: list[list[int]] = []
     losses: list[dict[str, float]] = []
     scales: list[float] = []
+    facts: list[list[dict[str, float]]] = []
     first_gradient: dict[str, torch.Tensor] = {}
     forward, step, reduce = engine.forward, engine.step, Totals.reduce
 
@@ -62,9 +78,14 @@ def main() -> None:
     def watch_reduce(totals: Totals, own: RankFacts) -> Interval:
         interval = reduce(totals, own)
         losses.append(interval.loss)
+        facts.append([dataclasses.asdict(rank) for rank in interval.ranks])
         return interval
 
     engine.forward, engine.step, Totals.reduce = watch_forward, watch_step, watch_reduce
+    if (slow := spec["slow_loader"]) and slow[0] == ranks.rank:
+        trainer.loader = SlowLoader(trainer.loader, slow[1])
+    if (slow := spec["slow_forward"]) and slow[0] == ranks.rank:
+        objective.register_forward_pre_hook(lambda *_: time.sleep(slow[1]))
     for _ in range(spec["steps"]):
         trainer.train_step()
         trainer._log()
@@ -81,6 +102,7 @@ def main() -> None:
             "attempts": trainer.attempts,
             "slots": slots,
             "losses": losses,
+            "facts": facts,
             "scales": scales,
             "gradient": first_gradient,
             "weights": weights,

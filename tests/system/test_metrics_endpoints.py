@@ -23,7 +23,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from shards.index import Corpus
 from tests.distributed.harness import FP32, ROOT, free_port
 from tests.tiny import tiny_overrides
-from trainer.exit_codes import FINISHED, STOPPED
+from trainer.exit_codes import BAD_INPUT, FINISHED, STOPPED
 from trainer.metrics import read_metrics
 
 STEPS, SLOTS_A_STEP = 60, 16
@@ -297,3 +297,43 @@ def test_a_server_that_does_not_start_ends_no_run(tiny_corpus: Corpus, tmp_path:
         (rank,) = start(overrides(tiny_corpus.directory, run, *more), log, nodes=["n0"])
         assert rank.wait(120) == FINISHED, log.read_text()
         assert warning in log.read_text()
+
+
+def test_a_run_that_fails_is_missed(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    """Its target stays, so that a Prometheus sees an endpoint that is down; the next start takes it away."""
+    run, log = tmp_path / "run", tmp_path / "log"
+    words = overrides(damaged(tiny_corpus, tmp_path / "corpus"), run, "loader.max_unreadable_share=0")
+    (rank,) = start(words, log, nodes=["n0"])
+    assert rank.wait(120) == BAD_INPUT, log.read_text()
+    assert [r["outcome"] for r in read_metrics(run / "metrics.jsonl") if r["kind"] == "end"] == ["failed"]
+    (left,) = (tmp_path / "targets").iterdir()
+    ((group,),) = (json.loads(left.read_text()),)
+    with pytest.raises(OSError, match="refused"):
+        urllib.request.urlopen(f"http://{group['targets'][0]}/metrics", timeout=10)
+
+
+def test_a_signal_ends_the_wait_for_the_last_scrape_and_not_the_run(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    run, log = tmp_path / "run", tmp_path / "log"
+    more = ("training.steps=1", "training.validate_every=1", "checkpoint.every=1", "evaluation.batch_size=1")
+    watcher = Watcher(tmp_path / "targets")
+    thread = threading.Thread(target=watcher.watch)
+    thread.start()
+    (rank,) = start(overrides(tiny_corpus.directory, run, *more), log, nodes=["n0"])
+    try:
+        deadline = time.monotonic() + 120
+        while not watcher.first or "held-out NLL" not in log.read_text():
+            assert rank.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.02)
+        watcher.end()
+        thread.join()
+        while "waiting up to 60 s for the final metrics" not in log.read_text():
+            assert rank.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.02)
+        rank.send_signal(signal.SIGINT)
+        assert rank.wait(30) == FINISHED
+    finally:
+        rank.kill()
+        watcher.end()
+    assert [r["outcome"] for r in read_metrics(run / "metrics.jsonl") if r["kind"] == "end"] == ["finished"]

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-import psutil
 from deepspeed.accelerator import get_accelerator
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from trainer.prometheus.memory import host_memory
 from trainer.totals import RankFacts
 
 #: Seconds. The last but one is the default limit of a step (watchdog.step).
@@ -31,10 +31,10 @@ class NodeMetrics:
         for stamp in (self._step_stamp, self._progress):
             stamp.set_to_current_time()
         # Asked for by the scrape.
-        total = gauge("node_memory_total_bytes", "Host memory")
-        total.set_function(lambda: float(psutil.virtual_memory().total))
-        available = gauge("node_memory_available_bytes", "Host memory that can be had without swapping")
-        available.set_function(lambda: float(psutil.virtual_memory().available))
+        total = gauge("node_memory_total_bytes", "Host memory, of the machine or of our control group")
+        total.set_function(lambda: host_memory()[0])
+        available = gauge("node_memory_available_bytes", "Of it, what can be had without swapping or being killed")
+        available.set_function(lambda: host_memory()[1])
         device = gauge("device_memory_total_bytes", "Memory of this rank's device")
         device.set(float(get_accelerator().total_memory()))
         self._busy = gauge("rank_busy_seconds", "Waiting for data and forward pass, of a step", "rank")

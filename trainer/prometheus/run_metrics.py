@@ -1,5 +1,6 @@
 """What rank 0 serves of the whole run. Names, labels and meanings: docs/metrics.md."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ class RunFacts:
     directory: Path
     build: Mapping[str, str]
     run: Mapping[str, str]
-    peak_flops: float
+    peak_flops: float  # 0 where it is not known
     checkpoint_every: int
     direction_matrix: bool
 
@@ -62,8 +63,8 @@ class RunMetrics:
         self._steps = gauge("steps_planned", "Optimizer steps the run will take")
         self._skipped = gauge("skipped_steps", "Steps skipped as non-finite, since the run began")
         self._restarts = gauge("restarts", "Starts of this run before this one")
-        self._loss = gauge("loss", "Loss by term, averaged over its tokens or anchors; total is J", "term")
-        self._nll = gauge("nll_nats", "Training NLL a target token", "branch")
+        self._loss = table("loss", "Loss by term, averaged over its tokens or anchors; total is J", "term")
+        self._nll = table("nll_nats", "Training NLL a target token", "branch")
         self._target_nll = table("target_nll_nats", "Recent training NLL a token, by target language", "kind", "target")
         self._source_nll = table("source_nll_nats", "Recent cross-lingual NLL, by source language", "source")
         self._worst = table("worst_direction_nll_nats", "Recent NLL of the worst directions", "source", "target")
@@ -83,9 +84,10 @@ class RunMetrics:
         self._speed = gauge("examples_per_second", "Examples trained on a second")
         self._token_speed = gauge("target_tokens_per_second", "Target tokens of both branches a second")
         self._flops = gauge("model_flops_per_second", "Matrix products of the model, over all ranks")
-        peak = gauge("peak_flops_per_second", "What all ranks reached in a large matrix product at the start")
-        peak.set(facts.peak_flops)
-        self._mfu = gauge("mfu_ratio", "Model operations over that peak")
+        peak = table("peak_flops_per_second", "What all ranks reached in a large matrix product at the start")
+        self._mfu = table("mfu_ratio", "Model operations over that peak")
+        if facts.peak_flops:
+            peak.replace([((), facts.peak_flops)])
         self._padding = gauge("padding_ratio", "Places of self-attention over texts that hold no token")
         self._unreadable = counter("unreadable_examples", "Examples with a placeholder of weight 0", "source", "target")
         self._retries = counter("read_retries", "Reads of features that were tried again")
@@ -106,29 +108,39 @@ class RunMetrics:
         self._failed = counter("checkpoint_failures", "Checkpoints that could not be written")
         self._spikes = counter("loss_spikes", "Logged intervals whose loss stood out")
         self._rollbacks = counter("rollbacks", "Returns to a checkpoint after skipped steps")
-        # Asked for by the scrape, in its own thread: a file system that hangs holds that up, and not the training.
-        free = gauge("run_disk_free_bytes", "Free space where the run directory lies")
-        free.set_function(lambda: float(psutil.disk_usage(str(facts.directory)).free))
-        size = gauge("run_disk_size_bytes", "Size of that file system")
-        size.set_function(lambda: float(psutil.disk_usage(str(facts.directory)).total))
+        self._disk_free = table("run_disk_free_bytes", "Free space where the run directory lies")
+        self._disk_size = table("run_disk_size_bytes", "Size of that file system")
         self._matrix: tuple[Table, Table] | None = None
         if facts.direction_matrix:
             self._matrix = (
                 table("direction_nll_nats", "Recent NLL of every direction", "source", "target"),
                 table("direction_examples", "Examples of every direction since this start", "source", "target"),
             )
-        # fp16 alone has one.
-        self._loss_scale: Gauge | None = None
-        self._gauge = gauge
+        self._loss_scale = table("loss_scale", "Dynamic loss scale of fp16")
 
-    def begin(self, *, step: int, steps: int, skipped: int, restarts: int) -> None:
-        """Where the run stands as it starts: an age counted from 1970 would raise every alert."""
+    def begin(self, *, step: int, steps: int, skipped: int, restarts: int, checkpoint_bytes: int) -> None:
+        """Where the run stands as it starts: an age counted from 1970 would raise every alert.
+
+        checkpoint_bytes: size of the checkpoint that it goes on from; 0 where it begins.
+        """
         self._step.set(step)
         self._steps.set(steps)
         self._skipped.set(skipped)
         self._restarts.set(restarts)
         self._saved_step.set(step)
         self._saved_stamp.set_to_current_time()
+        self._saved_bytes.set(checkpoint_bytes)
+
+    def look_at_disk(self) -> None:
+        """Measure the free space. Not by a scrape, nor in the training's thread: a file system may hang. What cannot be
+        measured has no series."""
+        try:
+            usage = psutil.disk_usage(str(self._facts.directory))
+            self._disk_free.replace([((), float(usage.free))])
+            self._disk_size.replace([((), float(usage.total))])
+        except OSError:
+            self._disk_free.replace([])
+            self._disk_size.replace([])
 
     def step(self, *, step: int, skipped: int) -> None:
         """After every step."""
@@ -148,17 +160,14 @@ class RunMetrics:
         """At every logged step: what was summed over the ranks. groups: of the stream, so far."""
         self._recent.add(interval)
         self._examples_TS += interval.examples_TS
-        for term, value in {"total": interval.total_loss, **interval.loss}.items():
-            self._loss.labels(term).set(value)
-        for branch, value in interval.nll.items():
-            self._nll.labels(branch).set(value)
+        self._loss.replace(((term,), value) for term, value in {"total": interval.total_loss, **interval.loss}.items())
+        self._nll.replace(((branch,), value) for branch, value in interval.nll.items())
         self._rate.set(learning_rate)
         self._norm.set(gradient_norm)
         for name, value in scalars.items():
             self._scalar.labels(name).set(value)
         if loss_scale is not None:
-            self._loss_scale = self._loss_scale or self._gauge("loss_scale", "Dynamic loss scale of fp16")
-            self._loss_scale.set(loss_scale)
+            self._loss_scale.replace([((), loss_scale)])
         self._padding.set(1 - interval.real_token_share)
         self._retries.inc(interval.read_retries)
         self._throughput(interval)
@@ -168,6 +177,10 @@ class RunMetrics:
         self._count(interval)
         self._languages_now(groups)
         self._directions_now()
+
+    def not_finite(self) -> None:
+        """Steps are skipped for their data or weights: until the next logged interval the loss is none."""
+        self._loss.replace([(("total",), math.nan)])
 
     def unreadable(self, example: Unreadable) -> None:
         """One placeholder. Directions that have none have no series, and past a number of them all others share one."""
@@ -214,11 +227,11 @@ class RunMetrics:
         self._saved_bytes.set(saved.bytes)
 
     def _throughput(self, interval: Interval) -> None:
-        seconds = max(interval.seconds, 1e-9)
-        self._speed.set(float(interval.examples_TS.sum()) / seconds)
-        self._token_speed.set(sum(sum(of_branch) for of_branch in interval.tokens.values()) / seconds)
-        self._flops.set(interval.flops / seconds)
-        self._mfu.set(interval.flops / seconds / self._facts.peak_flops)
+        self._speed.set(interval.examples_per_second)
+        self._token_speed.set(interval.target_tokens_per_second)
+        self._flops.set(interval.flops_per_second)
+        if self._facts.peak_flops:
+            self._mfu.replace([((), interval.flops_per_second / self._facts.peak_flops)])
 
     def _count(self, interval: Interval) -> None:
         for kind in KINDS:

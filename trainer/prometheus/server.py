@@ -23,8 +23,8 @@ from prometheus_client.exposition import ThreadingWSGIServer, make_wsgi_app
 _CONNECTION_SECONDS = 10.0
 #: How soon it notices that it is to end.
 _POLL_SECONDS = 0.2
-#: How often `alive` is called.
-_ALIVE_SECONDS = 60.0
+#: Connections at a time.
+_CONNECTIONS = 64
 _Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
@@ -40,10 +40,9 @@ class MetricsServer:
         certificate: Path | None = None,
         key: Path | None = None,
         token_file: Path | None = None,
-        alive: Callable[[], None] = lambda: None,
     ) -> None:
         """address: to listen at, or an interface by its name.  port: 0 for any free one.  certificate, key: PEM files
-        (the key may be in the first).  token_file: who asks must say what it holds.  alive: called once a minute.
+        (the key may be in the first, and is not encrypted).  token_file: who asks must say what it holds.
 
         Raises `OSError`, which names the file, the address or the port.
         """
@@ -59,19 +58,25 @@ class MetricsServer:
         class Server(_Server):
             address_family = family
 
-        try:
-            self._server = Server((self.address, port), _Handler, tls, alive)
-        except OverflowError as error:
-            raise OSError(str(error)) from error
+        self._server = Server((self.address, port), _Handler, tls)
         self.port = int(self._server.server_port)
         self._server.set_app(application)
         serve = partial(self._server.serve_forever, poll_interval=_POLL_SECONDS)
         self._thread = threading.Thread(target=serve, name="metrics", daemon=True)
         self._thread.start()
 
+    @property
+    def is_scraped(self) -> bool:
+        """Whether somebody has scraped within the last minutes."""
+        return self._scrapes.are_expected()
+
     def wait_for_a_scrape(self, most_seconds: float) -> None:
-        """Until the next scrape has its answer. Does not wait where nobody has scraped within the last minutes."""
+        """Until the next scrape has its answer, or `hurry` is called."""
         self._scrapes.wait_for_the_next(most_seconds)
+
+    def hurry(self) -> None:
+        """Nobody is to wait for a scrape any more. A signal's handler may call it."""
+        self._scrapes.hurry()
 
     def close(self) -> None:
         """Stop listening. Answers that are under way are not waited for."""
@@ -120,6 +125,8 @@ def _guarded(application: _Application, token_file: Path | None) -> _Application
 
 def _counted(application: _Application, scrapes: "_Scrapes") -> _Application:
     def counted(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if (environ["REQUEST_METHOD"], environ["PATH_INFO"]) != ("GET", "/metrics"):
+            return application(environ, start_response)
         began, good = time.monotonic(), []
 
         def note(status: str, *rest: Any) -> Any:
@@ -151,20 +158,30 @@ class _Scrapes:
     _PATIENCE_SECONDS = 300.0
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
+        self._changed = threading.Condition()  # around a lock that a handler may take a second time
         self._last: float | None = None
+        self._in_a_hurry = False
 
     def answered(self, began: float) -> None:
         with self._changed:
             self._last = began
             self._changed.notify_all()
 
+    def are_expected(self) -> bool:
+        with self._changed:
+            return self._last is not None and time.monotonic() - self._last <= self._PATIENCE_SECONDS
+
     def wait_for_the_next(self, most_seconds: float) -> None:
         now = time.monotonic()
         with self._changed:
-            if self._last is None or now - self._last > self._PATIENCE_SECONDS:
-                return
-            self._changed.wait_for(lambda: self._last is not None and self._last >= now, timeout=most_seconds)
+            self._changed.wait_for(
+                lambda: self._in_a_hurry or (self._last is not None and self._last >= now), timeout=most_seconds
+            )
+
+    def hurry(self) -> None:
+        with self._changed:
+            self._in_a_hurry = True
+            self._changed.notify_all()
 
 
 class _Handler(WSGIRequestHandler):
@@ -183,37 +200,51 @@ class _Tls:
 
     def __init__(self, certificate: Path, key: Path | None) -> None:
         self._files = (certificate, key)
-        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._context.minimum_version = ssl.TLSVersion.TLSv1_2
-        self._loaded: list[int] = []
-        self._load()
+        self._context, self._loaded = self._load()
 
     def wrap(self, connection: socket.socket) -> ssl.SSLSocket:
         """The handshake, in the connection's own thread."""
         with contextlib.suppress(OSError):  # in the middle of being replaced: the one before is still good
-            self._load()
+            if self._stamps() != self._loaded:
+                self._context, self._loaded = self._load()
         return self._context.wrap_socket(connection, server_side=True)
 
-    def _load(self) -> None:
+    def _stamps(self) -> list[int]:
+        return [path.stat().st_mtime_ns for path in self._files if path is not None]
+
+    def _load(self) -> tuple[ssl.SSLContext, list[int]]:
+        # A new context: one that a certificate without its key was loaded into has lost both.
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
         certificate, key = self._files
         try:
-            stamps = [path.stat().st_mtime_ns for path in self._files if path is not None]
-            if stamps != self._loaded:
-                self._context.load_cert_chain(certificate, key)
-                self._loaded = stamps
+            stamps = self._stamps()
+            context.load_cert_chain(certificate, key, password=lambda: "")  # else an encrypted key asks the terminal
         except OSError as error:  # ssl's errors are OSErrors, too
             names = " and ".join(str(path) for path in self._files if path is not None)
             raise OSError(f"{names}: {error.strerror or error}") from error
+        return context, stamps
 
 
 class _Server(ThreadingWSGIServer):
     request_queue_size = 16
 
-    def __init__(
-        self, where: tuple[str, int], handler: type[_Handler], tls: _Tls | None, alive: Callable[[], None]
-    ) -> None:
-        self._tls, self._alive, self._called = tls, alive, time.monotonic()
+    def __init__(self, where: tuple[str, int], handler: type[_Handler], tls: _Tls | None) -> None:
+        self._tls, self._room = tls, threading.BoundedSemaphore(_CONNECTIONS)
         super().__init__(where, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """A thread for a connection; none for one too many: descriptors are the training's, too."""
+        if not self._room.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._room.release()
 
     def server_bind(self) -> None:
         """Without the name server that the standard library would ask for this host's name."""
@@ -232,8 +263,3 @@ class _Server(ThreadingWSGIServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Nothing: clients that go away, or speak something else, are no news."""
-
-    def service_actions(self) -> None:
-        if time.monotonic() - self._called > _ALIVE_SECONDS:
-            self._called = time.monotonic()
-            self._alive()

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from shards.files import write_atomically
 
-#: A file of another host that nobody has touched for so long is nobody's.
+#: Who lives touches its file once a minute. One that nobody has touched for so long may be left behind ...
+_SILENT_SECONDS = 300.0
+#: ... and after so long it is nobody's, whatever host wrote it.
 _FORGOTTEN_SECONDS = 24 * 3600.0
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
 _META = "__meta_d2tv_"
 
 
@@ -38,7 +39,6 @@ class Target:
 
     def document(self) -> list[dict[str, Any]]:
         """What Prometheus reads."""
-        process = psutil.Process()
         labels = {
             "job": "d2tv",
             "run": self.run.name,
@@ -49,7 +49,7 @@ class Target:
             f"{_META}run": str(self.run.absolute()),
             f"{_META}attempt": self.attempt,
             f"{_META}host": socket.gethostname(),
-            f"{_META}process": f"{process.pid} {process.create_time():.2f}",
+            f"{_META}process": f"{os.getpid()} {_start_of(os.getpid())}",
         }
         return [{"targets": [self.address], "labels": labels}]
 
@@ -67,20 +67,26 @@ class TargetFile:
         directory.mkdir(parents=True, exist_ok=True)
         sweep(directory, target)
         self.path = directory / target.file_name()
-        write_atomically(self.path, (json.dumps(target.document(), indent=1) + "\n").encode())
+        self._data = (json.dumps(target.document(), indent=1) + "\n").encode()
+        write_atomically(self.path, self._data)
 
     def touch(self) -> None:
-        """Say that the endpoint lives."""
+        """Say that the endpoint lives; write the file again where somebody has taken it away."""
         with contextlib.suppress(OSError):
-            os.utime(self.path)
+            try:
+                os.utime(self.path)
+            except FileNotFoundError:
+                write_atomically(self.path, self._data)
 
     def remove(self) -> None:
+        """Unless another start of the run has put its own in the place."""
         with contextlib.suppress(OSError):
-            self.path.unlink()
+            if self.path.read_bytes() == self._data:
+                self.path.unlink()
 
 
 def sweep(directory: Path, ours: Target) -> None:
-    """Remove what is left of endpoints that are gone: of this host's processes, of earlier starts of our run, and what
+    """Remove what is left of endpoints that are gone: of earlier starts of our run, of this host's processes, and what
     nobody has touched for a day. Files that are not ours to judge stay."""
     for path in directory.glob("*.json"):
         with contextlib.suppress(OSError, ValueError, KeyError, IndexError, TypeError):
@@ -92,10 +98,18 @@ def sweep(directory: Path, ours: Target) -> None:
 def _is_gone(labels: dict[str, str], silent_seconds: float, ours: Target) -> bool:
     if labels[f"{_META}run"] == str(ours.run.absolute()) and labels[f"{_META}attempt"] != ours.attempt:
         return True
-    if labels[f"{_META}host"] != socket.gethostname():
-        return silent_seconds > _FORGOTTEN_SECONDS
-    pid, started = labels[f"{_META}process"].split()
+    # Containers may share a host's name and see none of each other's processes: what lives touches its file.
+    if silent_seconds < _SILENT_SECONDS:
+        return False
+    pid, started = labels[f"{_META}process"].split(maxsplit=1)
+    gone_here = labels[f"{_META}host"] == socket.gethostname() and _start_of(pid) != started
+    return gone_here or silent_seconds > _FORGOTTEN_SECONDS
+
+
+def _start_of(pid: int | str) -> str:
+    """Which start of the machine and when in it, so that another process of the same number is another; "none"."""
     try:
-        return f"{psutil.Process(int(pid)).create_time():.2f}" != started
-    except psutil.NoSuchProcess:
-        return True
+        ticks = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+        return f"{_BOOT.read_text(encoding='ascii').strip()} {ticks}"
+    except (OSError, IndexError):
+        return "none"

@@ -47,11 +47,15 @@ def test_lines_can_be_read_while_the_run_goes_on(tmp_path: Path) -> None:
     log.close()
 
 
-def test_a_first_start_over_another_runs_file_begins_anew(tmp_path: Path) -> None:
+def test_a_first_start_begins_anew_and_counts_those_that_came_to_nothing(tmp_path: Path) -> None:
     """Step 0 included: its validation will come again."""
-    (tmp_path / "metrics.jsonl").write_text('{"step": 0}\n{"step": 7}\n')
-    MetricsLog(tmp_path / "metrics.jsonl", None).close()
-    assert steps_in(tmp_path / "metrics.jsonl") == []
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 0}\n{"kind": "start", "step": 0}\n{"kind": "train", "step": 7}\n{"kind": "sta')
+    MetricsLog(path, None).close()
+    assert read_metrics(path) == [{"kind": "start", "step": 0}]
+    path.write_text('{"kind": "start", "step": 8}\n{"kind": "train", "step": 9}\n{"kind": "train", "step": 3}\n')
+    MetricsLog(path, 4).close()  # back to an older checkpoint than the one of that start
+    assert steps_in(path) == [8, 3]
 
 
 @pytest.mark.parametrize("before", ["", '{"step": 1}\n', '{"step": 1}\n{"step": 2, "ki'])

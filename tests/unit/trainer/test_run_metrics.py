@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ def two_languages(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 @pytest.fixture
 def metrics(two_languages: Corpus) -> RunMetrics:
     metrics = RunMetrics(CollectorRegistry(), run_facts(two_languages))
-    metrics.begin(step=0, steps=400, skipped=0, restarts=2)
+    metrics.begin(step=0, steps=400, skipped=0, restarts=2, checkpoint_bytes=77)
     return metrics
 
 
@@ -64,10 +65,49 @@ def test_where_a_run_stands_as_it_starts(metrics: RunMetrics) -> None:
     assert found["run_info", ("d2tv", "mine")] == 1
     assert found["checkpoint_every_steps", NONE] == 50
     assert found["checkpoint_timestamp_seconds", NONE] > 1.6e9
-    assert 0 < found["run_disk_free_bytes", NONE] < found["run_disk_size_bytes", NONE]
+    assert found["checkpoint_bytes", NONE] == 77
     # A counter that is born at 1 has no increase.
     for name in ("checkpoint_failures", "loss_spikes", "rollbacks", "read_retries", "checkpoint_stall_seconds"):
         assert found[f"{name}_total", NONE] == 0
+
+
+def test_the_disk_is_measured_on_request_and_has_no_series_where_it_cannot_be(
+    two_languages: Corpus, tmp_path: Path
+) -> None:
+    directory = tmp_path / "run"
+    directory.mkdir()
+    facts = dataclasses.replace(run_facts(two_languages), directory=directory)
+    metrics = RunMetrics(CollectorRegistry(), facts)
+    assert ("run_disk_free_bytes", NONE) not in now(metrics)
+    metrics.look_at_disk()
+    found = now(metrics)
+    assert 0 < found["run_disk_free_bytes", NONE] < found["run_disk_size_bytes", NONE]
+    directory.rmdir()
+    assert ("run_disk_free_bytes", NONE) in now(metrics)  # a scrape touches no disk
+    metrics.look_at_disk()
+    assert ("run_disk_free_bytes", NONE) not in now(metrics)
+
+
+def test_a_skipped_step_has_no_loss_until_the_next_logged_one(metrics: RunMetrics) -> None:
+    log(metrics)
+    metrics.not_finite()
+    assert np.isnan(now(metrics)["loss", ("total",)])
+    log(metrics)
+    assert now(metrics)["loss", ("total",)] == 8.0
+
+
+def test_what_is_not_trained_has_no_series(metrics: RunMetrics) -> None:
+    """A perfect NLL of a branch that does not exist would be worse than none."""
+    log(metrics, dataclasses.replace(INTERVAL, nll={"mms": 3.5}, loss={"mms": 4.0}))
+    found = now(metrics)
+    assert ("nll_nats", ("mxls",)) not in found
+    assert ("loss", ("tco",)) not in found
+
+
+def test_without_a_known_peak_there_is_no_mfu(two_languages: Corpus) -> None:
+    metrics = RunMetrics(CollectorRegistry(), dataclasses.replace(run_facts(two_languages), peak_flops=0.0))
+    log(metrics)
+    assert not {"mfu_ratio", "peak_flops_per_second"} & {name for name, _ in now(metrics)}
 
 
 def test_steps_and_a_return_to_a_checkpoint(metrics: RunMetrics) -> None:
@@ -96,7 +136,7 @@ def test_a_logged_interval(metrics: RunMetrics) -> None:
     assert found["padding_ratio", NONE] == pytest.approx(0.05)
     assert found["read_retries_total", NONE] == 4
     assert found["slowest_rank", NONE] == 1
-    assert found["slowest_rank_lag_seconds", NONE] == pytest.approx((3.0 - 2.5) / 10)
+    assert found["slowest_rank_lag_seconds", NONE] == pytest.approx((3.0 - 2.0) / 10)
 
 
 def test_examples_tokens_and_nll_by_language(metrics: RunMetrics) -> None:

@@ -62,12 +62,13 @@ def test_a_new_start_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
     assert nodes == [("other", "n9"), ("run", "n1"), ("run", "n3")]
 
 
-def left_behind(directory: Path, run: Path, **changes: str) -> Path:
-    """A target as a process that is gone, or another host, wrote it."""
+def left_behind(directory: Path, run: Path, *, silent: float = 600.0, **changes: str) -> Path:
+    """A target as a process that is gone, or another host, wrote it, so many seconds ago."""
     file = TargetFile(directory, target(run))
     (group,) = json.loads(file.path.read_text())
     group["labels"] |= {f"__meta_d2tv_{name}": value for name, value in changes.items()}
     file.path.write_text(json.dumps([group]))
+    os.utime(file.path, (0, time.time() - silent))
     return file.path
 
 
@@ -78,13 +79,14 @@ def test_what_a_kill_left_is_swept_by_the_next_start(tmp_path: Path) -> None:
     reused = left_behind(tmp_path, tmp_path / "reused", process=f"{os.getpid()} 1.00")  # another process has its number
     alive = left_behind(tmp_path, tmp_path / "alive")
     elsewhere = left_behind(tmp_path, tmp_path / "elsewhere", host="another", process="1 1.00")
-    forgotten = left_behind(tmp_path, tmp_path / "forgotten", host="another")
-    os.utime(forgotten, (0, time.time() - 25 * 3600))
+    # A container of the same host's name, whose processes we do not see: it has just touched its file.
+    contained = left_behind(tmp_path, tmp_path / "contained", silent=90, process=f"{done.pid} 1.00")
+    forgotten = left_behind(tmp_path, tmp_path / "forgotten", silent=25 * 3600, host="another")
     ours = TargetFile(tmp_path, target(tmp_path / "mine")).path
     assert not gone.exists()
     assert not reused.exists()
     assert not forgotten.exists()
-    assert {alive, elsewhere, ours} == set(tmp_path.glob("*.json"))
+    assert {alive, elsewhere, contained, ours} == set(tmp_path.glob("*.json"))
 
 
 def test_a_living_endpoint_of_another_host_is_not_forgotten(tmp_path: Path) -> None:
@@ -93,6 +95,16 @@ def test_a_living_endpoint_of_another_host_is_not_forgotten(tmp_path: Path) -> N
     file.touch()
     assert time.time() - file.path.stat().st_mtime < 60
     assert labels(file.path)["__meta_d2tv_host"] == socket.gethostname()
+
+
+def test_a_file_that_was_taken_away_comes_back_and_a_successors_stays(tmp_path: Path) -> None:
+    file = TargetFile(tmp_path, target(tmp_path / "run"))
+    file.path.unlink()
+    file.touch()
+    assert labels(file.path)["run"] == "run"
+    successor = TargetFile(tmp_path, target(tmp_path / "run", attempt="b"))
+    file.remove()  # late
+    assert labels(successor.path)["__meta_d2tv_attempt"] == "b"
 
 
 @pytest.mark.parametrize(

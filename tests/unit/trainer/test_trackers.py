@@ -67,12 +67,15 @@ def test_wandb_keeps_a_run_without_a_network(tmp_path: Path, monkeypatch: pytest
     pytest.importorskip("wandb", reason="pip install 'd2tv[wandb]'")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+    (tmp_path / "mine").mkdir()
     trackers = open_trackers(recipe(tmp_path / "mine", "tracking.wandb=d2tv"), None)
     assert trackers._trackers, "W&B did not start"
     for step in (1, 2):
         trackers.tell(train(step, 8.0 - step))
     trackers.close()
     (stored,) = (tmp_path / "mine" / "wandb").glob("offline-run-*/run-*.wandb")
+    name = (tmp_path / "mine" / "wandb-id").read_text()
+    assert name in stored.name  # the next start goes on in it
     found = history(stored)
     assert [(row["step"], row["train/loss/total"]) for row in found] == [(1, 7.0), (2, 6.0)]
 
@@ -111,7 +114,7 @@ class Broken:
 
     def rewind(self, step: int) -> None: ...
 
-    def close(self) -> None:
+    def close(self, failed: bool) -> None:
         raise AssertionError("it was told of no more")
 
 
