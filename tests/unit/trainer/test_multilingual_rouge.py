@@ -14,62 +14,13 @@ from rouge_score.rouge_scorer import RougeScorer
 from rouge_score.tokenizers import DefaultTokenizer
 
 from shards.languages import LANGUAGE_CODES
+from tests.sentences import SENTENCES
 from trainer.evaluation.scoring.languages import Tokenizer, burmese_syllables, tokens_of_sentences
 from trainer.evaluation.scoring.rouge import ROUGE, TYPES, count, rouge
 from trainer.evaluation.scoring.score import mean_scores, score_rouge
 from trainer.evaluation.scoring.text import clean, sentences
 
 GOLDEN = yaml.safe_load(Path(__file__).with_name("multilingual_rouge.yaml").read_text(encoding="utf-8"))
-
-#: "The water in the river is cold today" or nearly so.
-SENTENCES = {
-    "amharic": "ዛሬ የወንዙ ውሃ ቀዝቃዛ ነው",
-    "arabic": "ماء النهر بارد اليوم",
-    "azerbaijani": "bu gün çayın suyu soyuqdur",
-    "bengali": "আজ নদীর জল ঠান্ডা",
-    "burmese": "ဒီနေ့ မြစ်ရေ အေးတယ်",
-    "chinese_simplified": "今天河里的水很冷",
-    "chinese_traditional": "今天河裡的水很冷",
-    "english": "the water in the river is cold today",
-    "french": "l'eau de la rivière est froide aujourd'hui",
-    "gujarati": "આજે નદીનું પાણી ઠંડું છે",
-    "hausa": "ruwan kogi yana da sanyi yau",
-    "hindi": "आज नदी का पानी ठंडा है",
-    "igbo": "mmiri osimiri dị oyi taa",
-    "indonesian": "air sungai dingin hari ini",
-    "japanese": "今日は川の水がつめたいデス",
-    "kirundi": "amazi yo mu ruzi arakanye uyu munsi",
-    "korean": "오늘 강물이 차갑다",
-    "kyrgyz": "бүгүн дарыянын суусу муздак",
-    "marathi": "आज नदीचे पाणी थंड आहे",
-    "nepali": "आज नदीको पानी चिसो छ",
-    "oromo": "bishaan lagaa har'a qabbanaawaa dha",
-    "pashto": "نن د سیند اوبه سړې دي",
-    "persian": "آب رودخانه امروز سرد است",
-    "pidgin": "di wota for river dey cold today",
-    "portuguese": "a água do rio está fria hoje",
-    "punjabi": "ਅੱਜ ਨਦੀ ਦਾ ਪਾਣੀ ਠੰਢਾ ਹੈ",
-    "russian": "сегодня вода в реке холодная",
-    "scottish_gaelic": "tha an t-uisge san abhainn fuar an-diugh",
-    "serbian_cyrillic": "вода у реци је данас хладна",
-    "serbian_latin": "voda u reci je danas hladna",
-    "sinhala": "අද ගඟේ වතුර සීතලයි",
-    "somali": "biyaha webiga maanta waa qabow",
-    "spanish": "el agua del río está fría hoy",
-    "swahili": "maji ya mto ni baridi leo",
-    "tamil": "இன்று ஆற்று நீர் குளிராக உள்ளது",
-    "telugu": "ఈ రోజు నది నీరు చల్లగా ఉంది",
-    "thai": "วันนี้น้ำในแม่น้ำเย็น",
-    "tigrinya": "ሎሚ ማይ ሩባ ዝሑል እዩ",
-    "turkish": "nehrin suyu çok soğuk",
-    "ukrainian": "сьогодні вода в річці холодна",
-    "urdu": "آج دریا کا پانی ٹھنڈا ہے",
-    "uzbek": "bugun daryo suvi sovuq",
-    "vietnamese": "hôm nay nước sông lạnh",
-    "welsh": "mae dŵr yr afon yn oer heddiw",
-    "yoruba": "omi odò tutù lónìí",
-}
-UNSPACED = ("burmese", "chinese_simplified", "chinese_traditional", "japanese", "thai")
 
 SEGMENTED = ("chinese_simplified", "chinese_traditional", "japanese", "thai")
 STEMMED = ("arabic", "english", "french", "hindi", "portuguese", "russian", "spanish", "turkish")
