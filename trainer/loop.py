@@ -34,7 +34,6 @@ from trainer.stop import StopRequest
 from trainer.totals import Totals
 from trainer.watchdog import Phase, Watchdog
 
-
 #: So many steps in a row without a finite gradient are no chance, and the loss that is shown is none.
 _NO_CHANCE = 3
 
