@@ -221,7 +221,8 @@ class Trainer:
             self._totals = Totals(
                 tuple(outputs.terms), languages, self.device, rank=ranks.rank, world_size=ranks.world_size
             )
-        self._totals.add_micro_batch(outputs, batch, loss, self.engine.module.flops(batch))
+        flops = self.engine.module.flops(batch) if self._totals.wants_flops else 0
+        self._totals.add_micro_batch(outputs, batch, loss, flops)
         self._scalars = outputs.scalars
 
     def _conclude(self, began: float, data_wait: float) -> None:

@@ -15,6 +15,8 @@ from shards.schema import Batch
 from trainer.distributed import sum_over_ranks
 
 KINDS = ("mms", "mxls")
+#: How many micro-batches are added up together.
+_FOLDED = 64
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,7 +47,7 @@ class Interval:
     tokens_TS: NDArray[np.float64]  # and its target tokens
     examples_TS: NDArray[np.float64]  # examples trained on
     real_token_share: float  # of the places that self-attention computes for texts, those that hold a token
-    flops: float  # of the model's matrix products, forward and backward
+    flops: float  # of the model's matrix products, forward and backward, as of the first step
     ranks: tuple[RankFacts, ...]
 
     @property
@@ -85,6 +87,24 @@ class Interval:
         return self.flops / self.seconds
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _MicroBatch:
+    """What one leaves behind, as it came: what is many times small is cheaper to add up together."""
+
+    sums: list[torch.Tensor]  # scalars of the terms, on the device
+    counts: list[float]
+    nll_B: dict[str, torch.Tensor]
+    tokens_B: dict[str, torch.Tensor]
+    target_B: torch.Tensor  # these four on the host
+    source_B: torch.Tensor
+    cross_B: torch.Tensor
+    real_B: torch.Tensor
+    loss: torch.Tensor
+    real_tokens: int
+    computed_tokens: int
+    flops: int
+
+
 class Totals:
     """Running sums of one rank, in a layout that is the same on every rank.
 
@@ -116,58 +136,83 @@ class Totals:
         for name, length in shapes.items():
             self._places[name] = slice(begin, begin + length)
             begin += length
-        # What is on the device and what the host knows, so that a micro-batch copies nothing from one to the other.
+        # What is on the device and what the host knows: nothing is copied from one to the other before the reduction.
         self._sums = torch.zeros(begin, dtype=torch.float64, device=device)
         self._known = torch.zeros(begin, dtype=torch.float64)
-        self._pending, self._pending_known = torch.zeros_like(self._sums), torch.zeros_like(self._known)
+        self._pending: list[_MicroBatch] = []
+        self._taken: list[_MicroBatch] = []
         self._steps, self._seconds = 0, 0.0
+
+    @property
+    def wants_flops(self) -> bool:
+        """Whether the operations of the next step are to be counted: those of an interval's first stand for all."""
+        return self._steps == 0
 
     def add_micro_batch(self, outputs: Outputs, batch: Batch, loss: torch.Tensor, flops: int) -> None:
         """Add a micro-batch's losses and counts; `loss` is its share of J. Nothing here waits for the device.
 
-        `batch` is on the host.
+        `batch` is on the host. flops: 0 where `wants_flops` says so.
         """
-        size, device = self._languages, self._sums.device
-        target_B = batch.target_language_B.to(device, non_blocking=True)
-        direction_B = target_B * size + batch.source_language_B.to(device, non_blocking=True)
-        cross_B = batch.cross_B.to(device, non_blocking=True)
-        sums = torch.stack([outputs.terms[name].sum.detach().double() for name in self._terms])
-        self._at("term_sums", self._pending).add_(sums)
-        for number, kind in enumerate(KINDS):
-            of_kind_B = cross_B if kind == "mxls" else ~cross_B
-            if kind not in outputs.row_nll:
-                continue
-            nats_B, tokens_B = outputs.row_nll[kind].double(), outputs.row_tokens[kind].double()
-            self._at("branch_nats", self._pending)[number] += nats_B.sum()
-            self._at("branch_tokens", self._pending).index_add_(0, target_B + number * size, tokens_B)
-            for what, values_B in (("nats", nats_B), ("tokens", tokens_B)):
-                own_B = torch.where(of_kind_B, values_B, 0.0)
-                self._at(f"direction_{what}", self._pending).index_add_(0, direction_B, own_B)
-        self._at("loss", self._pending).add_(loss.detach().double())
-        known = self._pending_known
-        counts = [float(outputs.terms[name].count) for name in self._terms]
-        self._at("term_counts", known).add_(torch.tensor(counts, dtype=torch.float64))
-        host_B = batch.target_language_B * size + batch.source_language_B
-        self._at("direction_examples", known).index_add_(0, host_B, (batch.weight_B > 0).double())
-        for name, value in (
-            ("real_tokens", outputs.real_tokens),
-            ("computed_tokens", outputs.computed_tokens),
-            ("flops", flops),
-        ):
-            self._at(name, known).add_(value)
+        self._pending.append(
+            _MicroBatch(
+                sums=[outputs.terms[name].sum.detach() for name in self._terms],
+                counts=[float(outputs.terms[name].count) for name in self._terms],
+                nll_B=outputs.row_nll,
+                tokens_B=outputs.row_tokens,
+                target_B=batch.target_language_B,
+                source_B=batch.source_language_B,
+                cross_B=batch.cross_B,
+                real_B=batch.weight_B > 0,
+                loss=loss.detach(),
+                real_tokens=outputs.real_tokens,
+                computed_tokens=outputs.computed_tokens,
+                flops=flops,
+            )
+        )
 
     def skip_step(self) -> None:
         """Forget the micro-batches since the last step."""
-        self._pending.zero_()
-        self._pending_known.zero_()
+        self._pending.clear()
 
     def add_step(self, *, seconds: float) -> None:
         """The micro-batches since the last step were trained on."""
-        self._sums += self._pending
-        self._known += self._pending_known
-        self.skip_step()
+        self._taken += self._pending
+        self._pending = []
+        if len(self._taken) >= _FOLDED:
+            self._fold()
         self._steps += 1
         self._seconds += seconds
+
+    def _fold(self) -> None:
+        """Add up what was taken. Nothing here waits for the device."""
+        taken, self._taken = self._taken, []
+        if not taken:
+            return
+        device, size = self._sums.device, self._languages
+        sums = torch.stack([value for one in taken for value in one.sums]).view(len(taken), len(self._terms))
+        self._at("term_sums", self._sums).add_(sums.double().sum(dim=0))
+        self._at("loss", self._sums).add_(torch.stack([one.loss for one in taken]).double().sum())
+        target_B, cross_B = (torch.cat([getattr(one, f"{name}_B") for one in taken]) for name in ("target", "cross"))
+        direction_B = target_B * size + torch.cat([one.source_B for one in taken])
+        real_B = torch.cat([one.real_B for one in taken])
+        self._at("direction_examples", self._known).index_add_(0, direction_B, real_B.double())
+        known = {"term_counts": torch.tensor([one.counts for one in taken], dtype=torch.float64).sum(dim=0)}
+        for name in ("real_tokens", "computed_tokens", "flops"):
+            known[name] = torch.tensor(float(sum(getattr(one, name) for one in taken)), dtype=torch.float64)
+        for name, value in known.items():
+            self._at(name, self._known).add_(value)
+        target_B, direction_B, cross_B = (x.to(device, non_blocking=True) for x in (target_B, direction_B, cross_B))
+        for number, kind in enumerate(KINDS):
+            if kind not in taken[0].nll_B:
+                continue
+            of_kind_B = cross_B if kind == "mxls" else ~cross_B
+            nats_B = torch.cat([one.nll_B[kind] for one in taken]).double()
+            tokens_B = torch.cat([one.tokens_B[kind] for one in taken]).double()
+            self._at("branch_nats", self._sums)[number] += nats_B.sum()
+            self._at("branch_tokens", self._sums).index_add_(0, target_B + number * size, tokens_B)
+            for what, values_B in (("nats", nats_B), ("tokens", tokens_B)):
+                own_B = torch.where(of_kind_B, values_B, 0.0)
+                self._at(f"direction_{what}", self._sums).index_add_(0, direction_B, own_B)
 
     @property
     def steps(self) -> int:
@@ -179,6 +224,7 @@ class Totals:
 
         At least one step was taken.
         """
+        self._fold()
         width = len(fields(RankFacts))
         begin = self._rank * width
         self._at("ranks", self._known)[begin : begin + width] = torch.tensor(astuple(own), dtype=torch.float64)
@@ -206,7 +252,7 @@ class Totals:
             tokens_TS=matrix("direction_tokens"),
             examples_TS=matrix("direction_examples"),
             real_token_share=_ratio(of("real_tokens")[0], of("computed_tokens")[0]),
-            flops=of("flops")[0],
+            flops=of("flops")[0] * steps,
             ranks=tuple(_facts(ranks[place : place + width]) for place in range(0, len(ranks), width)),
         )
 

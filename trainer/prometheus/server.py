@@ -17,7 +17,9 @@ from wsgiref.simple_server import WSGIRequestHandler
 
 import psutil
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import ThreadingWSGIServer, make_wsgi_app
+from prometheus_client.exposition import ThreadingWSGIServer
+
+from trainer.prometheus.exposition import CONTENT_TYPE, Exposition
 
 #: How long a connection may be silent.
 _CONNECTION_SECONDS = 10.0
@@ -51,7 +53,7 @@ class MetricsServer:
         self._scrapes = _Scrapes()
         if token_file is not None:
             read_token(token_file)  # so that one that is missing is known now
-        application = _counted(_guarded(make_wsgi_app(registry), token_file), self._scrapes)
+        application = _counted(_guarded(_application(Exposition(registry)), token_file), self._scrapes)
         tls = None if certificate is None else _Tls(certificate, key)
         family = socket.AF_INET6 if ":" in self.address else socket.AF_INET
 
@@ -104,6 +106,23 @@ def read_token(path: Path) -> str:
     return token
 
 
+def _application(exposition: Exposition) -> _Application:
+    """/metrics alone, uncompressed: to compress 50 KB takes as long as to make them."""
+
+    def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            start_response("405 Method Not Allowed", [("Content-Type", "text/plain"), ("Allow", "GET, HEAD")])
+            return [b"only GET\n"]
+        if environ["PATH_INFO"] != "/metrics":
+            start_response("404 Not Found", [("Content-Type", "text/plain")])
+            return [b"/metrics is what there is\n"]
+        body = exposition()
+        start_response("200 OK", [("Content-Type", CONTENT_TYPE), ("Content-Length", str(len(body)))])
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+
+    return application
+
+
 def _guarded(application: _Application, token_file: Path | None) -> _Application:
     """The application for those alone who know the token. It is read at every request: it may be replaced."""
     if token_file is None:
@@ -125,7 +144,7 @@ def _guarded(application: _Application, token_file: Path | None) -> _Application
 
 def _counted(application: _Application, scrapes: "_Scrapes") -> _Application:
     def counted(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        if (environ["REQUEST_METHOD"], environ["PATH_INFO"]) != ("GET", "/metrics"):
+        if environ["REQUEST_METHOD"] != "GET":
             return application(environ, start_response)
         began, good = time.monotonic(), []
 

@@ -215,7 +215,8 @@ def test_the_last_scrape_is_waited_for_where_somebody_scrapes(registry: Collecto
     with serving(registry) as server:
         assert not server.is_scraped  # nobody ever did
         for word in ("favicon.ico", "anything"):  # nor does who looks at something else
-            urllib.request.urlopen(f"http://127.0.0.1:{server.port}/{word}", timeout=10).read()
+            with pytest.raises(urllib.error.HTTPError, match="404"):
+                urllib.request.urlopen(f"http://127.0.0.1:{server.port}/{word}", timeout=10)
         assert not server.is_scraped
         scrape(server)
         assert server.is_scraped

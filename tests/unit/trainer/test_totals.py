@@ -30,6 +30,7 @@ def test_totals_add_up_to_what_one_big_batch_gives(monkeypatch: pytest.MonkeyPat
     batches[1].weight_B[4] = 0
     outputs = [objective(batch, 0) for batch in batches]
     totals = Totals(tuple(outputs[0].terms), 3, torch.device("cpu"))
+    assert totals.wants_flops
     for out, batch in zip(outputs, batches, strict=True):
         totals.add_micro_batch(out, batch, torch.tensor(1.5), 10)
     totals.add_step(seconds=2.0)
@@ -79,6 +80,32 @@ def test_totals_add_up_to_what_one_big_batch_gives(monkeypatch: pytest.MonkeyPat
     empty = totals.reduce(RankFacts())
     assert empty.steps == 1
     assert empty.loss == empty.nll == {}  # what was not trained has no loss, not a perfect one
+
+
+def test_many_steps_add_up_as_few_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are added up in between; the operations of the first stand for all."""
+    monkeypatch.setattr("trainer.totals.sum_over_ranks", lambda values: values)
+    torch.manual_seed(0)
+    objective = D2TV(D2TVConfig(), Network(tiny_config(), 50, PAD_ID, EOS_ID)).eval()
+    batch = random_batch(rows=3)
+    batch = dataclasses.replace(
+        batch, target_language_B=torch.tensor([0, 1, 1]), source_language_B=torch.tensor([1, 0, 1])
+    )
+    out = objective(batch, 0)
+    once, often = (Totals(tuple(out.terms), 2, torch.device("cpu")) for _ in range(2))
+    once.add_micro_batch(out, batch, torch.tensor(1.0), 7)
+    once.add_step(seconds=1.0)
+    for step in range(150):
+        assert often.wants_flops == (step == 0)
+        often.add_micro_batch(out, batch, torch.tensor(1.0), 7 if often.wants_flops else 0)
+        often.add_step(seconds=1.0)
+    single, total = once.reduce(RankFacts()), often.reduce(RankFacts())
+    assert total.flops == 150 * single.flops == 150 * 7
+    assert total.total_loss == single.total_loss
+    assert total.loss == pytest.approx(single.loss)
+    assert total.nll == pytest.approx(single.nll)
+    for name in ("nats_TS", "tokens_TS", "examples_TS"):
+        assert getattr(total, name) == pytest.approx(150 * getattr(single, name))
 
 
 def test_the_slowest_rank_is_held_against_the_median_of_all() -> None:

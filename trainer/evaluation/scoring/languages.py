@@ -3,13 +3,14 @@
 import functools
 import logging
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import regex
 
-from trainer.evaluation.scoring.text import clean, sentences, words
+from trainer.evaluation.scoring.text import runs, sentences, words, words_of_run
 
-Segmenter = Callable[[str], list[str]]
+#: From a sentence and its language to its words.
+Segmenter = Callable[[str, str], list[str]]
 
 #: A word must be longer to be stemmed.
 _UNSTEMMED = 3
@@ -21,6 +22,7 @@ _STEMMERS = ("arabic", "english", "french", "hindi", "portuguese", "russian", "s
 _SIGNS = r"[\u102B-\u1032\u1036-\u1038\u103A-\u103E]"
 _CLOSING = rf"[\p{{Myanmar}}--[\u102B-\u1032\u1036-\u1039\u103A-\u103E]](?:\u103A{_SIGNS}?|{_SIGNS}\u103A)(?!{_SIGNS})"
 _PART = rf"\p{{Myanmar}}{_SIGNS}*(?:{_CLOSING})?"
+_BURMESE = regex.compile(r"\p{Myanmar}")
 _SYLLABLE = regex.compile(rf"{_PART}(?:\u1039{_PART})*|(?:(?!\p{{Myanmar}})\S)+", regex.VERSION1)
 
 
@@ -30,7 +32,7 @@ def tokens_of_sentences(text: str, language: str, *, stem: bool = True) -> list[
     stemmed = _stemmer(language) if stem else None
     found = []
     for sentence in sentences(text):
-        tokens = segment(clean(sentence, language))
+        tokens = segment(sentence, language)
         if stemmed is not None:
             tokens = [stemmed(token) if len(token) > _UNSTEMMED else token for token in tokens]
         if tokens:
@@ -71,13 +73,13 @@ def _chinese() -> Segmenter:
         # It would keep its dictionary in a file of the shared temporary directory, and believe one that lies there.
         jieba.dt.tmp_dir = private
         jieba.dt.initialize()
-    return lambda text: _without_blanks(list(jieba.dt.cut(text)))
+    return lambda text, language: _without_blanks(jieba.dt.cut(" ".join(runs(text, language))))
 
 
 def _thai() -> Segmenter:
     from pythainlp.tokenize import word_tokenize
 
-    return lambda text: _without_blanks(word_tokenize(text, engine="newmm"))
+    return lambda text, language: _without_blanks(word_tokenize(" ".join(runs(text, language)), engine="newmm"))
 
 
 def _japanese() -> Segmenter:
@@ -85,19 +87,20 @@ def _japanese() -> Segmenter:
     from fugashi import Tagger
 
     tagger = Tagger(f'-O wakati -b 50000 -r "{unidic_lite.DICDIR}/mecabrc" -d "{unidic_lite.DICDIR}"')
-    return lambda text: str(tagger.parse(text)).split()
+    return lambda text, language: str(tagger.parse(" ".join(runs(text, language)))).split()
 
 
-def burmese_syllables(text: str) -> list[str]:
-    """The syllables of a cleaned Burmese text; whatever else stands in it by words."""
+def burmese_syllables(text: str, language: str = "burmese") -> list[str]:
+    """The syllables of a Burmese text; whatever else stands in it by words."""
     return [
         token
-        for run in _SYLLABLE.findall(text)
-        for token in ([run] if regex.match(r"\p{Myanmar}", run) else words(run))
+        for run in runs(text, language)
+        for part in _SYLLABLE.findall(run)
+        for token in ([part] if _BURMESE.match(part) else words_of_run(part))
     ]
 
 
-def _without_blanks(tokens: list[str]) -> list[str]:
+def _without_blanks(tokens: Iterable[str]) -> list[str]:
     return [token for token in tokens if not token.isspace()]
 
 

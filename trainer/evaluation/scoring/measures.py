@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from trainer.evaluation.scoring.copying import length_penalty, novelty, repetition
 from trainer.evaluation.scoring.identify import identify
 from trainer.evaluation.scoring.languages import tokens_of_sentences
-from trainer.evaluation.scoring.rouge import ROUGE, Counted, count, rouge
+from trainer.evaluation.scoring.rouge import ROUGE, Counted, rouge
 
 #: Every measure that needs no model, as columns. Those with one (`semantic.py`) come behind them where it is given.
 MEASURES = (
@@ -64,7 +64,7 @@ class _Counts(dict[tuple[str, str], Counted]):
     """The words of texts by text and language, each text cut into words and counted once."""
 
     def __missing__(self, key: tuple[str, str]) -> Counted:
-        counted = self[key] = count(tokens_of_sentences(*key))
+        counted = self[key] = Counted(tokens_of_sentences(*key))
         return counted
 
     def __call__(self, text: str, language: str) -> Counted:

@@ -5,6 +5,7 @@ They are started as programs of their own, not forked and not by `multiprocessin
 """
 
 import contextlib
+import gc
 import os
 import pickle
 import queue
@@ -106,6 +107,7 @@ def serve() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends this process
     results: BinaryIO = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints is no result
+    gc.disable()  # it would go through whole dictionaries again and again; texts and counts have no cycles
     while True:
         try:
             function, chunk = pickle.load(sys.stdin.buffer)

@@ -5,8 +5,7 @@ row of the table at a time, as bits of an integer (Crochemore et al. 2001; HyyrÃ
 """
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from itertools import chain, pairwise
 from typing import TypeVar
 
@@ -15,23 +14,26 @@ TYPES = ("rouge1", "rouge2", "rougeL")
 ROUGE = (*TYPES, "rougeLsum")
 
 Gram = TypeVar("Gram")
-Bigrams = dict[tuple[str, str], int]
 
 
-@dataclass(frozen=True, slots=True)
 class Counted:
-    """A text's words by sentence, in a row, and counted. masks: where each word stands in the row, as bits."""
+    """A text's words by sentence and in a row, and counted."""
 
-    sentences: Sequence[Sequence[str]]
-    tokens: Sequence[str]
-    unigrams: dict[str, int]
-    bigrams: Bigrams
-    masks: dict[str, int]
+    __slots__ = ("_masks", "bigrams", "sentences", "tokens", "unigrams")
 
+    def __init__(self, sentences: Sequence[Sequence[str]]) -> None:
+        self.sentences = sentences
+        self.tokens = sentences[0] if len(sentences) == 1 else list(chain.from_iterable(sentences))
+        self.unigrams: Mapping[str, int] = Counter(self.tokens)
+        self.bigrams: Mapping[tuple[str, str], int] = Counter(pairwise(self.tokens))
+        self._masks: dict[str, int] | None = None
 
-def count(sentences: Sequence[Sequence[str]]) -> Counted:
-    tokens = sentences[0] if len(sentences) == 1 else list(chain.from_iterable(sentences))
-    return Counted(sentences, tokens, Counter(tokens), Counter(pairwise(tokens)), _masks(tokens))
+    @property
+    def masks(self) -> dict[str, int]:
+        """Where each word stands in the row, as bits; only references are asked."""
+        if self._masks is None:
+            self._masks = _masks(self.tokens)
+        return self._masks
 
 
 def rouge(reference: Counted, prediction: Counted) -> tuple[float, float, float, float]:
@@ -60,7 +62,7 @@ def f1(hits: int, of_reference: int, of_prediction: int) -> float:
     return 2 * precision * recall / (precision + recall)
 
 
-def _shared(reference: dict[Gram, int], prediction: dict[Gram, int]) -> int:
+def _shared(reference: Mapping[Gram, int], prediction: Mapping[Gram, int]) -> int:
     hits = 0
     for gram in reference.keys() & prediction.keys():
         one, other = reference[gram], prediction[gram]
@@ -109,24 +111,21 @@ def _lcs_places(reference: Sequence[str], prediction: Sequence[str], masks: dict
 
     Bit j of row i is 0 where table[i][j + 1] is one more than table[i][j].
     """
-    full = (1 << len(prediction)) - 1
-    rows = [full]
+    full = row = (1 << len(prediction)) - 1
+    rows = [row]
     for token in reference:
-        matches = rows[-1] & masks.get(token, 0)
-        rows.append(((rows[-1] + matches) | (rows[-1] - matches)) & full)
-    places = []
-    i, j = len(reference), len(prediction)
-    while i and j:
+        if token in masks:
+            matches = row & masks[token]
+            row = ((row + matches) | (row - matches)) & full
+        rows.append(row)
+    i, j, length, places = len(reference), len(prediction), (~row & full).bit_count(), []
+    while i and j and length:  # length: table[i][j]
         if reference[i - 1] == prediction[j - 1]:
             places.append(i - 1)
-            i, j = i - 1, j - 1
-        elif _entry(rows[i], j - 1) > _entry(rows[i - 1], j):
+            i, j, length = i - 1, j - 1, length - 1
+        # Left where that is more than above; one of the two is as long as this.
+        elif rows[i] >> (j - 1) & 1 and (~rows[i - 1] & ((1 << j) - 1)).bit_count() < length:
             j -= 1
         else:
             i -= 1
     return places
-
-
-def _entry(row: int, j: int) -> int:
-    """table[i][j] of row i."""
-    return (~row & ((1 << j) - 1)).bit_count()

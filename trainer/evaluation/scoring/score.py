@@ -62,7 +62,10 @@ def score_rouge(
     triples: Sequence[tuple[str, str, str]], *, processes: int | None = None
 ) -> list[tuple[float, float, float, float]]:
     """F1 of each of `ROUGE`, between 0 and 1, of (language, reference, prediction)."""
-    return _in_chunks(rouge_of, triples, processes)
+    # A language in as few processes as may be, each of which loads its dictionary; equal references side by side.
+    order = sorted(range(len(triples)), key=lambda number: triples[number][:2])
+    scored = _in_chunks(rouge_of, [triples[number] for number in order], processes)
+    return [scores for _, scores in sorted(zip(order, scored, strict=True))]
 
 
 def mean_scores(rows: Sequence[Mapping[str, float | None]], names: Iterable[str] = ROUGE) -> dict[str, float]:

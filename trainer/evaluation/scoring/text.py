@@ -30,8 +30,10 @@ import regex
 
 #: Line ends and tabs are of category C too, but they divide words.
 _INVISIBLE = regex.compile(r"(?!\s)\p{C}|\p{Variation_Selector}|\uFFFD")
-_DIVIDING = regex.compile(r"[\s\p{P}!-/:-@\[-`{-~]+")
-_WORD = regex.compile(r"\p{Han}\p{M}*|(?:(?!\p{Han})[\p{L}\p{M}\p{N}])+|(?!\s)\X")
+_RUN = regex.compile(r"[^\s\p{P}!-/:-@\[-`{-~]+")
+#: Without any of these a text is words and blanks, and most sentences are.
+_SPECIAL = regex.compile(r"\p{Han}|\p{Variation_Selector}|[^\p{L}\p{M}\p{N}\s]")
+_WORD = regex.compile(r"\p{Han}\p{M}*|(?:(?!\p{Han})[\p{L}\p{M}\p{N}])+|\X")
 _TURKIC = str.maketrans({"I": "ı", "İ": "i"})
 _TURKIC_LANGUAGES = frozenset({"azerbaijani", "turkish"})
 
@@ -45,18 +47,34 @@ _SENTENCE_END = regex.compile(
 )
 
 
-def clean(text: str, language: str) -> str:
-    """Lower case and NFC, without invisible characters; one space wherever something divides words."""
-    visible = unicodedata.normalize("NFC", _INVISIBLE.sub("", text))
-    if language in _TURKIC_LANGUAGES:
-        visible = visible.translate(_TURKIC)
-    return str(_DIVIDING.sub(" ", unicodedata.normalize("NFC", visible.lower()))).strip()
-
-
-def words(cleaned: str) -> list[str]:
-    """The words of a cleaned text in a language that needs no segmenter."""
-    found: list[str] = _WORD.findall(cleaned)
+def runs(text: str, language: str) -> list[str]:
+    """What stands between blanks and punctuation, in lower case and NFC, without invisible characters."""
+    if not _SPECIAL.search(text):
+        return _lower(text, language).split()
+    found: list[str] = _RUN.findall(_lower(_INVISIBLE.sub("", text), language))
     return found
+
+
+def words(text: str, language: str) -> list[str]:
+    """The words of a text in a language that needs no segmenter."""
+    if not _SPECIAL.search(text):
+        return _lower(text, language).split()
+    return [word for run in runs(text, language) for word in words_of_run(run)]
+
+
+def words_of_run(run: str) -> list[str]:
+    found: list[str] = _WORD.findall(run) if _SPECIAL.search(run) else [run]
+    return found
+
+
+def _lower(text: str, language: str) -> str:
+    """In NFC."""
+    composed = unicodedata.normalize("NFC", text)
+    if language in _TURKIC_LANGUAGES:
+        composed = composed.translate(_TURKIC)
+    lowered = composed.lower()
+    # A small letter may have marks of its own.
+    return lowered if lowered == composed else unicodedata.normalize("NFC", lowered)
 
 
 def sentences(text: str) -> list[str]:
