@@ -1,0 +1,186 @@
+"""Scoring predictions in 45 languages: ROUGE against `rouge-score` in a loop, and all measures of an evaluation.
+
+    python -m benchmarks.scoring --json OUT [--quick] [--processes N]
+
+Summaries of 8 to 40 words are made up in every language, of words that are put together from those of a sentence, and
+predictions from them by leaving out, replacing and moving words; no text occurs twice. `rouge-score` is given the same
+words (our tokenizer, a line a sentence) and scores a sample of the pairs, ours all of them, processes and dictionaries
+included. The two take turns; a ratio is that within a round, a figure the median. On the sample the numbers of both
+must be the same to the last bit.
+"""
+
+import argparse
+import json
+import os
+import random
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rouge_score.rouge_scorer import RougeScorer
+
+from benchmarks.loader import machine
+from tests.sentences import SENTENCES
+from trainer.evaluation.scoring.languages import Tokenizer
+from trainer.evaluation.scoring.measures import Pair
+from trainer.evaluation.scoring.rouge import ROUGE
+from trainer.evaluation.scoring.score import score, score_rouge
+from trainer.evaluation.scoring.text import sentences
+
+FIGURES = {
+    "rouge_speedup": "pairs/s of ROUGE, ours over rouge-score in a loop, the same numbers",
+    "rouge_speedup_low": "the lowest round",
+    "rouge_speedup_one_process": "the same of one process",
+    "pairs_per_second": "ROUGE-1/2/L/Lsum, all cores",
+    "rouge_score_pairs_per_second": "rouge-score, the same words",
+    "cpu_share": "of ours: processor time over wall time and processes; far below 1 beside other programs",
+    "measures_per_second": "pairs/s of every measure that needs no model; a document of 300 words a pair",
+}
+_UNSPACED = ("burmese", "chinese_simplified", "chinese_traditional", "japanese", "thai")
+
+Triple = tuple[str, str, str]
+
+
+class Writer:
+    """Texts of one language. Drawn from 2,000 words: those of a sentence, and two or three pieces of them joined."""
+
+    def __init__(self, language: str, draw: random.Random) -> None:
+        self._draw, self._between = draw, "" if language in _UNSPACED else " "
+        given = _words(language)
+        self.words = [*given, *("".join(draw.choices(given, k=draw.choice((2, 3)))) for _ in range(2_000))]
+
+    def draw_words(self, number: int) -> list[str]:
+        """Frequent words and rare ones, as texts have them."""
+        size = len(self.words)
+        return [self.words[int(size ** self._draw.random()) - 1] for _ in range(number)]
+
+    def text(self, words: Sequence[str]) -> str:
+        middle = len(words) // 2
+        parts = [words] if len(words) < 32 else [words[:middle], words[middle:]]
+        return "\n".join(self._between.join(part) for part in parts)
+
+    def prediction_of(self, words: Sequence[str]) -> list[str]:
+        kept = [word for word in words if self._draw.random() < 0.6]
+        for word in self.draw_words(self._draw.randint(2, len(words) // 2)):
+            kept.insert(self._draw.randint(0, len(kept)), word)
+        return kept
+
+
+def _words(language: str) -> list[str]:
+    """The words of the language's sentence; where they are not spaced, as its segmenter has them."""
+    sentence = SENTENCES[language]
+    return Tokenizer(language).tokenize(sentence) if language in _UNSPACED else sentence.split()
+
+
+def make_triples(number: int, seed: int = 0) -> list[Triple]:
+    """(language, reference, prediction), the languages in turn."""
+    draw = random.Random(seed)
+    writers = {language: Writer(language, draw) for language in SENTENCES}
+    made = []
+    for place, language in zip(range(number), cycle(sorted(writers)), strict=False):
+        writer = writers[language]
+        reference = [*writer.draw_words(draw.randint(8, 40)), str(place)]
+        made.append((language, writer.text(reference), writer.text(writer.prediction_of(reference))))
+    return made
+
+
+def make_pairs(triples: Sequence[Triple], seed: int = 1) -> list[Pair]:
+    """With a document in the same language."""
+    draw = random.Random(seed)
+    writers = {language: Writer(language, draw) for language in SENTENCES}
+    return [
+        Pair(
+            source=language,
+            target=language,
+            document="\n".join(writers[language].text(writers[language].draw_words(30)) for _ in range(10)),
+            reference=reference,
+            prediction=prediction,
+        )
+        for language, reference, prediction in triples
+    ]
+
+
+def in_a_loop(triples: Sequence[Triple]) -> list[tuple[float, ...]]:
+    """`rouge-score`, given our words."""
+    scorers = {language: RougeScorer(list(ROUGE), tokenizer=Tokenizer(language)) for language in SENTENCES}
+    found = []
+    for language, *texts in triples:
+        scores = scorers[language].score(*("\n".join(sentences(text)) for text in texts))
+        found.append(tuple(scores[name].fmeasure for name in ROUGE))
+    return found
+
+
+def timed(function: Callable[[], Sequence[Any]]) -> tuple[float, Sequence[Any]]:
+    """Results a second, and the results."""
+    began = time.perf_counter()
+    results = function()
+    return len(results) / (time.perf_counter() - began), results
+
+
+def processor_seconds() -> float:
+    """Of this process and of those that it has waited for."""
+    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def measure(*, pairs: int, sample: int, rounds: int, processes: int) -> dict[str, float | str]:
+    """The figures. Raises `AssertionError` where the two do not agree to the last bit."""
+    triples = make_triples(pairs)
+    few = triples[:: pairs // sample]
+    with_documents = make_pairs(few)
+    for warm in (in_a_loop, lambda some: score_rouge(some, processes=1)):
+        warm(triples[: len(SENTENCES)])  # both begin with dictionaries that are loaded
+    series: dict[str, list[float]] = {name: [] for name in ("loop", "ours", "one", "measures", "cpu")}
+    for _ in range(rounds):
+        loop, theirs = timed(lambda: in_a_loop(few))
+        before = processor_seconds()
+        ours, found = timed(lambda: score_rouge(triples, processes=processes))
+        series["cpu"].append((processor_seconds() - before) * ours / len(triples) / processes)
+        one, again = timed(lambda: score_rouge(few, processes=1))
+        every, _ = timed(lambda: score(with_documents, processes=processes).language)
+        assert list(found[:: pairs // sample]) == list(again) == list(theirs), "the numbers differ"
+        for name, value in (("loop", loop), ("ours", ours), ("one", one), ("measures", every)):
+            series[name].append(value)
+    ratios = [ours / loop for ours, loop in zip(series["ours"], series["loop"], strict=True)]
+    return {
+        "rouge_speedup": statistics.median(ratios),
+        "rouge_speedup_low": min(ratios),
+        "rouge_speedup_one_process": statistics.median(
+            one / loop for one, loop in zip(series["one"], series["loop"], strict=True)
+        ),
+        "pairs_per_second": statistics.median(series["ours"]),
+        "rouge_score_pairs_per_second": statistics.median(series["loop"]),
+        "cpu_share": statistics.median(series["cpu"]),
+        "measures_per_second": statistics.median(series["measures"]),
+        "pairs": float(pairs),
+        "processes": float(processes),
+        "machine": machine(),
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scoring", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--json", type=Path, help="where to write the figures")
+    parser.add_argument("--quick", action="store_true", help="few pairs, for the tests")
+    parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)), help="default: one a core")
+    options = parser.parse_args(arguments)
+    pairs, sample, rounds = (1_350, 135, 1) if options.quick else (100_000, 5_000, 3)
+    figures = measure(pairs=pairs, sample=sample, rounds=rounds, processes=options.processes)
+    table = Table("figure", "value", "what it is", title=f"scoring, {pairs:,} pairs, {machine()}", title_justify="left")
+    for name, what in FIGURES.items():
+        table.add_row(name, f"{figures[name]:,.4g}", what)
+    Console(highlight=False).print(table)
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
