@@ -162,7 +162,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         terms = [term_to_checkpoint(corpus, folder / f"term-{k}") for k in range(1 if options.quick else 5)]
         steps = 60 if options.quick else 1000
         kills = kill_runs(corpus, folder, kills=most, steps=steps, seed=options.seed, say=say)
-    restart, noticed = statistics.median(kills.restarts), statistics.median(kills.takedowns)
+    takedowns = kills.takedowns or kills.takedowns_starting
+    restart, noticed = statistics.median(kills.restarts), statistics.median(takedowns)
     figures = {
         "kills": kills.count,
         "unusable_resumes": len(kills.unusable),
@@ -170,7 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "examples_repeated": kills.repeated,
         "bitwise_equal": (kills.runs - kills.unequal) / kills.runs if kills.runs else 0.0,
         "restart_seconds": restart,
-        "takedown_seconds": max(kills.takedowns),
+        "takedown_seconds": max(takedowns),
         "takedown_seconds_starting": max(kills.takedowns_starting, default=0.0),
         "term_to_checkpoint_seconds": max(terms),
         **computed(costs, restart=restart, noticed=noticed),
