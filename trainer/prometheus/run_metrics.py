@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Info
 
 from shards.sampler import Sampler
 from shards.schema import Unreadable
+from trainer.evaluation.scoring.rouge import ROUGE
 from trainer.prometheus.tables import Table
 from trainer.recent import mean, recent_sums
 from trainer.saver import Saved
@@ -200,10 +201,10 @@ class RunMetrics:
         )
 
     def evaluation(self, report: Mapping[str, Any]) -> None:
-        """The final evaluation: its ROUGE, there in per cent."""
+        """The final evaluation: its ROUGE, there in per cent, beside measures of other kinds."""
         for kind, scores in report["by_kind"].items():
-            for metric, value in scores.items():
-                self._rouge.labels(metric, kind).set(value / 100)
+            for metric in filter(scores.__contains__, ROUGE):
+                self._rouge.labels(metric, kind).set(scores[metric] / 100)
         self._target_rouge.replace(
             ((target,), scores["rougeL"] / 100) for target, scores in report["by_target"].items()
         )

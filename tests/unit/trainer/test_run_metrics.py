@@ -259,7 +259,7 @@ def test_validation_evaluation_checkpoints_and_spikes(metrics: RunMetrics) -> No
     metrics.validation({"mms": 3.0, "mxls": 3.25}, {"mms": {"english": 2.5}, "mxls": {"urdu": 3.5}})
     metrics.evaluation(
         {
-            "by_kind": {"mms": {"rouge1": 30.0, "rouge2": 10.0, "rougeL": 25.0}},
+            "by_kind": {"mms": {"rouge1": 30.0, "rouge2": 10.0, "rougeL": 25.0, "wrong_language": 4.0}},
             "by_target": {"urdu": {"rouge1": 1.0, "rouge2": 0.0, "rougeL": 12.5}},
         }
     )
@@ -270,6 +270,7 @@ def test_validation_evaluation_checkpoints_and_spikes(metrics: RunMetrics) -> No
     assert found["validation_nll_nats", ("mms",)] == 3.0
     assert found["validation_target_nll_nats", ("mxls", "urdu")] == 3.5
     assert found["rouge_ratio", ("mms", "rougeL")] == 0.25
+    assert ("rouge_ratio", ("mms", "wrong_language")) not in found
     assert found["target_rouge_ratio", ("urdu",)] == 0.125
     assert found["checkpoint_step", NONE] == 8
     assert found["checkpoint_duration_seconds", NONE] == 1.25

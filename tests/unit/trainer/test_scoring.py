@@ -12,7 +12,7 @@ from trainer.evaluation.scoring.copying import length_penalty, novelty, repetiti
 from trainer.evaluation.scoring.identify import identify
 from trainer.evaluation.scoring.measures import MEASURES, Pair
 from trainer.evaluation.scoring.processes import map_chunks
-from trainer.evaluation.scoring.rouge import count
+from trainer.evaluation.scoring.rouge import Counted
 from trainer.evaluation.scoring.score import score, score_rouge
 
 
@@ -72,15 +72,15 @@ def test_length_penalty_is_lases() -> None:
 
 
 def test_novelty_and_repetition() -> None:
-    document = count([["a", "b", "c"], ["d", "e"]])
-    prediction = count([["a", "b", "x"], ["x", "a", "b"]])
+    document = Counted([["a", "b", "c"], ["d", "e"]])
+    prediction = Counted([["a", "b", "x"], ["x", "a", "b"]])
     # Of a b x x a b: x twice; of ab bx xx xa ab: all but ab.
     assert novelty(prediction, document) == (2 / 6, 3 / 5)
     # a, b and x a second time; ab a second time.
     assert repetition(prediction) == (pytest.approx(3 / 6), pytest.approx(1 / 5))
-    assert novelty(count([["y"]]), document) == (1, None)
-    assert repetition(count([["y"]])) == (0, None)
-    assert novelty(count([]), document) == repetition(count([])) == (None, None)
+    assert novelty(Counted([["y"]]), document) == (1, None)
+    assert repetition(Counted([["y"]])) == (0, None)
+    assert novelty(Counted([]), document) == repetition(Counted([])) == (None, None)
 
 
 def test_columns_of_an_evaluation() -> None:
