@@ -114,7 +114,7 @@ class Evaluator:
             "checkpoint": identity(checkpoint),
             "examples": len(predictions),
             "unreadable": len(groups.number) - len(predictions),
-            **_summarise(predictions, measures),
+            **summarise(predictions, measures),
             "nll": nll,
         }
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in predictions)
@@ -221,7 +221,8 @@ class Evaluator:
         return result
 
 
-def _summarise(predictions: Sequence[dict[str, Any]], measures: Sequence[str]) -> dict[str, Any]:
+def summarise(predictions: Sequence[dict[str, Any]], measures: Sequence[str]) -> dict[str, Any]:
+    """The means of the measures by kind, by target and by direction."""
     by_kind: dict[str, list[dict[str, Any]]] = defaultdict(list)
     by_target: dict[str, list[dict[str, Any]]] = defaultdict(list)
     by_direction: dict[str, list[dict[str, Any]]] = defaultdict(list)
