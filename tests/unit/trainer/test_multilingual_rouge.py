@@ -141,6 +141,7 @@ def test_particular_texts(language: str, text: str, tokens: str) -> None:
         ("ကျွန်တော်", "ကျွန် တော်"),  # the asat of ော် closes nothing
         ("ဗုဒ္ဓ", "ဗု ဒ္ဓ"),  # stacked consonants stay together
         ("ဘတ်စ်", "ဘတ် စ်"),  # a second closing consonant stands alone
+        ("ဘတ်စ်ခ်", "ဘတ် စ် ခ်"),
         ("ညွှန်း", "ညွှန်း"),
         ("၂၀ BBC news", "၂ ၀ bbc news"),
         ("ပုံ့", "ပုံ့"),

@@ -18,10 +18,11 @@ _UNSTEMMED = 3
 _STEMMERS = ("arabic", "english", "french", "hindi", "portuguese", "russian", "spanish", "turkish")
 
 #: A Burmese syllable: a character with its dependent signs (unit), and the unit with asat (U+103A) that closes it and
-#: has one dependent sign more at most: a longer one is the vowel of ော်. U+1039 stacks the next unit below.
+#: has one dependent sign more at most: a longer one is the vowel of ော်. Another closing unit stands alone (`bus`:
+#: ဘတ် စ်). U+1039 stacks the next unit below.
 _SIGNS = r"[\u102B-\u1032\u1036-\u1038\u103A-\u103E]"
 _CLOSING = rf"[\p{{Myanmar}}--[\u102B-\u1032\u1036-\u1039\u103A-\u103E]](?:\u103A{_SIGNS}?|{_SIGNS}\u103A)(?!{_SIGNS})"
-_PART = rf"\p{{Myanmar}}{_SIGNS}*(?:{_CLOSING})?"
+_PART = rf"(?:{_CLOSING}|\p{{Myanmar}}{_SIGNS}*(?:{_CLOSING})?)"
 _BURMESE = regex.compile(r"\p{Myanmar}")
 _SYLLABLE = regex.compile(rf"{_PART}(?:\u1039{_PART})*|(?:(?!\p{{Myanmar}})\S)+", regex.VERSION1)
 
