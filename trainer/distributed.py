@@ -13,7 +13,7 @@ import torch.distributed as dist
 from deepspeed.accelerator import get_accelerator
 
 from shards.errors import InputError
-from trainer.extensions import wait_for_builds
+from trainer.extensions import use_own_ninja, wait_for_builds
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,6 +106,7 @@ def join(ranks: Ranks, *, patient: bool = False) -> torch.device:
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     if ranks.is_first:
         print(f"joining {ranks.world_size} ranks (at its very first start DeepSpeed compiles an operator)", flush=True)
+    use_own_ninja()
     wait_for_builds()
     accelerator = get_accelerator()
     on_cpu = accelerator.device_name() == "cpu"

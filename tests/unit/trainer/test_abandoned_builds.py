@@ -1,6 +1,7 @@
 """Locks of torch's operator cache: those that are held are waited for, those that a kill left are removed."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.extensions import wait_for_builds
+from trainer.extensions import _is_local, use_own_ninja, wait_for_builds
 
 #: Takes the lock as torch does, says so, and builds for a while.
 BUILDER = """
@@ -46,6 +47,31 @@ def test_a_lock_whose_builder_was_killed_is_removed(tmp_path: Path, capsys: pyte
     wait_for_builds(tmp_path)
     assert not lock.exists()
     assert str(lock) in capsys.readouterr().err
+
+
+def test_on_a_disk_of_this_host_an_abandoned_lock_costs_seconds(tmp_path: Path) -> None:
+    """And not the minutes that another host, which might hold it, is given."""
+    lock = tmp_path / "cpu_adam" / "lock"
+    process = builder(lock, 600)
+    process.kill()
+    process.wait()
+    assert _is_local(tmp_path)
+    assert not _is_local(Path("/proc/self"))
+    os.utime(lock, (time.time() - 10, time.time() - 10))
+    wait_for_builds(tmp_path)
+    assert not lock.exists()
+
+
+@pytest.mark.parametrize("path", ["/usr/bin:/bin", ""])
+def test_the_ninja_of_this_python_is_the_one_that_builds(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    monkeypatch.setenv("PATH", path)
+    use_own_ninja()
+    own = Path(sys.executable).with_name("ninja")
+    assert own.is_file(), "it is a dependency"
+    assert shutil.which("ninja") == str(own)
+    first = os.environ["PATH"]
+    use_own_ninja()
+    assert os.environ["PATH"] == first
 
 
 def test_a_build_is_waited_for_however_long_it_takes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
