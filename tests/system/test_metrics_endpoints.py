@@ -220,6 +220,15 @@ def test_the_document_says_what_a_run_serves(watched: Watched) -> None:
     assert wrong(families(last["n1"]), {name: row for name, row in wanted.items() if row.of_the_node}) == []
 
 
+def test_prometheus_own_lint_finds_nothing(watched: Watched) -> None:
+    if shutil.which("promtool") is None:
+        pytest.skip("no promtool here: apt install prometheus")
+    for node in NODES:
+        text = watched.watchers[1].last[node]
+        done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_every_node_serves_its_own_ranks_and_is_found(watched: Watched) -> None:
     watcher = watched.watchers[1]
     for rank, node in enumerate(NODES):
