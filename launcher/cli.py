@@ -24,12 +24,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    """Options may stand between and behind the key=value words."""
+    """Options may stand between and behind the key=value words, or the files."""
     options, rest = _parser().parse_known_args(arguments)
-    if rest and (not hasattr(options, "overrides") or any(word.startswith("-") for word in rest)):
+    words = next((name for name in ("overrides", "files") if hasattr(options, name)), None)
+    if rest and (words is None or any(word.startswith("-") for word in rest)):
         _parser().error(f"unrecognized arguments: {' '.join(rest)}")
-    if rest:
-        options.overrides = [*options.overrides, *rest]
+    if words is not None:
+        setattr(options, words, [*getattr(options, words), *rest])
     return options
 
 
@@ -141,6 +142,24 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--out", type=Path, metavar="FILE", help="the page (default: RUN/report.html)")
     report.set_defaults(run=_report, goes_on=False)
 
+    summarize = commands.add_parser(
+        "summarize",
+        help="write summaries with a trained model: files, JSONL or standard input",
+        description="Write the summary of each document to standard output. A JSONL line has text, and may have from, "
+        "to and images (paths beside the file); it comes back with its summary.",
+    )
+    summarize.add_argument(
+        "trained", type=Path, metavar="MODEL", help="what `d2tv export` wrote, a checkpoint, or a run: its newest"
+    )
+    summarize.add_argument("--to", metavar="LANGUAGE", help="name or code; JSONL lines may have their own")
+    summarize.add_argument("--from", dest="source", metavar="LANGUAGE", help="of the document; mBART-50 wants to know")
+    summarize.add_argument("--images", type=Path, nargs="+", default=[], metavar="IMAGE", help="of the one document")
+    summarize.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="evaluation.num_beams=1, ..."
+    )
+    summarize.add_argument("files", nargs="*", metavar="FILE", help="text, or *.jsonl; none or -: standard input")
+    summarize.set_defaults(run=_summarize, goes_on=False)
+
     export = commands.add_parser(
         "export",
         help="write a checkpoint as a model directory: safetensors, tokenizer, recipe, model card",
@@ -248,6 +267,13 @@ def _report(options: argparse.Namespace) -> None:
     from launcher.report import report
 
     report(options.run_directory, options.out)
+
+
+def _summarize(options: argparse.Namespace) -> None:
+    from launcher.summarize import Defaults, summarize
+
+    defaults = Defaults(source=options.source, target=options.to, images=tuple(options.images))
+    summarize(options.trained, options.files, defaults, options.set)
 
 
 def _export(options: argparse.Namespace) -> None:
