@@ -142,6 +142,24 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--out", type=Path, metavar="FILE", help="the page (default: RUN/report.html)")
     report.set_defaults(run=_report, goes_on=False)
 
+    compare = commands.add_parser(
+        "compare",
+        help="evaluations of several runs side by side, with significance",
+        description="Compare the scores of runs on the same examples. The first run is what the others are tested "
+        "against, by paired bootstrap over stories.",
+    )
+    compare.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="evaluated runs, the baseline first")
+    compare.add_argument("--split", choices=("validation", "test"), default="test")
+    compare.add_argument("--by", choices=("kind", "target", "source", "direction"), default="kind")
+    compare.add_argument(
+        "--measure", action="append", metavar="NAME", help="again for several (default: rouge1, rouge2, rougeL)"
+    )
+    compare.add_argument("--samples", type=int, default=10_000, metavar="N", help="resamples (default: %(default)s)")
+    compare.add_argument("--seed", type=int, default=0, metavar="S", help="of the resamples (default: %(default)s)")
+    compare.add_argument("--format", choices=("text", "markdown", "latex", "html"), default="text")
+    compare.add_argument("--out", type=Path, metavar="FILE", help="where it goes (default: standard output)")
+    compare.set_defaults(run=_compare, goes_on=False)
+
     summarize = commands.add_parser(
         "summarize",
         help="write summaries with a trained model: files, JSONL or standard input",
@@ -267,6 +285,21 @@ def _report(options: argparse.Namespace) -> None:
     from launcher.report import report
 
     report(options.run_directory, options.out)
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from launcher.compare import compare, show
+
+    measures = options.measure or ["rouge1", "rouge2", "rougeL"]
+    found = compare(
+        options.runs,
+        split=options.split,
+        by=options.by,
+        measures=measures,
+        samples=options.samples,
+        seed=options.seed,
+    )
+    show(found, options.format, options.out)
 
 
 def _summarize(options: argparse.Namespace) -> None:
