@@ -17,11 +17,11 @@ def note_slots(path: str) -> None:
     fetch = Trainer._fetch
     notes = open(path, "ab", buffering=0)  # noqa: SIM115
 
-    def noting(trainer: Trainer) -> list[Batch]:
-        batches = fetch(trainer)
+    def noting(trainer: Trainer) -> tuple[list[Batch], float]:
+        batches, waited = fetch(trainer)
         slots = [slot for batch in batches for slot in batch.slot_B.tolist()]
         notes.write(f"{json.dumps([trainer.attempts, slots])}\n".encode())
-        return batches
+        return batches, waited
 
     Trainer._fetch = noting  # type: ignore[method-assign]
 

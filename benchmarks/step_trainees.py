@@ -180,6 +180,10 @@ class _Variants(Objective):
         counts: dict[str, float] = self._objective().counts(batch)
         return counts
 
+    def flops(self, batch: Batch) -> int:
+        operations: int = self._objective().flops(batch)
+        return operations
+
     def forward(self, batch: Batch, step: int) -> Outputs:
         outputs: Outputs = self._objective()(batch, step)
         return outputs

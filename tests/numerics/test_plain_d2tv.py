@@ -46,9 +46,10 @@ def test_loss_and_gradients_equal_ours(dtype: torch.dtype, hidden_size: int | No
     assert loss.item() == pytest.approx(their_loss.item(), rel=1e-5)
     loss.backward()
     their_loss.backward()
+    bound = 1e-5 if dtype == torch.float64 else 2e-5  # sums in another order, on processors of another width
     gradient = {name: parameter.grad for name, parameter in ours.named_parameters()}
     assert gradient.keys() == {their_name(name) for name, _ in plain.named_parameters()}
     for name, parameter in plain.named_parameters():
         difference = gradient[their_name(name)] - parameter.grad
         # By norm: an element that cancels to almost nothing keeps the rounding errors of its summands.
-        assert difference.norm() <= 1e-5 * parameter.grad.norm(), name
+        assert difference.norm() <= bound * parameter.grad.norm(), name
