@@ -204,7 +204,8 @@ def test_series_of_a_rank_keep_their_own_label(story: Story) -> None:
 
 def test_nothing_is_left_behind_at_the_end(story: Story) -> None:
     assert story.targets_left == []
-    assert "D2tvEndpointDown" not in set().union(*story.firing.values())
+    # Before, a scrape that a busy machine answers after half a second may look like it: five minutes are 2.5 s here.
+    assert "D2tvEndpointDown" not in story.firing["after the end"]
 
 
 def test_faults_raise_their_alerts_and_no_others(story: Story) -> None:
