@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -125,7 +126,10 @@ def test_a_killed_rank_and_a_killed_launcher_leave_the_losses_of_an_undisturbed_
     # Rank 1's death is seen as such, or as that of its peer, whichever the launcher looks at first.
     assert "; restart 1 of 3 in 1 s, from " in first_line
     assert "step-000000" in first_line
-    assert "DeepSpeed's launcher was killed; restart 2 of 3 in 2 s, from " in second_line
+    # The second of all; the first again where there was a checkpoint meanwhile.
+    assert re.search(
+        r"DeepSpeed's launcher was killed; restart (2 of 3 in 2|1 of 3 \(2 in all\) in 1) s, from ", second_line
+    )
 
 
 @pytest.mark.parametrize("training_already", [True, False], ids=["SIGTERM in a step", "SIGUSR1 while it starts"])

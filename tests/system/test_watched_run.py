@@ -89,7 +89,7 @@ def test_a_signal_to_one_rank_while_evaluating_stops_all(tiny_corpus: Corpus, tm
         assert training.wait(60) == STOPPED, training.output
     assert not any(rank.is_running() for rank in ranks)
     assert "Traceback" not in training.output
-    assert not (run / "evaluation").exists()
+    assert not (run / "evaluation" / "test.json").exists()
     with Training(run, [*endless(tiny_corpus, run), *slow]) as training:
         assert training.wait() == FINISHED, training.output
     assert "held-out stories, step 4" in training.output
