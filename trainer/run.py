@@ -119,7 +119,7 @@ def _train_and_evaluate(
 
 
 def _leave_evaluation(watchdog: Watchdog, trainer: Trainer, run: Path) -> NoReturn:
-    """A signal while evaluating: the last checkpoint is whole, and the evaluation will be made again."""
+    """A signal while evaluating: the last checkpoint is whole, and the evaluation goes on later."""
     _end(trainer, run, "stopped")
     watchdog.close("stopped")
     with contextlib.suppress(Exception):  # the signal may have come in the middle of a line
