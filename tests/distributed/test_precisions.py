@@ -48,7 +48,7 @@ def train(tiny_corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Trai
 
 def assert_it_trained(results: list[dict[str, Any]]) -> None:
     first, second = results
-    losses = [step["mms"] for step in first["losses"]]
+    losses = [step["mms"] for step in first["losses"] if step["mms"]]  # fp16 skips its first ones
     assert all(torch.isfinite(torch.tensor(losses)))
     assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
     # Ranks that drift apart would still show falling losses.
