@@ -1,6 +1,5 @@
 """`d2tv compare`: evaluations of several runs side by side, with marks where a difference is no chance."""
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +11,11 @@ from rich.table import Table
 from launcher.pages.page import escape, page, table, write_page
 from shards.errors import InputError, did_you_mean
 from shards.files import write_atomically
+from trainer.evaluation.predictions import Key, read_scores
 from trainer.evaluation.significance import Difference, holm, paired_bootstrap
 
 By = Literal["kind", "target", "source", "direction"]
 Format = Literal["text", "markdown", "latex", "html"]
-#: An example: story, source and target language.
-Key = tuple[str, str, str]
 
 _SHORT = {"rouge1": "R-1", "rouge2": "R-2", "rougeL": "R-L", "rougeLsum": "R-Lsum"}
 
@@ -47,26 +45,6 @@ class Comparison:
     note: str
 
 
-def read_predictions(run: Path, split: str) -> dict[Key, dict[str, float]]:
-    """Scores of every example of an evaluation. `InputError` where there is none."""
-    path = run / "evaluation" / f"{split}-predictions.jsonl"
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except OSError as error:
-        raise InputError(f"{run} has no evaluation of {split} ({error.strerror}): d2tv evaluate {run}") from error
-    found: dict[Key, dict[str, float]] = {}
-    for number, line in enumerate(lines, 1):
-        if not line:
-            continue
-        try:
-            row = json.loads(line)
-            scores = {name: float(value) for name, value in row.items() if isinstance(value, int | float)}
-            found[str(row["story"]), str(row["source"]), str(row["target"])] = scores
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{path}, line {number} is no prediction ({error}): d2tv evaluate {run}") from error
-    return found
-
-
 def compare(
     runs: Sequence[Path], *, split: str, by: By, measures: Sequence[str], samples: int, seed: int
 ) -> Comparison:
@@ -75,7 +53,7 @@ def compare(
         raise InputError("name at least two runs: the first is what the others are compared with")
     if samples < 100:
         raise InputError(f"--samples {samples}: at least 100, or a p-value means nothing")
-    scores = [read_predictions(run, split) for run in runs]
+    scores = [read_scores(run, split) for run in runs]
     for run, of_run in zip(runs, scores, strict=True):
         there = set.intersection(*(set(one) for one in of_run.values())) if of_run else set()
         for measure in measures:

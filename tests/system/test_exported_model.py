@@ -17,6 +17,7 @@ from shards.index import Corpus
 from tests.distributed.harness import ROOT
 from tests.system.launch import Training
 from tests.tiny import tiny_overrides
+from trainer.evaluation.predictions import read_predictions
 from trainer.sharded_state import model_weights
 from trainer.trained import open_model
 
@@ -66,10 +67,6 @@ def model(run: Path) -> Path:
     return directory
 
 
-def read_predictions(directory: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (directory / "evaluation" / "test-predictions.jsonl").read_text().splitlines()]
-
-
 def read_report(directory: Path) -> dict[str, Any]:
     report: dict[str, Any] = json.loads((directory / "evaluation" / "test.json").read_text())
     return report
@@ -96,22 +93,22 @@ def test_the_card_has_the_runs_own_scores(run: Path, model: Path) -> None:
 
 
 def test_evaluation_of_model_and_checkpoint_gives_the_runs_scores(run: Path, model: Path, tiny_corpus: Corpus) -> None:
-    before, predictions = read_report(run), read_predictions(run)
-    assert len({row["prediction"] for row in predictions}) > 1, "always the same would prove little"
+    before, predictions = read_report(run), read_predictions(run, "test")
+    assert len({row.prediction for row in predictions}) > 1, "always the same would prove little"
     (line,) = re.findall(r"^d2tv (evaluate .*)$", (model / "README.md").read_text(), re.M)
     done = command(*line.replace("CORPUS", str(tiny_corpus.directory)).split(), cwd=model)
     assert done.returncode == 0, done.stderr
     assert "MXLS" in done.stdout
     assert read_report(run) == before, "a model's results are the model's own"
     assert same_scores(read_report(model), before)
-    assert read_predictions(model) == predictions
+    assert read_predictions(model, "test") == predictions
     (run / "evaluation" / "test.json").unlink()
     done = command("evaluate", run / "checkpoints" / "step-00000060")
     assert done.returncode == 0, done.stderr
     again = read_report(run)
     assert again["checkpoint"] == before["checkpoint"] != read_report(model)["checkpoint"]
     assert same_scores(again, before)
-    assert read_predictions(run) == predictions
+    assert read_predictions(run, "test") == predictions
 
 
 def same_scores(one: dict[str, Any], other: dict[str, Any]) -> bool:

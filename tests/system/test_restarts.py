@@ -19,6 +19,7 @@ from tests.distributed.harness import FP32, ROOT
 from tests.system.launch import Training
 from tests.tiny import tiny_overrides
 from trainer.checkpoint import whole_checkpoints
+from trainer.evaluation.predictions import read_predictions
 from trainer.exit_codes import BAD_INPUT, FINISHED, STOPPED
 
 STEPS = 60
@@ -222,8 +223,7 @@ def test_ranks_of_a_killed_supervisor_stop_before_others_start(tiny_corpus: Corp
 
 
 def predictions(run: Path) -> dict[int, str]:
-    lines = (run / "evaluation" / "test-predictions.jsonl").read_text().splitlines()
-    return {row["number"]: row["prediction"] for row in map(json.loads, lines)}
+    return {row.number: row.prediction for row in read_predictions(run, "test")}
 
 
 def test_an_evaluation_that_was_killed_with_its_launcher_goes_on(tiny_corpus: Corpus, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from tests.distributed.harness import ROOT
 from tests.system.launch import Training
 from tests.tiny import tiny_overrides
 from trainer.checkpoint import damage, read_state, whole_checkpoints
+from trainer.evaluation.predictions import read_predictions
 from trainer.exit_codes import STOPPED
 
 STEPS = 60
@@ -173,22 +174,17 @@ def test_evaluation_over_two_ranks_is_that_of_one(tiny_corpus: Corpus, tmp_path:
     with Training(run, words) as training:
         assert training.wait() == 0, training.output
     report = json.loads((run / "evaluation" / "test.json").read_text())
-    predictions = read_predictions(run)
+    predictions = read_predictions(run, "test")
     assert len(predictions) == tiny_corpus.direction_counts("test").sum()
-    pairs = {(row["story"], row["source"], row["target"]) for row in predictions}
-    assert len(pairs) == len(predictions)
+    assert len({row.key for row in predictions}) == len(predictions)
 
     command = [sys.executable, "-m", "launcher.cli", "evaluate", str(run), "evaluation.batch_size=33"]
     done = subprocess.run(command, cwd=ROOT, env=os.environ | {"DS_ACCELERATOR": "cpu"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     again = json.loads((run / "evaluation" / "test.json").read_text())
-    assert read_predictions(run) == predictions
+    assert read_predictions(run, "test") == predictions
     assert again["by_direction"] == report["by_direction"]
     for kind in ("mms", "mxls"):
         assert again["nll"][kind] == pytest.approx(report["nll"][kind], rel=1e-5)
     assert "MXLS" in done.stdout
     assert "unigram" in done.stdout
-
-
-def read_predictions(run: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (run / "evaluation" / "test-predictions.jsonl").read_text().splitlines()]

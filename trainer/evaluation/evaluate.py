@@ -34,6 +34,7 @@ from trainer.evaluation.heldout import (
     share_of_rank,
     take_groups,
 )
+from trainer.evaluation.predictions import Prediction, write_predictions
 from trainer.evaluation.scoring.measures import Pair
 from trainer.evaluation.scoring.rouge import TYPES
 from trainer.evaluation.scoring.score import mean_scores, score
@@ -65,7 +66,7 @@ class Evaluator:
 
         `checkpoint` is where the network's weights are kept.
 
-        Writes evaluation/<split>-predictions.jsonl and evaluation/<split>.json in the run directory.
+        Writes evaluation/<split>-predictions.parquet and evaluation/<split>.json in the run directory.
         """
         settings = self.recipe.evaluation
         directions = parse_directions(settings.directions, self.corpus.languages, self.recipe.mixture.languages)
@@ -117,11 +118,10 @@ class Evaluator:
             **summarise(predictions, measures),
             "nll": nll,
         }
-        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in predictions)
         text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(folder / f"{split}-predictions.jsonl", lines.encode())
+            write_predictions(self.recipe.run, split, predictions, measures)
             write_atomically(folder / f"{split}.json", text.encode())
             found.remove()
         except OSError as error:
@@ -154,11 +154,11 @@ class Evaluator:
                 found.add(self.ranks.rank, number, rows)
                 bar.advance(task, len(batch))
 
-    def _score(self, groups: Groups, found: Predictions) -> tuple[list[dict[str, Any]], list[str]]:
+    def _score(self, groups: Groups, found: Predictions) -> tuple[list[Prediction], list[str]]:
         """Every prediction with its example and its scores, in the examples' order; the names of the measures."""
         keys, languages, language = self.corpus.story_keys(), self.corpus.languages, self.corpus.articles["language"]
         written = {row["number"]: row["prediction"] for of_batch in found.read().values() for row in of_batch}
-        rows: list[dict[str, Any]] = []
+        examples: list[tuple[int, str]] = []
         pairs: list[Pair] = []
         document = functools.cache(lambda row: self.reader.article(row).text)  # one string for all its targets
         for place, number in enumerate(groups.number.tolist()):
@@ -177,22 +177,24 @@ class Evaluator:
                 prediction=written[number],
             )
             pairs.append(pair)
-            rows.append(
-                {
-                    "number": number,
-                    "story": keys[int(groups.story[place, 0])],
-                    "source": pair.source,
-                    "target": pair.target,
-                    "prediction": pair.prediction,
-                    "reference": pair.reference,
-                }
-            )
+            examples.append((number, keys[int(groups.story[place, 0])]))
         self.begin_batch()
         settings = self.recipe.evaluation
         models = Models(labse=settings.labse, bertscore=settings.bertscore, device=self.device)
         scores = score(pairs, models=models, after_each=self.begin_batch)
-        for number, row in enumerate(rows):
-            row |= {"language": scores.language[number], **scores.row(number)}
+        rows = [
+            Prediction(
+                number=number,
+                story=story,
+                source=pair.source,
+                target=pair.target,
+                prediction=pair.prediction,
+                reference=pair.reference,
+                language=scores.language[place],
+                scores=scores.row(place),
+            )
+            for place, ((number, story), pair) in enumerate(zip(examples, pairs, strict=True))
+        ]
         return rows, list(scores.columns)
 
     def _nll(
@@ -221,15 +223,15 @@ class Evaluator:
         return result
 
 
-def summarise(predictions: Sequence[dict[str, Any]], measures: Sequence[str]) -> dict[str, Any]:
+def summarise(predictions: Sequence[Prediction], measures: Sequence[str]) -> dict[str, Any]:
     """The means of the measures by kind, by target and by direction."""
-    by_kind: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    by_target: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    by_direction: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    by_kind: dict[str, list[Mapping[str, float | None]]] = defaultdict(list)
+    by_target: dict[str, list[Mapping[str, float | None]]] = defaultdict(list)
+    by_direction: dict[str, list[Mapping[str, float | None]]] = defaultdict(list)
     for row in predictions:
-        by_kind["mms" if row["source"] == row["target"] else "mxls"].append(row)
-        by_target[row["target"]].append(row)
-        by_direction[f"{row['source']}>{row['target']}"].append(row)
+        by_kind["mms" if row.source == row.target else "mxls"].append(row.scores)
+        by_target[row.target].append(row.scores)
+        by_direction[f"{row.source}>{row.target}"].append(row.scores)
     groups = {"by_kind": by_kind, "by_target": by_target, "by_direction": by_direction}
     return {
         name: {key: mean_scores(rows, measures) for key, rows in sorted(group.items())}

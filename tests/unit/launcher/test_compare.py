@@ -1,6 +1,5 @@
 """`d2tv compare`: runs side by side in every form, and what cannot be compared."""
 
-import json
 import random
 from pathlib import Path
 
@@ -8,23 +7,34 @@ import pytest
 
 from launcher.cli import main
 from tests.pages import Page, says_nothing_to_the_console
+from trainer.evaluation.predictions import Prediction, predictions_path, write_predictions
 
 LANGUAGES = ("english", "urdu")
 
 
-def write_run(folder: Path, gain: float, *, seed: int = 0, stories: int = 60, skip: int = 0, **others: object) -> Path:
+def write_run(folder: Path, gain: float, *, seed: int = 0, stories: int = 60, skip: int = 0, **others: float) -> Path:
     """An evaluated run whose cross-lingual scores are better by `gain`; monolingual ones are as good."""
-    draw, rows = random.Random(seed), []
+    draw, rows = random.Random(seed), list[Prediction]()
     for story in range(skip, stories):
         base = random.Random(story).uniform(10, 40)
         for source in LANGUAGES:
             for target in LANGUAGES:
                 score = base + draw.gauss(0, 1) + (gain if source != target else 0)
                 scores = {"rouge1": score, "rouge2": score / 2, "rougeL": score - 1}
-                rows.append({"story": f"s{story}", "source": source, "target": target, **scores, **others})
+                rows.append(
+                    Prediction(
+                        number=len(rows),
+                        story=f"s{story}",
+                        source=source,
+                        target=target,
+                        prediction="x",
+                        reference="y",
+                        language=None,
+                        scores=scores | others,
+                    )
+                )
     (folder / "evaluation").mkdir(parents=True)
-    lines = [json.dumps({"number": number, "prediction": "x", **row}) for number, row in enumerate(rows)]
-    (folder / "evaluation" / "test-predictions.jsonl").write_text("\n".join(lines) + "\n")
+    write_predictions(folder, "test", rows, list(rows[0].scores))
     return folder
 
 
@@ -110,7 +120,7 @@ def test_only_what_all_have_is_compared(tmp_path: Path, capsys: pytest.CaptureFi
         (["{0}", "{1}", "--format", "html"], "--format html wants --out FILE"),
         (["{0}", "{1}", "--format", "latex", "--out", "/proc/none/x"], "/proc/none/x cannot be written"),
         (["{0}", "{2}"], "have no example of test in common"),
-        (["{0}", "{3}"], "line 2 is no prediction"),
+        (["{0}", "{3}"], "test-predictions.parquet cannot be read"),
     ],
 )
 def test_what_cannot_be_compared_is_one_line(
@@ -118,7 +128,6 @@ def test_what_cannot_be_compared_is_one_line(
 ) -> None:
     others = write_run(tmp_path / "others", 0.0, stories=90, skip=70)
     broken = write_run(tmp_path / "broken", 0.0)
-    path = broken / "evaluation" / "test-predictions.jsonl"
-    first, second, *rest = path.read_text().splitlines()
-    path.write_text("\n".join([first, second[:20], *rest]))
+    path = predictions_path(broken, "test")
+    path.write_bytes(path.read_bytes()[:-20])
     assert error in refused(capsys, *(word.format(*runs, others, broken) for word in words))

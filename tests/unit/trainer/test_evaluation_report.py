@@ -1,7 +1,6 @@
 """What an evaluation makes of its predictions: a scored row each, their means, and a table that fits a log."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -15,6 +14,7 @@ from trainer.distributed import Ranks
 from trainer.evaluation.decoding import Predictions
 from trainer.evaluation.evaluate import print_report, summarise
 from trainer.evaluation.heldout import choose_examples
+from trainer.evaluation.predictions import Prediction
 from trainer.evaluation.scoring.measures import MEASURES
 from trainer.plan import check_corpus
 from trainer.recipe import load_recipe
@@ -23,7 +23,7 @@ ALONE = Ranks(rank=0, local_rank=0, world_size=1)
 
 
 @pytest.fixture
-def scored(tiny_corpus: Corpus, tmp_path: Path) -> tuple[list[dict[str, Any]], list[str]]:
+def scored(tiny_corpus: Corpus, tmp_path: Path) -> tuple[list[Prediction], list[str]]:
     """Of two languages' examples: the reference itself, another language's words, and nothing at all, in turn."""
     recipe = load_recipe("d2tv", tiny_overrides(tiny_corpus.directory, tmp_path / "run"))
     tokenizer = open_tokenizer(tiny_corpus.directory / "tokenizer")
@@ -44,34 +44,35 @@ def scored(tiny_corpus: Corpus, tmp_path: Path) -> tuple[list[dict[str, Any]], l
         evaluator.reader.close()
 
 
-def test_rows_have_every_measure_and_means_are_theirs(scored: tuple[list[dict[str, Any]], list[str]]) -> None:
+def test_rows_have_every_measure_and_means_are_theirs(scored: tuple[list[Prediction], list[str]]) -> None:
     rows, measures = scored
     assert measures == list(MEASURES)
     assert len(rows) > 3
     for number, row in enumerate(rows):
-        assert row.keys() == {"number", "story", "source", "target", "prediction", "reference", "language", *MEASURES}
-        assert row["number"] == number
+        scores = row.scores
+        assert tuple(scores) == MEASURES
+        assert row.number == number
         if number % 3 == 0:
-            assert row["prediction"] == row["reference"]
-            assert row["rouge1"] == row["rougeLsum"] == 100
+            assert row.prediction == row.reference
+            assert scores["rouge1"] == scores["rougeLsum"] == 100
         elif number % 3 == 1:
-            assert row["language"] == "french"
-            assert row["wrong_language"] == 100
+            assert row.language == "french"
+            assert scores["wrong_language"] == 100
         else:
-            assert row["language"] is row["novelty1"] is None
-            assert row["rougeL"] == row["wrong_language"] == 0
+            assert row.language is scores["novelty1"] is None
+            assert scores["rougeL"] == scores["wrong_language"] == 0
     report = summarise(rows, measures)
     for key, of_group in (
-        ("by_kind", {"mms": [r for r in rows if r["source"] == r["target"]]}),
-        ("by_target", {"urdu": [r for r in rows if r["target"] == "urdu"]}),
-        ("by_direction", {"urdu>english": [r for r in rows if (r["source"], r["target"]) == ("urdu", "english")]}),
+        ("by_kind", {"mms": [r for r in rows if r.source == r.target]}),
+        ("by_target", {"urdu": [r for r in rows if r.target == "urdu"]}),
+        ("by_direction", {"urdu>english": [r for r in rows if (r.source, r.target) == ("urdu", "english")]}),
     ):
         for name, group in of_group.items():
             assert group
             assert report[key][name]["wrong_language"] == pytest.approx(
-                sum(row["wrong_language"] for row in group) / len(group)
+                sum(row.scores["wrong_language"] or 0 for row in group) / len(group)
             )
-            told = [row["novelty1"] for row in group if row["novelty1"] is not None]
+            told = [value for row in group if (value := row.scores["novelty1"]) is not None]
             assert report[key][name].get("novelty1") == (pytest.approx(sum(told) / len(told)) if told else None)
     assert {*report["by_kind"]} == {"mms", "mxls"}
 

@@ -1,0 +1,111 @@
+"""An evaluation's predictions with their scores, as a table on the disk: RUN/evaluation/<split>-predictions.parquet.
+
+A row an example. Columns: number, story, source, target, prediction, reference, language, and every measure as float64.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from shards.errors import InputError
+from shards.files import write_atomically
+
+#: What stands before the measures.
+_COLUMNS = pa.schema(
+    [
+        pa.field("number", pa.int64(), nullable=False),
+        pa.field("story", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("target", pa.string(), nullable=False),
+        pa.field("prediction", pa.string(), nullable=False),
+        pa.field("reference", pa.string(), nullable=False),
+        pa.field("language", pa.string()),
+    ]
+)
+#: An example: story, source and target language.
+Key = tuple[str, str, str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prediction:
+    """number: the example's place among all that were chosen. language: what the prediction was found to be in.
+
+    scores: measure -> value in per cent, None where it is not defined.
+    """
+
+    number: int
+    story: str
+    source: str
+    target: str
+    prediction: str
+    reference: str
+    language: str | None
+    scores: Mapping[str, float | None]
+
+    @property
+    def key(self) -> Key:
+        return self.story, self.source, self.target
+
+
+def predictions_path(run: Path, split: str) -> Path:
+    return run / "evaluation" / f"{split}-predictions.parquet"
+
+
+def write_predictions(run: Path, split: str, rows: Sequence[Prediction], measures: Sequence[str]) -> None:
+    """All or nothing, the same bytes for the same rows. Raises `OSError` where the directory cannot be written."""
+    columns = {name: [getattr(row, name) for row in rows] for name in _COLUMNS.names}
+    columns |= {name: [row.scores.get(name) for row in rows] for name in measures}
+    schema = pa.schema([*_COLUMNS, *(pa.field(name, pa.float64()) for name in measures)])
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(columns, schema=schema), buffer, compression="zstd", write_page_checksum=True)
+    write_atomically(predictions_path(run, split), buffer.getvalue())
+
+
+def read_predictions(run: Path, split: str) -> list[Prediction]:
+    """Every row, in the order in which they were written. `InputError` where there are none or they are damaged."""
+    table = _read(run, split)
+    columns = [table.column(name).to_pylist() for name in _COLUMNS.names]
+    return [
+        Prediction(**dict(zip(_COLUMNS.names, row, strict=True)), scores=scores)
+        for row, scores in zip(zip(*columns, strict=True), _scores(table), strict=True)
+    ]
+
+
+def read_scores(run: Path, split: str) -> dict[Key, dict[str, float]]:
+    """The defined scores of every example, without its texts. `InputError` as from `read_predictions`."""
+    table = _read(run, split, texts=False)
+    keys = zip(*(table.column(name).to_pylist() for name in ("story", "source", "target")), strict=True)
+    return {
+        key: {name: value for name, value in scores.items() if value is not None}
+        for key, scores in zip(keys, _scores(table), strict=True)
+    }
+
+
+def _read(run: Path, split: str, *, texts: bool = True) -> Any:
+    path = predictions_path(run, split)
+    again = f"d2tv evaluate {run} --split {split}"
+    try:
+        with open(path, "rb") as file:
+            parquet = pq.ParquetFile(file, page_checksum_verification=True)
+            schema = parquet.schema_arrow
+            wrong = [field.name for field in _COLUMNS if schema.names.count(field.name) != 1]
+            wrong = wrong or [field.name for field in _COLUMNS if schema.field(field.name).type != field.type]
+            if wrong:
+                raise InputError(f"{path} is no table of predictions ({', '.join(wrong)}): {again}")
+            left_out = () if texts else ("prediction", "reference")
+            return parquet.read([name for name in schema.names if name not in left_out])
+    except FileNotFoundError as error:
+        raise InputError(f"{run} has no evaluation of {split}: {again}") from error
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{path} cannot be read ({' '.join(str(error).split())}): {again}") from error
+
+
+def _scores(table: Any) -> list[dict[str, float | None]]:
+    measures = [field.name for field in table.schema if field.name not in _COLUMNS.names and field.type == pa.float64()]
+    columns = [table.column(name).to_pylist() for name in measures]
+    return [dict(zip(measures, (column[row] for column in columns), strict=True)) for row in range(table.num_rows)]
