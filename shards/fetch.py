@@ -1,6 +1,7 @@
 """Groups of examples -> their articles and features in host memory, with a placeholder for what cannot be read."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -42,10 +43,27 @@ class Fetched:
     unreadable: tuple[Unreadable, ...]
 
 
+class Transform(Protocol):
+    """What is made of examples before they are tokenized: documents or images, never what they are measured by.
+
+    Rows that read one document, or have one number in `images_B`, must do so afterwards: it is computed once for them.
+    """
+
+    def __call__(self, fetched: Fetched) -> Fetched: ...
+
+
 class Fetcher:
     """Reads what a micro-batch needs. Holds no state that depends on what came before."""
 
-    def __init__(self, corpus: Corpus, reader: Reader, sizes: ImageSizes, *, pinned: bool = False) -> None:
+    def __init__(
+        self,
+        corpus: Corpus,
+        reader: Reader,
+        sizes: ImageSizes,
+        *,
+        pinned: bool = False,
+        transform: Transform | None = None,
+    ) -> None:
         """`pinned`: features in page-locked memory, for a CUDA device."""
         self._corpus = corpus
         self._reader = reader
@@ -53,6 +71,7 @@ class Fetcher:
         self._articles = np.asarray(corpus.articles)
         self._images = self._articles["images"]
         self._buffers = BufferPool(pinned=pinned)
+        self._transform = transform
 
     def __call__(self, groups: Groups) -> Fetched:
         """V is the target article's images if it has any, else the source's."""
@@ -97,7 +116,7 @@ class Fetcher:
                 roi_BIRV[row, count:] = 0  # the memory was used before
         image_mask_BI = torch.from_numpy(np.arange(sizes.images) < np.array(counts)[:, None])
         images_B = np.where(np.array(counts) > 0, self._image_numbers(owners), -1 - groups.slot.ravel())
-        return Fetched(
+        fetched = Fetched(
             groups=groups,
             source=source_articles,
             target=target_articles,
@@ -108,6 +127,7 @@ class Fetcher:
             weight_B=torch.from_numpy(weight_B),
             unreadable=tuple(self._describe(groups, row, problems[row]) for row in sorted(problems)),
         )
+        return fetched if self._transform is None else self._transform(fetched)
 
     def _image_numbers(self, rows: Ints) -> Ints:
         """Which stored image sequence each article has: articles that share theirs have one place in one shard."""

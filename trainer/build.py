@@ -9,7 +9,7 @@ from models.objectives import Objective, build_objective
 from shards.bundles import BundledSampler
 from shards.collate import Collator, Lengths
 from shards.directions import Direction, parse_directions
-from shards.fetch import Fetcher, ImageSizes
+from shards.fetch import Fetcher, ImageSizes, Transform
 from shards.index import Corpus
 from shards.mixture import segments
 from shards.reader import Reader
@@ -46,13 +46,18 @@ def build_reader(recipe: Recipe, corpus: Corpus) -> Reader:
 
 
 def build_collator(
-    recipe: Recipe, corpus: Corpus, reader: Reader, tokenizer: Tokenizer, device: torch.device
+    recipe: Recipe,
+    corpus: Corpus,
+    reader: Reader,
+    tokenizer: Tokenizer,
+    device: torch.device,
+    transform: Transform | None = None,
 ) -> Collator:
     vision = recipe.network.vision
     sizes = ImageSizes(
         images=vision.max_images, regions=vision.regions, feature_size=vision.feature_size, load=vision.enabled
     )
-    fetch = Fetcher(corpus, reader, sizes, pinned=device.type == "cuda")
+    fetch = Fetcher(corpus, reader, sizes, pinned=device.type == "cuda", transform=transform)
     lengths = Lengths(document=recipe.lengths.document, summary=recipe.lengths.summary)
     return Collator(corpus, fetch, tokenizer, lengths)
 

@@ -68,51 +68,17 @@ class Evaluator:
 
         Writes evaluation/<split>-predictions.parquet and evaluation/<split>.json in the run directory.
         """
-        settings = self.recipe.evaluation
-        directions = parse_directions(settings.directions, self.corpus.languages, self.recipe.mixture.languages)
-        kinds = {
-            "mms": [(source, target) for source, target in directions if source == target],
-            "mxls": [(source, target) for source, target in directions if source != target],
-        }
-        chosen = {
-            kind: choose_examples(self.corpus, split, of_kind, total=settings.examples_per_kind)
-            for kind, of_kind in kinds.items()
-        }
-        groups = concatenate(list(chosen.values()))
-        if not len(groups.number):
-            raise InputError(f"evaluation.directions={settings.directions}: the {split} split has no such example")
-        network.eval()
+        kinds, groups, facts = self.directions(), self.choose(split), self.facts(checkpoint)
         folder = self.recipe.run / "evaluation"
-        facts = (
-            identity(checkpoint),
-            settings.model_dump(mode="json"),
-            self.recipe.lengths.model_dump(),
-            self.corpus.content_hash,
-        )
-        found = Predictions(folder / f"{split}-parts", groups, facts)
-        problem: InputError | None = None
-        try:
-            if self.ranks.is_first:
-                found.begin()
-        except InputError as error:
-            problem = error
-        raise_together(problem)
-        done = cast(list[int], from_first_rank(sorted(found.read()) if self.ranks.is_first else None))
-        try:
-            self._decode(network, groups, found, set(done))
-        except InputError as error:
-            problem = error
-        self.begin_batch()  # the clock of a rank that was quick begins anew: it waits for the others
-        raise_together(problem)
+        found = self.decode(network, groups, folder / f"{split}-parts", facts)
         nll = self._nll(network, split, kinds)
         if not self.ranks.is_first:
             return None
         predictions, measures = self._score(groups, found)
         report = {
             "split": split,
-            "settings": settings.model_dump(mode="json"),
             "step": read_state(checkpoint).step,
-            "checkpoint": identity(checkpoint),
+            **facts,
             "examples": len(predictions),
             "unreadable": len(groups.number) - len(predictions),
             **summarise(predictions, measures),
@@ -127,6 +93,59 @@ class Evaluator:
         except OSError as error:
             raise InputError(f"{folder} cannot be written: {error}") from error
         return report
+
+    def directions(self) -> dict[str, list[Direction]]:
+        """The recipe's directions by kind, MMS and MXLS."""
+        of = self.recipe.evaluation.directions
+        directions = parse_directions(of, self.corpus.languages, self.recipe.mixture.languages)
+        return {
+            "mms": [(source, target) for source, target in directions if source == target],
+            "mxls": [(source, target) for source, target in directions if source != target],
+        }
+
+    def choose(self, split: str) -> Groups:
+        """The examples of `split` that the recipe asks for, numbered. `InputError` where there is none."""
+        settings = self.recipe.evaluation
+        chosen = [
+            choose_examples(self.corpus, split, of_kind, total=settings.examples_per_kind)
+            for of_kind in self.directions().values()
+        ]
+        groups = concatenate(chosen)
+        if not len(groups.number):
+            raise InputError(f"evaluation.directions={settings.directions}: the {split} split has no such example")
+        return groups
+
+    def facts(self, checkpoint: Path) -> dict[str, Any]:
+        """All that a prediction depends on beside its example, as the report has it."""
+        return {
+            "checkpoint": identity(checkpoint),
+            "settings": self.recipe.evaluation.model_dump(mode="json"),
+            "lengths": self.recipe.lengths.model_dump(),
+            "corpus": self.corpus.content_hash,
+        }
+
+    def decode(self, network: Network, groups: Groups, parts: Path, facts: object) -> Predictions:
+        """What is predicted for `groups`, in the files of `parts`; what lies there under the same facts is kept.
+
+        All ranks call this together, and all raise where one fails.
+        """
+        network.eval()
+        found = Predictions(parts, groups, [facts])
+        problem: InputError | None = None
+        try:
+            if self.ranks.is_first:
+                found.begin()
+        except InputError as error:
+            problem = error
+        raise_together(problem)
+        done = cast(list[int], from_first_rank(sorted(found.read()) if self.ranks.is_first else None))
+        try:
+            self._decode(network, groups, found, set(done))
+        except InputError as error:
+            problem = error
+        self.begin_batch()  # the clock of a rank that was quick begins anew: it waits for the others
+        raise_together(problem)
+        return found
 
     def _decode(self, network: Network, groups: Groups, found: Predictions, done: set[int]) -> None:
         """Decode this rank's share of the batches that are not done yet."""
