@@ -59,6 +59,11 @@ def _parser() -> argparse.ArgumentParser:
     prepare.add_argument(
         "--without-images", action="store_true", help="crosssum: text alone, files of features are not read"
     )
+    prepare.add_argument(
+        "--pixels",
+        action="store_true",
+        help="emoji, help: keep the images beside their features (default: features alone)",
+    )
     prepare.add_argument("--vocab-size", type=int, metavar="N", help="SentencePiece pieces (default: the source's)")
     prepare.add_argument("--stories", type=int, metavar="N", help="only the first so many stories, for trials")
     prepare.add_argument(
@@ -145,12 +150,21 @@ def _parser() -> argparse.ArgumentParser:
     compare = commands.add_parser(
         "compare",
         help="evaluations of several runs side by side, with significance",
-        description="Compare the scores of runs on the same examples. The first run is what the others are tested "
-        "against, by paired bootstrap over stories.",
+        description="Compare the scores of runs on the same examples, tested against the first (or --baseline) by "
+        "paired bootstrap over stories. NAME=RUN,RUN,... is one model trained several times: the mean of its scores.",
     )
-    compare.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="evaluated runs, the baseline first")
+    compare.add_argument(
+        "runs", nargs="+", metavar="RUN", help="evaluated runs, the baseline first; or NAME=RUN,RUN,..."
+    )
     compare.add_argument("--split", choices=("validation", "test"), default="test")
-    compare.add_argument("--by", choices=("kind", "target", "source", "direction"), default="kind")
+    compare.add_argument(
+        "--by",
+        choices=("kind", "target", "source", "direction", "blocks"),
+        default="kind",
+        help="what a row is of; blocks: the layout of the paper's Table 1 (default: %(default)s)",
+    )
+    compare.add_argument("--languages", metavar="en,ru,...", help="only directions between these (default: all)")
+    compare.add_argument("--baseline", metavar="NAME", help="what the others are tested against (default: the first)")
     compare.add_argument(
         "--measure", action="append", metavar="NAME", help="again for several (default: rouge1, rouge2, rougeL)"
     )
@@ -233,6 +247,7 @@ def _prepare(options: argparse.Namespace) -> None:
         stories=options.stories,
         stories_per_shard=options.stories_per_shard,
         without_images=options.without_images,
+        pixels=options.pixels,
     )
     share = Share(
         workers=options.workers,
@@ -288,18 +303,20 @@ def _report(options: argparse.Namespace) -> None:
 
 
 def _compare(options: argparse.Namespace) -> None:
-    from launcher.compare import compare, show
+    from launcher.comparison.compare import compare
+    from launcher.comparison.sheet import show
 
-    measures = options.measure or ["rouge1", "rouge2", "rougeL"]
-    found = compare(
+    sheet = compare(
         options.runs,
         split=options.split,
         by=options.by,
-        measures=measures,
+        languages=options.languages.split(",") if options.languages else None,
+        baseline=options.baseline,
+        measures=options.measure or ["rouge1", "rouge2", "rougeL"],
         samples=options.samples,
         seed=options.seed,
     )
-    show(found, options.format, options.out)
+    show(sheet, options.format, options.out)
 
 
 def _summarize(options: argparse.Namespace) -> None:

@@ -6,11 +6,12 @@ the examples of a story share its document and images in up to 44 x 44 direction
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-#: Resampled sums held in memory at a time.
+#: Numbers held in memory at a time.
 _CHUNK = 4_000_000
 
 
@@ -28,28 +29,43 @@ class Difference:
 
 
 def paired_bootstrap(
-    baseline: Sequence[float], other: Sequence[float], stories: Sequence[int], *, samples: int = 1000, seed: int = 0
+    baseline: Sequence[float],
+    other: Sequence[float],
+    stories: Sequence[int],
+    *,
+    weights: Sequence[float] | None = None,
+    samples: int = 1000,
+    seed: int = 0,
 ) -> Difference:
     """How much `other` is above `baseline`. Arrays (N,): the scores of N examples, and the number of each one's story.
 
-    A pure function of its arguments.
+    weights: of the examples in both means; None: all count alike. A pure function of its arguments.
     """
     difference_N = np.asarray(other, np.float64) - np.asarray(baseline, np.float64)
-    assert len(difference_N) == len(stories) > 0
+    weight_N = np.ones_like(difference_N) if weights is None else np.asarray(weights, np.float64)
+    assert len(difference_N) == len(stories) == len(weight_N) > 0
     _, story_N = np.unique(np.asarray(stories), return_inverse=True)
-    sum_S = np.bincount(story_N, difference_N)
-    count_S = np.bincount(story_N).astype(np.float64)
-    size = len(sum_S)
-    random, found = np.random.default_rng(seed), []
-    rows = max(1, _CHUNK // size)
-    for begin in range(0, samples, rows):
-        drawn = random.integers(size, size=(min(rows, samples - begin), size))
-        found.append(sum_S[drawn].sum(axis=1) / count_S[drawn].sum(axis=1))
-    means = np.concatenate(found)
+    sums_S2 = np.stack([np.bincount(story_N, weight_N * difference_N), np.bincount(story_N, weight_N)], axis=1)
+    rows = max(1, _CHUNK // len(sums_S2))
+    parts = [
+        _multiplicity(len(sums_S2), min(rows, samples - begin), seed, part) @ sums_S2
+        for part, begin in enumerate(range(0, samples, rows))
+    ]
+    sums_R2 = np.concatenate(parts)
+    means = sums_R2[:, 0] / sums_R2[:, 1]
     low, high = np.quantile(means, (0.025, 0.975))
     # One is added to both: the sample itself is one of those that chance might have given.
     shares = ((np.count_nonzero(side) + 1) / (samples + 1) for side in (means <= 0, means >= 0))
-    return Difference(mean=float(difference_N.mean()), low=float(low), high=float(high), p=min(1.0, 2 * min(shares)))
+    mean = float((weight_N * difference_N).sum() / weight_N.sum())
+    return Difference(mean=mean, low=float(low), high=float(high), p=min(1.0, 2 * min(shares)))
+
+
+@lru_cache(maxsize=2)
+def _multiplicity(size: int, rows: int, seed: int, part: int) -> NDArray[np.float64]:
+    """How often each of `size` stories comes in each of `rows` resamples, (rows, size); tests share them."""
+    drawn = np.random.default_rng([seed, part]).integers(size, size=(rows, size))
+    drawn += np.arange(rows)[:, None] * size
+    return np.bincount(drawn.ravel(), minlength=rows * size).reshape(rows, size).astype(np.float64)
 
 
 def holm(p_values: Sequence[float]) -> NDArray[np.float64]:

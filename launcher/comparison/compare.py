@@ -1,0 +1,41 @@
+"""`d2tv compare`: evaluations side by side, with marks where a difference is no chance."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from launcher.comparison.blocks import as_sheet, blocks
+from launcher.comparison.rows import By, rows
+from launcher.comparison.sheet import Sheet
+from launcher.comparison.systems import parse_systems, read_systems
+from shards.errors import InputError, did_you_mean
+from shards.languages import language_name
+
+
+def compare(
+    runs: Sequence[str],
+    *,
+    split: str,
+    by: By | Literal["blocks"],
+    languages: Sequence[str] | None,
+    baseline: str | None,
+    measures: Sequence[str],
+    samples: int,
+    seed: int,
+) -> Sheet:
+    """runs: RUN or NAME=RUN,RUN,... (`parse_systems`). languages: both sides of a direction are among them; None: any.
+    baseline: a name; None: the first. `InputError` where they cannot be compared."""
+    systems = parse_systems(runs)
+    if len(systems) < 2:
+        raise InputError("name at least two runs: the first is what the others are compared with")
+    names = [system.name for system in systems]
+    if baseline is not None and baseline not in names:
+        raise InputError(f"--baseline {baseline}: no such run{did_you_mean(baseline, names)}: {', '.join(names)}")
+    scores = read_systems(systems, split=split, measures=measures, languages=languages)
+    baseline = baseline or names[0]
+    if by != "blocks":
+        return rows(scores, split=split, by=by, baseline=baseline, measures=measures, samples=samples, seed=seed)
+    order = None if languages is None else [language_name(word) for word in languages]
+    found = blocks(
+        scores, split=split, baseline=baseline, measures=measures, samples=samples, seed=seed, languages=order
+    )
+    return as_sheet(found, f"{', '.join(names)} – d2tv compare")

@@ -1,0 +1,171 @@
+"""A table of scores and the forms it takes: terminal, Markdown, LaTeX, HTML."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from launcher.pages.page import escape, page, table, write_page
+from shards.errors import InputError
+from shards.files import write_atomically
+
+Format = Literal["text", "markdown", "latex", "html"]
+
+STYLE = """
+.sheet td b { font-weight: 700; } .sheet .rule td { border-top: 2px solid var(--soft); }
+.sheet td.own { background: var(--panel); }
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """A score in a cell. mark: of its significance. best: of those it stands beside."""
+
+    text: str
+    mark: str = ""
+    best: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cell:
+    """Scores with strokes between them. own: a monolingual direction's, which pages show shaded."""
+
+    parts: tuple[Part, ...]
+    own: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sheet:
+    """head: a text a column, the first `labels` of which hold words and no scores.
+
+    rules: numbers of the rows that begin a new block. details: (heading, head, rows) of a second table, for pages.
+    """
+
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    note: str
+    labels: int = 1
+    rules: frozenset[int] = frozenset()
+    details: tuple[str, tuple[str, ...], tuple[tuple[str, ...], ...]] | None = None
+
+
+def words(text: str) -> Cell:
+    """A cell of words."""
+    return Cell(parts=(Part(text=text),))
+
+
+def as_markdown(sheet: Sheet) -> str:
+    """A table of GitHub's Markdown."""
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+
+    def spelled(part: Part) -> str:
+        return (f"**{part.text}**" if part.best else part.text) + part.mark.replace("*", r"\*")
+
+    rule = ["---"] * sheet.labels + ["---:"] * (len(sheet.head) - sheet.labels)
+    rows = [line(_spelled(row, spelled)) for row in sheet.rows]
+    return "\n".join([line(sheet.head), line(rule), *rows, "", sheet.note]) + "\n"
+
+
+def as_latex(sheet: Sheet) -> str:
+    """A tabular, for a document with the package booktabs."""
+
+    def spelled(part: Part) -> str:
+        text = rf"\textbf{{{_tex(part.text)}}}" if part.best else _tex(part.text)
+        return text + _tex(part.mark)
+
+    columns = "l" * sheet.labels + "r" * (len(sheet.head) - sheet.labels)
+    lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", " & ".join(map(_tex, sheet.head)) + r" \\", r"\midrule"]
+    for number, row in enumerate(sheet.rows):
+        if number and number in sheet.rules:
+            lines.append(r"\midrule")
+        lines.append(" & ".join(_spelled(row, spelled)) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", f"% {sheet.note}"]) + "\n"
+
+
+def _tex(text: str) -> str:
+    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    special.update({sign: f"\\{sign}" for sign in "&%$#_{}"})
+    special.update({">": r"$\rightarrow$", "→": r"$\rightarrow$", "*": r"$^{*}$", "²": r"$^{2}$", "±": r"$\pm$"})
+    return "".join(special.get(sign, sign) for sign in text)
+
+
+def as_html(sheet: Sheet) -> str:
+    """A table element; the page that holds it wants `STYLE`."""
+
+    def spelled(part: Part) -> str:
+        text = f"<b>{escape(part.text)}</b>" if part.best else escape(part.text)
+        return text + (f"<sup>{escape(part.mark)}</sup>" if part.mark else "")
+
+    rows = []
+    for number, row in enumerate(sheet.rows):
+        cells = "".join(
+            f"<td{' class=own' if cell.own else ''}>{text}</td>"
+            for cell, text in zip(row, _spelled(row, spelled), strict=True)
+        )
+        rows.append(f"<tr{' class=rule' if number and number in sheet.rules else ''}>{cells}</tr>")
+    head = "".join(f"<th>{escape(text)}</th>" for text in sheet.head)
+    return f'<div class="wide"><table class="sheet"><tr>{head}</tr>{"".join(rows)}</table></div>'
+
+
+def as_page(sheet: Sheet) -> str:
+    """A whole page, with the details."""
+    body = (
+        f'<h1>{escape(sheet.title)}</h1><p class="soft">{escape(sheet.note)}</p><style>{STYLE}</style>{as_html(sheet)}'
+    )
+    if sheet.details is not None:
+        heading, head, rows = sheet.details
+        body += f"<h2>{escape(heading)}</h2>{table(head, rows)}"
+    return page(sheet.title, body)
+
+
+def as_text(sheet: Sheet) -> Table:
+    """For the terminal."""
+    shown = Table(caption=sheet.note, caption_justify="left")
+    for place, column in enumerate(sheet.head):
+        shown.add_column(column, justify="right" if place >= sheet.labels else "left")
+    for number, row in enumerate(sheet.rows):
+        if number and number in sheet.rules:
+            shown.add_section()
+        shown.add_row(*(_as_rich(cell) for cell in row))
+    return shown
+
+
+def _as_rich(cell: Cell) -> Text:
+    strokes = Text(" / ")
+    return strokes.join(Text(part.text + part.mark, style="bold" if part.best else "") for part in cell.parts)
+
+
+def _spelled(row: Sequence[Cell], spell: Callable[[Part], str]) -> list[str]:
+    return [" / ".join(map(spell, cell.parts)) for cell in row]
+
+
+def show(sheet: Sheet, form: Format, out: Path | None) -> None:
+    """To the terminal, or into a file. `InputError` where that cannot be written."""
+    if form == "html":
+        if out is None:
+            raise InputError("--format html wants --out FILE")
+        write_page(out, as_page(sheet))
+        return
+    if form == "text" and out is None:
+        Console(highlight=False, markup=False).print(as_text(sheet))
+        return
+    text = as_latex(sheet) if form == "latex" else as_markdown(sheet)
+    if out is None:
+        print(text, end="")
+        return
+    write_text(out, text)
+
+
+def write_text(out: Path, text: str) -> None:
+    """`InputError` where it cannot be written."""
+    try:
+        write_atomically(out, text.encode())
+    except OSError as error:
+        raise InputError(f"{out} cannot be written: {error.strerror or error}") from error

@@ -1,0 +1,73 @@
+"""Many paired tests of one table, corrected together, and the marks of their outcome."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from launcher.comparison.systems import Scores
+from shards.errors import InputError
+from trainer.evaluation.significance import Difference, holm, paired_bootstrap
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tested:
+    """A mean, and how it differs from the baseline's: None for the baseline itself. p: corrected."""
+
+    mean: float
+    difference: Difference | None
+    p: float
+
+    @property
+    def mark(self) -> str:
+        """** p < 0.01, * p < 0.05."""
+        return "**" if self.p < 0.01 else "*" if self.p < 0.05 else ""
+
+
+class Tests:
+    """Collects the means of one table against a baseline, and corrects their p-values when all are known."""
+
+    def __init__(self, scores: Scores, baseline: str, *, samples: int, seed: int) -> None:
+        if samples < 100:
+            raise InputError(f"--samples {samples}: at least 100, or a p-value means nothing")
+        self._scores, self._baseline, self._samples, self._seed = scores, baseline, samples, seed
+        self._means: list[float] = []
+        self._differences: list[Difference | None] = []
+
+    def mean(self, name: str, measure: str, places: Sequence[int], weights: Sequence[float] | None = None) -> int:
+        """The (weighted) mean of a system's scores at these examples; its number in `outcomes`."""
+        scores = self._scores
+        column = [scores.columns[name][measure][place] for place in places]
+        difference = None
+        if name != self._baseline:
+            base = [scores.columns[self._baseline][measure][place] for place in places]
+            stories = [scores.stories[place] for place in places]
+            difference = paired_bootstrap(
+                base, column, stories, weights=weights, samples=self._samples, seed=self._seed
+            )
+        of = [1.0] * len(column) if weights is None else weights
+        self._means.append(sum(w * value for w, value in zip(of, column, strict=True)) / sum(of))
+        self._differences.append(difference)
+        return len(self._means) - 1
+
+    @property
+    def count(self) -> int:
+        return sum(difference is not None for difference in self._differences)
+
+    def outcomes(self) -> list[Tested]:
+        """Every mean in the order in which they were asked for."""
+        corrected = iter(holm([d.p for d in self._differences if d is not None]).tolist())
+        return [
+            Tested(mean=mean, difference=difference, p=1.0 if difference is None else next(corrected))
+            for mean, difference in zip(self._means, self._differences, strict=True)
+        ]
+
+    def describe(self) -> str:
+        """What the marks mean; and whether so many tests could have any."""
+        told = (
+            f"* p < 0.05, ** p < 0.01 against {self._baseline}: paired bootstrap over stories, {self._samples:,} "
+            f"samples, seed {self._seed}, corrected for {self.count} tests (Holm)"
+        )
+        # The least that so many samples can show, after the correction.
+        if 2 / (self._samples + 1) * self.count >= 0.05:
+            needed = 1000 * -(-40 * self.count // 1000)
+            told += f"; so few samples can mark none of so many tests: --samples {needed}"
+        return told
