@@ -21,7 +21,8 @@ from trainer.checkpoint import CORPUS, TrainState, identity, read_state, whole_c
 from trainer.console import Console
 from trainer.distributed import PeerError, Ranks, from_first_rank
 from trainer.engine import build_engine
-from trainer.evaluation.evaluate import print_report, read_report
+from trainer.evaluation.closing_table import print_report
+from trainer.evaluation.evaluate import read_report
 from trainer.evaluation.heldout import HeldOut
 from trainer.exit_codes import STOPPED
 from trainer.loop import Trainer

@@ -1,8 +1,7 @@
-"""Held-out stories through beam search and every measure; the closing table beside the unigram line."""
+"""Held-out stories through beam search and every measure; NLL beside the unigram model's."""
 
 import functools
 import json
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any, cast
 
 import torch
 from rich.console import Console
-from rich.table import Table
 
 from models.network import Network
 from shards.collate import Collator
@@ -25,6 +23,7 @@ from shards.tokenizer import Tokenizer
 from trainer.checkpoint import identity, read_state
 from trainer.console import progress_bar
 from trainer.distributed import Ranks, from_first_rank, raise_together
+from trainer.evaluation.averages import languages_found, summarise, training_pairs
 from trainer.evaluation.decoding import Predictions, decoding_batches
 from trainer.evaluation.heldout import (
     choose_examples,
@@ -36,8 +35,7 @@ from trainer.evaluation.heldout import (
 )
 from trainer.evaluation.predictions import Prediction, write_predictions
 from trainer.evaluation.scoring.measures import Pair
-from trainer.evaluation.scoring.rouge import TYPES
-from trainer.evaluation.scoring.score import mean_scores, score
+from trainer.evaluation.scoring.score import score
 from trainer.evaluation.scoring.semantic import Models
 from trainer.evaluation.unigram import UnigramBaseline
 from trainer.recipe import Recipe
@@ -81,7 +79,8 @@ class Evaluator:
             **facts,
             "examples": len(predictions),
             "unreadable": len(groups.number) - len(predictions),
-            **summarise(predictions, measures),
+            **summarise(predictions, measures, training_pairs(self.corpus)),
+            "languages_found": languages_found(predictions),
             "nll": nll,
         }
         text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
@@ -240,55 +239,6 @@ class Evaluator:
                     "examples": len(groups.number),
                 }
         return result
-
-
-def summarise(predictions: Sequence[Prediction], measures: Sequence[str]) -> dict[str, Any]:
-    """The means of the measures by kind, by target and by direction."""
-    by_kind: dict[str, list[Mapping[str, float | None]]] = defaultdict(list)
-    by_target: dict[str, list[Mapping[str, float | None]]] = defaultdict(list)
-    by_direction: dict[str, list[Mapping[str, float | None]]] = defaultdict(list)
-    for row in predictions:
-        by_kind["mms" if row.source == row.target else "mxls"].append(row.scores)
-        by_target[row.target].append(row.scores)
-        by_direction[f"{row.source}>{row.target}"].append(row.scores)
-    groups = {"by_kind": by_kind, "by_target": by_target, "by_direction": by_direction}
-    return {
-        name: {key: mean_scores(rows, measures) for key, rows in sorted(group.items())}
-        for name, group in groups.items()
-    }
-
-
-def print_report(report: dict[str, Any], validations: Sequence[Mapping[str, float]], run: Path) -> None:
-    """The closing table: what was learned, beside the unigram model, and where the run lies."""
-    console = Console(soft_wrap=True, highlight=False)
-    split = report["split"]
-    title = f"held-out stories, step {report['step']}; NLL in nats a token, ROUGE (R) in per cent"
-    table = Table(title=title, title_justify="left")
-    # Short heads and no wrapping: it fits the 80 columns of a log file.
-    columns = ("kind", "validation", split, "unigram", "better", "R-1", "R-2", "R-L")
-    for column in columns:
-        table.add_column(column, justify="left" if column == "kind" else "right", no_wrap=True)
-    for kind, nll in report["nll"].items():
-        rouge = report["by_kind"].get(kind, {})
-        course = "-"
-        if validations and kind in validations[0]:
-            course = f"{validations[0][kind]:.3f} → {validations[-1][kind]:.3f}"
-        table.add_row(
-            kind.upper(),
-            course,
-            f"{nll['model']:.3f}",
-            f"{nll['unigram']:.3f}",
-            f"{nll['better_by']:.1%}",
-            *(f"{rouge[name]:.2f}" if rouge else "-" for name in TYPES),
-        )
-    console.print(table)
-    if any("wrong_language" in scores for scores in report["by_kind"].values()):
-        of_kinds = report["by_kind"].items()
-        asked = ", ".join(f"{kind.upper()} {scores['wrong_language']:.1f}%" for kind, scores in of_kinds)
-        references = ", ".join(f"{scores['wrong_language_reference']:.1f}%" for _, scores in of_kinds)
-        console.print(f"in another language: {asked} (references: {references})")
-    unreadable = f", {report['unreadable']} examples unreadable" if report["unreadable"] else ""
-    console.print(f"{report['examples']} summaries decoded{unreadable}; they lie in {run}/evaluation", markup=False)
 
 
 def read_report(run: Path, split: str) -> dict[str, Any] | None:

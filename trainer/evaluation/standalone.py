@@ -7,7 +7,7 @@ from shards.index import open_corpus
 from shards.tokenizer import open_tokenizer
 from trainer.build import build_evaluator
 from trainer.distributed import Ranks, join, leave
-from trainer.evaluation.evaluate import print_report
+from trainer.evaluation.closing_table import print_report
 from trainer.plan import check_corpus, check_lengths
 from trainer.trained import check_same_corpus, course_until, find_trained, trained_network, trained_recipe
 

@@ -11,14 +11,16 @@ from shards.tokenizer import open_tokenizer
 from tests.tiny import tiny_overrides
 from trainer.build import build_evaluator
 from trainer.distributed import Ranks
+from trainer.evaluation.averages import languages_found, resource_class, summarise
+from trainer.evaluation.closing_table import print_report
 from trainer.evaluation.decoding import Predictions
-from trainer.evaluation.evaluate import print_report, summarise
 from trainer.evaluation.heldout import choose_examples
 from trainer.evaluation.predictions import Prediction
 from trainer.evaluation.scoring.measures import MEASURES
 from trainer.plan import check_corpus
 from trainer.recipe import load_recipe
 
+LANGUAGES = ("english", "french", "hindi", "urdu")
 ALONE = Ranks(rank=0, local_rank=0, world_size=1)
 
 
@@ -61,9 +63,12 @@ def test_rows_have_every_measure_and_means_are_theirs(scored: tuple[list[Predict
         else:
             assert row.language is scores["novelty1"] is None
             assert scores["rougeL"] == scores["wrong_language"] == 0
-    report = summarise(rows, measures)
+    pairs = {(source, target): 2000 if source == "urdu" else 5 for source in LANGUAGES for target in LANGUAGES}
+    report = summarise(rows, measures, pairs)
     for key, of_group in (
         ("by_kind", {"mms": [r for r in rows if r.source == r.target]}),
+        ("by_source", {"urdu": [r for r in rows if r.source == "urdu"]}),
+        ("by_class", {"<1000": [r for r in rows if r.source == "english"]}),
         ("by_target", {"urdu": [r for r in rows if r.target == "urdu"]}),
         ("by_direction", {"urdu>english": [r for r in rows if (r.source, r.target) == ("urdu", "english")]}),
     ):
@@ -75,11 +80,53 @@ def test_rows_have_every_measure_and_means_are_theirs(scored: tuple[list[Predict
             told = [value for row in group if (value := row.scores["novelty1"]) is not None]
             assert report[key][name].get("novelty1") == (pytest.approx(sum(told) / len(told)) if told else None)
     assert {*report["by_kind"]} == {"mms", "mxls"}
+    assert {*report["by_class"]} == {"<1000", "1000-5000"}
+    of_english = [row for row in rows if (row.source, row.target) == ("english", "english")]
+    assert report["directions"]["english>english"] == {"examples": len(of_english), "train_pairs": 5}
+    assert report["directions"]["urdu>english"]["train_pairs"] == 2000
+    found = languages_found(rows)
+    assert sum(found["english"].values()) == sum(row.target == "english" for row in rows)
+    assert found["urdu"].get("unknown", 0) == sum(row.target == "urdu" and not row.prediction for row in rows)
+
+
+def test_a_direction_counts_once_in_the_macro_mean() -> None:
+    """By hand: three examples of one direction, one of another, and a measure that only the other has."""
+    scores: list[tuple[str, dict[str, float | None]]] = [
+        ("english", {"rouge1": 10.0, "novelty1": None}),
+        ("english", {"rouge1": 20.0, "novelty1": None}),
+        ("english", {"rouge1": 30.0, "novelty1": None}),
+        ("french", {"rouge1": 60.0, "novelty1": 5.0}),
+    ]
+    rows = [
+        Prediction(
+            number=number,
+            story="s",
+            source=source,
+            target="urdu",
+            prediction="",
+            reference="",
+            language=None,
+            scores=values,
+        )
+        for number, (source, values) in enumerate(scores)
+    ]
+    report = summarise(rows, ["rouge1", "novelty1"], {("english", "urdu"): 999, ("french", "urdu"): 5001})
+    assert report["by_target"] == {"urdu": {"rouge1": 30.0, "novelty1": 5.0}}
+    assert report["macro"]["by_target"] == {"urdu": {"rouge1": 40.0, "novelty1": 5.0}}
+    assert report["macro"]["by_source"] == {"english": {"rouge1": 20.0}, "french": {"rouge1": 60.0, "novelty1": 5.0}}
+    assert report["macro"]["by_class"] == {"<1000": {"rouge1": 20.0}, ">5000": {"rouge1": 60.0, "novelty1": 5.0}}
+    assert [resource_class(pairs) for pairs in (0, 999, 1000, 5000, 5001)] == [
+        "<1000",
+        "<1000",
+        "1000-5000",
+        "1000-5000",
+        ">5000",
+    ]
 
 
 def test_the_closing_table_fits_80_columns(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    worst = dict.fromkeys(MEASURES, 100.0)
+    worst = dict.fromkeys((*MEASURES, "meaning_similarity", "lase", "bertscore"), 100.0)
     nll = {"model": 10.123, "unigram": 10.456, "better_by": 0.1234}
     report = {
         "split": "test",
@@ -92,10 +139,16 @@ def test_the_closing_table_fits_80_columns(capsys: pytest.CaptureFixture[str], m
     print_report(report, [{"mms": 10.1, "mxls": 10.2}, {"mms": 9.1, "mxls": 9.2}], Path("runs/d2tv"))
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
-    assert "in another language: MMS 100.0%, MXLS 100.0% (references: 100.0%, 100.0%)" in lines
+    assert all(head in "\n".join(lines) for head in ("wrong", "(refs.)", "LaSE", "BERTScore", "repeated"))
+    without_models = dict.fromkeys(MEASURES, 12.345)
+    print_report(report | {"by_kind": {"mms": without_models}}, [], Path("runs/d2tv"))
+    told = capsys.readouterr().out
+    assert "wrong" in told
+    assert "LaSE" not in told
+    assert "12.3" in told
     old = {"rouge1": 1.0, "rouge2": 1.0, "rougeL": 1.0}
     print_report(report | {"by_kind": {"mms": old}}, [], Path("runs/d2tv"))  # of an earlier release
-    assert "another language" not in capsys.readouterr().out
+    assert "wrong" not in capsys.readouterr().out
 
 
 def test_models_that_score_are_looked_for_before_anything_is_trained(tiny_corpus: Corpus, tmp_path: Path) -> None:

@@ -1,0 +1,78 @@
+"""Means of an evaluation's scores: by kind, by language, by direction, by how much there was to train on."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from shards.index import Corpus
+from trainer.evaluation.predictions import Prediction
+from trainer.evaluation.scoring.score import mean_scores
+
+#: (source, target) by name.
+Pair = tuple[str, str]
+
+#: Resource classes of a direction by its training pairs, where ACROSS (Li et al., 2023, section 4.1) draws its lines.
+CLASSES = ("<1000", "1000-5000", ">5000")
+
+
+def resource_class(train_pairs: int) -> str:
+    """ACROSS calls them extremely low-resource, medium low-resource and normal low-resource."""
+    return CLASSES[0] if train_pairs < 1000 else CLASSES[1] if train_pairs <= 5000 else CLASSES[2]
+
+
+def training_pairs(corpus: Corpus) -> dict[Pair, int]:
+    """How many examples the train split has of every direction, whether a mixture draws on it or not."""
+    counts_TS, names = corpus.direction_counts("train"), corpus.languages
+    return {(s, t): int(counts_TS[j, i]) for j, t in enumerate(names) for i, s in enumerate(names)}
+
+
+def summarise(
+    predictions: Sequence[Prediction], measures: Sequence[str], train_pairs: Mapping[Pair, int]
+) -> dict[str, Any]:
+    """The means of the measures, as the report has them; a measure that no example of a group has is left out of it.
+
+    by_kind, by_source, by_target, by_class, by_direction: means over examples.
+    macro: the same (but by direction) as means over directions, each counting once, as the averages of the paper's
+    Table 1 do. Where directions have unlike numbers of examples the two differ.
+    directions: how many examples each has here and in the train split.
+    """
+    of_direction: dict[Pair, list[Mapping[str, float | None]]] = defaultdict(list)
+    for row in predictions:
+        of_direction[row.source, row.target].append(row.scores)
+    means = {pair: mean_scores(rows, measures) for pair, rows in of_direction.items()}
+    names: dict[str, Callable[[Pair], str]] = {
+        "by_kind": lambda pair: "mms" if pair[0] == pair[1] else "mxls",
+        "by_source": lambda pair: pair[0],
+        "by_target": lambda pair: pair[1],
+        "by_class": lambda pair: resource_class(train_pairs[pair]),
+    }
+    micro: dict[str, dict[str, dict[str, float]]] = {}
+    macro: dict[str, dict[str, dict[str, float]]] = {}
+    for by, name_of in names.items():
+        groups: dict[str, list[Pair]] = defaultdict(list)
+        for pair in sorted(of_direction):
+            groups[name_of(pair)].append(pair)
+        rows = {name: [row for pair in pairs for row in of_direction[pair]] for name, pairs in sorted(groups.items())}
+        micro[by] = {name: mean_scores(of, measures) for name, of in rows.items()}
+        macro[by] = {name: mean_scores([means[pair] for pair in groups[name]], measures) for name in rows}
+    return {
+        **micro,
+        "by_direction": {direction_name(pair): means[pair] for pair in sorted(means)},
+        "macro": macro,
+        "directions": {
+            direction_name(pair): {"examples": len(of_direction[pair]), "train_pairs": train_pairs[pair]}
+            for pair in sorted(means)
+        },
+    }
+
+
+def direction_name(pair: Pair) -> str:
+    return f"{pair[0]}>{pair[1]}"
+
+
+def languages_found(predictions: Sequence[Prediction]) -> dict[str, dict[str, int]]:
+    """By target language: how many predictions were found to be in which language, "unknown" where nobody can tell."""
+    found: dict[str, Counter[str]] = defaultdict(Counter)
+    for row in predictions:
+        found[row.target][row.language or "unknown"] += 1
+    return {target: dict(counts.most_common()) for target, counts in sorted(found.items())}

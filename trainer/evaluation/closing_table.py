@@ -1,0 +1,67 @@
+"""What a terminal or a log shows of a finished evaluation."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from trainer.evaluation.scoring.rouge import TYPES
+
+#: Head of a column -> measure, of the second table. Those with a model stand first and are there where it was given.
+_BESIDE = {
+    "LaSE": "lase",
+    "BERTScore": "bertscore",
+    "wrong": "wrong_language",
+    "(refs.)": "wrong_language_reference",
+    "new": "novelty2",
+    "repeated": "repetition2",
+}
+
+
+def print_report(report: dict[str, Any], validations: Sequence[Mapping[str, float]], run: Path) -> None:
+    """The closing tables: what was learned, beside the unigram model, and where the run lies."""
+    console = Console(soft_wrap=True, highlight=False)
+    split, of_kinds = report["split"], report["by_kind"]
+    title = f"held-out stories, step {report['step']}; NLL in nats a token, ROUGE (R) in per cent"
+    # Short heads and no wrapping: it fits the 80 columns of a log file.
+    table = _table(title, ("kind", "validation", split, "unigram", "better", "R-1", "R-2", "R-L"))
+    for kind, nll in report["nll"].items():
+        course = "-"
+        if validations and kind in validations[0]:
+            course = f"{validations[0][kind]:.3f} → {validations[-1][kind]:.3f}"
+        table.add_row(
+            kind.upper(),
+            course,
+            f"{nll['model']:.3f}",
+            f"{nll['unigram']:.3f}",
+            f"{nll['better_by']:.1%}",
+            *(_two(of_kinds.get(kind, {}).get(name)) for name in TYPES),
+        )
+    console.print(table)
+    there = {head: name for head, name in _BESIDE.items() if any(name in scores for scores in of_kinds.values())}
+    if there:  # an earlier release scored ROUGE alone
+        title = "in per cent; wrong: in another language; new, repeated: pairs of words"
+        beside = _table(title, ("kind", *there))
+        spell: dict[str, Callable[[float | None], str]] = {"LaSE": _two, "BERTScore": _two}
+        for kind, scores in of_kinds.items():
+            beside.add_row(kind.upper(), *(spell.get(head, _one)(scores.get(name)) for head, name in there.items()))
+        console.print(beside)
+    unreadable = f", {report['unreadable']} examples unreadable" if report["unreadable"] else ""
+    console.print(f"{report['examples']} summaries decoded{unreadable}; they lie in {run}/evaluation", markup=False)
+
+
+def _table(title: str, columns: Sequence[str]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, justify="left" if column == "kind" else "right", no_wrap=True)
+    return table
+
+
+def _two(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _one(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
