@@ -4,6 +4,7 @@ Training is `deepspeed launcher/train.py`, or `d2tv train`, which starts it agai
 """
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -174,6 +175,23 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--out", type=Path, metavar="FILE", help="where it goes (default: standard output)")
     compare.set_defaults(run=_compare, goes_on=False)
 
+    study = commands.add_parser(
+        "study",
+        help="train several models with several seeds, and write their table with significance",
+        description="Train all models of a study one after the other, evaluate them, and write the paper's table, "
+        "which of its claims hold, the spread over seeds and what it cost. Killed, the same command goes on.",
+        epilog="studies: table1 (D2TV's five models on four languages of the emoji corpus)",
+    )
+    study.add_argument("study", metavar="STUDY", help="name, or path of a YAML file like launcher/studies/table1.yaml")
+    study.add_argument("--out", type=Path, metavar="DIR", help="its runs and results (default: studies/NAME)")
+    study.add_argument(
+        "--ds_config", type=Path, required=True, metavar="FILE", help="DeepSpeed keys, e.g. ds_configs/zero2_cpu.json"
+    )
+    study.add_argument("--ranks", type=int, metavar="R", help="ranks a host, as for d2tv train")
+    study.add_argument("--samples", type=int, default=20_000, metavar="N", help="resamples (default: %(default)s)")
+    study.add_argument("overrides", nargs="*", metavar="key=value", help="values that override every recipe's")
+    study.set_defaults(run=_study, goes_on=True)
+
     summarize = commands.add_parser(
         "summarize",
         help="write summaries with a trained model: files, JSONL or standard input",
@@ -317,6 +335,20 @@ def _compare(options: argparse.Namespace) -> None:
         seed=options.seed,
     )
     show(sheet, options.format, options.out)
+
+
+def _study(options: argparse.Namespace) -> int:
+    from launcher.study.run import study
+
+    return study(
+        options.study,
+        options.out,
+        ds_config=options.ds_config,
+        ranks=options.ranks,
+        samples=options.samples,
+        overrides=options.overrides,
+        command=f"d2tv {shlex.join(sys.argv[1:])}",
+    )
 
 
 def _summarize(options: argparse.Namespace) -> None:

@@ -1,0 +1,119 @@
+"""A study: models trained with several seeds, and what is claimed of them. One YAML file in launcher/studies/."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from launcher.supervise import Job
+from shards.errors import InputError, did_you_mean
+from trainer.recipe import Recipe, load_recipe
+
+STUDIES = Path(__file__).resolve().parent.parent / "studies"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Claim(_Part):
+    """`better` has the higher scores, by the mean over directions."""
+
+    better: str
+    than: str
+    kind: Literal["mms", "mxls", "all"] = "all"  # of directions
+
+
+class Definition(_Part):
+    """models: name in the table -> recipe. baseline: what the others are tested against. overrides: of every recipe."""
+
+    models: dict[str, str] = Field(min_length=2)
+    baseline: str
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1)
+    overrides: tuple[str, ...] = ()
+    claims: tuple[Claim, ...] = ()
+
+    @model_validator(mode="after")
+    def _names_its_models(self) -> "Definition":
+        for name in (self.baseline, *(side for claim in self.claims for side in (claim.better, claim.than))):
+            if name not in self.models:
+                raise ValueError(f"{name!r} is no model of it{did_you_mean(name, list(self.models))}")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds {list(self.seeds)}: each once")
+        if len({slug(name) for name in self.models}) < len(self.models):
+            raise ValueError(f"models {', '.join(self.models)}: two would have one directory")
+        return self
+
+
+class Trial:
+    """One training of a study: a model with a seed, in a run directory of its own."""
+
+    def __init__(self, model: str, seed: int, job: Job) -> None:
+        """Raises `InputError` for a recipe or override that does not fit."""
+        self.model, self.seed, self.job = model, seed, job
+        self.recipe: Recipe = load_recipe(job.recipe, job.overrides)
+
+    @property
+    def run(self) -> Path:
+        return self.recipe.run
+
+
+def slug(name: str) -> str:
+    """A model's name as a directory's."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower().replace("²", "2")).strip("-")
+
+
+def study_names() -> list[str]:
+    return sorted(path.stem for path in STUDIES.glob("*.yaml"))
+
+
+def load_study(name_or_path: str) -> Definition:
+    """By name or path. `InputError`, one line, for what is not there or does not fit."""
+    path = STUDIES / f"{name_or_path}.yaml"
+    path = path if path.is_file() else Path(name_or_path)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        near = did_you_mean(name_or_path, study_names())
+        raise InputError(f"no study {name_or_path!r}{near}: a path, or one of {', '.join(study_names())}") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"study {path} is not YAML: {' '.join(str(error).split())}") from error
+    try:
+        return Definition.model_validate(values)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(map(str, problem["loc"]))
+        near = did_you_mean(place, list(Definition.model_fields)) if problem["type"] == "extra_forbidden" else ""
+        raise InputError(f"study {path}: {place}{': ' if place else ''}{problem['msg']}{near}") from error
+
+
+def trials(
+    definition: Definition, out: Path, *, ds_config: Path, ranks: int | None, overrides: Sequence[str]
+) -> list[Trial]:
+    """Every training, seed after seed: a study that is not finished has all models with the seeds that it has."""
+    owned = ("run", "training.seed")
+    for override in overrides:
+        if override.partition("=")[0] in owned:
+            raise InputError(f"{override}: a study chooses {' and '.join(owned)} itself: leave it out")
+    return [
+        Trial(
+            model,
+            seed,
+            Job(
+                recipe=recipe,
+                overrides=[
+                    *definition.overrides,
+                    *overrides,
+                    f"training.seed={seed}",
+                    f"run={out / f'{slug(model)}-seed{seed}'}",
+                ],
+                ds_config=ds_config,
+                ranks=ranks,
+            ),
+        )
+        for seed in definition.seeds
+        for model, recipe in definition.models.items()
+    ]

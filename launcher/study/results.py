@@ -1,0 +1,163 @@
+"""What a study found, as study.md, table.tex and table.html: the table, the claims, the spread over seeds, the cost."""
+
+import json
+import os
+import platform
+import statistics
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from launcher.comparison.blocks import as_sheet, blocks
+from launcher.comparison.sheet import Sheet, as_latex, as_markdown, as_page, as_text, words, write_text
+from launcher.comparison.systems import SHORT, Scores, System, by_direction, read_systems
+from launcher.pages.page import write_page
+from launcher.study.claims import Outcome, check_claims
+from launcher.study.definition import Definition, Trial
+from shards.languages import language_name
+from trainer.evaluation.scoring.rouge import TYPES
+
+#: A line for every attempt at a training: what it took.
+COSTS = "costs.jsonl"
+_SEED = 0
+
+
+def write_results(
+    definition: Definition, trials: Sequence[Trial], out: Path, *, samples: int, command: str, console: Console
+) -> None:
+    """All of it from the trainings' evaluations. `InputError` where one is missing or a file cannot be written."""
+    scores = _read(definition, trials)
+    by_seed = [_read(definition, [t for t in trials if t.seed == seed]) for seed in definition.seeds]
+    subset = trials[0].recipe.mixture.languages
+    found = blocks(
+        scores,
+        split="test",
+        baseline=definition.baseline,
+        measures=TYPES,
+        samples=samples,
+        seed=_SEED,
+        languages=None if subset is None else [language_name(word) for word in subset],
+    )
+    count = len(definition.seeds)
+    table = as_sheet(found, f"{out.name}: {len(definition.models)} models, {count} seed{'s' if count > 1 else ''} each")
+    outcomes = check_claims(definition.claims, scores, by_seed, TYPES, samples=samples, seed=_SEED)
+    claims, spread = _claims(outcomes, count), _spread(definition, by_seed)
+    text = "\n".join(
+        [
+            f"# {table.title}\n",
+            *(f"- {line}" for line in _facts(definition, trials, out, command)),
+            "\n## Scores\n",
+            f"Held-out examples, the mean of {count} seeds; ROUGE F1 in per cent.\n",
+            as_markdown(table),
+            "## Claims\n",
+            as_markdown(claims),
+            "## Seeds\n",
+            as_markdown(spread),
+        ]
+    )
+    write_text(out / "study.md", text)
+    write_text(out / "table.tex", as_latex(table))
+    write_page(out / "table.html", as_page(table))
+    for sheet in (table, claims, spread):
+        console.print(as_text(sheet))
+    console.print(f"written: {out}/study.md, table.tex, table.html")
+
+
+def _read(definition: Definition, trials: Sequence[Trial]) -> Scores:
+    systems = [
+        System(name=model, runs=tuple(trial.run for trial in trials if trial.model == model))
+        for model in definition.models
+    ]
+    return read_systems(systems, split="test", measures=TYPES)
+
+
+def _claims(outcomes: Sequence[Outcome], seeds: int) -> Sheet:
+    lines = []
+    for one in outcomes:
+        where = {"mms": "MMS", "mxls": "MXLS", "all": "all"}[one.claim.kind]
+        d = one.difference
+        cells = [
+            f"{one.claim.better} > {one.claim.than}",
+            where,
+            SHORT[one.measure],
+            one.verdict,
+            f"{d.mean:+.2f} ({d.low:+.2f} to {d.high:+.2f})",
+            f"{one.p:.4f}",
+            f"{one.directions} of {one.of}",
+            f"{one.seeds} of {seeds}",
+        ]
+        lines.append(tuple(map(words, cells)))
+    return Sheet(
+        title="claims",
+        head=("claim", "directions", "measure", "verdict", "difference", "p", "directions won", "seeds won"),
+        rows=tuple(lines),
+        note="Difference: of the means over directions, with 95% of the resamples. holds, the contrary: p < 0.05, by "
+        f"paired bootstrap over stories, corrected for {len(outcomes)} tests (Holm); may be chance: so, but p >= 0.05; "
+        "not seen: neither.",
+        labels=4,
+    )
+
+
+def _spread(definition: Definition, by_seed: Sequence[Scores]) -> Sheet:
+    lines = []
+    for name in definition.models:
+        cells = [words(name)]
+        for on in ("mms", "mxls", "all"):
+            texts = []
+            for measure in TYPES:
+                means = [mean for scores in by_seed for mean in _means(scores, name, measure, on)]
+                texts.append(_plus_minus(means))
+            cells.append(words(" / ".join(texts)))
+        lines.append(tuple(cells))
+    return Sheet(
+        title="seeds",
+        head=("model", "MMS", "MXLS", "all"),
+        rows=tuple(lines),
+        note=f"{' / '.join(SHORT[measure] for measure in TYPES)}: mean over directions, and the standard deviation of "
+        f"{len(by_seed)} seeds.",
+    )
+
+
+def _means(scores: Scores, name: str, measure: str, on: str) -> Iterator[float]:
+    column = scores.columns[name][measure]
+    of = [
+        statistics.fmean(column[place] for place in places)
+        for (source, target), places in by_direction(scores.keys)
+        if on == "all" or (source == target) == (on == "mms")
+    ]
+    if of:
+        yield statistics.fmean(of)
+
+
+def _plus_minus(means: Sequence[float]) -> str:
+    if not means:
+        return "–"
+    spread = f" ± {statistics.stdev(means):.2f}" if len(means) > 1 else ""
+    return f"{statistics.fmean(means):.2f}{spread}"
+
+
+def _facts(definition: Definition, trials: Sequence[Trial], out: Path, command: str) -> Iterator[str]:
+    recipe = trials[0].recipe
+    yield f"Command: `{command}`"
+    yield f"Finished {datetime.now(UTC):%Y-%m-%d}, on {_machine()}."
+    costs = [json.loads(line) for line in (out / COSTS).read_text(encoding="utf-8").splitlines()]
+    wall, cpu = (sum(cost[key] for cost in costs) for key in ("wall_seconds", "cpu_seconds"))
+    yield (
+        f"{len(trials)} trainings with their evaluations took {wall / 3600:.2f} hours and {cpu / 60:.0f} CPU minutes, "
+        f"in {len(costs)} attempts."
+    )
+    examples = recipe.batch.group_size * recipe.batch.groups_per_step
+    yield f"{recipe.training.steps:,} steps of {examples} examples each; corpus {recipe.corpus.path}."
+    yield f"Tested against {definition.baseline}; recipes: {', '.join(definition.models.values())}."
+
+
+def _machine() -> str:
+    if torch.cuda.is_available():
+        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}, torch {torch.__version__}"
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{os.cpu_count()} cores ({names[0] if names else platform.machine()}), torch {torch.__version__}"

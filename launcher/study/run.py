@@ -1,0 +1,93 @@
+"""`d2tv study`: every training of a study one after the other, then its table, its claims and what it cost.
+
+Killed, the same command goes on: what is finished is not trained again, and a training goes on from its checkpoint.
+"""
+
+import json
+import resource
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from launcher.study.definition import Trial, load_study, trials
+from launcher.study.results import COSTS, write_results
+from launcher.supervise import supervise
+from shards.errors import InputError
+from trainer.checkpoint import identity, whole_checkpoints
+from trainer.evaluation.evaluate import read_report
+from trainer.exit_codes import FINISHED
+
+
+def study(
+    name: str,
+    out: Path | None,
+    *,
+    ds_config: Path,
+    ranks: int | None,
+    samples: int,
+    overrides: Sequence[str],
+    command: str,
+) -> int:
+    """Train what is not trained yet, and write what `write_results` writes; the exit code of the training that did not
+    finish, else 0.
+
+    out: studies/NAME by default. samples: resamples of the bootstrap. command: what the results quote.
+    Raises `InputError` before anything is trained for whatever can be seen to be wrong by then.
+    """
+    definition = load_study(name)
+    out = out or Path("studies") / Path(name).stem
+    planned = trials(definition, out, ds_config=ds_config, ranks=ranks, overrides=overrides)
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    for number, trial in enumerate(planned, 1):
+        what = f"{number} of {len(planned)}: {trial.model}, seed {trial.seed}"
+        if is_finished(trial):
+            console.print(f"{what}: finished before")
+            continue
+        console.rule(what)
+        code = _train(trial, out)
+        if code != FINISHED:
+            return code
+        if not is_finished(trial):
+            raise InputError(f"{trial.run} holds no test evaluation of its last checkpoint: see {trial.run}")
+    write_results(definition, planned, out, samples=samples, command=command, console=console)
+    return FINISHED
+
+
+def is_finished(trial: Trial) -> bool:
+    """Trained to its last step, and evaluated with the settings that the study has now."""
+    newest = next(iter(whole_checkpoints(trial.run / "checkpoints")), None)
+    try:
+        report = read_report(trial.run, "test")
+    except ValueError as error:
+        raise InputError(f"{trial.run}/evaluation/test.json is not JSON ({error}): remove it") from error
+    wanted = trial.recipe.evaluation.model_dump(mode="json")
+    return (
+        newest is not None
+        and report is not None
+        and report["step"] == trial.recipe.training.steps
+        and (report["checkpoint"], report["settings"]) == (identity(newest), wanted)
+    )
+
+
+def _train(trial: Trial, out: Path) -> int:
+    """One training to its end; what it took is written down whatever its end."""
+    began, used = time.monotonic(), _cpu_seconds()
+    try:
+        return supervise(trial.job)
+    finally:
+        cost = {
+            "run": trial.run.name,
+            "wall_seconds": time.monotonic() - began,
+            "cpu_seconds": _cpu_seconds() - used,
+        }
+        out.mkdir(parents=True, exist_ok=True)
+        with open(out / COSTS, "a", encoding="utf-8") as file:
+            file.write(json.dumps(cost) + "\n")
+
+
+def _cpu_seconds() -> float:
+    """Of all processes that this one has waited for, and theirs."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
