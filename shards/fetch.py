@@ -5,6 +5,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from shards.buffers import BufferPool
 from shards.index import Corpus
@@ -115,7 +116,7 @@ class Fetcher:
             if count < sizes.images:
                 roi_BIRV[row, count:] = 0  # the memory was used before
         image_mask_BI = torch.from_numpy(np.arange(sizes.images) < np.array(counts)[:, None])
-        images_B = np.where(np.array(counts) > 0, self._image_numbers(owners), -1 - groups.slot.ravel())
+        images_B = np.where(np.array(counts) > 0, image_numbers(self._articles, owners), -1 - groups.slot.ravel())
         fetched = Fetched(
             groups=groups,
             source=source_articles,
@@ -128,11 +129,6 @@ class Fetcher:
             unreadable=tuple(self._describe(groups, row, problems[row]) for row in sorted(problems)),
         )
         return fetched if self._transform is None else self._transform(fetched)
-
-    def _image_numbers(self, rows: Ints) -> Ints:
-        """Which stored image sequence each article has: articles that share theirs have one place in one shard."""
-        shard, place = self._articles["shard"][rows], self._articles["roi_offset"][rows]
-        return (shard.astype(np.int64) << _OFFSET_BITS) | place.astype(np.int64)
 
     def _empty(self, row: int) -> Article:
         language = self._corpus.languages[self._corpus.articles["language"][row]]
@@ -147,3 +143,9 @@ class Fetcher:
             target=languages[language[groups.target.ravel()[row]]],
             problem=problem,
         )
+
+
+def image_numbers(articles: NDArray[np.void], rows: Ints) -> Ints:
+    """Which stored image sequence each of `rows` has: articles that share theirs have one place in one shard."""
+    shard, place = articles["shard"][rows], articles["roi_offset"][rows]
+    return (shard.astype(np.int64) << _OFFSET_BITS) | place.astype(np.int64)

@@ -41,6 +41,11 @@ def tokens_of_sentences(text: str, language: str, *, stem: bool = True) -> list[
     return found
 
 
+def segment(text: str, language: str) -> list[str]:
+    """The words of a text in order, in lower case and not stemmed."""
+    return _segmenter(language)(text, language)
+
+
 class Tokenizer:
     """The words of a language, for whoever wants a `rouge-score` tokenizer."""
 

@@ -25,6 +25,7 @@ knows better; stemmers by language, of words of more than three characters. Wher
 """
 
 import unicodedata
+from itertools import pairwise
 
 import regex
 
@@ -86,3 +87,10 @@ def sentences(text: str) -> list[str]:
     `3.5` and `e.g. a` are not divided, `Mr. Smith` is.
     """
     return [part for part in _SENTENCE_END.split(text) if part.strip()]
+
+
+def sentence_pieces(text: str) -> list[str]:
+    """A text cut where its sentences end, behind the sign that ends them: together the pieces are the text."""
+    ends = [match.end() for match in _SENTENCE_END.finditer(text)]
+    pieces = [text[begin:end] for begin, end in pairwise([0, *ends, len(text)])]
+    return [piece for piece in pieces if piece]

@@ -1,0 +1,62 @@
+"""Perturbations of pictures: the corruptions of ImageNet-C, as the package imagecorruptions-imaug makes them.
+
+Hendrycks and Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations", ICLR 2019.
+"""
+
+import importlib.util
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from shards.errors import InputError
+
+#: Those of MMRobustness but for its style transfer, which needs a model.
+CORRUPTIONS = (
+    "gaussian_noise",
+    "shot_noise",
+    "impulse_noise",
+    "speckle_noise",
+    "defocus_blur",
+    "glass_blur",
+    "motion_blur",
+    "zoom_blur",
+    "snow",
+    "frost",
+    "fog",
+    "brightness",
+    "contrast",
+    "elastic_transform",
+    "pixelate",
+    "jpeg_compression",
+)
+#: The package wants no smaller pictures.
+_SMALLEST = 32
+#: These take their seed as an argument; the others draw from numpy's global numbers.
+_SEEDED = frozenset({"impulse_noise", "glass_blur"})
+
+
+def check_installed() -> None:
+    """`InputError` where the package is not there."""
+    if importlib.util.find_spec("imagecorruptions") is None:
+        raise InputError("corrupted pictures need imagecorruptions: pip install 'd2tv[robustness]'")
+
+
+def corrupted(image: Image.Image, name: str, severity: int, seed: int) -> Image.Image:
+    """A picture of the same size, transparency on white; the same for the same seed."""
+    from imagecorruptions import corrupt
+
+    rgba = image.convert("RGBA")
+    white = Image.new("RGBA", rgba.size, "white")
+    rgb = Image.alpha_composite(white, rgba).convert("RGB")
+    if min(rgb.size) < _SMALLEST:
+        scale = _SMALLEST / min(rgb.size)
+        rgb = rgb.resize((round(rgb.width * scale), round(rgb.height * scale)), Image.Resampling.BICUBIC)
+    before = np.random.get_state()
+    np.random.seed(seed & 0xFFFF_FFFF)
+    try:
+        more = {"seed": seed & 0x7FFF_FFFF} if name in _SEEDED else {}
+        pixels: NDArray[np.uint8] = corrupt(np.asarray(rgb), corruption_name=name, severity=severity, **more)
+    finally:
+        np.random.set_state(before)
+    return Image.fromarray(pixels)

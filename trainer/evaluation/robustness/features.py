@@ -1,0 +1,45 @@
+"""Perturbations of images as region features. Shape suffixes: shards/schema.py.
+
+Random numbers follow from the story, never from the row: rows with equal images have equal images afterwards, and a
+larger share changes what a smaller one changed, and more.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+#: The largest float16.
+_LARGEST = torch.finfo(torch.float16).max
+
+
+def noise(roi_IRV: Tensor, boxes_IR4: Tensor, strength: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Gaussian noise on every number, `strength` standard deviations of the image's own features."""
+    generator = np.random.default_rng(seed)
+    drawn = torch.from_numpy(generator.standard_normal(tuple(roi_IRV.shape), dtype=np.float32))
+    scale_I11 = roi_IRV.float().std(dim=(1, 2), keepdim=True)
+    noisy_IRV = roi_IRV.float() + strength * scale_I11 * drawn
+    return noisy_IRV.clamp(-_LARGEST, _LARGEST).half(), boxes_IR4
+
+
+def drop(roi_IRV: Tensor, boxes_IR4: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor]:
+    """`share` of the regions of every image show nothing: their features are 0, their boxes stay."""
+    dropped_IRV = roi_IRV.clone()
+    for image, regions in enumerate(_regions(roi_IRV, share, seed, least=1)):
+        dropped_IRV[image, regions] = 0
+    return dropped_IRV, boxes_IR4
+
+
+def shuffle(roi_IRV: Tensor, boxes_IR4: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor]:
+    """`share` of the regions of every image, two at least, have each other's features: what is there is elsewhere."""
+    moved_IRV = roi_IRV.clone()
+    for image, regions in enumerate(_regions(roi_IRV, share, seed, least=2)):
+        moved_IRV[image, regions] = roi_IRV[image, regions.roll(1)]
+    return moved_IRV, boxes_IR4
+
+
+def _regions(roi_IRV: Tensor, share: float, seed: int, *, least: int) -> list[Tensor]:
+    """Of each image, the regions that take part, in an order of their own."""
+    images, regions = roi_IRV.shape[:2]
+    generator = np.random.default_rng(seed)
+    count = min(regions, max(least, int(share * regions + 0.5)))
+    return [torch.from_numpy(generator.permutation(regions)[:count]) for _ in range(images)]

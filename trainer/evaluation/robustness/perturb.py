@@ -1,0 +1,226 @@
+"""A kind of perturbation at a severity, as a transform of what the fetcher reads.
+
+Pure functions of (seed, kind, severity, story, language): an example is perturbed in the same way in every batch, on
+every rank, after every restart. Only what is summarized is: targets and summaries stay. For decoding alone: where a
+document is a row's source and its target, the two now differ. Shape suffixes: shards/schema.py.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from shards.fetch import Fetched, image_numbers
+from shards.index import Corpus
+from shards.quotas import Ints
+from shards.reader import Reader
+from shards.reading import UnreadableError
+from shards.sampler import Groups
+from shards.schema import Article
+from trainer.evaluation.robustness import features
+from trainer.evaluation.robustness.corruptions import corrupted
+from trainer.evaluation.robustness.kinds import Kind
+from trainer.evaluation.robustness.text import seeded
+
+Mask = NDArray[np.bool_]
+#: Pictures to features (n, R, V) and boxes (R, 4), as the corpus has them.
+Extract = Callable[[Sequence[Image.Image]], tuple[NDArray[np.float16], NDArray[np.float32]]]
+#: From features, boxes, a strength and a seed to features and boxes.
+_FeatureChange = Callable[[Tensor, Tensor, float, int], tuple[Tensor, Tensor]]
+
+_FEATURE_CHANGES: dict[str, _FeatureChange] = {
+    "feature_noise": features.noise,
+    "region_drop": features.drop,
+    "region_shuffle": features.shuffle,
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Material:
+    """What perturbations are made from. split: where the images of other stories come from."""
+
+    corpus: Corpus
+    reader: Reader
+    split: str
+    seed: int
+    extract: Extract
+
+
+class Perturbation(Protocol):
+    """A transform for `Fetcher` that knows beforehand what it changes."""
+
+    def __call__(self, fetched: Fetched) -> Fetched: ...
+
+    def covers(self, groups: Groups) -> Mask:
+        """Whether the kind can be applied to each example at all."""
+        ...
+
+    def changes(self, groups: Groups) -> Mask:
+        """Whether each example is another one afterwards."""
+        ...
+
+
+def perturbation(kind: Kind, severity: int, material: Material) -> Perturbation:
+    if kind.change is not None:
+        return TextPerturbation(kind, severity, material)
+    return ImagePerturbation(kind, severity, material)
+
+
+class TextPerturbation:
+    """The document is perturbed."""
+
+    def __init__(self, kind: Kind, severity: int, material: Material) -> None:
+        assert kind.change is not None
+        self._kind, self._change, self._seed = kind, kind.change, material.seed
+        self._strength = kind.strength(severity)
+        self._reader, self._corpus = material.reader, material.corpus
+        self._keys = material.corpus.story_keys()
+        self._perturbed = functools.lru_cache(maxsize=256)(self._perturb)
+
+    def __call__(self, fetched: Fetched) -> Fetched:
+        source = [
+            self._perturbed(article, story)
+            for article, story in zip(fetched.source, fetched.groups.story.ravel().tolist(), strict=True)
+        ]
+        return replace(fetched, source=source)
+
+    def covers(self, groups: Groups) -> Mask:
+        can = np.array([self._kind.covers(language) for language in self._corpus.languages], bool)
+        covered: Mask = can[self._corpus.articles["language"][groups.source[:, 0]]]
+        return covered
+
+    def changes(self, groups: Groups) -> Mask:
+        rows, first, place = np.unique(groups.source[:, 0], return_index=True, return_inverse=True)
+        changed = [
+            self._is_changed(row, story)
+            for row, story in zip(rows.tolist(), groups.story[first, 0].tolist(), strict=True)
+        ]
+        return np.array(changed, bool)[place] & self.covers(groups)
+
+    def _is_changed(self, row: int, story: int) -> bool:
+        try:
+            article = self._reader.article(row)
+        except UnreadableError:  # it is a placeholder then, and counted
+            return False
+        return self._perturbed(article, story).text != article.text
+
+    def _perturb(self, article: Article, story: int) -> Article:
+        if not self._kind.covers(article.language):
+            return article
+        draw = seeded(self._seed, self._kind.name, self._keys[story], article.language)
+        return replace(article, text=self._change(article.text, article.language, self._strength, draw))
+
+
+class ImagePerturbation:
+    """The images are perturbed, as features or as the pictures that features are made of."""
+
+    def __init__(self, kind: Kind, severity: int, material: Material) -> None:
+        self._kind, self._severity, self._material = kind, severity, material
+        self._strength = kind.strength(severity)
+        self._articles = np.asarray(material.corpus.articles)
+        self._keys = material.corpus.story_keys()
+        # The features of a story's pictures serve all its languages, whose documents are in several batches.
+        self._made = functools.lru_cache(maxsize=512)(self._make)
+        #: An article with images of each story of the split, by story.
+        self._donors: dict[int, int] = {}
+        if kind.name == "wrong_images":
+            rows = np.unique(material.corpus.edges[material.split])
+            rows = rows[self._articles["images"][rows] > 0]
+            self._donors = {int(self._articles["story"][row]): int(row) for row in rows[::-1]}
+
+    def __call__(self, fetched: Fetched) -> Fetched:
+        owners = self._owners(fetched.groups)
+        stories = fetched.groups.story.ravel()
+        roi_BIRV, boxes_BIR4 = fetched.roi_BIRV.clone(), fetched.boxes_BIR4.clone()
+        image_mask_BI, images_B = fetched.image_mask_BI.clone(), fetched.images_B.clone()
+        for number in sorted({number for number in fetched.images_B.tolist() if number >= 0}):
+            rows = torch.nonzero(fetched.images_B == number)[:, 0]
+            row = int(rows[0])
+            if not self._touches(int(stories[row])):
+                continue
+            count, most = int(fetched.image_mask_BI[row].sum()), fetched.image_mask_BI.shape[1]
+            shown = _Images(
+                roi_IRV=fetched.roi_BIRV[row, :count], boxes_IR4=fetched.boxes_BIR4[row, :count], number=number
+            )
+            new = self._change(int(owners[row]), int(stories[row]), shown, most)
+            count = len(new.roi_IRV)
+            roi_BIRV[rows], boxes_BIR4[rows], image_mask_BI[rows] = 0, 0, False
+            if count:
+                roi_BIRV[rows, :count], boxes_BIR4[rows, :count] = new.roi_IRV, new.boxes_IR4
+                image_mask_BI[rows, :count] = True
+                images_B[rows] = new.number
+            else:
+                images_B[rows] = -1 - torch.from_numpy(fetched.groups.slot.ravel())[rows]
+        return replace(
+            fetched, roi_BIRV=roi_BIRV, boxes_BIR4=boxes_BIR4, image_mask_BI=image_mask_BI, images_B=images_B
+        )
+
+    def covers(self, groups: Groups) -> Mask:
+        shown: Mask = self._articles["images"][self._owners(groups)] > 0
+        if self._kind.name == "wrong_images":
+            shown &= np.array([bool(self._donors.keys() - {story}) for story in groups.story[:, 0].tolist()], bool)
+        return shown
+
+    def changes(self, groups: Groups) -> Mask:
+        touched = np.array([self._touches(story) for story in groups.story[:, 0].tolist()], bool)
+        return touched & self.covers(groups)
+
+    def _owners(self, groups: Groups) -> Ints:
+        """Whose images a row shows, as in shards/fetch.py."""
+        sources, targets = groups.source.ravel(), groups.target.ravel()
+        owners: Ints = np.where(self._articles["images"][targets] > 0, targets, sources)
+        return owners
+
+    def _touches(self, story: int) -> bool:
+        """Whether the images of this story are."""
+        if self._kind.name not in ("wrong_images", "no_images"):
+            return True
+        return seeded(self._material.seed, self._kind.name, self._keys[story]).random() < self._strength
+
+    def _change(self, owner: int, story: int, shown: "_Images", most: int) -> "_Images":
+        """New images for article `owner`, at most `most`, or none."""
+        name, roi_IRV, boxes_IR4 = self._kind.name, shown.roi_IRV, shown.boxes_IR4
+        draw = seeded(self._material.seed, name, self._keys[story], "images")
+        if name == "no_images":
+            return replace(shown, roi_IRV=roi_IRV[:0], boxes_IR4=boxes_IR4[:0])
+        if name == "wrong_images":
+            return self._stored(draw.choice([row for of, row in self._donors.items() if of != story]), shown, most)
+        if name in _FEATURE_CHANGES:
+            changed = _FEATURE_CHANGES[name](roi_IRV, boxes_IR4, self._strength, draw.getrandbits(63))
+            return replace(shown, roi_IRV=changed[0], boxes_IR4=changed[1])
+        roi, boxes = self._made(owner, len(roi_IRV), draw.getrandbits(63))
+        return replace(shown, roi_IRV=roi, boxes_IR4=boxes)
+
+    def _stored(self, row: int, like: "_Images", most: int) -> "_Images":
+        """The images of article `row`."""
+        count = min(int(self._articles["images"][row]), most)
+        roi_BIRV = torch.empty(1, count, *like.roi_IRV.shape[1:], dtype=torch.float16)
+        boxes_BIR4 = torch.empty(1, count, *like.boxes_IR4.shape[1:])
+        (outcome,) = self._material.reader.images([row], roi_BIRV.numpy(), boxes_BIR4.numpy()).finish()
+        if isinstance(outcome, UnreadableError):
+            raise outcome
+        number = int(image_numbers(self._articles, np.array([row]))[0])
+        return _Images(roi_IRV=roi_BIRV[0], boxes_IR4=boxes_BIR4[0], number=number)
+
+    def _make(self, owner: int, count: int, seed: int) -> tuple[Tensor, Tensor]:
+        """Features and boxes of the corrupted pictures of article `owner`."""
+        draw = seeded(seed)
+        pictures = self._material.reader.pixels(owner)[:count]
+        made = [corrupted(picture, self._kind.name, self._severity, draw.getrandbits(63)) for picture in pictures]
+        roi_IRV, boxes_R4 = self._material.extract(made)
+        return torch.from_numpy(roi_IRV), torch.from_numpy(boxes_R4).expand(len(made), *boxes_R4.shape)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Images:
+    """number: which stored image sequence it is."""
+
+    roi_IRV: Tensor
+    boxes_IR4: Tensor
+    number: int

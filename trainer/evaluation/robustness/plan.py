@@ -1,0 +1,95 @@
+"""What `--perturb` asks for, what of it this model and corpus can show, and how much is to be decoded for it."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from shards.corpora.npm import RESNET, default_cache, fetch
+from shards.errors import InputError
+from shards.features import REGIONS, WIDTH, GridFeatures, grid_boxes
+from shards.index import Corpus
+from shards.sampler import Groups
+from trainer.evaluation.evaluate import Evaluator
+from trainer.evaluation.heldout import take_groups
+from trainer.evaluation.robustness.corruptions import check_installed
+from trainer.evaluation.robustness.kinds import KINDS, Kind, parse_kinds, parse_severities
+from trainer.evaluation.robustness.perturb import Material, Perturbation, perturbation
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wanted:
+    """kinds: as named, singly or by their families.  named: those that were named singly.
+
+    seed: of what is drawn.
+    """
+
+    kinds: tuple[Kind, ...]
+    named: frozenset[str]
+    severities: tuple[int, ...]
+    seed: int = 0
+
+
+def parse_wanted(kinds: str, severities: str) -> Wanted:
+    """`all`, `text,no_images`, ... and `1,3,5`. `InputError` for what is neither."""
+    found, named = parse_kinds(kinds)
+    return Wanted(kinds=tuple(found), named=frozenset(named), severities=tuple(parse_severities(severities)))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """A kind at a severity. covered, changed: (examples,) bool, what it applies to and what it alters."""
+
+    kind: Kind
+    severity: int
+    transform: Perturbation
+    covered: NDArray[np.bool_]
+    changed: NDArray[np.bool_]
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind.name}-{self.severity}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """parts: those of a kind one after another.  left_out: kind -> why."""
+
+    parts: tuple[Part, ...]
+    left_out: Mapping[str, str]
+
+    @property
+    def decodings(self) -> int:
+        return sum(int(part.changed.sum()) for part in self.parts)
+
+
+def make_plan(wanted: Wanted, evaluator: Evaluator, groups: Groups, split: str, extract: "_Extract") -> Plan:
+    """What is to be decoded of `groups`.
+
+    A kind that nothing here can show is left out, with the reason; `InputError` where it was named singly, or where
+    none is left.
+    """
+    corpus = evaluator.corpus
+    material = Material(corpus=corpus, reader=evaluator.reader, split=split, seed=wanted.seed, extract=extract)
+    parts: list[Part] = []
+    left_out: dict[str, str] = {}
+    for kind in wanted.kinds:
+        problem = _unable(kind, evaluator)
+        if problem is None:
+            of_kind = [_part(kind, severity, material, groups) for severity in wanted.severities]
+            if of_kind[0].covered.any():
+                parts += of_kind
+                continue
+            problem = _nothing(kind, corpus, groups)
+        if kind.name in wanted.named:
+            raise InputError(f"--perturb {kind.name}: {problem}")
+        left_out[kind.name] = problem
+    if not parts:
+        name, problem = next(iter(left_out.items()))
+        raise InputError(f"--perturb: no kind can be applied here; {name}: {problem}")
+    return Plan(parts=tuple(parts), left_out=left_out)
