@@ -7,7 +7,7 @@ import pytest
 
 from launcher.cli import main
 from tests.pages import Page, says_nothing_to_the_console
-from trainer.evaluation.predictions import Prediction, predictions_path, write_predictions
+from trainer.evaluation.predictions import Prediction, predictions_path, read_predictions, write_predictions
 
 LANGUAGES = ("english", "urdu")
 
@@ -109,10 +109,93 @@ def test_only_what_all_have_is_compared(tmp_path: Path, capsys: pytest.CaptureFi
     assert f"R-1 {runs[1]}" in text  # of one name: by their paths
 
 
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_blocks_are_laid_out_as_in_the_papers_table(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    words = [*runs, "--by", "blocks", "--languages", "ur,en", "--measure", "rouge1", "--measure", "rougeL"]
+    lines = out(capsys, *words, "--format", "markdown").splitlines()
+    head, _, *rows, empty, note = map(cells, lines)
+    assert head == ["source", "model", "urdu", "english", "Avg."]  # in the order in which they were asked for
+    assert [row[:2] for row in rows] == [
+        ["urdu →", "base"], ["", "better_"], ["english →", "base"], ["", "better_"], ["Avg.", "base"], ["", "better_"]
+    ]  # fmt: skip
+    assert note[0].startswith("R-1 / R-L; 240 examples of test, 60 stories; * p < 0.05")
+    assert "corrected for 18 tests" in note[0]
+    assert empty == [""]
+    # Cross-lingual scores are better by 2, and so bold and marked; monolingual ones are as good.
+    for row, other in ((rows[1], 3), (rows[3], 2)):
+        own = 5 - other
+        assert row[other].count(r"\*\*") == 2
+        assert r"\*" not in row[own]
+    # The average of a block is that of its directions.
+    means = [float(part.strip("*\\")) for part in (cell.split(" / ")[0] for cell in rows[0][2:])]
+    assert means[2] == pytest.approx((means[0] + means[1]) / 2, abs=0.006)
+
+
+def test_a_directions_weight_in_an_average_is_not_its_number_of_examples(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A language with few examples counts as much as another, as in the paper's Avg."""
+    runs = []
+    for number in (0, 1):
+        run = write_run(tmp_path / f"r{number}", 0.0, seed=number)
+        rows = [
+            row
+            for row in read_predictions(run, "test")
+            if (row.source, row.target) != ("english", "urdu") or row.story < "s2"
+        ]
+        write_predictions(run, "test", rows, list(rows[0].scores))
+        runs.append(run)
+    text = out(capsys, *runs, "--by", "blocks", "--measure", "rouge1", "--format", "markdown")
+    row = cells(text.splitlines()[2])
+    english, urdu, average = (float(cell.strip("*")) for cell in row[2:])
+    assert abs(english - urdu) > 0.05
+    assert average == pytest.approx((english + urdu) / 2, abs=0.006)
+
+
+def test_seeds_of_a_model_are_compared_as_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a = [write_run(tmp_path / f"a{seed}", 0.0, seed=seed) for seed in (0, 1)]
+    b = [write_run(tmp_path / f"b{seed}", 3.0 * seed, seed=seed + 2) for seed in (0, 1)]
+    words = [f"A={a[0]},{a[1]}", f"B={b[0]},{b[1]}", "--measure", "rouge1", "--format", "markdown", "--baseline", "B"]
+    head, _, _, mxls, _, _, note = out(capsys, *words).splitlines()
+    assert cells(head) == ["kind", "examples", "R-1 A", "R-1 B"]
+    a_mean, b_mean = (float(cell.strip("\\*")) for cell in cells(mxls)[2:])
+    assert b_mean - a_mean == pytest.approx(1.5, abs=0.4)
+    assert cells(mxls)[2].endswith(r"\*\*")  # A is what is tested now
+    assert "against B" in note
+
+
+def test_blocks_in_every_form(
+    runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    words = [*runs, "--by", "blocks", "--samples", "1000"]
+    number = cells(out(capsys, *words, "--format", "markdown").splitlines()[2])[4].split(" / ")[0].strip("*")
+    assert number in out(capsys, *words)
+    latex = out(capsys, *words, "--format", "latex")
+    assert number in latex
+    assert latex.count(r"\midrule") == 3
+    assert r"english $\rightarrow$ & base" in latex
+    assert r"\textbf{" in latex
+    out(capsys, *words, "--format", "html", "--out", tmp_path / "page.html")
+    page = Page(tmp_path / "page.html")
+    page.loads_nothing()
+    assert len(page.all("tr")) == 1 + 6
+    assert page.all("b")
+    says_nothing_to_the_console(tmp_path / "page.html")
+
+
 @pytest.mark.parametrize(
     ("words", "error"),
     [
         (["{0}"], "name at least two runs"),
+        (["{0}", "{1}", "--baseline", "bas"], "--baseline bas: no such run (did you mean 'base'?)"),
+        (["{0}", "x={1},", "x={1}"], "two have one name"),
+        (["{0}", "={1}"], "name runs as RUN, or as NAME=RUN,RUN,..."),
+        (["{0}", "{1}", "--languages", "en,ru"], "russian"),
+        (["{0}", "{1}", "--languages", "en,englsh"], "englsh"),
         (["{0}", "nowhere"], "nowhere has no evaluation of test"),
         (["{0}", "{1}", "--split", "validation"], "has no evaluation of validation"),
         (["{0}", "{1}", "--measure", "rougel"], "has no rougel (did you mean 'rougeL'?)"),
