@@ -88,3 +88,30 @@ def test_holm_rejects_what_the_definition_rejects(p: list[float]) -> None:
             rejected.add(place)
         assert {place for place in range(len(p)) if adjusted[place] <= alpha} == rejected
     assert (adjusted >= np.array(p) - 1e-12).all()
+
+
+def test_weights_are_those_of_a_loop() -> None:
+    """Two directions of unlike size that count alike."""
+    a, b, stories = drawn(5, 0.5)
+    weights = [1 / 20] * 20 + [1 / 100] * 100
+    found = paired_bootstrap(a, b, stories, weights=weights, samples=20_000)
+    gain = np.asarray(b) - np.asarray(a)
+    assert found.mean == pytest.approx((gain[:20].mean() + gain[20:].mean()) / 2)
+    draw, means = random.Random(2), []
+    names = sorted(set(stories))
+    of_story = {name: [k for k, story in enumerate(stories) if story == name] for name in names}
+    for _ in range(20_000):
+        rows = [row for _ in names for row in of_story[draw.choice(names)]]
+        means.append(sum(weights[row] * gain[row] for row in rows) / sum(weights[row] for row in rows))
+    low, high = np.quantile(means, (0.025, 0.975))
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.05)
+
+
+def test_many_samples_come_in_parts_that_differ() -> None:
+    """More than are held at once: the parts must not be one part again and again."""
+    a, b, stories = drawn(6, 0.2, size=9000)
+    few = paired_bootstrap(a, b, stories, samples=100)
+    many = paired_bootstrap(a, b, stories, samples=6000)
+    assert many == paired_bootstrap(a, b, stories, samples=6000)
+    assert (many.low, many.high) != (few.low, few.high)
+    assert few.mean == many.mean

@@ -48,7 +48,7 @@ def paired_bootstrap(
     sums_S2 = np.stack([np.bincount(story_N, weight_N * difference_N), np.bincount(story_N, weight_N)], axis=1)
     rows = max(1, _CHUNK // len(sums_S2))
     parts = [
-        _multiplicity(len(sums_S2), min(rows, samples - begin), seed, part) @ sums_S2
+        _multiplicity(len(sums_S2), min(rows, samples - begin), seed, part).astype(np.float64) @ sums_S2
         for part, begin in enumerate(range(0, samples, rows))
     ]
     sums_R2 = np.concatenate(parts)
@@ -60,12 +60,14 @@ def paired_bootstrap(
     return Difference(mean=mean, low=float(low), high=float(high), p=min(1.0, 2 * min(shares)))
 
 
-@lru_cache(maxsize=2)
-def _multiplicity(size: int, rows: int, seed: int, part: int) -> NDArray[np.float64]:
+@lru_cache(maxsize=32)
+def _multiplicity(size: int, rows: int, seed: int, part: int) -> NDArray[np.uint8]:
     """How often each of `size` stories comes in each of `rows` resamples, (rows, size); tests share them."""
     drawn = np.random.default_rng([seed, part]).integers(size, size=(rows, size))
     drawn += np.arange(rows)[:, None] * size
-    return np.bincount(drawn.ravel(), minlength=rows * size).reshape(rows, size).astype(np.float64)
+    counts = np.bincount(drawn.ravel(), minlength=rows * size).reshape(rows, size)
+    assert counts.max() < 256  # about 1 each: a story never comes so often
+    return counts.astype(np.uint8)
 
 
 def holm(p_values: Sequence[float]) -> NDArray[np.float64]:
