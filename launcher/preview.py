@@ -31,10 +31,14 @@ _CUT = re.compile(r"~[0-9a-f]{32}$")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageSequence:
-    """Images and the languages whose articles have them."""
+    """Images and the languages whose articles have them.
+
+    images: their files are there where the corpus keeps them.  sizes: width and height of what is in each file.
+    """
 
     languages: tuple[str, ...]
     images: Images
+    sizes: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -138,9 +142,11 @@ def view_story(corpus: Corpus, number: int, keys: Sequence[str]) -> StoryView:
         with_images = records["images"] > 0
         for offset in np.unique(records["roi_offset"][with_images]):
             same = np.flatnonzero(with_images & (records["roi_offset"] == offset))
-            images = _read_images(corpus, reader, int(rows[same[0]]), int(records["images"][same[0]]))
+            row = int(rows[same[0]])
+            images = read_images(corpus, reader, row)
+            sizes = tuple(each.size for each in reader.pixels(row)) if images.pixels else ()
             languages = tuple(articles[place].language for place in same)
-            sequences.append(ImageSequence(languages=languages, images=images))
+            sequences.append(ImageSequence(languages=languages, images=images, sizes=sizes))
     finally:
         reader.close()
     return StoryView(
@@ -156,13 +162,16 @@ def view_story(corpus: Corpus, number: int, keys: Sequence[str]) -> StoryView:
     )
 
 
-def _read_images(corpus: Corpus, reader: Reader, row: int, count: int) -> Images:
+def read_images(corpus: Corpus, reader: Reader, row: int) -> Images:
+    """The images of article `row`, one or more, with their files where the corpus keeps them. `UnreadableError`."""
+    count = int(corpus.articles["images"][row])
     regions, width = int(corpus.manifest["regions"]), int(corpus.manifest["feature_size"])
     roi_IRV, boxes_IR4 = np.empty((count, regions, width), np.float16), np.empty((count, regions, 4), np.float32)
     [outcome] = reader.images([row], roi_IRV[None], boxes_IR4[None]).finish()
     if isinstance(outcome, UnreadableError):
         raise outcome
-    return Images(roi_IRV=roi_IRV, boxes_IR4=boxes_IR4)
+    pixels = None if corpus.pixels is None else reader.image_files(row)
+    return Images(roi_IRV=roi_IRV, boxes_IR4=boxes_IR4, pixels=pixels)
 
 
 def _edges(corpus: Corpus, split: str, first: int, last: int) -> tuple[tuple[str, str], ...]:

@@ -8,6 +8,7 @@ A corpus directory holds
     edges-<split>.npy             int32 (edges, 2): source and target article rows, grouped by direction
     directions-<split>.npy        int64 (L * L + 1): where direction target * L + source begins in the edges
     story_keys.txt                one percent-encoded key a line
+    pixels.npy                    one PIXELS record an image, where the pixels are kept too
     tokenizer/                    where the corpus trained its own
     manifest.json                 written last: a corpus without one is not a corpus
 """
@@ -79,12 +80,27 @@ ARTICLE = np.dtype(
 )
 
 
+#: One image's file in its tar, where a corpus keeps the pixels. roi_offset: of the features whose `image`-th it is,
+#: from 0. Sorted by shard, roi_offset and image.
+PIXELS = np.dtype(
+    [
+        ("shard", "<u4"),
+        ("roi_offset", "<u8"),
+        ("image", "<u2"),
+        ("offset", "<u8"),
+        ("length", "<u4"),
+        ("crc", "<u4"),
+    ]
+)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Corpus:
     """A finished corpus, its arrays memory-mapped so that the ranks of a host share one copy.
 
     location: where the shards are, a directory or a URL as it may be printed.  directory: where the index is, always
     a directory.  url: the URL to read the shards from, with what may be secret in it; None for a directory.
+    pixels: None where the corpus keeps features alone.
     """
 
     location: str
@@ -94,6 +110,7 @@ class Corpus:
     text: NDArray[np.uint8]
     edges: Mapping[str, NDArray[np.int32]]
     directions: Mapping[str, NDArray[np.int64]]
+    pixels: NDArray[np.void] | None = None
     url: str | None = field(default=None, repr=False)
 
     @property
@@ -207,11 +224,16 @@ def map_index(directory: Path, manifest: Mapping[str, Any], *, location: str) ->
             text=np.memmap(directory / "text.bin", np.uint8, mode="r"),
             edges={s: np.load(directory / f"edges-{s}.npy", mmap_mode="r") for s in SPLITS},
             directions={s: np.load(directory / f"directions-{s}.npy") for s in SPLITS},
+            pixels=np.load(directory / "pixels.npy", mmap_mode="r") if "pixels.npy" in manifest["files"] else None,
         )
     except DAMAGED_ARRAY as error:
         raise InputError(f"the index in {directory} is damaged ({error}): prepare the corpus again") from error
     size = len(corpus.languages) ** 2 + 1
-    if corpus.articles.dtype != ARTICLE or any(len(corpus.directions[split]) != size for split in SPLITS):
+    if (
+        corpus.articles.dtype != ARTICLE
+        or any(len(corpus.directions[split]) != size for split in SPLITS)
+        or (corpus.pixels is not None and corpus.pixels.dtype != PIXELS)
+    ):
         raise InputError(f"the index in {directory} is not of this format: prepare the corpus again")
     return corpus
 

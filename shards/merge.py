@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from shards.checksum import crc32c
 from shards.errors import InputError
 from shards.files import whole_file, write_atomically
-from shards.index import ARTICLE, DAMAGED_ARRAY, FORMAT_VERSION, SPLITS, Corpus, content_hash, open_corpus
+from shards.index import ARTICLE, DAMAGED_ARRAY, FORMAT_VERSION, PIXELS, SPLITS, Corpus, content_hash, open_corpus
 from shards.problems import Problems
 
 
@@ -34,6 +34,7 @@ def finish_corpus(directory: Path, *, name: str, languages: Sequence[str], prove
         raise InputError(
             f"the shards in {directory} hold features of several sizes, {sorted(sizes)}: prepare them anew"
         )
+    pixels = _merge_pixels(directory, parts)
     size = len(languages)
     for split in SPLITS:
         _merge_edges(directory, split, [shard for shard in shards if shard["name"].startswith(f"{split}-")], size)
@@ -44,6 +45,7 @@ def finish_corpus(directory: Path, *, name: str, languages: Sequence[str], prove
         regions=max(shard["regions"] for shard in shards),
         feature_size=max(shard["width"] for shard in shards),
         max_images=max(shard["max_images"] for shard in shards),
+        pixels=pixels,
         splits={
             split: {
                 what: sum(shard[what] for shard in shards if shard["name"].startswith(f"{split}-"))
@@ -65,17 +67,23 @@ def write_manifest(
     regions: int,
     feature_size: int,
     max_images: int,
+    pixels: bool = False,
     splits: Mapping[str, Mapping[str, int]],
     shards: Sequence[Mapping[str, Any]],
     provenance: Mapping[str, Any],
 ) -> None:
-    """Write manifest.json over the index files that lie in `directory`, last and atomically."""
+    """Write manifest.json over the index files that lie in `directory`, last and atomically.
+
+    What is not stored is not named, so that the hash of a corpus without pixels does not depend on there being such.
+    """
     files = [
         "articles.npy",
         "text.bin",
         "story_keys.txt",
         *(f"{kind}-{s}.npy" for kind in ("edges", "directions") for s in SPLITS),
     ]
+    if pixels:
+        files.append("pixels.npy")
     tokenizer = directory / "tokenizer"
     if tokenizer.is_dir():
         files += sorted(f"tokenizer/{p.name}" for p in tokenizer.iterdir())
@@ -86,6 +94,7 @@ def write_manifest(
         "regions": regions,
         "feature_size": feature_size,
         "max_images": max_images,
+        **({"pixels": True} if pixels else {}),
         "splits": splits,
         "shards": shards,
         "files": {file: _describe(directory / file) for file in files},
@@ -170,6 +179,33 @@ def _copy_texts(tar: Path, part: Path, table: NDArray[np.void], text: Any, arena
     finally:
         os.close(handle)
     return arena
+
+
+def _merge_pixels(directory: Path, parts: Sequence[Path]) -> bool:
+    """Write pixels.npy where the shards keep pixels; whether they do. `InputError` where only some of them do."""
+    counts: list[int] = []
+    lacking = None
+    for part in parts:
+        saved = _read(part)
+        counts.append(len(saved["pixels"]) if "pixels" in saved else 0)
+        if not counts[-1] and saved["articles"]["images"].any():
+            lacking = part
+    total = sum(counts)
+    if not total:
+        (directory / "pixels.npy").unlink(missing_ok=True)
+        return False
+    if lacking is not None:
+        raise InputError(f"{lacking} is of images without their pixels, others have them: prepare them anew")
+    with whole_file(directory / "pixels.npy") as file:
+        np.lib.format.write_array_header_1_0(
+            file, {"descr": np.lib.format.dtype_to_descr(PIXELS), "fortran_order": False, "shape": (total,)}
+        )
+        for number, part in enumerate(parts):
+            if counts[number]:
+                table = _read(part)["pixels"]
+                table["shard"] = number
+                file.write(table.tobytes())
+    return True
 
 
 def _merge_edges(directory: Path, split: str, shards: Sequence[Mapping[str, Any]], languages: int) -> None:

@@ -12,7 +12,8 @@ NAMED, SHOWN = 5, 2
 #: "missing features": an article without an image.  "mixed split": a story whose articles and pairs the official
 #: files put into several splits; the most held-out one has it.  "edge across stories": a pair that is left out
 #: because its articles' stories have a language in common, and a story holds one article a language.
-INFORMATION = frozenset({"missing features", "mixed split", "edge across stories"})
+#: "figure kept as PNG": an image whose file is neither PNG nor JPEG, in a corpus that keeps the pixels.
+INFORMATION = frozenset({"missing features", "mixed split", "edge across stories", "figure kept as PNG"})
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ neighbours in a shard together, straight from the page cache into the batch. Eve
 import random
 import threading
 import time
+from bisect import bisect_left
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -14,11 +15,13 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from shards.checksum import crc32c
 from shards.errors import InputError
 from shards.index import NPY_HEADER, Corpus
+from shards.pixels import DAMAGED_IMAGE, decode
 from shards.reading import Reading, Request, Room, UnreadableError, coalesce, is_sound, scratch
 from shards.schema import Article
 from shards.storage import Storage
@@ -129,6 +132,51 @@ class Reader:
             reading.begin(self._pool, self._config.io_threads)
         return reading
 
+    def pixels(self, row: int) -> tuple[Image.Image, ...]:
+        """The images of article `row` as pictures of any mode and size, in the order of its features.
+
+        `InputError` where the corpus keeps features alone; `UnreadableError` for a damaged one.
+        """
+        pictures = []
+        for number, data in enumerate(self.image_files(row)):
+            try:
+                pictures.append(decode(data))
+            except DAMAGED_IMAGE as error:
+                raise UnreadableError(
+                    f"{self._image(row, number)}: is no picture ({' '.join(str(error).split())}): prepare again"
+                ) from error
+        return tuple(pictures)
+
+    def image_files(self, row: int) -> tuple[bytes, ...]:
+        """The images of article `row` as they are stored, PNG or JPEG. Raises as `pixels`."""
+        pixels = self._corpus.pixels
+        if pixels is None:
+            raise InputError(
+                f"{self._corpus.location} keeps features and no pixels: prepare another with `d2tv prepare --pixels`"
+            )
+        record = _Record(*self._articles[row].item())
+        if not record.images:
+            return ()
+        wanted = (record.shard, record.roi_offset)
+        first = bisect_left(range(len(pixels)), wanted, key=lambda place: pixels[place].item()[:2])
+        files = pixels[first : first + record.images].tolist()
+        if [entry[:3] for entry in files] != [(*wanted, number) for number in range(record.images)]:
+            raise UnreadableError(f"{self._image(row, 0)}: is not in pixels.npy: it is damaged, prepare again")
+        requests = []
+        for _, _, number, offset, length, crc in files:
+            data = scratch(length)
+            requests.append(Request(number, record.shard, offset, offset + length, [data], [(crc, [data])], "pixels"))
+        for run in coalesce(requests):
+            for number, error in self._read_run(run, threading.Event()):
+                raise UnreadableError(f"{self._image(row, number)}: {error}") from error
+        return tuple(bytes(request.parts[0]) for request in requests)
+
+    def _image(self, row: int, number: int) -> str:
+        """Which image it is, for an error. Reads the keys of all stories."""
+        record = _Record(*self._articles[row].item())
+        key, language = self._corpus.story_keys()[record.story], self._languages[record.language]
+        return f"{self._shards[record.shard]}, story {key}, {language}, image {number + 1} of {record.images}"
+
     def close(self) -> None:
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
@@ -206,11 +254,11 @@ class Reader:
             self._storage.forget(name)
         if not answered:
             given_up.set()
-        return UnreadableError(f"{self._where(request.shard, request.begin)}: {problem}")
+        return UnreadableError(f"{self._where(request.shard, request.begin, request.what)}: {problem}")
 
     def _note_read(self, size: int) -> None:
         with self._lock:
             self.bytes_read += size
 
-    def _where(self, shard: int, offset: int) -> str:
-        return f"{self._corpus.location.rstrip('/')}/{self._shards[shard]}, features at byte {offset}"
+    def _where(self, shard: int, offset: int, what: str = "features") -> str:
+        return f"{self._corpus.location.rstrip('/')}/{self._shards[shard]}, {what} at byte {offset}"

@@ -36,6 +36,7 @@ class Request:
     end: int
     parts: list[memoryview]
     members: list[tuple[int, list[memoryview]]]
+    what: str = "features"
 
 
 class Room:

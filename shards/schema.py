@@ -30,10 +30,12 @@ class Images:
     """The image sequence of an article (or of all articles of a story), as region features.
 
     roi_IRV: float16, finite.  boxes_IR4: float32 x1 y1 x2 y2 as shares of width and height, in [0, 1].
+    pixels: the I image files, PNG or JPEG, where they are kept too.
     """
 
     roi_IRV: NDArray[np.float16]
     boxes_IR4: NDArray[np.float32]
+    pixels: tuple[bytes, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,6 +2,7 @@
 
 A sample is a story: members `<key>.<language>.json` (one an article) and `<key>.roi.npy` /
 `<key>.boxes.npy` where its articles share their images, else `<key>.<language>.roi.npy` and so on.
+Where the pixels are kept, the images follow their features (shards/pixels.py).
 Nothing is stored twice. Stock `webdataset` reads the result.
 """
 
@@ -19,7 +20,8 @@ import numpy as np
 from shards.checksum import crc32c
 from shards.errors import InputError
 from shards.files import whole_file
-from shards.index import ARTICLE, SPLITS
+from shards.index import ARTICLE, PIXELS, SPLITS
+from shards.pixels import suffix_of
 from shards.problems import Problems
 from shards.schema import Images, Story
 
@@ -63,6 +65,8 @@ def write_shard(
     edges: list[tuple[int, int]] = []
     keys: list[str] = []
     seen: set[str] = set()
+    pixels: list[tuple[int, ...]] = []
+    kept: set[bool] = set()
     regions = width = 0
     with whole_file(tar) as file:
         with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
@@ -75,17 +79,24 @@ def write_shard(
                             f"{(regions, width)}: a corpus has one size"
                         )
                     regions, width = sequence.roi_IRV.shape[1:]
+                    kept.add(sequence.pixels is not None)
+                    if len(kept) > 1:
+                        raise InputError(
+                            f"story {story.key!r}: a corpus keeps the pixels of all its images, or of none"
+                        )
                 key = encode_key(story.key)
                 if key in seen:  # webdataset would merge them into one sample
                     raise InputError(f"story {story.key!r} comes twice in {tar.name}: keys must differ")
                 seen.add(key)
-                shared = _add_images(archive, key, story.shared_images)
+                shared = _add_images(archive, key, story.shared_images, pixels)
                 row_of: dict[str, int] = {}
                 for article in story.articles:
                     stem = f"{key}.{article.language}"
                     own = (story.images or {}).get(article.language)
                     images, visual = (
-                        (own, _add_images(archive, stem, own)) if own is not None else (story.shared_images, shared)
+                        (own, _add_images(archive, stem, own, pixels))
+                        if own is not None
+                        else (story.shared_images, shared)
                     )
                     count = 0
                     if images is not None:
@@ -101,17 +112,19 @@ def write_shard(
                 edges += [(row_of[source], row_of[target]) for source, target in pairs]
                 keys.append(key)
         tar_bytes = file.tell()
+    columns: dict[str, Any] = {
+        "articles": np.array(rows, dtype=ARTICLE),
+        "edges": np.array(edges, dtype=np.int32).reshape(-1, 2),
+        "keys": np.array(keys, dtype=np.str_),
+        "regions": regions,
+        "width": width,
+        "tar_bytes": tar_bytes,
+        "problems": (problems or Problems()).to_json(),
+    }
+    if pixels:
+        columns["pixels"] = np.array(pixels, dtype=PIXELS)
     with whole_file(index_path(tar)) as file:
-        np.savez(
-            file,
-            articles=np.array(rows, dtype=ARTICLE),
-            edges=np.array(edges, dtype=np.int32).reshape(-1, 2),
-            keys=np.array(keys, dtype=np.str_),
-            regions=regions,
-            width=width,
-            tar_bytes=tar_bytes,
-            problems=(problems or Problems()).to_json(),
-        )
+        np.savez(file, **columns)
 
 
 def _check(story: Story, number_of: dict[str, int]) -> None:
@@ -140,6 +153,14 @@ def _check(story: Story, number_of: dict[str, int]) -> None:
             raise InputError(f"story {story.key!r}: features {roi.shape} hold nothing: None stands for no images")
         if not np.isfinite(roi).all() or not ((boxes >= 0) & (boxes <= 1)).all():  # NaN fails both comparisons
             raise InputError(f"story {story.key!r}: features must be finite and boxes lie in [0, 1]")
+        if images.pixels is not None and len(images.pixels) != len(roi):
+            raise InputError(
+                f"story {story.key!r}: {len(images.pixels)} image files with features of {len(roi)} images"
+            )
+        if any(suffix_of(data) is None for data in images.pixels or ()):
+            raise InputError(
+                f"story {story.key!r}: an image file is neither PNG nor JPEG: shards.pixels.storable first"
+            )
     unknown = {language for edge in story.edges or () for language in edge} - set(languages)
     if unknown:
         raise InputError(f"story {story.key!r}: an edge names {sorted(unknown)}, of which it has no article")
@@ -151,13 +172,18 @@ def _image_sequences(story: Story) -> list[Images]:
     return [images for images in (story.shared_images, *(story.images or {}).values()) if images is not None]
 
 
-def _add_images(archive: tarfile.TarFile, stem: str, images: Images | None) -> tuple[int, ...]:
+def _add_images(
+    archive: tarfile.TarFile, stem: str, images: Images | None, pixels: list[tuple[int, ...]]
+) -> tuple[int, ...]:
+    """Where the features are, as in the index. Where the image files are is added to `pixels`."""
     if images is None:
         return (0, 0, 0, 0, 0, 0)
-    return (
-        *_add(archive, f"{stem}.roi.npy", _npy(images.roi_IRV)),
-        *_add(archive, f"{stem}.boxes.npy", _npy(images.boxes_IR4)),
-    )
+    # The boxes right behind the features: the reader has both with one read.
+    roi = _add(archive, f"{stem}.roi.npy", _npy(images.roi_IRV))
+    boxes = _add(archive, f"{stem}.boxes.npy", _npy(images.boxes_IR4))
+    for number, data in enumerate(images.pixels or ()):
+        pixels.append((0, roi[0], number, *_add(archive, f"{stem}.{number}.{suffix_of(data)}", data)))
+    return (*roi, *boxes)
 
 
 def _npy(array: Any) -> bytes:

@@ -1,6 +1,10 @@
 """Stories that are hard to show and to name: keys of all kinds, text that looks like markup, 0 to 9 images."""
 
+import io
+import itertools
+
 import numpy as np
+from PIL import Image
 
 from shards.schema import Article, Images, Story
 
@@ -20,8 +24,16 @@ KEYS = (
 )
 
 
-def strange_stories() -> list[Story]:
+def image_file(number: int) -> bytes:
+    """A PNG, or a JPEG where `number` is odd, of a size and colour of its own."""
+    file = io.BytesIO()
+    Image.new("RGB", (8 + number % 5, 16), (20 * number % 256, 90, 40)).save(file, ("PNG", "JPEG")[number % 2])
+    return file.getvalue()
+
+
+def strange_stories(*, pixels: bool = False) -> list[Story]:
     """One story a key. The first has one article; four have images, shared, of their own, or both, 1 to 9 of them."""
+    counter = itertools.count()
     random = np.random.default_rng(3)
 
     def images(count: int) -> Images:
@@ -29,6 +41,7 @@ def strange_stories() -> list[Story]:
         return Images(
             roi_IRV=random.standard_normal((count, REGIONS, WIDTH)).astype(np.float16),
             boxes_IR4=np.concatenate([corner, corner + 0.4], axis=-1).astype(np.float32),
+            pixels=tuple(image_file(next(counter)) for _ in range(count)) if pixels else None,
         )
 
     made = []

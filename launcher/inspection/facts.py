@@ -50,6 +50,7 @@ class CorpusFacts:
     totals: split -> (stories, articles, edges, directions that have an example).
     counts_TS: (L, L) examples by [target, source].  images: how many articles have 0, 1, 2, .. images.
     sampled: whether some language has more articles than were measured.
+    pixels: image files of the split and their bytes; None where the corpus keeps features alone.
     """
 
     location: str
@@ -61,6 +62,7 @@ class CorpusFacts:
     counts_TS: Ints
     images: Ints
     sampled: bool
+    pixels: tuple[int, int] | None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -123,6 +125,7 @@ def corpus_facts(corpus: Corpus, split: str) -> CorpusFacts:
         counts_TS=corpus.direction_counts(split),
         images=np.bincount(table["images"][rows], minlength=1).astype(np.int64),
         sampled=sampled,
+        pixels=_pixels(corpus, of_split),
     )
 
 
@@ -174,6 +177,14 @@ def mixture_facts(facts: CorpusFacts, recipe: Recipe, name: str) -> MixtureFacts
         epoch=epoch,
         run=anchors * batch.sources_per_target / epoch,
     )
+
+
+def _pixels(corpus: Corpus, of_split: NDArray[np.bool_]) -> tuple[int, int] | None:
+    if corpus.pixels is None:
+        return None
+    table = np.asarray(corpus.pixels)
+    lengths = table["length"][of_split[table["shard"]]]
+    return len(lengths), int(lengths.sum(dtype=np.int64))
 
 
 def _totals(corpus: Corpus, split: str) -> tuple[int, int, int, int]:

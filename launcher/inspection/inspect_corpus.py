@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from launcher.inspection.facts import SAMPLE, CorpusFacts, Direction, MixtureFacts, corpus_facts, mixture_facts
-from launcher.inspection.views import RAMP, levels, mixture_lines, percent
+from launcher.inspection.views import RAMP, levels, mixture_lines, percent, pixels_line
 from shards.index import open_corpus
 from trainer.recipe import load_recipe
 
@@ -117,6 +117,7 @@ def _print_images(facts: CorpusFacts, console: Console) -> None:
     for images, count in enumerate(facts.images.tolist()):
         share = count / articles if articles else 0.0
         _say(console, f"{images:>8}{count:>12,}{share:>9.1%}  {'#' * round(40 * share)}".rstrip())
+    _say(console, pixels_line(facts))
 
 
 def _print_mixture(mixture: MixtureFacts, split: str, console: Console) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:  # it brings torch along, which takes seconds that a page without a mixture need not
-    from launcher.inspection.facts import MixtureFacts
+    from launcher.inspection.facts import CorpusFacts, MixtureFacts
 
 #: Steps of the heat map, from few to many: dark to bright, and told apart without colours by their digits.
 RAMP = ("#440154", "#472d7b", "#3b528b", "#2c728e", "#21918c", "#28ae80", "#5ec962", "#addc30", "#fde725")
@@ -29,6 +29,14 @@ def levels(values: NDArray[np.float64] | NDArray[np.int64]) -> NDArray[np.int64]
 def percent(share: float) -> str:
     """Three digits of it, however small: the rarest of 1,936 directions has a hundredth of a per cent."""
     return f"{100 * share:.3g}%"
+
+
+def pixels_line(facts: "CorpusFacts") -> str:
+    """Whether the images themselves are in the corpus."""
+    if facts.pixels is None:
+        return "pixels are not stored: the corpus has the images' features alone"
+    files, size = facts.pixels
+    return f"pixels are stored: {files:,} image files of {size / 1e6:,.1f} MB, one copy of images that articles share"
 
 
 def mixture_lines(mixture: "MixtureFacts", split: str) -> list[str]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from launcher.inspection.facts import SAMPLE, CorpusFacts, Direction, MixtureFacts
-from launcher.inspection.views import mixture_lines, percent
+from launcher.inspection.views import mixture_lines, percent, pixels_line
 from launcher.pages import matrix
 from launcher.pages.page import escape, page, table, write_page
 
@@ -127,4 +127,5 @@ def _images(facts: CorpusFacts) -> str:
     return (
         f'<h2>Images an article</h2><div class="wide"><svg role="img" aria-label="articles by their number of images" '
         f'width="{width}" height="{height + 40}" viewBox="0 0 {width} {height + 40}">{"".join(bars)}</svg></div>'
+        f"<p>{escape(pixels_line(facts).capitalize())}.</p>"
     )

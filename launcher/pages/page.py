@@ -1,11 +1,13 @@
 """What all pages have in common: the frame, the style, and text that cannot break out of either."""
 
+import base64
 import html
 from collections.abc import Sequence
 from pathlib import Path
 
 from shards.errors import InputError
 from shards.files import write_atomically
+from shards.pixels import suffix_of
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --soft: #59636e; --line: #d1d9e0; --page: #ffffff;
@@ -24,8 +26,8 @@ svg { display: block; } svg text { fill: var(--ink); font: 11px system-ui, "Noto
 svg .number { fill: var(--soft); }
 """
 
-#: Even a page that was tampered with loads nothing.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+#: Even a page that was tampered with loads nothing: its images are in it.
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 #: Control characters as pictures of themselves: a browser would drop them or take them for something else. Halves of
 #: surrogate pairs, which JSON and names of files may hold, have no bytes.
@@ -49,6 +51,14 @@ def page(title: str, body: str, style: str = "") -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>{_STYLE}{style}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
     )
+
+
+def data_uri(image: bytes) -> str:
+    """An image file of a corpus, PNG or JPEG, as the address of itself."""
+    suffix = suffix_of(image)
+    assert suffix is not None  # nothing else is stored
+    kind = "jpeg" if suffix == "jpg" else suffix
+    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
 
 
 def table(heading: Sequence[str], rows: Sequence[Sequence[str]], groups: Sequence[tuple[str, int]] = ()) -> str:

@@ -1,12 +1,13 @@
-"""The regions of an image as boxes on an empty canvas: what a corpus keeps of a picture, drawn."""
+"""The regions of an image as boxes on the picture, or on an empty canvas where a corpus keeps features alone."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
-from launcher.pages.page import escape
+from launcher.pages.page import data_uri, escape
 
 _SIDE = 220
 #: Regions whose features tell the principal components.
@@ -18,6 +19,8 @@ figcaption { font-size: .8rem; }
 .canvas { background: var(--panel); border: 1px solid var(--line); }
 .canvas rect { fill-opacity: .55; stroke: var(--ink); stroke-opacity: .5; }
 .canvas rect:hover { fill-opacity: .9; stroke-opacity: 1; }
+.canvas.picture { background: none; } .canvas.picture rect { fill-opacity: 0; stroke-opacity: .8; }
+.canvas.picture rect:hover { fill-opacity: .6; stroke-opacity: 1; }
 """
 
 
@@ -44,20 +47,42 @@ def colours(sequences: Sequence[NDArray[np.float16]]) -> list[list[list[str]]]:
     return [[list(islice(regions, roi_IRV.shape[1])) for _ in roi_IRV] for roi_IRV in sequences]
 
 
-def canvas(roi_RV: NDArray[np.float16], boxes_R4: NDArray[np.float32], colours_R: list[str], label: str) -> str:
-    """An SVG of one image's regions, the largest at the bottom; a tooltip a region with its box and norm."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Picture:
+    """An image file, PNG or JPEG, and the width and height of what is in it."""
+
+    file: bytes
+    size: tuple[int, int]
+
+
+def canvas(
+    roi_RV: NDArray[np.float16],
+    boxes_R4: NDArray[np.float32],
+    colours_R: list[str],
+    label: str,
+    picture: Picture | None = None,
+) -> str:
+    """An SVG of one image's regions, the largest at the bottom; a tooltip a region with its box and norm.
+
+    picture: what the regions are of, and are then drawn on as outlines. Boxes are shares of its width and height.
+    """
+    wide = high = _SIDE
+    under = ""
+    if picture is not None:
+        wide, high = (max(round(_SIDE * side / max(picture.size)), 1) for side in picture.size)
+        under = f'<image href="{data_uri(picture.file)}" width="{wide}" height="{high}"></image>'
     size = (boxes_R4[:, 2] - boxes_R4[:, 0]) * (boxes_R4[:, 3] - boxes_R4[:, 1])
     norms = np.linalg.norm(roi_RV.astype(np.float32), axis=1)
     parts = [
-        f'<figure><svg class="canvas" role="img" aria-label="{escape(label)}" width="{_SIDE}" height="{_SIDE}" '
-        f'viewBox="0 0 {_SIDE} {_SIDE}">'
+        f'<figure><svg class="canvas{" picture" if picture else ""}" role="img" aria-label="{escape(label)}" '
+        f'width="{wide}" height="{high}" viewBox="0 0 {wide} {high}">{under}'
     ]
     for region in np.argsort(-size, kind="stable").tolist():
         x1, y1, x2, y2 = (float(edge) for edge in boxes_R4[region])
         tip = f"region {region}: ({x1:.3f}, {y1:.3f}) to ({x2:.3f}, {y2:.3f}), norm {norms[region]:.3g}"
         parts.append(
-            f'<rect fill="{colours_R[region]}" x="{_SIDE * x1:.1f}" y="{_SIDE * y1:.1f}" '
-            f'width="{max(_SIDE * (x2 - x1), 0):.1f}" height="{max(_SIDE * (y2 - y1), 0):.1f}">'
+            f'<rect fill="{colours_R[region]}" x="{wide * x1:.1f}" y="{high * y1:.1f}" '
+            f'width="{max(wide * (x2 - x1), 0):.1f}" height="{max(high * (y2 - y1), 0):.1f}">'
             f"<title>{escape(tip)}</title></rect>"
         )
     norm = f"{norms.min():.3g} – {norms.max():.3g}" if len(norms) else "none"

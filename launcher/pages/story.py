@@ -4,11 +4,8 @@ import numpy as np
 
 from launcher.pages import matrix, regions
 from launcher.pages.page import escape, page
+from launcher.pages.writing import written_in
 from launcher.preview import StoryView
-from shards.languages import LANGUAGE_CODES
-
-#: Languages that are written from right to left.
-_RIGHT_TO_LEFT = {"ar", "fa", "ps", "ur"}
 
 _STYLE = (
     matrix.STYLE
@@ -40,11 +37,7 @@ def story_page(view: StoryView) -> str:
 
 def _article(view: StoryView, place: int) -> str:
     article = view.articles[place]
-    code = LANGUAGE_CODES.get(article.language)
-    if code is None:
-        attributes = 'dir="auto"'
-    else:
-        attributes = f'lang="{escape(code)}" dir="{"rtl" if code in _RIGHT_TO_LEFT else "ltr"}"'
+    attributes = written_in(article.language)
     url = f'<bdi dir="ltr">{escape(article.url)}</bdi>'
     if article.url.startswith(("http://", "https://")):
         url = f'<a href="{escape(article.url)}" rel="noopener noreferrer">{url}</a>'
@@ -61,18 +54,26 @@ def _article(view: StoryView, place: int) -> str:
 def _images(view: StoryView) -> str:
     if not view.sequences:
         return "<h2>Images</h2><p>None.</p>"
+    kept = any(sequence.images.pixels for sequence in view.sequences)
+    told = "Each box is" if kept else "The corpus keeps features of regions, no pixels: each box is"
     parts = [
-        '<h2>Images</h2><p class="soft">The corpus keeps features of regions, no pixels: each box is where a region '
-        "lies, its colour the first three principal components of the features of all of them.</p>"
+        f'<h2>Images</h2><p class="soft">{told} where a region lies, its colour the first three principal components '
+        "of the features of all of them.</p>"
     ]
     drawn = regions.colours([sequence.images.roi_IRV for sequence in view.sequences])
     for number, (sequence, colours) in enumerate(zip(view.sequences, drawn, strict=True), 1):
         roi_IRV, boxes_IR4 = sequence.images.roi_IRV, sequence.images.boxes_IR4
+        pictures: list[regions.Picture | None] = [None] * len(roi_IRV)
+        if sequence.images.pixels:
+            files = zip(sequence.images.pixels, sequence.sizes, strict=True)
+            pictures = [regions.Picture(file=file, size=size) for file, size in files]
         whose = "all articles" if len(sequence.languages) == len(view.articles) else ", ".join(sequence.languages)
         parts.append(f"<h3>Sequence {number}: {escape(whose)}</h3>")
         figures = [
-            regions.canvas(roi_IRV[image], boxes_IR4[image], colours[image], f"image {image + 1} of {len(roi_IRV)}")
-            for image in range(len(roi_IRV))
+            regions.canvas(
+                roi_IRV[image], boxes_IR4[image], colours[image], f"image {image + 1} of {len(roi_IRV)}", picture
+            )
+            for image, picture in enumerate(pictures)
         ]
         parts.append(f'<div class="images">{"".join(figures)}</div>')
     return "\n".join(parts)

@@ -103,6 +103,7 @@ def _build_in(
         "stories_per_shard": settings.stories_per_shard,
         "stories": settings.stories,
         "data": fingerprint,
+        **({"pixels": True} if settings.pixels else {}),
     }
     begin(work, shaping, alone=not (share.part or share.finish), say=say)
     with _opening_progress() as progress:
@@ -112,6 +113,7 @@ def _build_in(
             work=work,
             data=data,
             without_images=settings.without_images,
+            pixels=settings.pixels,
             stories=settings.stories,
             max_problems=share.max_problems,
             progress=progress,

@@ -12,7 +12,10 @@ _TOKENIZERS = {"emoji": (1500, 0.98), "help": (8000, 0.995), "crosssum": (32000,
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PrepareSettings:
-    """What shapes a corpus besides its source. `stories` limits it, for trials; `without_images` is for crosssum."""
+    """What shapes a corpus besides its source.
+
+    stories: limits it, for trials.  without_images: for crosssum.  pixels: keeps the image files, where there are some.
+    """
 
     source: str
     vocab_size: int = 1500
@@ -20,9 +23,10 @@ class PrepareSettings:
     stories_per_shard: int = 64
     stories: int | None = None
     without_images: bool = False
+    pixels: bool = False
 
     def noted(self) -> dict[str, Any]:
-        """As the manifest keeps them: JSON-able, and `without_images` only where it was asked for."""
+        """As the manifest keeps them: JSON-able, and the options that are on or off only where they are on."""
         return {name: value for name, value in asdict(self).items() if value is not False}
 
 
@@ -69,6 +73,8 @@ def check(settings: PrepareSettings, share: Share) -> None:
     ):
         if value is not None and value < 1:
             raise InputError(f"{name} {value}: it must be at least 1")
+    if settings.pixels and settings.source == "crosssum":
+        raise InputError("--pixels: the files of crosssum hold features and no images: leave it out")
     if share.max_problems < 0:
         raise InputError(f"--max-problems {share.max_problems}: it must be at least 0")
     if share.part and share.finish:

@@ -49,6 +49,7 @@ class Manifest(BaseModel):
     regions: int
     feature_size: int
     max_images: int
+    pixels: bool = False
     splits: dict[str, _Split]
     shards: tuple[_Shard, ...]
     files: dict[str, _File]
@@ -97,7 +98,8 @@ def read_claims(directory: Path, findings: Findings) -> Manifest:
     names = [shard.name for shard in manifest.shards]
     for name in sorted({name for name in names if names.count(name) > 1}):
         findings.add(f"manifest.json: names {name} more than once")
-    for missing in sorted({"articles.npy", "text.bin", "story_keys.txt"} - set(manifest.files)):
+    needed = {"articles.npy", "text.bin", "story_keys.txt"} | ({"pixels.npy"} if manifest.pixels else set())
+    for missing in sorted(needed - set(manifest.files)):
         findings.add(f"manifest.json: does not vouch for {missing}")
     return manifest
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from launcher.verification.findings import Findings
 from launcher.verification.tars import one_line
-from shards.index import DAMAGED_ARRAY
+from shards.index import DAMAGED_ARRAY, PIXELS
 from shards.problems import Problems
 
 #: The columns of the articles that tell where in the tar a member is.
@@ -21,6 +21,7 @@ class ShardTask:
     """A shard and what the rest of the corpus says of it.
 
     rows: its first row in articles.npy and the row behind its last one; None where that table cannot be read.
+    pixels: the same of pixels.npy, where the corpus keeps pixels.
     keys_at: the byte of story_keys.txt at which its keys begin; None where they are not all there.
     """
 
@@ -31,6 +32,7 @@ class ShardTask:
     first_story: int
     stories: int
     rows: tuple[int, int] | None
+    pixels: tuple[int, int] | None
     keys_at: int | None
     languages: tuple[str, ...]
     regions: int
@@ -46,6 +48,15 @@ def read_rows(task: ShardTask) -> NDArray[np.void] | None:
     return rows
 
 
+def read_images(task: ShardTask) -> NDArray[np.void] | None:
+    """The shard's rows of pixels.npy, none where there is nothing of it; a copy too."""
+    if task.pixels is None:
+        return None
+    if task.pixels[0] == task.pixels[1]:
+        return np.zeros(0, PIXELS)
+    return np.array(np.load(task.directory / "pixels.npy", mmap_mode="r")[slice(*task.pixels)])
+
+
 def read_keys(task: ShardTask) -> list[str] | None:
     if task.keys_at is None:
         return None
@@ -54,7 +65,14 @@ def read_keys(task: ShardTask) -> list[str] | None:
         return [line.rstrip(b"\n").decode("ascii", "backslashreplace") for line in islice(file, task.stories)]
 
 
-def check_part(tar: Path, task: ShardTask, table: NDArray[np.void], keys: list[str] | None, findings: Findings) -> None:
+def check_part(
+    tar: Path,
+    task: ShardTask,
+    table: NDArray[np.void],
+    images: NDArray[np.void] | None,
+    keys: list[str] | None,
+    findings: Findings,
+) -> None:
     """<shard>.index.npz, which only the making of a corpus needs: it may be gone, but not say something else.
 
     It is compared by content, since the manifest has no hash of it: bytes that no array is made of, such as zeros
@@ -74,6 +92,9 @@ def check_part(tar: Path, task: ShardTask, table: NDArray[np.void], keys: list[s
         same = same and np.array_equal(rows["story"] + task.first_story, table["story"])
         same = same and (keys is None or [str(key) for key in part["keys"]] == keys)
         same = same and (int(part["regions"]), int(part["width"])) in ((0, 0), (task.regions, task.feature_size))
+        if images is not None:
+            pixels = part.get("pixels", np.zeros(0, PIXELS))
+            same = same and all(np.array_equal(pixels[name], images[name]) for name in (PIXELS.names or ())[1:])
         edges = part["edges"]
         inside = edges.dtype == np.int32 and edges.ndim == 2 and edges.shape[1] == 2
         inside = inside and bool(((edges >= 0) & (edges < len(rows))).all())

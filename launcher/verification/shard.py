@@ -11,9 +11,11 @@ from typing import Any, Literal
 import numpy as np
 
 from launcher.verification.findings import Findings
-from launcher.verification.parts import ShardTask, check_part, read_keys, read_rows
+from launcher.verification.parts import ShardTask, check_part, read_images, read_keys, read_rows
+from launcher.verification.pixels import IMAGE_NAME, image_problem, indexed_files
 from launcher.verification.tars import Walk, parse_array, parse_texts, walk_tar
 from shards.checksum import crc32c
+from shards.pixels import SUFFIXES
 
 #: From an article's features to its boxes: padding, and three blocks of header where a name is long.
 _LONGEST_WAY = 4 * tarfile.BLOCKSIZE - 1
@@ -35,13 +37,17 @@ class ShardReport:
     foreign: bool = False
 
 
-Kind = Literal["json", "roi", "boxes"]
-_SUFFIXES: dict[Kind, str] = {"json": ".json", "roi": ".roi.npy", "boxes": ".boxes.npy"}
+Kind = Literal["json", "roi", "boxes", "pixels"]
+#: How the names of members end; those of pixels with a number and the format.
+_ENDINGS: dict[Kind, str] = {"json": ".json", "roi": ".roi.npy", "boxes": ".boxes.npy"}
 
 
 @dataclass(slots=True)
 class _Member:
-    """A member of the tar by the index, with the articles that use it."""
+    """A member of the tar by the index, with the articles that use it.
+
+    crc: -1 where no index vouches for it.  images: how many it is of; of pixels, which of them it is.
+    """
 
     kind: Kind
     offset: int
@@ -71,6 +77,7 @@ class _ShardCheck:
         self._findings = findings
         self._path = task.directory / task.name
         self._table = read_rows(task)
+        self._images = read_images(task)
         self._keys = read_keys(task)
 
     def run(self) -> ShardReport:
@@ -88,7 +95,7 @@ class _ShardCheck:
             foreign=bool(wanted) and bool(articles) and set(wanted).isdisjoint(articles),
         )
         if self._table is not None:
-            check_part(self._path, task, self._table, self._keys, findings)
+            check_part(self._path, task, self._table, self._images, self._keys, findings)
         if report.foreign:  # whose it is can be told from all shards together; its size follows from that
             return report
         if size != task.size:
@@ -113,9 +120,9 @@ class _ShardCheck:
         """The members that hold the shard's articles by the index, in the order of its rows."""
         if self._table is None or self._keys is None:
             return []
-        return [self._name(row, "json") for row in range(len(self._table))]
+        return [self._name(row, _ENDINGS["json"]) for row in range(len(self._table))]
 
-    def _name(self, row: int, kind: Kind, *, own: bool = True) -> str:
+    def _name(self, row: int, ending: str, *, own: bool = True) -> str:
         """The name that a member of article `row` has, or would have if its story's articles share it."""
         assert self._table is not None
         record = self._table[row]
@@ -125,18 +132,18 @@ class _ShardCheck:
         if own:
             names = self._task.languages
             stem += f".{names[language] if language < len(names) else f'(language {language})'}"
-        return stem + _SUFFIXES[kind]
+        return stem + ending
 
     def _members(self, walk: Walk) -> list[_Member]:
         """What the index has in this tar, in the order of offsets; without an index, what the tar itself has."""
         found: dict[tuple[Any, ...], _Member] = {}
         if self._table is None:
             for offset, (name, length) in walk.members.items():
-                for kind, suffix in _SUFFIXES.items():
-                    if name.endswith(suffix):
+                for kind, ending in _ENDINGS.items():
+                    if name.endswith(ending):
                         found[offset, kind] = _Member(kind, offset, length, crc=-1, images=-1)
-            return list(found.values())
-        kinds = tuple(_SUFFIXES)
+            return [*found.values(), *self._pixels(walk)]
+        kinds = tuple(_ENDINGS)
         for row, record in enumerate(self._table):
             images = int(record["images"])
             for kind in kinds if images else kinds[:1]:
@@ -147,8 +154,19 @@ class _ShardCheck:
             if images:
                 way = int(record["boxes_offset"]) - int(record["roi_offset"]) - int(record["roi_length"])
                 if not 0 <= way <= _LONGEST_WAY:
-                    self._findings.add(f"{self._task.name}: the boxes of {self._name(row, 'roi')} do not lie behind it")
-        return [found[key] for key in sorted(found)]
+                    name = self._name(row, _ENDINGS["roi"])
+                    self._findings.add(f"{self._task.name}: the boxes of {name} do not lie behind it")
+        return sorted([*found.values(), *self._pixels(walk)], key=lambda member: member.offset)
+
+    def _pixels(self, walk: Walk) -> list[_Member]:
+        """The image files by the index, each with the articles that it is of; without an index, by the tar itself."""
+        if self._table is None or self._images is None:
+            files = [place for place, (name, _) in walk.members.items() if IMAGE_NAME.search(name)]
+            return [_Member("pixels", place, walk.members[place][1], crc=-1, images=-1) for place in files]
+        return [
+            _Member("pixels", file.offset, file.length, file.crc, file.number, list(file.rows))
+            for file in indexed_files(self._task.name, self._table, self._images, self._findings)
+        ]
 
     def _check_members(self, members: list[_Member], walk: Walk, findings: Findings) -> int:
         """Name, place, checksum and content of every member; how many of those that are there are not the index'."""
@@ -170,7 +188,7 @@ class _ShardCheck:
                 padded = -(-member.length // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
                 data = os.pread(file.fileno(), padded, member.offset)
                 content, padding = data[: member.length], data[member.length :]
-                if self._table is not None and crc32c(content) != member.crc:
+                if member.crc != -1 and crc32c(content) != member.crc:
                     wrong += 1
                     findings.add(f"{where}: {name} at byte {member.offset}: its checksum is wrong")
                     self._check_texts(member, None, findings)
@@ -189,11 +207,16 @@ class _ShardCheck:
     def _place(self, member: _Member, walk: Walk, by_name: dict[str, int]) -> tuple[str, str | None]:
         """The member's name, and what is wrong where the tar has another one there."""
         at = walk.members.get(member.offset)
-        if self._table is None:
+        if member.crc == -1:
             assert at is not None
             return at[0], None
-        names = [self._name(row, member.kind) for row in member.rows]
-        shared = {self._name(row, member.kind, own=False) for row in member.rows} if member.kind != "json" else set()
+        if member.kind == "pixels":  # the index leaves the format to the name
+            suffix = at[0].rpartition(".")[2] if at is not None else ""
+            ending = f".{member.images}.{suffix if suffix in SUFFIXES else next(iter(SUFFIXES))}"
+        else:
+            ending = _ENDINGS[member.kind]
+        names = [self._name(row, ending) for row in member.rows]
+        shared = {self._name(row, ending, own=False) for row in member.rows} if member.kind != "json" else set()
         name = names[0] if len(names) == 1 else min(shared)
         if at is None:
             if member.offset >= walk.end:  # behind a damaged header: the checksum alone vouches for it
@@ -216,6 +239,11 @@ class _ShardCheck:
             if problem is not None:
                 findings.add(f"{where}: {problem}")
             self._check_texts(member, pieces, findings)
+            return
+        if member.kind == "pixels":
+            problem = image_problem(name, content)
+            if problem is not None:
+                findings.add(f"{where}: {problem}")
             return
         regions, width = self._task.regions, self._task.feature_size if member.kind == "roi" else 4
         dtype = np.dtype("<f2") if member.kind == "roi" else np.dtype("<f4")

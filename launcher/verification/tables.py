@@ -30,7 +30,7 @@ class Articles:
 
 def check_articles(directory: Path, manifest: Manifest, findings: Findings) -> Articles | None:
     """articles.npy: rows within bounds, stories in order, the text arena without a gap. None if it is no table."""
-    table = _open(directory, "articles.npy", findings)
+    table = open_table(directory, "articles.npy", findings)
     if table is None:
         return None
     if table.dtype != ARTICLE or table.ndim != 1:
@@ -130,7 +130,7 @@ class _ArticleCheck:
 def check_edges(directory: Path, manifest: Manifest, articles: Articles, split: str, findings: Findings) -> None:
     """edges-<split>.npy and directions-<split>.npy: each edge in one story of the split and in its direction, once."""
     name = f"edges-{split}.npy"
-    edges, starts = _open(directory, name, findings), _open(directory, f"directions-{split}.npy", findings)
+    edges, starts = open_table(directory, name, findings), open_table(directory, f"directions-{split}.npy", findings)
     if edges is None or starts is None:
         return
     languages = len(manifest.languages)
@@ -208,7 +208,7 @@ class _EdgeCheck:
         self._last = int(direction[-1]), int(number[-1])
 
 
-def _open(directory: Path, name: str, findings: Findings) -> NDArray[Any] | None:
+def open_table(directory: Path, name: str, findings: Findings) -> NDArray[Any] | None:
     """A mapped array, or None; what is missing was told of with its size."""
     try:
         mapped: NDArray[Any] = np.load(directory / name, mmap_mode="r")

@@ -14,6 +14,7 @@ from rich.console import Console
 from launcher.verification.findings import Findings
 from launcher.verification.manifest import Manifest, check_file, check_keys, read_claims
 from launcher.verification.parts import ShardTask
+from launcher.verification.pixels import check_pixels
 from launcher.verification.shard import ShardReport, check_shard
 from launcher.verification.tables import Articles, check_articles, check_edges
 from shards.errors import InputError
@@ -64,16 +65,18 @@ def _check(directory: Path, manifest: Manifest, workers: int, findings: Findings
     with progress_bar(console=shown, disable=not shown.is_terminal) as bar:
         for name in bar.track(list(manifest.files), description="hashes of the index"):
             check_file(directory, manifest, name, findings)
-        task = bar.add_task("tables of the index", total=2 + len(SPLITS))
+        task = bar.add_task("tables of the index", total=3 + len(SPLITS))
         keys = check_keys(directory, manifest, findings)
         bar.advance(task)
         articles = check_articles(directory, manifest, findings)
+        bar.advance(task)
+        pixels = check_pixels(directory, manifest, findings)
         bar.advance(task)
         for split in SPLITS:
             if articles is not None:
                 check_edges(directory, manifest, articles, split, findings)
             bar.advance(task)
-        tasks = _tasks(directory, manifest, articles, keys)
+        tasks = _tasks(directory, manifest, articles, pixels, keys)
         reports = []
         for report in bar.track(_reports(tasks, workers), total=len(tasks), description="shards"):
             findings.extend(report.findings)
@@ -86,7 +89,13 @@ def _check(directory: Path, manifest: Manifest, workers: int, findings: Findings
     return sum(report.members for report in reports)
 
 
-def _tasks(directory: Path, manifest: Manifest, articles: Articles | None, keys: list[int] | None) -> list[ShardTask]:
+def _tasks(
+    directory: Path,
+    manifest: Manifest,
+    articles: Articles | None,
+    pixels: list[tuple[int, int]] | None,
+    keys: list[int] | None,
+) -> list[ShardTask]:
     first = manifest.first_stories.tolist()
     return [
         ShardTask(
@@ -97,6 +106,7 @@ def _tasks(directory: Path, manifest: Manifest, articles: Articles | None, keys:
             first_story=first[number],
             stories=shard.stories,
             rows=articles.rows[number] if articles is not None else None,
+            pixels=pixels[number] if pixels is not None else None,
             keys_at=keys[number] if keys is not None else None,
             languages=manifest.languages,
             regions=manifest.regions,

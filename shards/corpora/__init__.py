@@ -63,6 +63,7 @@ def open_source(
     work: Path,
     data: Path | None = None,
     without_images: bool = False,
+    pixels: bool = False,
     stories: int | None = None,
     max_problems: int | None = None,
     progress: Progress | None = None,
@@ -71,8 +72,8 @@ def open_source(
 
     cache: where downloads are kept.  work: an existing directory, where it may keep an index; a second opening, by
     any process, finds it there.  data: the directory that holds its files, where it has one.  without_images: as
-    `data_files`.  stories: only the first so many, for trials.  max_problems: how many to bear with while the input
-    is read.
+    `data_files`.  pixels: stories bring their image files, of which crosssum has none.  stories: only the first so
+    many, for trials.  max_problems: how many to bear with while the input is read.
 
     Raises: InputError for an unknown name, for data that is missing or beyond use, for too many problems.
     """
@@ -81,12 +82,13 @@ def open_source(
     if name == "emoji":
         from shards.corpora.emoji import EmojiSource
 
-        return EmojiSource(cache, stories=stories)
+        return EmojiSource(cache, stories=stories, pixels=pixels)
     assert listing is not None
     if name == "help":
         from shards.corpora.help import HelpSource
 
-        return HelpSource(listing, cache, stories=stories, max_problems=max_problems, progress=progress)
+        return HelpSource(listing, cache, pixels=pixels, stories=stories, max_problems=max_problems, progress=progress)
+    assert not pixels
     from shards.corpora.crosssum import CrossSumSource
 
     return CrossSumSource(listing, work, stories=stories, max_problems=max_problems, progress=progress)

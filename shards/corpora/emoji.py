@@ -49,10 +49,14 @@ _STORIES_AT_ONCE = 64
 class EmojiSource:
     """The emoji corpus as a `shards.corpora.Source`. Downloads the packages it needs into `cache`."""
 
-    def __init__(self, cache: Path, vendors: Sequence[str] = VENDORS, stories: int | None = None) -> None:
+    def __init__(
+        self, cache: Path, vendors: Sequence[str] = VENDORS, stories: int | None = None, pixels: bool = False
+    ) -> None:
         """`vendors` in the order their renderings take in the image sequence; none means no images.
 
-        `stories` keeps the first so many. Raises: InputError, as `shards.corpora.npm.fetch`.
+        `stories` keeps the first so many. `pixels`: the renderings are kept beside their features.
+
+        Raises: InputError, as `shards.corpora.npm.fetch`.
         """
         for vendor in vendors:
             if vendor not in EMOJI_IMAGES:
@@ -61,6 +65,7 @@ class EmojiSource:
         self.name = "emoji"
         self._cache = cache
         self._vendors = tuple(vendors)
+        self._pixels = pixels
         annotations = _read_annotations(fetch(CLDR, cache))
         characters = sorted(set().union(*annotations.values()), key=story_key)
         articles = {character: _articles(character, annotations) for character in characters}
@@ -94,7 +99,11 @@ class EmojiSource:
             for key, each in zip(chunk, renderings, strict=True):
                 roi_IRV = features[begin : begin + len(each)]
                 begin += len(each)
-                yield Story(key=key, articles=self._articles[key], shared_images=_images(roi_IRV))
+                yield Story(
+                    key=key,
+                    articles=self._articles[key],
+                    shared_images=_images(roi_IRV, each if self._pixels else None),
+                )
 
     def problems(self) -> Problems:
         return Problems()
@@ -219,7 +228,11 @@ def _articles(character: str, annotations: dict[str, dict[str, dict[str, list[st
     return tuple(articles)
 
 
-def _images(roi_IRV: NDArray[np.float16]) -> Images | None:
+def _images(roi_IRV: NDArray[np.float16], pngs: list[bytes] | None) -> Images | None:
     if len(roi_IRV) == 0:
         return None
-    return Images(roi_IRV=roi_IRV, boxes_IR4=np.tile(grid_boxes(), (len(roi_IRV), 1, 1)))
+    return Images(
+        roi_IRV=roi_IRV,
+        boxes_IR4=np.tile(grid_boxes(), (len(roi_IRV), 1, 1)),
+        pixels=None if pngs is None else tuple(pngs),
+    )

@@ -5,6 +5,7 @@ description that the page carries, both written by people. Documents are long, a
 what the emoji corpus lacks. Pages are Mallard, as LANGUAGE/DOCUMENT/PAGE.page.
 """
 
+import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from shards.errors import InputError
 from shards.features import BATCH_SIZE, GridFeatures, grid_boxes
 from shards.index import SPLITS
 from shards.languages import language_name
+from shards.pixels import DAMAGED_IMAGE, storable
 from shards.problems import Problems
 from shards.schema import Article, Images, Story
 from shards.writer import split_of
@@ -105,17 +107,21 @@ class HelpSource:
         listing: Listing,
         cache: Path,
         *,
+        pixels: bool = False,
         stories: int | None = None,
         max_problems: int | None = None,
         progress: Progress | None = None,
     ) -> None:
         """Reads every page once, and keeps where those are that make an article.
 
+        pixels: the figures are kept beside their features, those that are neither PNG nor JPEG as PNG.
+
         Raises: InputError when more than `max_problems` are met.
         """
         self.name = "help"
         self._root = listing.root
         self._cache = cache
+        self._pixels = pixels
         self._found = Problems(limit=max_problems)
         self._counts: dict[str, Counter[str]] = {}
         self._figures: Counter[str] = Counter()
@@ -141,7 +147,7 @@ class HelpSource:
         return len(self._keys[split])
 
     def load(self, split: str, start: int, stop: int, problems: Problems) -> Iterator[Story]:
-        """See `Source`. Counted: "unreadable figure".
+        """See `Source`. Counted: "unreadable figure", "figure kept as PNG".
 
         Raises: InputError when a page is no longer what it was.
         """
@@ -149,7 +155,7 @@ class HelpSource:
         for first in range(0, len(keys), _STORIES_AT_ONCE):
             chunk = {key: self._entries[key] for key in keys[first : first + _STORIES_AT_ONCE]}
             figures = sorted({figure for entries in chunk.values() for entry in entries for figure in entry.figures})
-            features = self._features(figures, problems)
+            features, files = self._features(figures, problems)
             for key, entries in chunk.items():
                 articles = []
                 for entry in entries:
@@ -161,7 +167,7 @@ class HelpSource:
                     articles.append(
                         Article(language=entry.language, text=text, summary=page.summary, url=f"help:{entry.name}")
                     )
-                shared, own = _images(entries, features)
+                shared, own = _images(entries, features, files)
                 yield Story(key=key, articles=tuple(articles), shared_images=shared, images=own)
 
     def problems(self) -> Problems:
@@ -242,22 +248,30 @@ class HelpSource:
     def _extractor(self) -> GridFeatures:
         return GridFeatures(fetch(RESNET, self._cache))
 
-    def _features(self, figures: Sequence[str], problems: Problems) -> dict[str, NDArray[np.float16]]:
-        """(36, 2048) of every figure that can be read."""
+    def _features(
+        self, figures: Sequence[str], problems: Problems
+    ) -> tuple[dict[str, NDArray[np.float16]], dict[str, bytes] | None]:
+        """(36, 2048) of every figure that can be read; and its file, where the pixels are kept."""
         features: dict[str, NDArray[np.float16]] = {}
+        files: dict[str, bytes] = {}
         for first in range(0, len(figures), BATCH_SIZE):  # a screenshot takes megabytes
             opened: dict[str, Image.Image] = {}
             for figure in figures[first : first + BATCH_SIZE]:
                 try:
-                    with Image.open(figure) as image:
-                        opened[figure] = image.convert("RGBA")
-                # Pillow's readers raise these for files that are not what their name says.
-                except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+                    data = Path(figure).read_bytes()
+                    with Image.open(io.BytesIO(data)) as image:
+                        picture = image.convert("RGBA")
+                    if self._pixels:
+                        files[figure] = storable(data)
+                        if files[figure] != data:
+                            problems.count("figure kept as PNG", Path(figure).name)
+                    opened[figure] = picture
+                except DAMAGED_IMAGE:
                     problems.count("unreadable figure", Path(figure).name)
             if opened:
                 roi_IRV = self._extractor.extract(list(opened.values()))
                 features.update(zip(opened, roi_IRV, strict=True))
-        return features
+        return features, files if self._pixels else None
 
 
 def _unfit(page: Page, english: Page | None) -> str | None:
@@ -275,7 +289,7 @@ def _unfit(page: Page, english: Page | None) -> str | None:
 
 
 def _images(
-    entries: Sequence[_Entry], features: dict[str, NDArray[np.float16]]
+    entries: Sequence[_Entry], features: dict[str, NDArray[np.float16]], files: dict[str, bytes] | None
 ) -> tuple[Images | None, dict[str, Images] | None]:
     """The images that a story's articles share, and those of the articles that have others."""
     figures = {entry.language: tuple(f for f in entry.figures if f in features) for entry in entries}
@@ -283,6 +297,7 @@ def _images(
         each: Images(
             roi_IRV=np.stack([features[figure] for figure in each]),
             boxes_IR4=np.tile(grid_boxes(), (len(each), 1, 1)),
+            pixels=None if files is None else tuple(files[figure] for figure in each),
         )
         for each in dict.fromkeys(figures.values())
         if each

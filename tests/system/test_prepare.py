@@ -3,13 +3,17 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from launcher.cli import main
+from shards.corpora.npm import EMOJI_IMAGES, default_cache, fetch, read_members
 from shards.index import open_corpus
+from shards.reader import Reader
 from tests.system.prepare import run
 
 #: The first characters have few drawings, so it is quick.
-OPTIONS = ("--stories=45", "--stories-per-shard=20")
+OPTIONS = ("--stories=45", "--stories-per-shard=20", "--pixels")
 
 
 @pytest.fixture(scope="module")
@@ -49,3 +53,29 @@ def test_nothing_of_the_building_stays_in_the_corpus(emoji: Path) -> None:
         "test-000000.tar",
     ]
     assert manifest["provenance"]["problems"] == {"counts": {}, "named": {}}
+
+
+def test_the_renderings_are_kept_byte_for_byte(emoji: Path) -> None:
+    corpus = open_corpus(emoji)
+    row = int(np.flatnonzero(np.asarray(corpus.articles)["images"])[0])
+    key = corpus.story_keys()[int(corpus.articles["story"][row])]
+    packages = [fetch(package, default_cache()) for package in EMOJI_IMAGES.values()]
+
+    def is_of_key(name: str) -> bool:
+        return name.replace("-fe0f", "").endswith(f"/64/{key}.png")
+
+    files = [data for package in packages for _, data in read_members(package, is_of_key)]
+    assert len(files) > 1
+    assert Reader(corpus).image_files(row) == tuple(files)
+    code, _, errors = run("emoji", *OPTIONS[:-1], "--out", emoji)
+    assert code == 2
+    assert "prepared with other settings" in errors
+
+
+def test_pixels_of_a_corpus_that_has_none_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["prepare", "crosssum", "--data", str(tmp_path), "--out", str(tmp_path / "corpus"), "--pixels"]
+    assert main(words) == 2
+    assert capsys.readouterr().err == (
+        "error: --pixels: the files of crosssum hold features and no images: leave it out\n"
+    )
+    assert not list(tmp_path.iterdir())

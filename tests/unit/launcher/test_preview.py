@@ -1,10 +1,13 @@
 """`d2tv preview`: every story can be found by what a person has of its key, and shown as it is."""
 
+import base64
+import io
 import urllib.parse
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from launcher.cli import main
 from launcher.pages.regions import colours
@@ -176,6 +179,38 @@ def test_regions_that_are_alike_have_one_colour() -> None:
     assert len({one[0], one[1], two[0]}) == 3
     grey = colours([np.ones((1, 2, 4), np.float16)])
     assert grey[0][0][0] == grey[0][0][1]
+
+
+def test_the_images_themselves_where_they_are_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = strange_stories(pixels=True)
+    write_shard(tmp_path / "train-000000.tar", made, LANGUAGES)
+    corpus = finish_corpus(tmp_path, name="strange", languages=LANGUAGES, provenance={})
+    page = shown(corpus, KEYS[3], tmp_path / "page.html", capsys)  # some of its images are shared, some are not
+    assert made[3].images is not None
+    assert made[3].shared_images is not None
+    sequences = [made[3].shared_images, *made[3].images.values()]
+    files = sorted(file for images in sequences for file in images.pixels or ())
+    drawn = page.all("image")
+    assert sorted(base64.b64decode(each.attributes["href"].partition(",")[2]) for each in drawn) == files
+    assert {each.attributes["href"].partition(";")[0] for each in drawn} == {"data:image/png", "data:image/jpeg"}
+    # As wide and high as they are: boxes are shares of both.
+    ratios = sorted(int(each.attributes["width"]) / int(each.attributes["height"]) for each in drawn)
+    sizes = [Image.open(io.BytesIO(file)).size for file in files]
+    assert ratios == pytest.approx(sorted(wide / high for wide, high in sizes), abs=0.01)
+    assert "no pixels" not in page.source
+    says_nothing_to_the_console(tmp_path / "page.html")
+
+    assert corpus.pixels is not None
+    flipped = corpus.pixels[-1]
+    data = bytearray((tmp_path / "train-000000.tar").read_bytes())
+    data[int(flipped["offset"]) + 40] ^= 1
+    (tmp_path / "train-000000.tar").write_bytes(data)
+    story = encode_key(KEYS[4])
+    assert main(["preview", str(tmp_path), "--story", KEYS[4], "--out", str(tmp_path / "none.html")]) == 2
+    error = capsys.readouterr().err
+    assert f"train-000000.tar, story {story}, arabic, image 2 of 2: " in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "none.html").exists()
 
 
 def test_a_browser_has_nothing_to_say(

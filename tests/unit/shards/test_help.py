@@ -1,5 +1,6 @@
 """The help corpus on small trees of pages made here, and on Debian's gnome-user-docs where that is installed."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -192,9 +193,10 @@ def test_figures_are_the_languages_own_or_the_english_ones(tree: Tree) -> None:
     tree.png("hi/app", "figures/a.png", "blue")
     tree.png("C/app", "figures/b.png", "green")
     (tree.root / "C/app/figures/cut.png").write_bytes((tree.root / "C/app/figures/b.png").read_bytes()[:40])
-    source = tree.open()
+    Image.new("RGB", (40, 30), "blue").save(tree.root / "hi/app/figures/a.png", "GIF")  # whatever its name says
+    source = tree.open(pixels=True)
     stories, problems = load(source)
-    assert problems.counts == {"missing figure": 3, "unreadable figure": 1}
+    assert problems.counts == {"missing figure": 3, "unreadable figure": 1, "figure kept as PNG": 1}
     assert problems.named["missing figure"][0] == "C/app/broken.page: none.png"
     assert stories["app/broken"].shared_images is None
     assert stories["app/broken"].images is None
@@ -217,6 +219,12 @@ def test_figures_are_the_languages_own_or_the_english_ones(tree: Tree) -> None:
     assert other is not None
     assert other.keys() == {"hindi"}
     np.testing.assert_allclose(other["hindi"].roi_IRV, blue, rtol=0.05, atol=0.05)
+    assert images.pixels == ((tree.root / "C/app/figures/b.png").read_bytes(),)
+    assert common.pixels == ((tree.root / "C/app/figures/a.png").read_bytes(),)
+    assert other["hindi"].pixels is not None
+    [converted] = other["hindi"].pixels
+    with Image.open(io.BytesIO(converted)) as picture:
+        assert (picture.format, picture.convert("RGB").getpixel((0, 0))) == ("PNG", (0, 0, 255))
     assert source.provenance()["figures"] == {"raster": 9, "skipped": 3}
 
 

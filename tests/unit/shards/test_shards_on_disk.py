@@ -16,14 +16,17 @@ import webdataset as wds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from PIL import Image
 
 from shards.errors import InputError
 from shards.index import Corpus, open_corpus
 from shards.merge import finish_corpus
+from shards.pixels import DAMAGED_IMAGE, decode, storable, suffix_of
 from shards.reader import Reader, ReaderConfig
 from shards.reading import UnreadableError
 from shards.schema import Article, Images, Story
 from shards.writer import encode_key, index_path, shard_is_whole, split_of, write_shard
+from tests import strange
 from tests.tiny import make_corpus, make_stories
 
 LANGUAGES = ("english", "chinese_simplified", "urdu")
@@ -125,6 +128,86 @@ def test_stock_webdataset_and_our_reader_find_what_was_written(made: list[Story]
                 expected_members |= {"roi.npy", "boxes.npy"}
             assert members == expected_members
         reader.close()
+
+
+def test_images_beside_their_features(tmp_path: Path) -> None:
+    """Stock webdataset decodes them, and our reader gives each article its own."""
+    made = strange.strange_stories(pixels=True)
+    write_shard(tmp_path / "train-000000.tar", made, strange.LANGUAGES)
+    corpus = finish_corpus(tmp_path, name="test", languages=strange.LANGUAGES, provenance={})
+    assert corpus.manifest["pixels"] is True
+    samples = list(wds.WebDataset(str(tmp_path / "train-000000.tar"), shardshuffle=False))
+    decoded = list(wds.WebDataset(str(tmp_path / "train-000000.tar"), shardshuffle=False).decode("pil"))
+    assert [sample["__key__"] for sample in samples] == corpus.story_keys()
+    reader = Reader(corpus)
+    row = 0
+    for story, sample, pictures in zip(made, samples, decoded, strict=True):
+        found = {name for name in sample if name.endswith((".png", ".jpg"))}
+        for article in story.articles:
+            own = (story.images or {}).get(article.language)
+            files = ((own or story.shared_images).pixels or ()) if own or story.shared_images else ()
+            assert reader.image_files(row) == files
+            names = [
+                f"{f'{article.language}.' if own else ''}{number}.{suffix_of(file)}"
+                for number, file in enumerate(files)
+            ]
+            assert [sample[name] for name in names] == list(files)
+            for name, picture in zip(names, reader.pixels(row), strict=True):
+                assert picture.size == pictures[name].size
+                np.testing.assert_array_equal(np.asarray(picture.convert("RGB")), np.asarray(pictures[name]))
+            found -= set(names)
+            row += 1
+        shared = story.shared_images.pixels or () if story.shared_images else ()
+        assert found <= {f"{number}.{suffix_of(file)}" for number, file in enumerate(shared)}
+    reader.close()
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    write_shard(plain / "train-000000.tar", strange.strange_stories(), strange.LANGUAGES)
+    without = finish_corpus(plain, name="test", languages=strange.LANGUAGES, provenance={})
+    assert "pixels" not in without.manifest
+    assert not (plain / "pixels.npy").exists()
+    with pytest.raises(InputError, match=r"keeps features and no pixels: prepare another with `d2tv prepare --pixels`"):
+        Reader(without).pixels(0)
+
+
+def test_some_images_with_pixels_and_some_without_are_no_corpus(tmp_path: Path) -> None:
+    one, other = strange.strange_stories(pixels=True)[1], strange.strange_stories()[2]
+    with pytest.raises(InputError, match="keeps the pixels of all its images, or of none"):
+        write_shard(tmp_path / "train-000000.tar", [one, other], strange.LANGUAGES)
+    write_shard(tmp_path / "train-000000.tar", [one], strange.LANGUAGES)
+    write_shard(tmp_path / "train-000001.tar", [other], strange.LANGUAGES)
+    with pytest.raises(InputError, match=r"train-000001\.index\.npz is of images without their pixels"):
+        finish_corpus(tmp_path, name="test", languages=strange.LANGUAGES, provenance={})
+
+
+def test_the_content_hash_vouches_for_pixels_whoever_wrote_which_shard(tmp_path: Path) -> None:
+    made = strange.strange_stories(pixels=True)
+    images = made[1].shared_images
+    assert images is not None
+    assert images.pixels is not None
+    other = dataclasses.replace(images, pixels=(strange.image_file(99), *images.pixels[1:]))
+    changed = [made[0], dataclasses.replace(made[1], shared_images=other), *made[2:]]
+    hashes = []
+    for name, of, order in (("one", made, (0, 1, 2, 3)), ("two", made, (3, 1, 0, 2)), ("three", changed, (0, 1, 2, 3))):
+        (tmp_path / name).mkdir()
+        for number in order:
+            tar = tmp_path / name / f"train-{number:06d}.tar"
+            write_shard(tar, of[2 * number : 2 * number + 2], strange.LANGUAGES)
+        corpus = finish_corpus(tmp_path / name, name="test", languages=strange.LANGUAGES, provenance={})
+        hashes.append(corpus.content_hash)
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_what_is_neither_png_nor_jpeg_becomes_png() -> None:
+    file = io.BytesIO()
+    picture = Image.new("RGBA", (5, 3), (10, 20, 30, 40))
+    picture.save(file, "WEBP", lossless=True, exact=True)
+    stored = storable(file.getvalue())
+    assert suffix_of(stored) == "png"
+    np.testing.assert_array_equal(np.asarray(decode(stored)), np.asarray(picture))
+    assert storable(stored) == stored
+    with pytest.raises(DAMAGED_IMAGE):
+        storable(b"GIF89a")
 
 
 @settings(max_examples=60, deadline=None)
