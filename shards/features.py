@@ -20,6 +20,8 @@ from PIL import Image
 
 from shards.corpora.npm import RESNET, read_members
 
+#: What a corpus' manifest calls them.
+EXTRACTOR = "ResNet-50 grid features"
 IMAGE_SIZE = 192  # pixels; the network's stride is 32
 GRID = 6
 REGIONS = GRID * GRID
@@ -65,7 +67,7 @@ class GridFeatures:
     def describe(self) -> dict[str, Any]:
         """For the manifest: what made the features. JSON-able."""
         return {
-            "extractor": "ResNet-50 grid features",
+            "extractor": EXTRACTOR,
             "weights": RESNET.provenance(),
             "image_size": IMAGE_SIZE,
             "resize": "bicubic, transparency on white",

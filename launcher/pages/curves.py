@@ -61,6 +61,7 @@ class Chart:
     from_zero: whether the axis begins at 0 where nothing is below.
     exact: whether they are no measurements, whose medians would stand before them.
     title_says_it: what a curve that is alone is, so that its name need not be there.
+    along: what it goes over.
     """
 
     title: str
@@ -72,6 +73,7 @@ class Chart:
     from_zero: bool = False
     exact: bool = False
     title_says_it: bool = True
+    along: str = "step"
 
     def colour(self, name: str) -> str:
         """The class of a curve's colour."""
@@ -242,7 +244,7 @@ def _tips(curves: Mapping[str, Curve], of: Chart, marks: Marks, last: int) -> li
                 strange = [at for at in range(first, beyond) if not math.isfinite(curve.values[at])]
                 at = strange[-1] if strange else beyond - 1
                 label = "" if len(of.curves) == 1 else f"{name} "
-                lines.append(f"step {curve.steps[at]:,}: {label}{of.spell(curve.values[at])}")
+                lines.append(f"{of.along} {curve.steps[at]:,}: {label}{of.spell(curve.values[at])}")
         lines += [f"step {step:,}: {text}" for step, text in marks.spikes.items() if begin < step <= end]
         lines += [f"went on from step {step:,}" for step in marks.breaks if begin < step <= end]
         if lines:

@@ -1,21 +1,40 @@
 """Evaluation after training: of a run, one of its checkpoints or an exported model; no optimizer, one process."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from shards.index import open_corpus
+from shards.index import Corpus, open_corpus
 from shards.tokenizer import open_tokenizer
 from trainer.build import build_evaluator
 from trainer.distributed import Ranks, join, leave
 from trainer.evaluation.closing_table import print_report
+from trainer.evaluation.robustness.plan import Wanted
+from trainer.evaluation.robustness.run import check_wanted, finished, measure
 from trainer.plan import check_corpus, check_lengths
+from trainer.recipe import Recipe
 from trainer.trained import check_same_corpus, course_until, find_trained, trained_network, trained_recipe
 
 
-def evaluate(where: Path, split: str, overrides: Sequence[str]) -> None:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluated:
+    """A finished evaluation and what it was of. Its files lie in evaluation/ of `recipe.run`.
+
+    robustness: what perturbations cost, where they were asked for.
+    """
+
+    recipe: Recipe
+    corpus: Corpus
+    report: dict[str, Any]
+    robustness: dict[str, Any] | None = None
+
+
+def evaluate(where: Path, split: str, overrides: Sequence[str], wanted: Wanted | None = None) -> Evaluated:
     """Decode and score `split`, print the table, write evaluation/: in the run, or in the exported model.
 
-    where: a run (its newest whole checkpoint), a checkpoint, or an exported model. Raises `InputError`.
+    where: a run (its newest whole checkpoint), a checkpoint, or an exported model. wanted: perturbations, for which an
+    evaluation that is there already is the clean one, if it is of the same weights and settings. Raises `InputError`.
     """
     path = find_trained(where)
     recipe = trained_recipe(path, overrides)
@@ -28,10 +47,19 @@ def evaluate(where: Path, split: str, overrides: Sequence[str]) -> None:
     device = join(alone)
     network = trained_network(recipe, tokenizer, path)
     evaluator = build_evaluator(recipe, corpus, tokenizer, alone, device)
+    network.to(device).eval()
+    robustness = None
     try:
-        report = evaluator.run(network.to(device), split, path)
+        report = finished(evaluator, split, path) if wanted is not None else None
+        if wanted is not None and report is None:
+            check_wanted(wanted, evaluator, split)  # before the clean evaluation takes its time
+        if report is None:
+            report = evaluator.run(network, split, path)
+            assert report is not None
+            print_report(report, course_until(path), recipe.run)
+        if wanted is not None:
+            robustness = measure(evaluator, network, split, path, wanted, print)
     finally:
         evaluator.reader.close()
-    assert report is not None
-    print_report(report, course_until(path), recipe.run)
     leave()
+    return Evaluated(recipe=recipe, corpus=corpus, report=report, robustness=robustness)

@@ -9,8 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from shards.errors import InputError
-
 #: Those of MMRobustness but for its style transfer, which needs a model.
 CORRUPTIONS = (
     "gaussian_noise",
@@ -36,10 +34,8 @@ _SMALLEST = 32
 _SEEDED = frozenset({"impulse_noise", "glass_blur"})
 
 
-def check_installed() -> None:
-    """`InputError` where the package is not there."""
-    if importlib.util.find_spec("imagecorruptions") is None:
-        raise InputError("corrupted pictures need imagecorruptions: pip install 'd2tv[robustness]'")
+def is_installed() -> bool:
+    return importlib.util.find_spec("imagecorruptions") is not None
 
 
 def corrupted(image: Image.Image, name: str, severity: int, seed: int) -> Image.Image:

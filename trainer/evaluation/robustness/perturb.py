@@ -81,11 +81,11 @@ class TextPerturbation:
         self._strength = kind.strength(severity)
         self._reader, self._corpus = material.reader, material.corpus
         self._keys = material.corpus.story_keys()
-        self._perturbed = functools.lru_cache(maxsize=256)(self._perturb)
+        self.perturbed = functools.lru_cache(maxsize=256)(self._perturb)
 
     def __call__(self, fetched: Fetched) -> Fetched:
         source = [
-            self._perturbed(article, story)
+            self.perturbed(article, story)
             for article, story in zip(fetched.source, fetched.groups.story.ravel().tolist(), strict=True)
         ]
         return replace(fetched, source=source)
@@ -108,7 +108,7 @@ class TextPerturbation:
             article = self._reader.article(row)
         except UnreadableError:  # it is a placeholder then, and counted
             return False
-        return self._perturbed(article, story).text != article.text
+        return self.perturbed(article, story).text != article.text
 
     def _perturb(self, article: Article, story: int) -> Article:
         if not self._kind.covers(article.language):

@@ -1,24 +1,17 @@
 """What `--perturb` asks for, what of it this model and corpus can show, and how much is to be decoded for it."""
 
-import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from shards.corpora.npm import RESNET, default_cache, fetch
 from shards.errors import InputError
-from shards.features import REGIONS, WIDTH, GridFeatures, grid_boxes
 from shards.index import Corpus
 from shards.sampler import Groups
 from trainer.evaluation.evaluate import Evaluator
-from trainer.evaluation.heldout import take_groups
-from trainer.evaluation.robustness.corruptions import check_installed
-from trainer.evaluation.robustness.kinds import KINDS, Kind, parse_kinds, parse_severities
+from trainer.evaluation.robustness.extraction import Extractor, why_no_pictures
+from trainer.evaluation.robustness.kinds import Kind, parse_kinds, parse_severities
 from trainer.evaluation.robustness.perturb import Material, Perturbation, perturbation
 
 
@@ -68,14 +61,16 @@ class Plan:
         return sum(int(part.changed.sum()) for part in self.parts)
 
 
-def make_plan(wanted: Wanted, evaluator: Evaluator, groups: Groups, split: str, extract: "_Extract") -> Plan:
+def make_plan(wanted: Wanted, evaluator: Evaluator, groups: Groups, split: str) -> Plan:
     """What is to be decoded of `groups`.
 
     A kind that nothing here can show is left out, with the reason; `InputError` where it was named singly, or where
     none is left.
     """
     corpus = evaluator.corpus
-    material = Material(corpus=corpus, reader=evaluator.reader, split=split, seed=wanted.seed, extract=extract)
+    material = Material(
+        corpus=corpus, reader=evaluator.reader, split=split, seed=wanted.seed, extract=Extractor(corpus)
+    )
     parts: list[Part] = []
     left_out: dict[str, str] = {}
     for kind in wanted.kinds:
@@ -93,3 +88,37 @@ def make_plan(wanted: Wanted, evaluator: Evaluator, groups: Groups, split: str, 
         name, problem = next(iter(left_out.items()))
         raise InputError(f"--perturb: no kind can be applied here; {name}: {problem}")
     return Plan(parts=tuple(parts), left_out=left_out)
+
+
+def _part(kind: Kind, severity: int, material: Material, groups: Groups) -> Part:
+    transform = perturbation(kind, severity, material)
+    return Part(
+        kind=kind,
+        severity=severity,
+        transform=transform,
+        covered=transform.covers(groups),
+        changed=transform.changes(groups),
+    )
+
+
+def _unable(kind: Kind, evaluator: Evaluator) -> str | None:
+    """Why this model and corpus cannot show what the kind does; None where they can."""
+    if kind.is_text:
+        return None
+    if not evaluator.recipe.network.vision.enabled:
+        return "the model sees no images"
+    return why_no_pictures(evaluator.corpus) if kind.family == "pixels" else None
+
+
+def _nothing(kind: Kind, corpus: Corpus, groups: Groups) -> str:
+    """Why it applies to no example."""
+    if kind.is_text:
+        return f"it is not defined for any of the source languages: {', '.join(source_languages(corpus, groups))}"
+    if kind.name == "wrong_images":
+        return "no other story of the split has images"
+    return "none of the examples has images"
+
+
+def source_languages(corpus: Corpus, groups: Groups) -> list[str]:
+    """Of the documents, by name."""
+    return sorted({corpus.languages[number] for number in corpus.articles["language"][groups.source[:, 0]].tolist()})

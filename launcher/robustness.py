@@ -1,0 +1,41 @@
+"""What `d2tv evaluate --perturb` shows: a table on the terminal, and a page beside the report."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from launcher.pages.page import write_page
+from launcher.pages.robustness import as_percent, robustness_page
+
+
+def show_robustness(run: Path, report: Mapping[str, Any]) -> None:
+    """Print the table, write evaluation/<split>-robustness.html."""
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(robustness_table(report))
+    path = run / "evaluation" / f"{report['split']}-robustness.html"
+    write_page(path, robustness_page(run.resolve().name, report))
+    print(f"page: {path}")
+
+
+def robustness_table(report: Mapping[str, Any]) -> Table:
+    """ROUGE-L by kind and severity, and MMI over the severities. Fits the 80 columns of a log file."""
+    severities = [str(severity) for severity in report["severities"]]
+    title = f"robustness, step {report['step']}; ROUGE-L in per cent by severity, MMI over them"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for column in ("kind", "examples", "changed", "clean", *severities, "MMI"):
+        table.add_column(column, justify="left" if column == "kind" else "right", no_wrap=True)
+    for name, kind in report["kinds"].items():
+        of = [kind["severities"][severity] for severity in severities]
+        table.add_row(
+            name,
+            str(kind["examples"]),
+            f"{sum(one['changed'] for one in of) / len(of):.0%}",
+            f"{kind['clean']['rougeL']:.2f}",
+            *(f"{one['scores']['rougeL']:.2f}" for one in of),
+            as_percent(kind["mean_mmi"]["rougeL"]),
+        )
+    return table

@@ -1,0 +1,51 @@
+"""Features of pictures, made as the corpus' own were."""
+
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from shards.corpora.npm import RESNET, default_cache, fetch
+from shards.features import EXTRACTOR, GridFeatures, grid_boxes
+from shards.index import Corpus
+from trainer.evaluation.robustness.corruptions import is_installed
+
+
+def why_no_pictures(corpus: Corpus) -> str | None:
+    """What keeps us from perturbing pictures of this corpus; None where nothing does."""
+    if corpus.pixels is None:
+        return (
+            f"{corpus.location} keeps features and no pixels: prepare it with `d2tv prepare SOURCE --pixels` into "
+            "another directory, and set corpus.path="
+        )
+    if _made_by(corpus).get("extractor") != EXTRACTOR:
+        return f"{corpus.location} has features that cannot be made here of a picture (only {EXTRACTOR} can)"
+    if not is_installed():
+        return "it needs the package imagecorruptions: pip install 'd2tv[robustness]'"
+    return None
+
+
+class Extractor:
+    """Pictures to features (n, R, V) and boxes (R, 4), with the network and the precision of the corpus' features.
+
+    The network is loaded when the first picture comes.
+    """
+
+    def __init__(self, corpus: Corpus) -> None:
+        self._precision = str(_made_by(corpus).get("computed_in"))
+
+    def __call__(self, pictures: Sequence[Image.Image]) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
+        return self._network.extract(pictures), grid_boxes()
+
+    @functools.cached_property
+    def _network(self) -> GridFeatures:
+        return GridFeatures(fetch(RESNET, default_cache()), getattr(torch, self._precision))
+
+
+def _made_by(corpus: Corpus) -> dict[str, object]:
+    """What the manifest says of the features' origin."""
+    found = corpus.manifest["provenance"].get("features")
+    return dict(found) if isinstance(found, dict) else {}

@@ -1,0 +1,240 @@
+"""`d2tv evaluate --perturb`: held-out examples again, perturbed, and what that costs beside the clean ones.
+
+Only examples that a perturbation changes are decoded; the others keep their clean summary. A kind is measured on the
+examples that it applies to (an English keyboard's slips on no Chinese document), clean and perturbed alike.
+
+Writes evaluation/<split>-robustness.json, and <split>-robustness.parquet with every summary of a changed example. Until
+then what is decoded lies in evaluation/<split>-robustness-parts, so that the same command goes on after a kill.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.network import Network
+from shards.errors import InputError
+from shards.files import write_atomically
+from shards.index import Corpus
+from shards.sampler import Groups
+from trainer.build import build_collator
+from trainer.checkpoint import read_state
+from trainer.evaluation.decoding import Predictions
+from trainer.evaluation.evaluate import Evaluator, read_report
+from trainer.evaluation.heldout import take_groups
+from trainer.evaluation.predictions import Prediction, read_predictions
+from trainer.evaluation.robustness.impact import Scores, impacts, mean_impacts, means
+from trainer.evaluation.robustness.perturb import TextPerturbation
+from trainer.evaluation.robustness.plan import Part, Wanted, make_plan, source_languages
+from trainer.evaluation.robustness.table import Perturbed, write_perturbed
+from trainer.evaluation.robustness.text import clusters
+from trainer.evaluation.scoring.rouge import ROUGE
+from trainer.evaluation.scoring.score import score_rouge
+
+#: Characters of a document that show what was done to it.
+_SAMPLE = 160
+
+
+def finished(evaluator: Evaluator, split: str, checkpoint: Path) -> dict[str, Any] | None:
+    """The report of a clean evaluation of this checkpoint, with these settings, of this corpus; None without one."""
+    report = read_report(evaluator.recipe.run, split)
+    facts = evaluator.facts(checkpoint)
+    return report if report is not None and {key: report.get(key) for key in facts} == facts else None
+
+
+def check_wanted(wanted: Wanted, evaluator: Evaluator, split: str) -> None:
+    """`InputError` where what is wanted cannot be had, without anything decoded."""
+    make_plan(wanted, evaluator, evaluator.choose(split), split)
+
+
+def measure(
+    evaluator: Evaluator,
+    network: Network,
+    split: str,
+    checkpoint: Path,
+    wanted: Wanted,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """The report of all kinds and severities, written. The clean evaluation is there already (`finished`).
+
+    say: is told what is going to be done, and each kind's result. Raises `InputError`.
+    """
+    run = evaluator.recipe.run
+    clean = {row.number: row for row in read_predictions(run, split)}
+    groups = evaluator.choose(split)
+    groups = take_groups(groups, np.flatnonzero(np.isin(groups.number, list(clean))))
+    plan = make_plan(wanted, evaluator, groups, split)
+    for name, why in plan.left_out.items():
+        say(f"{name} is left out: {why}")
+    say(
+        f"{len(plan.parts)} perturbations (kinds × severities) of {len(groups.number):,} examples: "
+        f"{plan.decodings:,} summaries to decode; the others do not change, or do not apply"
+    )
+    report: dict[str, Any] = {
+        "split": split,
+        "step": read_state(checkpoint).step,
+        **evaluator.facts(checkpoint),
+        "seed": wanted.seed,
+        "severities": list(wanted.severities),
+        "measures": list(ROUGE),
+        "left_out": dict(plan.left_out),
+        "kinds": {},
+    }
+    parts_folder = run / "evaluation" / f"{split}-robustness-parts"
+    table: list[Perturbed] = []
+    written: list[Predictions] = []
+    for kind, of_kind in groupby(plan.parts, key=lambda part: part.kind):
+        parts = list(of_kind)
+        found = [_decode(part, evaluator, network, groups, parts_folder, checkpoint, wanted.seed) for part in parts]
+        written += found
+        rows, entry = _entry(parts, found, groups, clean, evaluator.corpus)
+        table += rows
+        entry["sample"] = _sample(parts, groups, evaluator)
+        report["kinds"][kind.name] = entry
+        say(_line(kind.name, entry))
+    _write(run, split, report, table)
+    for predictions in written:
+        predictions.remove()
+    if not any(parts_folder.iterdir()):  # another command's may lie there
+        parts_folder.rmdir()
+    return report
+
+
+def robustness_path(run: Path, split: str) -> Path:
+    return run / "evaluation" / f"{split}-robustness.json"
+
+
+def _decode(
+    part: Part,
+    evaluator: Evaluator,
+    network: Network,
+    groups: Groups,
+    folder: Path,
+    checkpoint: Path,
+    seed: int,
+) -> Predictions:
+    """The summaries of what the perturbation changes."""
+    collate = build_collator(
+        evaluator.recipe, evaluator.corpus, evaluator.reader, evaluator.tokenizer, evaluator.device, part.transform
+    )
+    facts = evaluator.facts(checkpoint) | {
+        "kind": part.kind.name,
+        "strength": part.kind.strength(part.severity),
+        "seed": seed,
+    }
+    changed = take_groups(groups, np.flatnonzero(part.changed))
+    return replace(evaluator, collate=collate).decode(network, changed, folder / part.name, facts)
+
+
+def _entry(
+    parts: Sequence[Part],
+    found: Sequence[Predictions],
+    groups: Groups,
+    clean: dict[int, Prediction],
+    corpus: Corpus,
+) -> tuple[list[Perturbed], dict[str, Any]]:
+    """A kind's rows for the table, and its part of the report."""
+    kind = parts[0].kind
+    written = [
+        {row["number"]: row["prediction"] for of_batch in predictions.read().values() for row in of_batch}
+        for predictions in found
+    ]
+    numbers = groups.number.tolist()
+    # What could not be read again at any severity is left out of all, so that they are of the same examples.
+    unreadable = {
+        numbers[place]
+        for part, of_part in zip(parts, written, strict=True)
+        for place in np.flatnonzero(part.changed).tolist()
+        if numbers[place] not in of_part
+    }
+    covered = [numbers[place] for place in np.flatnonzero(parts[0].covered).tolist()]
+    covered = [number for number in covered if number not in unreadable]
+    if not covered:
+        raise InputError(f"{kind.name}: no example could be read any more: `d2tv verify` the corpus")
+    asked = [(place, number) for place, of in enumerate(written) for number in covered if number in of]
+    scored = score_rouge(
+        [(clean[number].target, clean[number].reference, written[place][number]) for place, number in asked]
+    )
+    of_asked = {
+        key: {name: 100 * value for name, value in zip(ROUGE, values, strict=True)}
+        for key, values in zip(asked, scored, strict=True)
+    }
+    of_clean = {number: {name: clean[number].scores[name] or 0.0 for name in ROUGE} for number in covered}
+    clean_means = means([of_clean[number] for number in covered], ROUGE)
+    severities: dict[str, Any] = {}
+    for place, part in enumerate(parts):
+        rows: list[Scores] = [of_asked.get((place, number), of_clean[number]) for number in covered]
+        scores = means(rows, ROUGE)
+        severities[str(part.severity)] = {
+            "strength": kind.strength(part.severity),
+            "changed": sum(number in written[place] for number in covered) / len(covered),
+            "scores": scores,
+            "mmi": impacts(clean_means, scores),
+        }
+    languages = source_languages(corpus, take_groups(groups, np.flatnonzero(parts[0].covered)))
+    entry = {
+        "family": kind.family,
+        "what": kind.what,
+        "unit": kind.unit,
+        "examples": len(covered),
+        "passed_over": len(numbers) - len(covered) - len(unreadable),
+        "unreadable": len(unreadable),
+        "languages": languages,
+        "languages_passed_over": sorted(set(source_languages(corpus, groups)) - set(languages)),
+        "clean": clean_means,
+        "severities": severities,
+        "mean_mmi": mean_impacts([of["mmi"] for of in severities.values()]),
+    }
+    table = [
+        Perturbed(
+            kind=kind.name,
+            severity=parts[place].severity,
+            number=number,
+            story=clean[number].story,
+            source=clean[number].source,
+            target=clean[number].target,
+            prediction=written[place][number],
+            scores=of_asked[place, number],
+        )
+        for place, number in asked
+    ]
+    return table, entry
+
+
+def _sample(parts: Sequence[Part], groups: Groups, evaluator: Evaluator) -> dict[str, str] | None:
+    """The beginning of a document before and after the middle severity, for a person to see what was done to it."""
+    part = parts[len(parts) // 2]
+    changed = np.flatnonzero(part.changed)
+    if not isinstance(part.transform, TextPerturbation) or not len(changed):
+        return None
+    article = evaluator.reader.article(int(groups.source[changed[0], 0]))
+    perturbed = part.transform.perturbed(article, int(groups.story[changed[0], 0]))
+    return {
+        "language": article.language,
+        "severity": str(part.severity),
+        "before": _beginning(article.text),
+        "after": _beginning(perturbed.text),
+    }
+
+
+def _beginning(text: str) -> str:
+    parts = clusters(text)
+    return "".join(parts[:_SAMPLE]) + ("…" if len(parts) > _SAMPLE else "")
+
+
+def _line(name: str, entry: dict[str, Any]) -> str:
+    scores = "  ".join(f"{of['scores']['rougeL']:.2f}" for of in entry["severities"].values())
+    return f"{name}: ROUGE-L {entry['clean']['rougeL']:.2f} clean, {scores} perturbed"
+
+
+def _write(run: Path, split: str, report: dict[str, Any], table: Sequence[Perturbed]) -> None:
+    path = robustness_path(run, split)
+    try:
+        write_perturbed(path.with_suffix(".parquet"), table)
+        write_atomically(path, (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
+    except OSError as error:
+        raise InputError(f"{path.parent} cannot be written: {error}") from error
