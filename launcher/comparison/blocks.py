@@ -97,4 +97,4 @@ def _cell(found: Blocks, source: str, target: str, name: str) -> Cell:
         rivals = [found.cells[source, target, other][place].mean for other in found.names]
         best = several and round(one.mean, 2) == round(max(rivals), 2)
         parts.append(Part(text=f"{one.mean:.2f}", mark=one.mark, best=best))
-    return Cell(parts=tuple(parts), own=source == target)
+    return Cell(parts=tuple(parts), own=source == target != AVERAGE)

@@ -17,7 +17,7 @@ Format = Literal["text", "markdown", "latex", "html"]
 
 STYLE = """
 .sheet td b { font-weight: 700; } .sheet .rule td { border-top: 2px solid var(--soft); }
-.sheet td.own { background: var(--panel); }
+.sheet td.own { background: var(--panel); } .sheet .label { text-align: left; }
 """
 
 
@@ -106,11 +106,14 @@ def as_html(sheet: Sheet) -> str:
     rows = []
     for number, row in enumerate(sheet.rows):
         cells = "".join(
-            f"<td{' class=own' if cell.own else ''}>{text}</td>"
-            for cell, text in zip(row, _spelled(row, spelled), strict=True)
+            f"<td{' class=own' if cell.own else ' class=label' if place < sheet.labels else ''}>{text}</td>"
+            for place, (cell, text) in enumerate(zip(row, _spelled(row, spelled), strict=True))
         )
         rows.append(f"<tr{' class=rule' if number and number in sheet.rules else ''}>{cells}</tr>")
-    head = "".join(f"<th>{escape(text)}</th>" for text in sheet.head)
+    head = "".join(
+        f"<th{' class=label' if place < sheet.labels else ''}>{escape(text)}</th>"
+        for place, text in enumerate(sheet.head)
+    )
     return f'<div class="wide"><table class="sheet"><tr>{head}</tr>{"".join(rows)}</table></div>'
 
 
@@ -122,14 +125,15 @@ def as_page(sheet: Sheet) -> str:
     if sheet.details is not None:
         heading, head, rows = sheet.details
         body += f"<h2>{escape(heading)}</h2>{table(head, rows)}"
-    return page(sheet.title, body)
+    return page(sheet.title, body, STYLE)
 
 
 def as_text(sheet: Sheet) -> Table:
     """For the terminal."""
     shown = Table(caption=sheet.note, caption_justify="left")
     for place, column in enumerate(sheet.head):
-        shown.add_column(column, justify="right" if place >= sheet.labels else "left")
+        is_label = place < sheet.labels  # scores may fold, names may not be cut
+        shown.add_column(column, justify="left" if is_label else "right", no_wrap=is_label, overflow="fold")
     for number, row in enumerate(sheet.rows):
         if number and number in sheet.rules:
             shown.add_section()
