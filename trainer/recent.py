@@ -41,3 +41,19 @@ def recent_sums(languages: int) -> DirectionSums:
 def mean(nats: NDArray[np.float64], tokens: NDArray[np.float64]) -> NDArray[np.float64]:
     """nats over tokens, element by element; NaN where there are no tokens."""
     return np.asarray(np.divide(nats, tokens, out=np.full(np.shape(nats), np.nan), where=tokens > 0))
+
+
+def cross(values_TS: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The cross-lingual directions alone: a copy with a diagonal of zeros."""
+    values_TS = values_TS.copy()
+    np.fill_diagonal(values_TS, 0.0)
+    return values_TS
+
+
+def nll_by_target(sums: DirectionSums | Interval) -> dict[str, NDArray[np.float64]]:
+    """Kind -> nats a token by target language (T,), each direction by its own branch; NaN where there was none."""
+    nats_TS, tokens_TS = sums.nats_TS, sums.tokens_TS
+    return {
+        "mms": mean(np.diagonal(nats_TS), np.diagonal(tokens_TS)),
+        "mxls": mean(cross(nats_TS).sum(axis=1), cross(tokens_TS).sum(axis=1)),
+    }

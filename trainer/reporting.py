@@ -15,7 +15,7 @@ from trainer.console import Console
 from trainer.evaluation.heldout import HeldOutNLL
 from trainer.metrics import MetricsLog
 from trainer.prometheus.run_metrics import RunMetrics
-from trainer.recent import DirectionSums, mean
+from trainer.recent import DirectionSums, nll_by_target
 from trainer.saver import Saved
 from trainer.spikes import Spike, SpikeDetector
 from trainer.totals import Interval
@@ -208,14 +208,7 @@ class Reporting:
 
     def _nll_by_target(self, interval: Interval) -> dict[str, dict[str, float]]:
         """By kind and target language, to four decimals: it stands in every logged line."""
-        nats, tokens = interval.nats_TS, interval.tokens_TS
-        own_nats, own_tokens = np.diagonal(nats), np.diagonal(tokens)
-        return {
-            "mms": self._by_language(mean(own_nats, own_tokens).round(4).tolist()),
-            "mxls": self._by_language(
-                mean(nats.sum(axis=1) - own_nats, (tokens.sum(axis=1) - own_tokens)).round(4).tolist()
-            ),
-        }
+        return {kind: self._by_language(nll_T.round(4).tolist()) for kind, nll_T in nll_by_target(interval).items()}
 
     def _by_language(self, values: Sequence[float]) -> dict[str, float]:
         return {name: value for name, value in zip(self.languages, values, strict=True) if not math.isnan(value)}

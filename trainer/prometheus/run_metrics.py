@@ -15,7 +15,7 @@ from shards.sampler import Sampler
 from shards.schema import Unreadable
 from trainer.evaluation.scoring.rouge import ROUGE
 from trainer.prometheus.tables import Table
-from trainer.recent import mean, recent_sums
+from trainer.recent import cross, mean, nll_by_target, recent_sums
 from trainer.saver import Saved
 from trainer.totals import KINDS, Interval
 
@@ -244,22 +244,18 @@ class RunMetrics:
             (self._source_examples, interval.examples_TS),
             (self._source_tokens, interval.tokens_TS),
         ):
-            for language, count in zip(self._languages, _cross(counts_TS).sum(axis=0).tolist(), strict=True):
+            for language, count in zip(self._languages, cross(counts_TS).sum(axis=0).tolist(), strict=True):
                 if count:
                     family.labels(language).inc(count)
 
     def _languages_now(self, groups: int) -> None:
         recent, languages = self._recent, self._languages
-        by_kind = {
-            "mms": mean(np.diagonal(recent.nats_TS), np.diagonal(recent.tokens_TS)),
-            "mxls": mean(_cross(recent.nats_TS).sum(axis=1), _cross(recent.tokens_TS).sum(axis=1)),
-        }
         self._target_nll.replace(
             ((kind, language), value)
-            for kind, nll_T in by_kind.items()
+            for kind, nll_T in nll_by_target(recent).items()
             for language, value in _there(languages, nll_T.tolist())
         )
-        nll_S = mean(_cross(recent.nats_TS).sum(axis=0), _cross(recent.tokens_TS).sum(axis=0))
+        nll_S = mean(cross(recent.nats_TS).sum(axis=0), cross(recent.tokens_TS).sum(axis=0))
         self._source_nll.replace(((language,), value) for language, value in _there(languages, nll_S.tolist()))
         quota_T = self._facts.sampler.shares(max(groups - 1, 0)).sum(axis=1).tolist()
         self._quota.replace(((language,), share) for language, share in zip(languages, quota_T, strict=True) if share)
@@ -296,13 +292,6 @@ class RunMetrics:
         """(source, target) of a place in a matrix by [target, source]."""
         target, source = divmod(place, len(self._languages))
         return self._languages[source], self._languages[target]
-
-
-def _cross(values_TS: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A copy with an empty diagonal."""
-    values_TS = values_TS.copy()
-    np.fill_diagonal(values_TS, 0.0)
-    return values_TS
 
 
 def _there(names: Sequence[str], values: Sequence[float]) -> list[tuple[str, float]]:
