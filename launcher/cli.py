@@ -114,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser(
         "evaluate",
         help="decode and score a run's newest checkpoint, another one, or an exported model",
-        description="Decode and score. Results lie in RUN/evaluation, those of an exported model in MODEL/evaluation.",
+        description="Decode and score. Predictions, scores and a page lie in RUN/evaluation, or in MODEL/evaluation.",
     )
     evaluate.add_argument(
         "trained",
@@ -123,8 +123,19 @@ def _parser() -> argparse.ArgumentParser:
         help="a run (its newest checkpoint), RUN/checkpoints/step-* (or latest, best), or what `d2tv export` wrote",
     )
     evaluate.add_argument("--split", choices=("validation", "test"), default="test")
-    evaluate.add_argument("overrides", nargs="*", metavar="key=value", help="e.g. evaluation.directions=en-*")
-    evaluate.set_defaults(run=_evaluate, goes_on=False)
+    evaluate.add_argument(
+        "--directions", metavar="LIST", help="all, mms, mxls, or like 'en-ru,*-ur' (default: evaluation.directions)"
+    )
+    evaluate.add_argument(
+        "--perturb",
+        metavar="LIST",
+        help="also with perturbed documents or images: all, text, vision, a family or kinds, e.g. keyboard,no_images",
+    )
+    evaluate.add_argument(
+        "--severities", default="1,2,3,4,5", metavar="LIST", help="of perturbations (default: %(default)s)"
+    )
+    evaluate.add_argument("overrides", nargs="*", metavar="key=value", help="e.g. evaluation.num_beams=1")
+    evaluate.set_defaults(run=_evaluate, goes_on=True)
 
     watch = commands.add_parser(
         "watch",
@@ -303,9 +314,11 @@ def _recipe(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from trainer.evaluation.standalone import evaluate
+    from launcher.evaluate import evaluate
+    from trainer.evaluation.robustness.plan import parse_wanted
 
-    evaluate(options.trained, options.split, options.overrides)
+    wanted = None if options.perturb is None else parse_wanted(options.perturb, options.severities)
+    evaluate(options.trained, options.split, options.overrides, options.directions, wanted)
 
 
 def _watch(options: argparse.Namespace) -> None:

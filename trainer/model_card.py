@@ -17,6 +17,7 @@ from shards.languages import LANGUAGE_CODES
 from shards.tokenizer import SentencePieceTokenizer
 from trainer.checkpoint import TrainState, identity, read_state
 from trainer.engine import precision_of
+from trainer.evaluation.closing_table import BESIDE, BESIDE_MEANS
 from trainer.evaluation.evaluate import read_report
 from trainer.evaluation.scoring.rouge import TYPES
 from trainer.model_card_code import loading
@@ -186,28 +187,40 @@ def _scores(run: Path, checkpoint: Path, state: TrainState) -> str:
 
 
 def _report(report: Mapping[str, Any]) -> str:
-    settings, rows = report["settings"], []
-    for kind, scores in report["by_kind"].items():
+    settings, by_kind, by_target = report["settings"], report["by_kind"], report["by_target"]
+    rows = []
+    for kind, scores in by_kind.items():
         nll = report["nll"].get(kind)
         losses = (f"{nll['model']:.3f}", f"{nll['unigram']:.3f}") if nll else ("-", "-")
-        rows.append((kind.upper(), *(f"{scores[name]:.2f}" for name in TYPES), *losses))
-    targets = [
-        (f"{name} ({language_code(name)})", *(f"{scores[rouge]:.2f}" for rouge in TYPES))
-        for name, scores in report["by_target"].items()
-    ]
-    heads = ("R-1", "R-2", "R-L")
+        rows.append((kind.upper(), *_spelled(scores, TYPES), *losses))
+    rouge = ("R-1", "R-2", "R-L")
     unreadable = f" ({report['unreadable']} more could not be read)" if report["unreadable"] else ""
-    return "\n\n".join(
-        [
-            f"The {report['split']} split: {report['examples']:,} examples{unreadable} of directions "
-            f"`{settings['directions']}`, beam {settings['num_beams']}, length penalty {settings['length_penalty']:g}. "
-            "ROUGE (R) in per cent; NLL in nats a token, beside that of a unigram model. MMS: within a language; "
-            "MXLS: from one into another.",
-            _table(("kind", *heads, "NLL", "unigram"), rows, right=5),
-            "By the language written, from all that were read:",
-            _table(("target", *heads), targets, right=3),
-        ]
-    )
+    parts = [
+        f"The {report['split']} split: {report['examples']:,} examples{unreadable} of directions "
+        f"`{settings['directions']}`, beam {settings['num_beams']}, length penalty {settings['length_penalty']:g}. "
+        "ROUGE (R) in per cent; NLL in nats a token, beside that of a unigram model. MMS: within a language; "
+        "MXLS: from one into another.",
+        _table(("kind", *rouge, "NLL", "unigram"), rows, right=5),
+    ]
+    # A release that scored ROUGE alone has none of these.
+    beside = {head: name for head, name in BESIDE.items() if any(name in scores for scores in by_kind.values())}
+    if beside:
+        rows = [(kind.upper(), *_spelled(scores, list(beside.values()))) for kind, scores in by_kind.items()]
+        parts += [f"Beside ROUGE, in per cent ({BESIDE_MEANS}):", _table(("kind", *beside), rows, right=len(beside))]
+    measures = dict(zip(rouge, TYPES, strict=True)) | ({"wrong": beside["wrong"]} if "wrong" in beside else {})
+    rows = [
+        (f"{name} ({language_code(name)})", *_spelled(scores, list(measures.values())))
+        for name, scores in by_target.items()
+    ]
+    parts += [
+        "By the language written, from all that were read:",
+        _table(("target", *measures), rows, right=len(measures)),
+    ]
+    return "\n\n".join(parts)
+
+
+def _spelled(scores: Mapping[str, float], names: Sequence[str]) -> list[str]:
+    return [f"{scores[name]:.2f}" if name in scores else "-" for name in names]
 
 
 def _start_tokens(model: Model, languages: Sequence[str]) -> str:

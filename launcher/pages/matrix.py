@@ -28,6 +28,11 @@ def matrix(
     Colours go in equal ratios from the least to the most.
     """
     steps_TS = levels(values_TS)
+    return grid(names, lambda target, source: f"s{steps_TS[target, source]}", tip, label)
+
+
+def grid(names: Sequence[str], look: Callable[[int, int], str], tip: Callable[[int, int], str], label: str) -> str:
+    """An SVG with a cell for every direction, of the classes that `look(target, source)` says."""
     left = top = 12 + _LETTER * max(map(len, names))
     width, height = left + _CELL * len(names) + 4, top + _CELL * len(names) + 4
     parts = [
@@ -42,7 +47,7 @@ def matrix(
     for target in range(len(names)):
         for source in range(len(names)):
             parts.append(
-                f'<rect class="s{steps_TS[target, source]}" x="{left + _CELL * source:.0f}" '
+                f'<rect class="{look(target, source)}" x="{left + _CELL * source:.0f}" '
                 f'y="{top + _CELL * target:.0f}" width="{_CELL - 1}" height="{_CELL - 1}">'
                 f"<title>{escape(tip(target, source))}</title></rect>"
             )
@@ -51,7 +56,13 @@ def matrix(
 
 def legend(values: NDArray[np.float64] | NDArray[np.int64], spell: Callable[[float], str]) -> str:
     """What the colours of `matrix` stand for: the least and the most of each that occurs."""
-    step = levels(values)
+    return f'<p class="soft keys">{keys(values, levels(values), spell)}</p>'
+
+
+def keys(
+    values: NDArray[np.float64] | NDArray[np.int64], step: NDArray[np.int64], spell: Callable[[float], str]
+) -> str:
+    """A patch of each colour with the least and the most of the values that have its step."""
     marks = []
     for number in range(1, len(RAMP) + 1):
         of_step = values[step == number]
@@ -62,4 +73,4 @@ def legend(values: NDArray[np.float64] | NDArray[np.int64], spell: Callable[[flo
                 f'<span class="key"><svg width="12" height="12" aria-hidden="true"><rect class="s{number}" width="12" '
                 f'height="12"></rect></svg> {escape(text)}</span>'
             )
-    return f'<p class="soft keys">{" ".join(marks)}</p>'
+    return " ".join(marks)

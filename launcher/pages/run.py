@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping
 
-from launcher.pages import curves, matrix, run_results, timeline
+from launcher.pages import choice, curves, dots, matrix, run_results, timeline
 from launcher.pages.curves import Chart, Marks, chart
 from launcher.pages.page import escape, page
 from launcher.watch.history import Curve
@@ -13,6 +13,8 @@ from launcher.watch.words import duration, figure, moment, number
 
 _STYLE = (
     matrix.STYLE
+    + choice.STYLE
+    + dots.STYLE
     + curves.STYLE
     + timeline.STYLE
     + run_results.STYLE

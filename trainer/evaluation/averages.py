@@ -6,28 +6,21 @@ from typing import Any
 
 from shards.index import Corpus
 from trainer.evaluation.predictions import Prediction
+from trainer.evaluation.resource_classes import resource_class
 from trainer.evaluation.scoring.score import mean_scores
 
-#: (source, target) by name.
-Pair = tuple[str, str]
-
-#: Resource classes of a direction by its training pairs, where ACROSS (Li et al., 2023, section 4.1) draws its lines.
-CLASSES = ("<1000", "1000-5000", ">5000")
+#: A direction: (source, target) by name.
+Named = tuple[str, str]
 
 
-def resource_class(train_pairs: int) -> str:
-    """ACROSS calls them extremely low-resource, medium low-resource and normal low-resource."""
-    return CLASSES[0] if train_pairs < 1000 else CLASSES[1] if train_pairs <= 5000 else CLASSES[2]
-
-
-def training_pairs(corpus: Corpus) -> dict[Pair, int]:
+def training_pairs(corpus: Corpus) -> dict[Named, int]:
     """How many examples the train split has of every direction, whether a mixture draws on it or not."""
     counts_TS, names = corpus.direction_counts("train"), corpus.languages
     return {(s, t): int(counts_TS[j, i]) for j, t in enumerate(names) for i, s in enumerate(names)}
 
 
 def summarise(
-    predictions: Sequence[Prediction], measures: Sequence[str], train_pairs: Mapping[Pair, int]
+    predictions: Sequence[Prediction], measures: Sequence[str], train_pairs: Mapping[Named, int]
 ) -> dict[str, Any]:
     """The means of the measures, as the report has them; a measure that no example of a group has is left out of it.
 
@@ -36,11 +29,11 @@ def summarise(
     Table 1 do. Where directions have unlike numbers of examples the two differ.
     directions: how many examples each has here and in the train split.
     """
-    of_direction: dict[Pair, list[Mapping[str, float | None]]] = defaultdict(list)
+    of_direction: dict[Named, list[Mapping[str, float | None]]] = defaultdict(list)
     for row in predictions:
         of_direction[row.source, row.target].append(row.scores)
     means = {pair: mean_scores(rows, measures) for pair, rows in of_direction.items()}
-    names: dict[str, Callable[[Pair], str]] = {
+    names: dict[str, Callable[[Named], str]] = {
         "by_kind": lambda pair: "mms" if pair[0] == pair[1] else "mxls",
         "by_source": lambda pair: pair[0],
         "by_target": lambda pair: pair[1],
@@ -49,7 +42,7 @@ def summarise(
     micro: dict[str, dict[str, dict[str, float]]] = {}
     macro: dict[str, dict[str, dict[str, float]]] = {}
     for by, name_of in names.items():
-        groups: dict[str, list[Pair]] = defaultdict(list)
+        groups: dict[str, list[Named]] = defaultdict(list)
         for pair in sorted(of_direction):
             groups[name_of(pair)].append(pair)
         rows = {name: [row for pair in pairs for row in of_direction[pair]] for name, pairs in sorted(groups.items())}
@@ -66,7 +59,7 @@ def summarise(
     }
 
 
-def direction_name(pair: Pair) -> str:
+def direction_name(pair: Named) -> str:
     return f"{pair[0]}>{pair[1]}"
 
 

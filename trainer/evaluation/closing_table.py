@@ -9,8 +9,8 @@ from rich.table import Table
 
 from trainer.evaluation.scoring.rouge import TYPES
 
-#: Head of a column -> measure, of the second table. Those with a model stand first and are there where it was given.
-_BESIDE = {
+#: Head of a column -> measure of what stands beside ROUGE. Those with a model are there where it was given.
+BESIDE = {
     "LaSE": "lase",
     "BERTScore": "bertscore",
     "wrong": "wrong_language",
@@ -18,6 +18,7 @@ _BESIDE = {
     "new": "novelty2",
     "repeated": "repetition2",
 }
+BESIDE_MEANS = "wrong: in another language; new, repeated: pairs of words"
 
 
 def print_report(report: dict[str, Any], validations: Sequence[Mapping[str, float]], run: Path) -> None:
@@ -40,9 +41,9 @@ def print_report(report: dict[str, Any], validations: Sequence[Mapping[str, floa
             *(_two(of_kinds.get(kind, {}).get(name)) for name in TYPES),
         )
     console.print(table)
-    there = {head: name for head, name in _BESIDE.items() if any(name in scores for scores in of_kinds.values())}
+    there = {head: name for head, name in BESIDE.items() if any(name in scores for scores in of_kinds.values())}
     if there:  # an earlier release scored ROUGE alone
-        title = "in per cent; wrong: in another language; new, repeated: pairs of words"
+        title = f"in per cent; {BESIDE_MEANS}"
         beside = _table(title, ("kind", *there))
         spell: dict[str, Callable[[float | None], str]] = {"LaSE": _two, "BERTScore": _two}
         for kind, scores in of_kinds.items():

@@ -11,11 +11,12 @@ from shards.tokenizer import open_tokenizer
 from tests.tiny import tiny_overrides
 from trainer.build import build_evaluator
 from trainer.distributed import Ranks
-from trainer.evaluation.averages import languages_found, resource_class, summarise
+from trainer.evaluation.averages import languages_found, summarise
 from trainer.evaluation.closing_table import print_report
 from trainer.evaluation.decoding import Predictions
 from trainer.evaluation.heldout import choose_examples
 from trainer.evaluation.predictions import Prediction
+from trainer.evaluation.resource_classes import resource_class
 from trainer.evaluation.scoring.measures import MEASURES
 from trainer.plan import check_corpus
 from trainer.recipe import load_recipe

@@ -1,0 +1,140 @@
+"""Predictions that a page shows of an evaluation: of a group the best, the middle, the worst, and one drawn."""
+
+import io
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from launcher.preview import read_images, spoken_key
+from shards.index import Corpus
+from shards.reader import Reader
+from shards.reading import UnreadableError
+from shards.schema import Images
+from trainer.evaluation.predictions import Prediction
+
+Place = Literal["best", "middle", "worst", "drawn"]
+#: Larger files are made smaller before they go into a page.
+_LARGE, _SIDE = 64 << 10, 440
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Example:
+    """group: what it is the best, middle or worst of, by ROUGE-L.  name: of its story.
+
+    document: of the source language; None, and `problem` says why, where it cannot be read.
+    images: what the network saw of them, with their files where the corpus keeps them; None for none.
+    sizes: width and height of what is in each file.
+    """
+
+    group: str
+    place: Place
+    row: Prediction
+    name: str
+    document: str | None
+    images: Images | None
+    sizes: tuple[tuple[int, int], ...] = ()
+    problem: str | None = None
+
+
+def choose(
+    rows: Sequence[Prediction], group_of: Callable[[Prediction], str], seed: int
+) -> list[tuple[str, Place, Prediction]]:
+    """Four of every group, groups in order of their names: each of another story where there are as many.
+
+    The same rows and seed give the same choice, in whatever order they come.
+    """
+    groups: dict[str, list[Prediction]] = defaultdict(list)
+    for row in sorted(rows, key=lambda row: row.key):
+        groups[group_of(row)].append(row)
+    chosen: list[tuple[str, Place, Prediction]] = []
+    for group, of in sorted(groups.items()):
+        draw = random.Random(f"{seed} {group}")
+        draw.shuffle(of)
+        # The drawn one is taken first: else it would be drawn from what the others leave.
+        drawn = [of[0]]
+        by_score = sorted(of, key=lambda row: row.scores.get("rougeL") or 0.0)  # equal ones stay shuffled
+        middle = len(by_score) // 2
+        outwards = sorted(range(len(by_score)), key=lambda place: abs(place - middle))
+        orders: dict[Place, Iterable[Prediction]] = {
+            "best": reversed(by_score),
+            "middle": (by_score[place] for place in outwards),
+            "worst": by_score,
+        }
+        stories = {row.story for row in drawn}
+        picked: dict[Place, Prediction] = {}
+        for place, order in orders.items():
+            found = next((row for row in order if row.story not in stories), None)
+            if found is not None:
+                picked[place] = found
+                stories.add(found.story)
+        chosen += [(group, place, row) for place, row in (picked | {"drawn": drawn[0]}).items()]
+    return chosen
+
+
+def read(
+    chosen: Sequence[tuple[str, Place, Prediction]], corpus: Corpus, reader: Reader, max_images: int
+) -> list[Example]:
+    """The documents and images of predictions: the target article's images, or the source's where that has none."""
+    keys = corpus.story_keys()
+    wanted = {row.story for _, _, row in chosen}
+    stories = {key: number for number, key in enumerate(keys) if key in wanted}
+    of_wanted = np.flatnonzero(np.isin(corpus.articles["story"], list(stories.values())))
+    there = {
+        (int(story), corpus.languages[language]): row
+        for story, language, row in zip(
+            corpus.articles["story"][of_wanted].tolist(),
+            corpus.articles["language"][of_wanted].tolist(),
+            of_wanted.tolist(),
+            strict=True,
+        )
+    }
+    found = []
+    for group, place, row in chosen:
+        source, target = (there[stories[row.story], language] for language in (row.source, row.target))
+        owner = target if corpus.articles["images"][target] else source
+        document: str | None = None
+        images: Images | None = None
+        sizes: tuple[tuple[int, int], ...] = ()
+        problem: str | None = None
+        try:
+            document = reader.article(source).text
+            if corpus.articles["images"][owner]:
+                images, sizes = _seen(read_images(corpus, reader, owner), max_images)
+        except UnreadableError as error:
+            problem = str(error)
+        found.append(
+            Example(
+                group=group,
+                place=place,
+                row=row,
+                name=spoken_key(row.story),
+                document=document,
+                images=images,
+                sizes=sizes,
+                problem=problem,
+            )
+        )
+    return found
+
+
+def _seen(images: Images, most: int) -> tuple[Images, tuple[tuple[int, int], ...]]:
+    """The first `most` images, their files no larger than a page wants them; with the sizes of what is in these."""
+    small = [_small(file) for file in images.pixels[:most]] if images.pixels else []
+    files = tuple(file for file, _ in small) or None
+    sizes = tuple(size for _, size in small)
+    return Images(roi_IRV=images.roi_IRV[:most], boxes_IR4=images.boxes_IR4[:most], pixels=files), sizes
+
+
+def _small(file: bytes) -> tuple[bytes, tuple[int, int]]:
+    with Image.open(io.BytesIO(file)) as image:
+        if len(file) <= _LARGE:
+            return file, image.size
+        image.thumbnail((_SIDE, _SIDE))
+        smaller = io.BytesIO()
+        image.convert("RGBA").save(smaller, "PNG")
+        return smaller.getvalue(), image.size
