@@ -18,9 +18,8 @@ _STYLE = (
     curves.STYLE
     + """
 details summary { cursor: pointer; margin: .5rem 0; }
-.done { border-collapse: collapse; } .done td { white-space: normal; text-align: start; vertical-align: top; }
-.done td:first-child { white-space: nowrap; }
-td.what { white-space: normal; }
+.done td { white-space: normal; text-align: start; vertical-align: top; }
+.done th { text-align: start; } .done td:first-child { white-space: nowrap; }
 """
 )
 
@@ -105,9 +104,9 @@ def _strengths(kinds: Mapping[str, Any], severities: Sequence[str]) -> str:
         of = [kind["severities"][severity] for severity in severities]
         changed = sum(one["changed"] for one in of) / len(of)
         strengths = [f"{one['strength']:g}" for one in of]
-        rows.append([name, kind["what"], kind["unit"], *strengths, f"{changed:.0%}"])
-    heading = ["kind", "what it does", "its strength is", *severities, "examples changed"]
-    return table(heading, rows, [("", 3), ("strength at severity", len(severities)), ("", 1)])
+        rows.append([f"{name}: {kind['what']}", *strengths, kind["unit"], f"{changed:.0%}"])
+    heading = ["kind", *severities, "of what", "examples changed"]
+    return table(heading, rows, [("", 1), ("strength at severity", len(severities)), ("", 2)])
 
 
 def _passed_over(report: Mapping[str, Any], kinds: Mapping[str, Any]) -> str:

@@ -37,8 +37,8 @@ class Kind:
     what: str
     unit: str
     strengths: tuple[float, ...]
-    change: TextChange | None = None
-    covers: Callable[[str], bool] = lambda language: True
+    change: TextChange | None
+    covers: Callable[[str], bool]
 
     @property
     def is_text(self) -> bool:
@@ -48,70 +48,49 @@ class Kind:
         return self.strengths[severity - 1]
 
 
-def _text(
-    family: str, function: TextChange, name: str, unit: str, strengths: tuple[float, ...], **more: Callable[[str], bool]
-) -> Kind:
-    what = (function.__doc__ or "").strip().split("\n")[0]
-    return Kind(name=name, family=family, what=what, unit=unit, strengths=strengths, change=function, **more)
-
-
 _CHARACTER, _WORD, _SENTENCE = "share of characters", "share of words", "share of sentences"
+
+
+def _kind(
+    family: str,
+    name: str,
+    what: str,
+    unit: str,
+    strengths: tuple[float, ...],
+    change: TextChange | None = None,
+    covers: Callable[[str], bool] = lambda language: True,
+) -> Kind:
+    return Kind(family=family, name=name, what=what, unit=unit, strengths=strengths, change=change, covers=covers)
+
+
+def _character(name: str, what: str, change: TextChange, **more: Callable[[str], bool]) -> Kind:
+    return _kind("character", name, what, _CHARACTER, _CHARACTERS, change, **more)
+
+
+def _word(name: str, what: str, change: TextChange) -> Kind:
+    return _kind("word", name, what, _WORD, _WORDS, change)
+
+
 _KINDS = (
-    _text("character", character.keyboard, "keyboard", _CHARACTER, _CHARACTERS, covers=character.has_keyboard),
-    _text("character", character.ocr, "ocr", _CHARACTER, _CHARACTERS),
-    _text("character", character.insert, "char_insert", _CHARACTER, _CHARACTERS),
-    _text("character", character.replace, "char_replace", _CHARACTER, _CHARACTERS),
-    _text("character", character.swap, "char_swap", _CHARACTER, _CHARACTERS),
-    _text("character", character.delete, "char_delete", _CHARACTER, _CHARACTERS),
-    _text("word", word.insert, "word_insert", _WORD, _WORDS),
-    _text("word", word.swap, "word_swap", _WORD, _WORDS),
-    _text("word", word.delete, "word_delete", _WORD, _WORDS),
-    _text("word", word.mask, "word_mask", _WORD, _WORDS),
-    _text("sentence", sentence.shuffle, "sentence_shuffle", _SENTENCE, _ALL_THE_WAY),
-    _text("sentence", sentence.drop, "sentence_drop", _SENTENCE, _SENTENCES),
-    Kind(
-        name="feature_noise",
-        family="features",
-        what="Gaussian noise on every region's features.",
-        unit="standard deviations of the image's features",
-        strengths=_NOISE,
-    ),
-    Kind(
-        name="region_drop",
-        family="features",
-        what="Regions show nothing: their features are 0.",
-        unit="share of an image's regions",
-        strengths=_ALL_THE_WAY,
-    ),
-    Kind(
-        name="region_shuffle",
-        family="features",
-        what="Regions have each other's features, boxes stay.",
-        unit="share of an image's regions",
-        strengths=_ALL_THE_WAY,
-    ),
-    Kind(
-        name="wrong_images",
-        family="features",
-        what="The images of another story of the split.",
-        unit="share of stories",
-        strengths=_ALL_THE_WAY,
-    ),
-    Kind(
-        name="no_images",
-        family="features",
-        what="No images.",
-        unit="share of stories",
-        strengths=_ALL_THE_WAY,
-    ),
+    _character("keyboard", "a key beside the right one", character.keyboard, covers=character.has_keyboard),
+    _character("ocr", "what looks like it in print", character.ocr),
+    _character("char_insert", "another of the same text behind a character", character.insert),
+    _character("char_replace", "another of the same text in place of a character", character.replace),
+    _character("char_swap", "neighbours in a word change places", character.swap),
+    _character("char_delete", "characters are left out", character.delete),
+    _word("word_insert", "another of the same text behind a word", word.insert),
+    _word("word_swap", "neighbours change places", word.swap),
+    _word("word_delete", "words are left out", word.delete),
+    _word("word_mask", "a low line in place of a word", word.mask),
+    _kind("sentence", "sentence_shuffle", "sentences change places", _SENTENCE, _ALL_THE_WAY, sentence.shuffle),
+    _kind("sentence", "sentence_drop", "sentences are left out", _SENTENCE, _SENTENCES, sentence.drop),
+    _kind("features", "feature_noise", "Gaussian noise on the features", "standard deviations of an image", _NOISE),
+    _kind("features", "region_drop", "regions show nothing", "share of an image's regions", _ALL_THE_WAY),
+    _kind("features", "region_shuffle", "regions are elsewhere", "share of an image's regions", _ALL_THE_WAY),
+    _kind("features", "wrong_images", "another story's images", "share of stories", _ALL_THE_WAY),
+    _kind("features", "no_images", "no images", "share of stories", _ALL_THE_WAY),
     *(
-        Kind(
-            name=name,
-            family="pixels",
-            what=f"{name.replace('_', ' ')} on the picture, features made anew.".capitalize(),
-            unit="imagecorruptions' severity",
-            strengths=(1, 2, 3, 4, 5),
-        )
+        _kind("pixels", name, f"{name.replace('_', ' ')} on the pictures", "severity of imagecorruptions", SEVERITIES)
         for name in CORRUPTIONS
     ),
 )

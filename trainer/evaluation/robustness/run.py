@@ -31,7 +31,7 @@ from trainer.evaluation.robustness.impact import Scores, impacts, mean_impacts, 
 from trainer.evaluation.robustness.perturb import TextPerturbation
 from trainer.evaluation.robustness.plan import Part, Wanted, make_plan, source_languages
 from trainer.evaluation.robustness.table import Perturbed, write_perturbed
-from trainer.evaluation.robustness.text import clusters
+from trainer.evaluation.robustness.text import clusters, seeded
 from trainer.evaluation.scoring.rouge import ROUGE
 from trainer.evaluation.scoring.score import score_rouge
 
@@ -211,8 +211,9 @@ def _sample(parts: Sequence[Part], groups: Groups, evaluator: Evaluator) -> dict
     changed = np.flatnonzero(part.changed)
     if not isinstance(part.transform, TextPerturbation) or not len(changed):
         return None
-    article = evaluator.reader.article(int(groups.source[changed[0], 0]))
-    perturbed = part.transform.perturbed(article, int(groups.story[changed[0], 0]))
+    place = seeded(0, part.kind.name).choice(changed.tolist())  # another language of each kind
+    article = evaluator.reader.article(int(groups.source[place, 0]))
+    perturbed = part.transform.perturbed(article, int(groups.story[place, 0]))
     return {
         "language": article.language,
         "severity": str(part.severity),
