@@ -26,14 +26,13 @@ def robustness_table(report: Mapping[str, Any]) -> Table:
     severities = [str(severity) for severity in report["severities"]]
     title = f"robustness, step {report['step']}; ROUGE-L in per cent by severity, MMI over them"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for column in ("kind", "examples", "changed", "clean", *severities, "MMI"):
+    for column in ("kind", "examples", "clean", *severities, "MMI"):
         table.add_column(column, justify="left" if column == "kind" else "right", no_wrap=True)
     for name, kind in report["kinds"].items():
         of = [kind["severities"][severity] for severity in severities]
         table.add_row(
             name,
             str(kind["examples"]),
-            f"{sum(one['changed'] for one in of) / len(of):.0%}",
             f"{kind['clean']['rougeL']:.2f}",
             *(f"{one['scores']['rougeL']:.2f}" for one in of),
             as_percent(kind["mean_mmi"]["rougeL"]),

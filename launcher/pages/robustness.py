@@ -9,6 +9,7 @@ from launcher.pages.curves import COLOURS, Chart, Marks, chart
 from launcher.pages.page import escape, page, table
 from launcher.watch.history import Curve
 from launcher.watch.words import one_line
+from trainer.evaluation.robustness.plan import by_reason
 
 #: How the measures are called.
 NAMES = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "rougeLsum": "ROUGE-Lsum"}
@@ -111,7 +112,7 @@ def _strengths(kinds: Mapping[str, Any], severities: Sequence[str]) -> str:
 
 def _passed_over(report: Mapping[str, Any], kinds: Mapping[str, Any]) -> str:
     """What is not in the tables, and why."""
-    told = [f"{name} is left out: {why}." for name, why in report["left_out"].items()]
+    told = [f"Left out: {', '.join(names)}: {why}." for why, names in by_reason(report["left_out"]).items()]
     for name, kind in kinds.items():
         if kind["languages_passed_over"]:
             told.append(f"{name} is not defined for documents in {', '.join(kind['languages_passed_over'])}.")

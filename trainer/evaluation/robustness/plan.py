@@ -122,3 +122,11 @@ def _nothing(kind: Kind, corpus: Corpus, groups: Groups) -> str:
 def source_languages(corpus: Corpus, groups: Groups) -> list[str]:
     """Of the documents, by name."""
     return sorted({corpus.languages[number] for number in corpus.articles["language"][groups.source[:, 0]].tolist()})
+
+
+def by_reason(left_out: Mapping[str, str]) -> dict[str, list[str]]:
+    """Why -> the kinds that are left out for it."""
+    found: dict[str, list[str]] = {}
+    for name, why in left_out.items():
+        found.setdefault(why, []).append(name)
+    return found

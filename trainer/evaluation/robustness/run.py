@@ -29,7 +29,7 @@ from trainer.evaluation.heldout import take_groups
 from trainer.evaluation.predictions import Prediction, read_predictions
 from trainer.evaluation.robustness.impact import Scores, impacts, mean_impacts, means
 from trainer.evaluation.robustness.perturb import TextPerturbation
-from trainer.evaluation.robustness.plan import Part, Wanted, make_plan, source_languages
+from trainer.evaluation.robustness.plan import Part, Wanted, by_reason, make_plan, source_languages
 from trainer.evaluation.robustness.table import Perturbed, write_perturbed
 from trainer.evaluation.robustness.text import clusters, seeded
 from trainer.evaluation.scoring.rouge import ROUGE
@@ -68,8 +68,8 @@ def measure(
     groups = evaluator.choose(split)
     groups = take_groups(groups, np.flatnonzero(np.isin(groups.number, list(clean))))
     plan = make_plan(wanted, evaluator, groups, split)
-    for name, why in plan.left_out.items():
-        say(f"{name} is left out: {why}")
+    for why, names in by_reason(plan.left_out).items():
+        say(f"left out: {', '.join(names)}: {why}")
     say(
         f"{len(plan.parts)} perturbations (kinds × severities) of {len(groups.number):,} examples: "
         f"{plan.decodings:,} summaries to decode; the others do not change, or do not apply"
