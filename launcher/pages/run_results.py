@@ -130,13 +130,13 @@ def evaluations(run: RunDirectory) -> str:
     reports = run.evaluations()
     if not reports:
         return "<p>None is made yet: it comes after the last step, or by <code>d2tv evaluate</code>.</p>"
-    return "\n".join(_evaluation(split, report) for split, report in reports.items())
+    return "\n".join(_evaluation(split, report, run.path) for split, report in reports.items())
 
 
-def _evaluation(split: str, report: Mapping[str, Any] | None) -> str:
-    title = f"<h3>{escape(one_line(split))}</h3>"
+def _evaluation(split: str, report: Mapping[str, Any] | None, run: Path) -> str:
+    title = f"<h3>{split}</h3>"
     if report is None:
-        return f"{title}<p>evaluation/{escape(one_line(split))}.json cannot be read.</p>"
+        return f"{title}<p>evaluation/{split}.json cannot be read.</p>"
     parts = {
         "By resource class": scores.by_class(report),
         "By language": scores.by_language(report),
@@ -144,7 +144,10 @@ def _evaluation(split: str, report: Mapping[str, Any] | None) -> str:
         "In another language": scores.wrong_language(report),
     }
     folded = "".join(f"<details><summary>{name}</summary>{part}</details>" for name, part in parts.items() if part)
-    return "\n".join([title, scores.described(report), scores.by_kind(report), folded])
+    more = ""
+    if (run / "evaluation" / f"{split}.html").is_file():
+        more = f'<p class="soft">evaluation/{split}.html has the table of the paper and examples with their images.</p>'
+    return "\n".join([title, scores.described(report), scores.by_kind(report), folded, more])
 
 
 def placeholders(path: Path) -> str:

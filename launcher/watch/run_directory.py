@@ -10,6 +10,7 @@ from launcher.watch.history import History
 from launcher.watch.tail import Tail
 from launcher.watch.words import one_line
 from shards.errors import InputError
+from shards.index import SPLITS
 
 #: What a run directory holds, each from some moment on; before the first of them it is empty.
 _OF_A_RUN = ("recipe.yaml", "metrics.jsonl", "unreadable.jsonl", "checkpoints", "evaluation", "stacks", "report.html")
@@ -71,6 +72,8 @@ class RunDirectory:
         """Reports of evaluations by split; None for one that cannot be read."""
         found: dict[str, dict[str, Any] | None] = {}
         for path in sorted((self.path / "evaluation").glob("*.json")):
+            if path.stem not in SPLITS:  # such as what perturbations cost
+                continue
             try:
                 report = json.loads(path.read_bytes())
             except (OSError, ValueError):

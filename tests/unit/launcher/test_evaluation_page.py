@@ -1,0 +1,242 @@
+"""`d2tv evaluate`: which directions, and the page of an evaluation, of real ones and of strange texts."""
+
+import json
+import random
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from launcher.cli import main
+from launcher.examples import Example, choose
+from launcher.pages.choice import linear_levels
+from launcher.pages.evaluation import evaluation_page
+from shards.index import Corpus
+from shards.languages import LANGUAGE_CODES
+from tests.checkpoints import recipe_in, write_checkpoint
+from tests.pages import Page, says_nothing_to_the_console
+from tests.runs import start, write_recipe, write_records
+from trainer.evaluation.averages import languages_found, summarise
+from trainer.evaluation.predictions import Prediction, read_predictions
+from trainer.evaluation.scoring.measures import MEASURES
+
+SECTIONS = [
+    "Scores",
+    "By source and target",
+    "By direction",
+    "By language",
+    "By training pairs",
+    "In another language",
+    "Examples",
+]
+
+
+def predictions(languages: tuple[str, ...], each: int, text: str = "words") -> list[Prediction]:
+    """`each` stories in every direction; the last target's are half in the first one's language."""
+    draw, rows = random.Random(5), list[Prediction]()
+    for story in range(each):
+        for source in languages:
+            for target in languages:
+                wrong = target == languages[-1] and story % 2 == 0
+                scores: dict[str, float | None] = {name: draw.uniform(0, 60) for name in MEASURES}
+                scores |= {"wrong_language": 100.0 * wrong, "bertscore": draw.uniform(60, 80)}
+                rows.append(
+                    Prediction(
+                        number=len(rows),
+                        story=f"s{story}",
+                        source=source,
+                        target=target,
+                        prediction=text,
+                        reference=text,
+                        language=languages[0] if wrong else target,
+                        scores=scores,
+                    )
+                )
+    return rows
+
+
+def report_of(rows: list[Prediction], train_pairs: dict[str, int]) -> dict[str, Any]:
+    """As an evaluation writes it. train_pairs: by source language."""
+    languages = sorted({row.source for row in rows})
+    pairs = {(source, target): train_pairs.get(source, 2000) for source in languages for target in languages}
+    nll = {kind: {"model": 3.0, "unigram": 6.0, "better_by": 0.5, "examples": 9} for kind in ("mms", "mxls")}
+    return {
+        "split": "test",
+        "step": 2000,
+        "checkpoint": "ab" * 32,
+        "settings": {"directions": "all", "num_beams": 4, "length_penalty": 0.6},
+        "examples": len(rows),
+        "unreadable": 0,
+        **summarise(rows, [*MEASURES, "bertscore"], pairs),
+        "languages_found": languages_found(rows),
+        "nll": nll,
+    }
+
+
+def section(page: Page, title: str) -> str:
+    begin = page.source.index(f">{title}</h2>")
+    end = page.source.find("<h2", begin)
+    return page.source[begin : end if end > 0 else None]
+
+
+@pytest.fixture(scope="module")
+def evaluated(tiny_corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that the command evaluated in the directions out of English and into Urdu."""
+    recipe = recipe_in(tmp_path_factory.mktemp("evaluated") / "run", tiny_corpus)
+    write_checkpoint(recipe, tiny_corpus)
+    assert main(["evaluate", str(recipe.run), "--directions", "en-*,*-ur", "evaluation.num_beams=1"]) == 0
+    return recipe.run
+
+
+def test_the_command_writes_predictions_scores_and_a_page(evaluated: Path, tiny_corpus: Corpus) -> None:
+    rows = read_predictions(evaluated, "test")
+    report = json.loads((evaluated / "evaluation" / "test.json").read_text())
+    assert report["settings"]["directions"] == "en-*,*-ur"
+    assert {row.source for row in rows if row.target != "urdu"} == {"english"}
+    assert {row.target for row in rows if row.source != "english"} == {"urdu"}
+    assert report["directions"].keys() == report["by_direction"].keys() == {f"{r.source}>{r.target}" for r in rows}
+    counts_TS, names = tiny_corpus.direction_counts("train"), tiny_corpus.languages
+    trained = counts_TS[names.index("urdu"), names.index("english")]
+    assert report["directions"]["english>urdu"]["train_pairs"] == trained
+    page = Page(evaluated / "evaluation" / "test.html")
+    page.loads_nothing()
+    assert [heading.content for heading in page.all("h2")] == SECTIONS
+    shown = page.all("article")
+    assert 4 <= len(shown) <= 8  # best, middle, worst and drawn of MMS and of MXLS
+    assert len(page.all("svg", **{"class": "canvas"})) >= 1
+    texts = {row.prediction for row in rows} | {row.reference for row in rows}
+    assert all(any(text in one.content for text in texts if text) for one in shown)
+    says_nothing_to_the_console(evaluated / "evaluation" / "test.html")
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (
+            ["--directions", "en-*", "evaluation.directions=*-ur"],
+            "--directions en-* and evaluation.directions=*-ur: give",
+        ),
+        (["--directions", "englsh-urdu"], "unknown language 'englsh' (did you mean 'english'?)"),
+        (["--directions", "en-yo"], "language 'yoruba' is not in the corpus, which has 4"),
+        (["--directions", "everything"], "directions: 'everything' is none of all, mms, mxls, or a pair like"),
+    ],
+)
+def test_directions_that_cannot_be_meant_are_one_line(
+    evaluated: Path, capsys: pytest.CaptureFixture[str], words: list[str], error: str
+) -> None:
+    capsys.readouterr()
+    assert main(["evaluate", str(evaluated), *words]) == 2
+    found = capsys.readouterr().err.splitlines()[-1]
+    assert found.startswith("error: ")
+    assert error in found
+
+
+def test_numbers_of_the_page(tmp_path: Path) -> None:
+    rows = predictions(("english", "french", "urdu"), 4)
+    report = report_of(rows, {"english": 9000, "french": 10})
+    (tmp_path / "page.html").write_text(evaluation_page("run", report, rows, []), encoding="utf-8")
+    page = Page(tmp_path / "page.html")
+    page.loads_nothing()
+    macro = report["macro"]["by_class"]
+    classes = re.findall("<tr>" + "<td>([^<]*)</td>" * 8 + "</tr>", section(page, "By training pairs"))
+    assert [row[:3] for row in classes] == [
+        ("under 1,000", "3", "12"),
+        ("1,000 to 5,000", "3", "12"),
+        ("over 5,000", "3", "12"),
+    ]
+    assert [float(row[3]) for row in classes] == pytest.approx(
+        [macro[name]["rouge1"] for name in ("<1000", "1000-5000", ">5000")], abs=6e-3
+    )
+    table = section(page, "By source and target")
+    cell = report["by_direction"]["english>urdu"]
+    names = ("rouge1", "rouge2", "rougeL", "bertscore")
+    assert " / ".join(f"{cell[name]:.2f}" for name in names) in table
+    assert " / ".join(f"{report['macro']['by_target']['urdu'][name]:.2f}" for name in names) in table
+    wrong = re.findall(r"<tr><td>(\w+ → \w+)</td><td>50\.00</td>", section(page, "In another language"))
+    assert sorted(wrong) == ["english → urdu", "french → urdu", "urdu → urdu"]
+    assert "<td>urdu</td><td>50.0%</td><td>english 6</td>" in page.source
+    tips = [title.content for title in page.all("title")]
+    told = f"R-L {cell['rougeL']:.2f}, R-1 {cell['rouge1']:.2f}"
+    assert any(tip.startswith(f"english → urdu: {told}") and "4 examples, 9,000 training pairs" in tip for tip in tips)
+    # One can choose what colours the cells: each button has its label and its scale.
+    buttons = page.all("input", type="radio")
+    assert [button.attributes["id"] for button in buttons] == [label.attributes["for"] for label in page.all("label")]
+    assert len([button for button in buttons if "checked" in button.attributes]) == 1
+    assert len(page.all("div", **{"class": "chosen"})) == 1
+
+
+def test_strange_texts_stay_texts_and_run_their_own_way(tmp_path: Path) -> None:
+    strange = '</p><script>alert("1")</script>&amp; \x01 <img src=x onerror=alert(1)>'
+    rows = predictions(("english", "urdu"), 2, strange)
+    examples = [
+        Example(group="MXLS", place="best", row=rows[1], name=strange, document=strange * 60, images=None),
+        Example(group="MXLS", place="worst", row=rows[3], name="x", document=None, images=None, problem="torn"),
+    ]
+    (tmp_path / "page.html").write_text(evaluation_page(strange, report_of(rows, {}), rows, examples), encoding="utf-8")
+    page = Page(tmp_path / "page.html")
+    page.loads_nothing()
+    assert not page.all("img")
+    first, second = page.all("article")
+    assert first.content.count("<script>") >= 3
+    assert "characters in all" in first.content
+    assert "torn" in second.content
+    assert [text.attributes["dir"] for text in page.all("p", lang="ur")] == ["rtl"] * len(page.all("p", lang="ur"))
+    assert len(page.all("p", lang="ur")) == 2  # the references; what was written is in English
+    assert page.all("span", **{"class": "wrong"})[0].content == "found to be english"
+    says_nothing_to_the_console(tmp_path / "page.html")
+
+
+def test_44_languages_are_a_page_that_a_browser_opens_gladly(tmp_path: Path) -> None:
+    rows = predictions(tuple(LANGUAGE_CODES)[:44], 1)
+    source = evaluation_page("run", report_of(rows, {}), rows, [])
+    assert len(source) < 1_500_000
+    assert source.count("<title>") >= 44 * 44
+
+
+def test_a_run_s_page_shows_the_same_parts(tmp_path: Path) -> None:
+    write_recipe(tmp_path, "training.steps=2000")
+    write_records(tmp_path, [start()])
+    (tmp_path / "evaluation").mkdir()
+    report = report_of(predictions(("english", "french", "urdu"), 2), {})
+    (tmp_path / "evaluation" / "test.json").write_text(json.dumps(report))
+    (tmp_path / "evaluation" / "test-robustness.json").write_text("{}")
+    assert main(["report", str(tmp_path)]) == 0
+    page = Page(tmp_path / "report.html")
+    page.loads_nothing()
+    text = section(page, "Evaluation")
+    assert re.findall(r"<h3>(\w+)</h3>", text) == ["test"]
+    for summary in ("By resource class", "By language", "By direction", "In another language"):
+        assert f"<summary>{summary}</summary>" in text
+    assert '<th scope="col">BERTScore</th>' in text
+    assert "<td>urdu</td><td>50.0%</td><td>english 3</td>" in text
+
+
+def test_the_best_the_middle_and_the_worst_are_of_different_stories() -> None:
+    rows = predictions(("english", "french", "urdu"), 6)
+    chosen = choose(rows, lambda row: row.target, 0)
+    assert [(group, place) for group, place, _ in chosen] == [
+        (group, place) for group in ("english", "french", "urdu") for place in ("best", "middle", "worst", "drawn")
+    ]
+    for group in ("english", "french", "urdu"):
+        of = [row for name, _, row in chosen if name == group]
+        assert len({row.story for row in of}) == 4
+        best, middle, worst = (row.scores["rougeL"] or 0 for row in of[:3])
+        assert best > middle > worst
+
+
+@settings(max_examples=25)
+@given(st.randoms(use_true_random=False), st.integers(0, 5), st.integers(1, 3))
+def test_the_choice_depends_on_the_rows_and_the_seed_alone(order: random.Random, seed: int, each: int) -> None:
+    rows = predictions(("english", "urdu"), each)
+    shuffled = list(rows)
+    order.shuffle(shuffled)
+    assert choose(shuffled, lambda row: row.target, seed) == choose(rows, lambda row: row.target, seed)
+
+
+def test_nothing_wrong_is_not_the_same_as_not_evaluated() -> None:
+    assert linear_levels(np.array([0.0, np.nan, 50.0, 100.0])).tolist() == [1, 0, 5, 9]
+    assert linear_levels(np.array([7.0, np.nan])).tolist() == [5, 0]
