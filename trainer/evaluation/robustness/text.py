@@ -2,7 +2,7 @@
 
 import hashlib
 import random
-from itertools import accumulate, groupby
+from itertools import accumulate, groupby, pairwise
 
 import regex
 
@@ -84,17 +84,20 @@ def _word_lengths(run: str, language: str) -> list[int]:
 
 
 def sentences(text: str) -> list[tuple[str, str]]:
-    """A text in pieces that together are the text: (sentence with the sign that ends it, white space behind it)."""
+    """A text in pieces that together are the text: (sentence with the sign that ends it, white space behind it).
+
+    White space before the first is part of it. Of a text without a sentence there are none.
+    """
     edges = set(accumulate(map(len, clusters(text))))
-    found: list[tuple[str, str]] = []
-    begin, end = 0, 0
+    begins: list[int] = []
+    end = 0
     for piece in sentence_pieces(text):
-        end += len(piece)
-        if end in edges and text[begin:end].strip():
-            body = text[begin:end].rstrip()
-            found.append((body, text[begin + len(body) : end]))
-            begin = end
-    if begin < len(text) and found:  # blank lines at the end
-        body, space = found.pop()
-        found.append((body, space + text[begin:]))
+        begin, end = end, end + len(piece)
+        first = begin + len(piece) - len(piece.lstrip())
+        if piece.strip() and (first in edges or not begins):
+            begins.append(first if begins else 0)
+    found = []
+    for begin, end in pairwise([*begins, len(text)]):
+        body = text[begin:end].rstrip()
+        found.append((body, text[begin + len(body) : end]))
     return found

@@ -40,11 +40,11 @@ def delete(text: str, language: str, share: float, draw: random.Random) -> str:
     pieces, places = _pieces(text, language)
     for place in _some(places, share, draw)[: len(places) - 1]:
         pieces[place] = ""
-        behind, before = place + 1, place - 1
-        if behind < len(pieces) and pieces[behind][:1].isspace() and (place == 0 or pieces[before][-1:].isspace()):
-            pieces[behind] = pieces[behind][1:]
-        elif behind == len(pieces) and place and pieces[before].isspace():
-            pieces[before] = ""
+        before, behind = "".join(pieces[:place][-1:]), "".join(pieces[place + 1 : place + 2])
+        if before[-1:].isspace() and not behind[:1].isspace():
+            pieces[place - 1] = before[:-1]
+        elif behind[:1].isspace() and (not before or before[-1:].isspace()):
+            pieces[place + 1] = behind[1:]
     return "".join(pieces)
 
 
