@@ -16,6 +16,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from models.arrangement import Arranged, Side, arrange
 from models.backbones.base import Backbone
 from models.backbones.build import build_backbone
+from models.backbones.memory import Memory
 from models.config import NetworkConfig
 from models.decoding import Decoding
 from models.fusion import Fusion
@@ -132,8 +133,9 @@ class Network(nn.Module):
         """Summaries of the source documents, (B, at most max_new_tokens) int64, ending with the end token, padded.
 
         A document with its images is encoded once for all rows that it has in the batch, whatever their target
-        languages. Each row begins with its own start token, which is not part of what is returned; a placeholder's row
-        is all padding. numbers: what a row's random numbers follow from, where some are drawn (by default its place).
+        languages, and all of them read it where it lies (models/backbones/memory.py). Each row begins with its own
+        start token, which is not part of what is returned; a placeholder's row is all padding. numbers: what a row's
+        random numbers follow from, where some are drawn (by default its place).
         Call it in eval mode. `batch` is on the host.
         """
         assert not self.training, "generate() under dropout: call eval() first"
@@ -142,13 +144,17 @@ class Network(nn.Module):
             return torch.full((len(batch), 1), self.pad_id)
         arranged = self.place(arrange(batch, teacher_rows=None, student_rows=rows))
         keys = arranged.cross.keys
-        memory_KMD = keys.pad(self.memory(batch, arranged))
-        mask_KM = keys.pad(torch.ones_like(arranged.seen_T1, dtype=torch.int64))[:, :, 0]
-        memory_B = arranged.memory_of.index_select(0, arranged.student_B[rows])
-        generator = self.backbone.generator()
-        written_BN: Tensor = generator.generate(
-            encoder_outputs=BaseModelOutput(last_hidden_state=memory_KMD.index_select(0, memory_B)),
-            attention_mask=mask_KM.index_select(0, memory_B),
+        memory = Memory.of(
+            keys.pad(self.memory(batch, arranged)),
+            keys.pad(torch.ones_like(arranged.seen_T1))[:, :, 0],
+            arranged.memory_of[arranged.student_B[rows]].tolist(),
+            decoding.num_beams,
+        )
+        # transformers wants encoder states for how many rows there are: their decoder reads the memory instead.
+        states_B1D = memory.states_KMD.new_zeros(len(rows), 1, self.hidden_size)
+        written_BN: Tensor = self.backbone.generator(memory).generate(
+            encoder_outputs=BaseModelOutput(last_hidden_state=states_B1D),
+            attention_mask=states_B1D.new_ones(len(rows), 1, dtype=torch.int64),
             generation_config=GenerationConfig(
                 num_beams=decoding.num_beams,
                 length_penalty=decoding.length_penalty,

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from transformers import GenerationMixin
 
+from models.backbones.memory import Memory
 from models.dropout import dropout
 from models.layers import LayerRunner
 from models.ragged import Layout
@@ -49,8 +50,11 @@ class Backbone(nn.Module, ABC):
         """H_dec^{N_d} (T, D), Eq. 1, of texts in a causal `layout`, each attending to the memory that `cross` says."""
 
     @abstractmethod
-    def generator(self) -> GenerationMixin:
-        """transformers' model for conditional generation around our modules, in eval mode."""
+    def generator(self, memory: Memory | None = None) -> GenerationMixin:
+        """transformers' model for conditional generation around our modules, in eval mode.
+
+        memory: what its decoder reads, whatever encoder states it is given; by default those.
+        """
 
     @abstractmethod
     def stored_tensors(self) -> dict[str, Tensor]:

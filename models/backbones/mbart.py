@@ -7,7 +7,7 @@ embeddings and adds a bias to the logits. Ours is a Linear of its own (the paper
 import copy
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ from transformers import GenerationConfig, MBartConfig, MBartForConditionalGener
 from models.attention import attend
 from models.backbones.base import Backbone, add_update
 from models.backbones.checkpoint import MBART_POSITIONS, load, stored_tensor
+from models.backbones.memory import Memory, MemoryAttention, with_children
 from models.config import TextConfig
 from models.dropout import dropout
 from models.norms import layer_norm
@@ -102,14 +103,17 @@ class MBartBackbone(Backbone):
             x_TD = self.runner(_layer, layer, x_TD, layout, *memory)
         return layer_norm(x_TD, stack.layer_norm)
 
-    def generator(self) -> MBartForConditionalGeneration:
+    def generator(self, memory: Memory | None = None) -> MBartForConditionalGeneration:
         """transformers' generation loop around our own modules; made anew so that no parameter is listed twice."""
         config = copy.deepcopy(self.model.config)
         # generate() sizes the decoder's cache by `num_hidden_layers`, which is the encoder's depth.
         config.encoder_layers = config.decoder_layers
         with torch.device("meta"):
             generator = MBartForConditionalGeneration(config)
-        generator.model, generator.lm_head = self.model, self.head
+        generator.lm_head = self.head
+        generator.model = self.model
+        if memory is not None:
+            generator.model = with_children(self.model, {"decoder": _reading(self.model.decoder, memory)})
         # The head has its own bias; transformers adds this one as well.
         generator.final_logits_bias = torch.zeros(1, 1, device=self.head.bias.device, dtype=self.head.bias.dtype)
         # The checkpoint's own may hold forced tokens or beams, which would fill what ours leaves open.
@@ -121,6 +125,25 @@ class MBartBackbone(Backbone):
         tied = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
         state = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items() if name not in tied}
         return {**state, _HEAD: self.head.weight.detach(), _BIAS: self.head.bias.detach()[None]}
+
+
+def _reading(decoder: nn.Module, memory: Memory) -> nn.Module:
+    """transformers' decoder with our cross-attention."""
+    layers = []
+    for layer in cast(Any, decoder).layers:
+        theirs = layer.encoder_attn
+        ours = MemoryAttention(
+            memory,
+            query=theirs.q_proj,
+            key=theirs.k_proj,
+            value=theirs.v_proj,
+            output=theirs.out_proj,
+            heads=theirs.num_heads,
+            scale=theirs.scaling,
+            results=2,
+        )
+        layers.append(with_children(layer, {"encoder_attn": ours}))
+    return with_children(decoder, {"layers": nn.ModuleList(layers)})
 
 
 def _layer(

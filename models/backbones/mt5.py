@@ -7,7 +7,7 @@ W_o, b_o), its weight read from the checkpoint's file rather than from the tied 
 """
 
 import copy
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,7 @@ from transformers.activations import NewGELUActivation
 from models.attention import attend, score_bias
 from models.backbones.base import Backbone, add_update
 from models.backbones.checkpoint import load, stored_tensor
+from models.backbones.memory import Memory, MemoryAttention, with_children
 from models.config import TextConfig
 from models.dropout import dropout
 from models.norms import rms_norm
@@ -98,7 +99,7 @@ class MT5Backbone(Backbone):
         norm = stack.final_layer_norm
         return dropout(rms_norm(x_TD, norm.weight, norm.variance_epsilon), p, training)
 
-    def generator(self) -> MT5ForConditionalGeneration:
+    def generator(self, memory: Memory | None = None) -> MT5ForConditionalGeneration:
         """transformers' generation loop around our own modules; made anew so that no parameter is listed twice."""
         config = copy.deepcopy(self.model.config)
         # generate() sizes the decoder's cache by `num_layers`, which is the encoder's depth.
@@ -106,7 +107,11 @@ class MT5Backbone(Backbone):
         with torch.device("meta"):
             generator = MT5ForConditionalGeneration(config)
         generator.shared = self.model.shared
-        generator.encoder, generator.decoder = self.model.encoder, self.model.decoder
+        decoder: nn.Module = self.model.decoder
+        generator.encoder, generator.decoder = (
+            self.model.encoder,
+            decoder if memory is None else _reading(decoder, memory),
+        )
         generator.lm_head = self.head
         # The checkpoint's own may hold forced tokens or beams, which would fill what ours leaves open.
         generator.generation_config = GenerationConfig()
@@ -117,6 +122,27 @@ class MT5Backbone(Backbone):
         tied = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
         state = {name: tensor for name, tensor in self.model.state_dict().items() if name not in tied}
         return {**state, _HEAD: self.head.weight.detach(), _BIAS: self.head.bias.detach()}
+
+
+def _reading(decoder: nn.Module, memory: Memory) -> nn.Module:
+    """transformers' decoder with our cross-attention."""
+    blocks = []
+    for block in cast(Any, decoder).block:
+        of_self, of_cross, feed_forward = block.layer
+        theirs = of_cross.EncDecAttention
+        ours = MemoryAttention(
+            memory,
+            query=theirs.q,
+            key=theirs.k,
+            value=theirs.v,
+            output=theirs.o,
+            heads=theirs.n_heads,
+            scale=theirs.scaling,
+            results=3,
+        )
+        of_cross = with_children(of_cross, {"EncDecAttention": ours})
+        blocks.append(with_children(block, {"layer": nn.ModuleList([of_self, of_cross, feed_forward])}))
+    return with_children(decoder, {"block": nn.ModuleList(blocks)})
 
 
 def _layer(
