@@ -26,7 +26,7 @@ train: setup
 	PATH="$(abspath $(BIN)):$$PATH" $(DEEPSPEED) launcher/train.py --ds_config $(DS) --recipe $(RECIPE)
 
 test: setup
-	OMP_NUM_THREADS=1 PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest tests/unit tests/numerics -n auto --maxprocesses 4
+	OMP_NUM_THREADS=1 PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest tests/unit tests/numerics -n auto --maxprocesses 4 --dist loadscope
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest tests/distributed tests/system
 
 lint: setup
