@@ -26,8 +26,8 @@ _LARGE, _SIDE = 64 << 10, 440
 class Example:
     """group: what it is the best, middle or worst of, by ROUGE-L.  name: of its story.
 
-    document: of the source language; None, and `problem` says why, where it cannot be read.
-    images: what the network saw of them, with their files where the corpus keeps them; None for none.
+    document: of the source language.  images: what the network saw of them, with their files where the corpus keeps
+    them; None for none.  problem: why one of the two is not there, as it could not be read.
     sizes: width and height of what is in each file.
     """
 

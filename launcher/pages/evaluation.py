@@ -127,13 +127,12 @@ def _example(example: Example, colours: Sequence[list[str]]) -> str:
     ]
     found = f"found to be {row.language}" if row.language else "its language cannot be told"
     look = "wrong" if row.scores.get("wrong_language") else "soft"
-    document = example.document
-    if document is None:
-        shown = f"<p>{escape(example.problem or '')}</p>"
-    else:
-        shown = f"<p {written_in(row.source)}>{escape(document[:_SHOWN])}{'…' if len(document) > _SHOWN else ''}</p>"
-        if len(document) > _SHOWN:
-            shown += f'<p class="soft">{len(document):,} characters in all</p>'
+    document = example.document or ""
+    shown = f"<p {written_in(row.source)}>{escape(document[:_SHOWN])}{'…' if len(document) > _SHOWN else ''}</p>"
+    if len(document) > _SHOWN:
+        shown += f'<p class="soft">{len(document):,} characters in all</p>'
+    if example.problem:
+        shown += f'<p class="wrong">{escape(example.problem)}</p>'
     texts = [
         (f"document, {row.source}", shown),
         (f"reference, {row.target}", f"<p {written_in(row.target)}>{escape(row.reference)}</p>"),

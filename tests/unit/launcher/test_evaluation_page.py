@@ -1,5 +1,7 @@
 """`d2tv evaluate`: which directions, and the page of an evaluation, of real ones and of strange texts."""
 
+import dataclasses
+import io
 import json
 import random
 import re
@@ -10,16 +12,23 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from launcher.cli import main
-from launcher.examples import Example, choose
+from launcher.examples import Example, Place, choose, read
 from launcher.pages.choice import linear_levels
 from launcher.pages.evaluation import evaluation_page
+from launcher.pages.page import escape
 from shards.index import Corpus
 from shards.languages import LANGUAGE_CODES
+from shards.merge import finish_corpus
+from shards.reader import Reader, ReaderConfig
+from shards.stores import open_storage
+from shards.writer import encode_key, write_shard
 from tests.checkpoints import recipe_in, write_checkpoint
 from tests.pages import Page, says_nothing_to_the_console
 from tests.runs import start, write_recipe, write_records
+from tests.strange import KEYS, LANGUAGES, image_file, strange_stories
 from trainer.evaluation.averages import languages_found, summarise
 from trainer.evaluation.predictions import Prediction, read_predictions
 from trainer.evaluation.scoring.measures import MEASURES
@@ -61,7 +70,7 @@ def predictions(languages: tuple[str, ...], each: int, text: str = "words") -> l
 
 def report_of(rows: list[Prediction], train_pairs: dict[str, int]) -> dict[str, Any]:
     """As an evaluation writes it. train_pairs: by source language."""
-    languages = sorted({row.source for row in rows})
+    languages = sorted({side for row in rows for side in (row.source, row.target)})
     pairs = {(source, target): train_pairs.get(source, 2000) for source in languages for target in languages}
     nll = {kind: {"model": 3.0, "unigram": 6.0, "better_by": 0.5, "examples": 9} for kind in ("mms", "mxls")}
     return {
@@ -184,8 +193,8 @@ def test_strange_texts_stay_texts_and_run_their_own_way(tmp_path: Path) -> None:
     assert first.content.count("<script>") >= 3
     assert "characters in all" in first.content
     assert "torn" in second.content
-    assert [text.attributes["dir"] for text in page.all("p", lang="ur")] == ["rtl"] * len(page.all("p", lang="ur"))
-    assert len(page.all("p", lang="ur")) == 2  # the references; what was written is in English
+    # Two references and a document; what was written is in English.
+    assert [text.attributes["dir"] for text in page.all("p", lang="ur")] == ["rtl"] * 3
     assert page.all("span", **{"class": "wrong"})[0].content == "found to be english"
     says_nothing_to_the_console(tmp_path / "page.html")
 
@@ -240,3 +249,64 @@ def test_the_choice_depends_on_the_rows_and_the_seed_alone(order: random.Random,
 def test_nothing_wrong_is_not_the_same_as_not_evaluated() -> None:
     assert linear_levels(np.array([0.0, np.nan, 50.0, 100.0])).tolist() == [1, 0, 5, 9]
     assert linear_levels(np.array([7.0, np.nan])).tolist() == [5, 0]
+
+
+def of_story(key: str, source: str, target: str) -> tuple[str, Place, Prediction]:
+    scores: dict[str, float | None] = dict.fromkeys(MEASURES, 1.0)
+    texts = {"prediction": "x", "reference": "y"}
+    row = Prediction(
+        number=0, story=encode_key(key), source=source, target=target, language=None, scores=scores, **texts
+    )
+    return "MXLS", "best", row
+
+
+def test_an_example_shows_the_target_s_images_or_else_the_source_s(tmp_path: Path) -> None:
+    stories = strange_stories(pixels=True)
+    large = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (300, 600, 3), np.uint8)
+    Image.fromarray(noise).save(large, "PNG")
+    shared = stories[4].shared_images
+    assert shared is not None
+    stories[4] = dataclasses.replace(
+        stories[4], shared_images=dataclasses.replace(shared, pixels=(large.getvalue(), image_file(1)))
+    )
+    write_shard(tmp_path / "test-000000.tar", stories, LANGUAGES)
+    corpus = finish_corpus(tmp_path, name="strange", languages=LANGUAGES, provenance={})
+    reader = Reader(corpus, ReaderConfig(io_threads=0), open_storage(corpus))
+    own = stories[2].images
+    assert own is not None
+    chosen = [
+        of_story(KEYS[2], "english", "chinese_simplified"),
+        of_story(KEYS[2], "english", "urdu"),  # which has none
+        of_story(KEYS[4], "urdu", "english"),
+        of_story(KEYS[7], "urdu", "english"),
+    ]
+    target, source, big, none = read(chosen, corpus, reader, 2)
+    for example, language in ((target, "chinese_simplified"), (source, "english")):
+        assert example.images is not None
+        assert example.images.pixels == (own[language].pixels or ())[:2]
+    assert target.document == next(a.text for a in stories[2].articles if a.language == "english")
+    assert target.name == KEYS[2]
+    assert big.images is not None
+    assert big.images.pixels is not None
+    assert big.sizes == ((440, 220), Image.open(io.BytesIO(image_file(1))).size)
+    assert len(big.images.pixels[0]) < len(large.getvalue())
+    assert none.images is None
+    page = tmp_path / "page.html"
+    rows = [row for _, _, row in chosen]
+    report = report_of(rows, {})
+    page.write_text(evaluation_page("run", report, rows, [target, source, big, none]), encoding="utf-8")
+    Page(page).loads_nothing()
+    assert len(Page(page).all("image")) == 2 + 2 + 2
+
+    data = bytearray((tmp_path / "test-000000.tar").read_bytes())
+    data[data.index((own["english"].pixels or ())[0]) + 40] ^= 1
+    (tmp_path / "test-000000.tar").write_bytes(data)
+    torn = read(chosen[1:2], corpus, reader, 2)[0]
+    assert torn.images is None
+    assert torn.problem is not None
+    assert "image 1 of" in torn.problem
+    source_page = evaluation_page("run", report, rows, [torn])
+    assert escape(torn.problem) in source_page
+    assert escape(str(target.document)) in source_page
+    reader.close()
