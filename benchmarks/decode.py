@@ -36,7 +36,7 @@ from shards.errors import InputError
 from trainer.evaluation.decoding import decoding_batches
 from trainer.evaluation.heldout import take_groups
 
-FULL = Size(batch=12, sources=2, document=192, summary=32, rounds=5)
+FULL = Size(batch=12, sources=1, document=192, summary=32, rounds=5)
 QUICK = Size(batch=3, sources=1, document=24, summary=4, rounds=1)
 _EMOJI = Path("data/emoji")
 
