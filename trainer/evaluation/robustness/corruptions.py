@@ -34,8 +34,15 @@ _SMALLEST = 32
 _SEEDED = frozenset({"impulse_noise", "glass_blur"})
 
 
-def is_installed() -> bool:
-    return importlib.util.find_spec("imagecorruptions") is not None
+def why_not_usable() -> str | None:
+    """What keeps the package from being used here; None where nothing does."""
+    if importlib.util.find_spec("imagecorruptions") is None:
+        return "it needs the package imagecorruptions: pip install 'd2tv[robustness]'"
+    try:
+        import imagecorruptions  # noqa: F401
+    except ImportError as error:  # OpenCV's wheel wants libraries of a desktop
+        return f"imagecorruptions cannot be loaded ({error}): on Debian, apt install libgl1 libglib2.0-0"
+    return None
 
 
 def corrupted(image: Image.Image, name: str, severity: int, seed: int) -> Image.Image:

@@ -11,7 +11,7 @@ from PIL import Image
 from shards.corpora.npm import RESNET, default_cache, fetch
 from shards.features import EXTRACTOR, GridFeatures, grid_boxes
 from shards.index import Corpus
-from trainer.evaluation.robustness.corruptions import is_installed
+from trainer.evaluation.robustness.corruptions import why_not_usable
 
 
 def why_no_pictures(corpus: Corpus) -> str | None:
@@ -23,9 +23,7 @@ def why_no_pictures(corpus: Corpus) -> str | None:
         )
     if _made_by(corpus).get("extractor") != EXTRACTOR:
         return f"{corpus.location} has features that cannot be made here of a picture (only {EXTRACTOR} can)"
-    if not is_installed():
-        return "it needs the package imagecorruptions: pip install 'd2tv[robustness]'"
-    return None
+    return why_not_usable()
 
 
 class Extractor:
