@@ -48,6 +48,7 @@ def test_each_language_is_told_from_its_neighbours(language: str) -> None:
         ("Kerajaan telah meluluskan undang-undang baharu hari ini", {"indonesian"}),
         ("The government passed a new law on taxes this morning", {"english"}),
         ("Di goment don pass new law for tax dis morning, na so dem tok", {"pidgin"}),
+        ("\x0bThe government\x1cpassed a new law\x85on taxes this morning", {"english"}),  # CLD2 would not read it
         ("", set()),
         ("12:34, 5.6 %", set()),
         ("👍🏽 → €", set()),

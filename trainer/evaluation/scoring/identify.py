@@ -22,6 +22,8 @@ import regex
 from shards.languages import LANGUAGE_CODES
 
 _INVISIBLE = regex.compile(r"(?!\s)\p{C}")
+#: White space that CLD2 takes for no UTF-8.
+_STRANGE_BLANK = regex.compile(r"[\x0b\x0c\x1c-\x1f\x85]")
 _LETTER = regex.compile(r"\p{L}")
 _KANA = regex.compile(r"[\p{Hiragana}\p{Katakana}]")
 _HAN = regex.compile(r"\p{Han}")
@@ -59,7 +61,7 @@ class Identified:
 
 
 def identify(text: str) -> Identified:
-    visible = unicodedata.normalize("NFC", _INVISIBLE.sub("", text))
+    visible = unicodedata.normalize("NFC", _STRANGE_BLANK.sub(" ", _INVISIBLE.sub("", text)))
     if not _LETTER.search(visible):
         return Identified((), {})
     found = _by_cld2(visible) or _by_py3langid(visible)
