@@ -48,7 +48,8 @@ def finished(evaluator: Evaluator, split: str, checkpoint: Path) -> dict[str, An
 
 def check_wanted(wanted: Wanted, evaluator: Evaluator, split: str) -> None:
     """`InputError` where what is wanted cannot be had, without anything decoded."""
-    make_plan(wanted, evaluator, evaluator.choose(split), split)
+    once = replace(wanted, severities=wanted.severities[:1])
+    make_plan(once, evaluator, evaluator.choose(split), split)
 
 
 def measure(
