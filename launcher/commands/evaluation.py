@@ -1,0 +1,110 @@
+"""Commands that ask how good a model is, and that use one."""
+
+import argparse
+from pathlib import Path
+
+
+def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Their parsers; what a command needs is imported when it runs."""
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="decode and score a run's newest checkpoint, another one, or an exported model",
+        description="Decode and score. Predictions, scores and a page lie in RUN/evaluation, or in MODEL/evaluation.",
+    )
+    evaluate.add_argument(
+        "trained",
+        type=Path,
+        metavar="RUN|CHECKPOINT|MODEL",
+        help="a run (its newest checkpoint), RUN/checkpoints/step-* (or latest, best), or what `d2tv export` wrote",
+    )
+    evaluate.add_argument("--split", choices=("validation", "test"), default="test")
+    evaluate.add_argument(
+        "--directions", metavar="LIST", help="all, mms, mxls, or like 'en-ru,*-ur' (default: evaluation.directions)"
+    )
+    evaluate.add_argument(
+        "--perturb",
+        metavar="LIST",
+        help="also with perturbed documents or images: all, text, vision, a family or kinds, e.g. keyboard,no_images",
+    )
+    evaluate.add_argument(
+        "--severities", default="1,2,3,4,5", metavar="LIST", help="of perturbations (default: %(default)s)"
+    )
+    evaluate.add_argument("overrides", nargs="*", metavar="key=value", help="e.g. evaluation.num_beams=1")
+    evaluate.set_defaults(run=_evaluate, goes_on=True)
+
+    compare = commands.add_parser(
+        "compare",
+        help="evaluations of several runs side by side, with significance",
+        description="Compare the scores of runs on the same examples, tested against the first (or --baseline) by "
+        "paired bootstrap over stories. NAME=RUN,RUN,... is one model trained several times: the mean of its scores.",
+    )
+    compare.add_argument(
+        "runs", nargs="+", metavar="RUN", help="evaluated runs, the baseline first; or NAME=RUN,RUN,..."
+    )
+    compare.add_argument("--split", choices=("validation", "test"), default="test")
+    compare.add_argument(
+        "--by",
+        choices=("kind", "target", "source", "direction", "blocks"),
+        default="kind",
+        help="what a row is of; blocks: the layout of the paper's Table 1 (default: %(default)s)",
+    )
+    compare.add_argument("--languages", metavar="en,ru,...", help="only directions between these (default: all)")
+    compare.add_argument("--baseline", metavar="NAME", help="what the others are tested against (default: the first)")
+    compare.add_argument(
+        "--measure", action="append", metavar="NAME", help="again for several (default: rouge1, rouge2, rougeL)"
+    )
+    compare.add_argument("--samples", type=int, default=10_000, metavar="N", help="resamples (default: %(default)s)")
+    compare.add_argument("--seed", type=int, default=0, metavar="S", help="of the resamples (default: %(default)s)")
+    compare.add_argument("--format", choices=("text", "markdown", "latex", "html"), default="text")
+    compare.add_argument("--out", type=Path, metavar="FILE", help="where it goes (default: standard output)")
+    compare.set_defaults(run=_compare, goes_on=False)
+
+    summarize = commands.add_parser(
+        "summarize",
+        help="write summaries with a trained model: files, JSONL or standard input",
+        description="Write the summary of each document to standard output. A JSONL line has text, and may have from, "
+        "to and images (paths beside the file); it comes back with its summary.",
+    )
+    summarize.add_argument(
+        "trained", type=Path, metavar="MODEL", help="what `d2tv export` wrote, a checkpoint, or a run: its newest"
+    )
+    summarize.add_argument("--to", metavar="LANGUAGE", help="name or code; JSONL lines may have their own")
+    summarize.add_argument("--from", dest="source", metavar="LANGUAGE", help="of the document; mBART-50 wants to know")
+    summarize.add_argument("--images", type=Path, nargs="+", default=[], metavar="IMAGE", help="of the one document")
+    summarize.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="evaluation.num_beams=1, ..."
+    )
+    summarize.add_argument("files", nargs="*", metavar="FILE", help="text, or *.jsonl; none or -: standard input")
+    summarize.set_defaults(run=_summarize, goes_on=False)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from launcher.evaluate import evaluate
+    from trainer.evaluation.robustness.plan import parse_wanted
+
+    wanted = None if options.perturb is None else parse_wanted(options.perturb, options.severities)
+    evaluate(options.trained, options.split, options.overrides, options.directions, wanted)
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from launcher.comparison.compare import compare
+    from launcher.comparison.sheet import show
+
+    sheet = compare(
+        options.runs,
+        split=options.split,
+        by=options.by,
+        languages=options.languages.split(",") if options.languages else None,
+        baseline=options.baseline,
+        measures=options.measure or ["rouge1", "rouge2", "rougeL"],
+        samples=options.samples,
+        seed=options.seed,
+    )
+    show(sheet, options.format, options.out)
+
+
+def _summarize(options: argparse.Namespace) -> None:
+    from launcher.summarize import Defaults, summarize
+
+    defaults = Defaults(source=options.source, target=options.to, images=tuple(options.images))
+    summarize(options.trained, options.files, defaults, options.set)
