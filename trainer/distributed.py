@@ -1,9 +1,10 @@
 """The few things the trainer asks of torch.distributed, and what a rank knows before it joins."""
 
+import contextlib
 import os
 import re
 import socket
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -118,6 +119,22 @@ def join(ranks: Ranks, *, patient: bool = False) -> torch.device:
         **({"timeout": timedelta(days=1)} if patient else {}),
     )
     return torch.device("cpu") if on_cpu else torch.device(accelerator.device_name(ranks.local_rank))
+
+
+@contextlib.contextmanager
+def group_of_one() -> Iterator[tuple[Ranks, torch.device]]:
+    """This process alone as a group, with its device; whatever happens inside, nothing of it is left afterwards."""
+    names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    before = {name: os.environ[name] for name in names if name in os.environ}
+    alone = Ranks(rank=0, local_rank=0, world_size=1)
+    try:
+        yield alone, join(alone)
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+        for name in names:
+            os.environ.pop(name, None)
+        os.environ.update(before)
 
 
 def sum_over_ranks(values: torch.Tensor) -> torch.Tensor:

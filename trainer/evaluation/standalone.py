@@ -1,5 +1,6 @@
 """Evaluation after training: of a run, one of its checkpoints or an exported model; no optimizer, one process."""
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 from shards.index import Corpus, open_corpus
 from shards.tokenizer import open_tokenizer
 from trainer.build import build_evaluator
-from trainer.distributed import Ranks, join, leave
+from trainer.distributed import group_of_one
 from trainer.evaluation.closing_table import print_report
 from trainer.evaluation.robustness.plan import Wanted
 from trainer.evaluation.robustness.run import check_wanted, finished, measure
@@ -43,13 +44,11 @@ def evaluate(where: Path, split: str, overrides: Sequence[str], wanted: Wanted |
     check_corpus(recipe, corpus)
     tokenizer = open_tokenizer(recipe.corpus.tokenizer or corpus.directory / "tokenizer")
     check_lengths(recipe, tokenizer)
-    alone = Ranks(rank=0, local_rank=0, world_size=1)
-    device = join(alone)
-    network = trained_network(recipe, tokenizer, path)
-    evaluator = build_evaluator(recipe, corpus, tokenizer, alone, device)
-    network.to(device).eval()
-    robustness = None
-    try:
+    with group_of_one() as (alone, device), contextlib.ExitStack() as leaving:
+        network = trained_network(recipe, tokenizer, path)
+        evaluator = build_evaluator(recipe, corpus, tokenizer, alone, device)
+        leaving.callback(evaluator.reader.close)
+        network.to(device).eval()
         report = finished(evaluator, split, path) if wanted is not None else None
         if wanted is not None and report is None:
             check_wanted(wanted, evaluator, split)  # before the clean evaluation takes its time
@@ -57,9 +56,5 @@ def evaluate(where: Path, split: str, overrides: Sequence[str], wanted: Wanted |
             report = evaluator.run(network, split, path)
             assert report is not None
             print_report(report, course_until(path), recipe.run)
-        if wanted is not None:
-            robustness = measure(evaluator, network, split, path, wanted, print)
-    finally:
-        evaluator.reader.close()
-    leave()
+        robustness = measure(evaluator, network, split, path, wanted, print) if wanted is not None else None
     return Evaluated(recipe=recipe, corpus=corpus, report=report, robustness=robustness)
