@@ -22,8 +22,11 @@ def evaluate(
     directions: the same as the override evaluation.directions=. wanted: perturbations, whose scores have a page of
     their own. Raises `InputError`.
     """
-    done = decode_and_score(where, split, with_directions(overrides, directions), wanted)
-    print(f"page: {write_evaluation_page(done)}")
+
+    def show(done: Evaluated) -> None:
+        print(f"page: {write_evaluation_page(done)}")
+
+    done = decode_and_score(where, split, with_directions(overrides, directions), wanted, show)
     if done.robustness is not None:
         show_robustness(done.recipe.run, done.robustness)
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from launcher.preview import read_images, spoken_key
 from shards.index import Corpus
+from shards.pixels import DAMAGED_IMAGE
 from shards.reader import Reader
 from shards.reading import UnreadableError
 from shards.schema import Images
@@ -107,6 +108,8 @@ def read(
                 images, sizes = _seen(read_images(corpus, reader, owner), max_images)
         except UnreadableError as error:
             problem = str(error)
+        except DAMAGED_IMAGE as error:
+            problem = f"an image is damaged: {error}"
         found.append(
             Example(
                 group=group,

@@ -30,7 +30,7 @@ from trainer.sharded_state import INDEX
 from trainer.trackers import check_trackers
 
 #: What a resumed run may change: nothing here touches the sequence of examples or the mathematics.
-_FREE_SECTIONS = {"run", "evaluation", "prometheus", "loader", "validation", "checkpoint", "watchdog", "tracking"}
+FREE_SECTIONS = {"run", "evaluation", "prometheus", "loader", "validation", "checkpoint", "watchdog", "tracking"}
 _FREE_KEYS = {
     "corpus": {"path"},  # the corpus' content is compared instead
     "training": {
@@ -147,7 +147,7 @@ def _check_same_recipe(recipe: Recipe, ds_config: dict[str, Any], checkpoint: Pa
         # What the mixture becomes later may still be decided.
         values["changes"] = [change for change in values.get("changes", ()) if change["from_step"] < attempts]
     for section in now:
-        if section in _FREE_SECTIONS or saved.get(section) == now[section]:
+        if section in FREE_SECTIONS or saved.get(section) == now[section]:
             continue
         values = (saved[section], now[section])
         keys = [key for key in sorted(values[0] | values[1]) if values[0].get(key) != values[1].get(key)]

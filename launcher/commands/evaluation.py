@@ -94,7 +94,7 @@ def _compare(options: argparse.Namespace) -> None:
         options.runs,
         split=options.split,
         by=options.by,
-        languages=options.languages.split(",") if options.languages else None,
+        languages=None if options.languages is None else [word for word in options.languages.split(",") if word],
         baseline=options.baseline,
         measures=options.measure or ["rouge1", "rouge2", "rougeL"],
         samples=options.samples,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from launcher.comparison.sheet import Cell, Part, Sheet, words
 from launcher.comparison.significance import Tested, Tests
-from launcher.comparison.systems import SHORT, Scores, by_direction
+from launcher.comparison.systems import HIGHER_IS_BETTER, LOWER_IS_BETTER, SHORT, Scores, by_direction
 
 #: The row and the column of means.
 AVERAGE = "Avg."
@@ -92,9 +92,16 @@ def _cell(found: Blocks, source: str, target: str, name: str) -> Cell:
     outcomes = found.cells.get((source, target, name))
     if outcomes is None:
         return words("–")
-    several, parts = len(found.names) > 1, []
+    parts = []
     for place, one in enumerate(outcomes):
         rivals = [found.cells[source, target, other][place].mean for other in found.names]
-        best = several and round(one.mean, 2) == round(max(rivals), 2)
+        best = len(rivals) > 1 and _is_best(one.mean, rivals, found.measures[place])
         parts.append(Part(text=f"{one.mean:.2f}", mark=one.mark, best=best))
     return Cell(parts=tuple(parts), own=source == target != AVERAGE)
+
+
+def _is_best(mean: float, of: Sequence[float], measure: str) -> bool:
+    """As far as two digits show."""
+    if measure in HIGHER_IS_BETTER:
+        return round(mean, 2) == round(max(of), 2)
+    return measure in LOWER_IS_BETTER and round(mean, 2) == round(min(of), 2)

@@ -25,8 +25,10 @@ def compare(
     """runs: RUN or NAME=RUN,RUN,... (`parse_systems`). languages: both sides of a direction are among them; None: any.
     baseline: a name; None: the first. `InputError` where they cannot be compared."""
     systems = parse_systems(runs)
-    if len(systems) < 2:
-        raise InputError("name at least two runs: the first is what the others are compared with")
+    if len(systems) < 2 and by != "blocks":
+        raise InputError("name at least two runs, the first is what the others are compared with; or --by blocks")
+    if seed < 0:
+        raise InputError(f"--seed {seed}: at least 0")
     names = [system.name for system in systems]
     if baseline is not None and baseline not in names:
         raise InputError(f"--baseline {baseline}: no such run{did_you_mean(baseline, names)}: {', '.join(names)}")
@@ -34,7 +36,7 @@ def compare(
     baseline = baseline or names[0]
     if by != "blocks":
         return rows(scores, split=split, by=by, baseline=baseline, measures=measures, samples=samples, seed=seed)
-    order = None if languages is None else [language_name(word) for word in languages]
+    order = None if languages is None else list(dict.fromkeys(language_name(word) for word in languages))
     found = blocks(
         scores, split=split, baseline=baseline, measures=measures, samples=samples, seed=seed, languages=order
     )

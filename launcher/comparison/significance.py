@@ -7,6 +7,15 @@ from launcher.comparison.systems import Scores
 from shards.errors import InputError
 from trainer.evaluation.significance import Difference, holm, paired_bootstrap
 
+#: More take long.
+_MANY_SAMPLES = 100_000
+
+
+def check_samples(samples: int) -> None:
+    """`InputError` for too few."""
+    if samples < 100:
+        raise InputError(f"--samples {samples}: at least 100, or a p-value means nothing")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tested:
@@ -26,8 +35,7 @@ class Tests:
     """Collects the means of one table against a baseline, and corrects their p-values when all are known."""
 
     def __init__(self, scores: Scores, baseline: str, *, samples: int, seed: int) -> None:
-        if samples < 100:
-            raise InputError(f"--samples {samples}: at least 100, or a p-value means nothing")
+        check_samples(samples)
         self._scores, self._baseline, self._samples, self._seed = scores, baseline, samples, seed
         self._means: list[float] = []
         self._differences: list[Difference | None] = []
@@ -62,12 +70,14 @@ class Tests:
 
     def describe(self) -> str:
         """What the marks mean; and whether so many tests could have any."""
-        told = (
-            f"* p < 0.05, ** p < 0.01 against {self._baseline}: paired bootstrap over stories, {self._samples:,} "
-            f"samples, seed {self._seed}, corrected for {self.count} tests (Holm)"
-        )
         # The least that so many samples can show, after the correction.
-        if 2 / (self._samples + 1) * self.count >= 0.05:
+        least = 2 / (self._samples + 1) * self.count
+        told = (
+            f"* p < 0.05{', ** p < 0.01' if least < 0.01 else ''} against {self._baseline}: paired bootstrap over "
+            f"stories, {self._samples:,} samples, seed {self._seed}, corrected for {self.count} tests (Holm)"
+        )
+        if least >= 0.05:
             needed = 1000 * -(-40 * self.count // 1000)
             told += f"; so few samples can mark none of so many tests: --samples {needed}"
+            told += ", or fewer tests (--languages, --by target)" if needed > _MANY_SAMPLES else ""
         return told

@@ -13,6 +13,11 @@ from trainer.evaluation.predictions import Key, read_scores
 SHORT = {"rouge1": "R-1", "rouge2": "R-2", "rougeL": "R-L", "rougeLsum": "R-Lsum", "bertscore": "BERTScore"}
 
 
+#: Measures of which the lowest is the best; of the rest beside these nobody can say.
+LOWER_IS_BETTER = frozenset({"wrong_language", "repetition1", "repetition2"})
+HIGHER_IS_BETTER = frozenset({*SHORT, "meaning_similarity", "lase", "language_confidence", "length_penalty"})
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class System:
     """A model. runs: where its evaluations lie, one a seed."""
@@ -79,6 +84,8 @@ def read_systems(
     of_systems = [[_read(run, split, measures) for run in system.runs] for system in systems]
     of_runs = [scores for runs in of_systems for scores in runs]
     if languages is not None:
+        if not languages:
+            raise InputError("--languages names none: leave it out, or give some like en,ru")
         there = sorted({side for scores in of_runs for key in scores for side in key[1:]})
         wanted = set(languages_in_corpus(languages, there))
         of_systems = [
@@ -114,10 +121,10 @@ def by_direction(keys: Sequence[Key]) -> Iterator[tuple[tuple[str, str], list[in
 
 
 def _read(run: Path, split: str, measures: Sequence[str]) -> Mapping[Key, Mapping[str, float]]:
-    scores = read_scores(run, split)
-    there = set.intersection(*(set(one) for one in scores.values())) if scores else set()
+    scores = read_scores(run, split, measures)
     for measure in measures:
-        if measure not in there:
+        if not all(measure in row for row in scores.values()):
+            there = set.intersection(*map(set, read_scores(run, split).values()))
             near = did_you_mean(measure, sorted(there))
             raise InputError(
                 f"{run} has no {measure}{near} for all of its predictions; it has {', '.join(sorted(there))}"

@@ -75,6 +75,8 @@ def _anchor(title: str) -> str:
 
 
 def _table_of_the_paper(name: str, split: str, rows: Sequence[Prediction]) -> str:
+    if not rows:
+        return "<p>No example could be read.</p>"
     measures = ["rouge1", "rouge2", "rougeL"]
     if all(row.scores.get("bertscore") is not None for row in rows):
         measures.append("bertscore")
@@ -134,8 +136,8 @@ def _example(example: Example, colours: Sequence[list[str]]) -> str:
     if example.problem:
         shown += f'<p class="wrong">{escape(example.problem)}</p>'
     texts = [
-        (f"document, {row.source}", shown),
-        (f"reference, {row.target}", f"<p {written_in(row.target)}>{escape(row.reference)}</p>"),
+        (f"document, {escape(row.source)}", shown),
+        (f"reference, {escape(row.target)}", f"<p {written_in(row.target)}>{escape(row.reference)}</p>"),
         (
             f'written; <span class="{look}">{escape(found)}</span>',
             f'<p class="written" {written_in(row.language)}>{escape(row.prediction) or "<i>nothing</i>"}</p>',

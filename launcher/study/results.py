@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -143,15 +144,26 @@ def _facts(definition: Definition, trials: Sequence[Trial], out: Path, command: 
     recipe = trials[0].recipe
     yield f"Command: `{command}`"
     yield f"Finished {datetime.now(UTC):%Y-%m-%d}, on {_machine()}."
-    costs = [json.loads(line) for line in (out / COSTS).read_text(encoding="utf-8").splitlines()]
+    costs = [cost for cost in _costs(out) if cost["run"] in {trial.run.name for trial in trials}]
     wall, cpu = (sum(cost[key] for cost in costs) for key in ("wall_seconds", "cpu_seconds"))
+    untold = len({trial.run.name for trial in trials} - {cost["run"] for cost in costs})
     yield (
         f"{len(trials)} trainings with their evaluations took {wall / 3600:.2f} hours and {cpu / 60:.0f} CPU minutes, "
-        f"in {len(costs)} attempts."
+        f"in {len(costs)} attempts{f'; of {untold} trainings the cost is not known' if untold else ''}."
     )
     examples = recipe.batch.group_size * recipe.batch.groups_per_step
     yield f"{recipe.training.steps:,} steps of {examples} examples each; corpus {recipe.corpus.path}."
     yield f"Tested against {definition.baseline}; recipes: {', '.join(definition.models.values())}."
+
+
+def _costs(out: Path) -> Iterator[dict[str, Any]]:
+    """An attempt that was killed has no line, or a part of one."""
+    path = out / COSTS
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        try:
+            yield dict(json.loads(line))
+        except ValueError:
+            continue
 
 
 def _machine() -> str:

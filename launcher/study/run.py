@@ -11,13 +11,18 @@ from pathlib import Path
 
 from rich.console import Console
 
+from launcher.comparison.significance import check_samples
 from launcher.study.definition import Trial, load_study, trials
 from launcher.study.results import COSTS, write_results
 from launcher.supervise import supervise
 from shards.errors import InputError
+from shards.index import open_corpus
 from trainer.checkpoint import identity, whole_checkpoints
 from trainer.evaluation.evaluate import read_report
 from trainer.exit_codes import FINISHED
+from trainer.plan import FREE_SECTIONS
+from trainer.recipe import load_recipe
+from trainer.trained import RECIPE, check_same_corpus
 
 
 def study(
@@ -36,6 +41,7 @@ def study(
     out: studies/NAME by default. samples: resamples of the bootstrap. command: what the results quote.
     Raises `InputError` before anything is trained for whatever can be seen to be wrong by then.
     """
+    check_samples(samples)
     definition = load_study(name)
     out = out or Path("studies") / Path(name).stem
     planned = trials(definition, out, ds_config=ds_config, ranks=ranks, overrides=overrides)
@@ -56,8 +62,24 @@ def study(
 
 
 def is_finished(trial: Trial) -> bool:
-    """Trained to its last step, and evaluated with the settings that the study has now."""
+    """Trained to its last step, and evaluated with the settings that the study has now.
+
+    Raises `InputError` where what lies there was trained with another recipe or corpus than the study has now.
+    """
     newest = next(iter(whole_checkpoints(trial.run / "checkpoints")), None)
+    if newest is not None:
+        before = load_recipe(str(newest / RECIPE)).model_dump(mode="json")
+        now = trial.recipe.model_dump(mode="json")
+        for values in (before, now):
+            del values["corpus"]["path"]  # its content is compared instead
+        differ = [section for section in now if section not in FREE_SECTIONS and before[section] != now[section]]
+        if differ:
+            raise InputError(
+                f"{trial.run} was trained with another {differ[0]} than this study has: choose another --out, or "
+                "remove it"
+            )
+        corpus = open_corpus(trial.recipe.corpus.path)
+        check_same_corpus(newest, corpus.content_hash, str(corpus.directory))
     try:
         report = read_report(trial.run, "test")
     except ValueError as error:

@@ -115,3 +115,13 @@ def test_many_samples_come_in_parts_that_differ() -> None:
     assert many == paired_bootstrap(a, b, stories, samples=6000)
     assert (many.low, many.high) != (few.low, few.high)
     assert few.mean == many.mean
+
+
+@pytest.mark.parametrize("stories", [1, 2, 3, 4])
+def test_few_stories_are_never_enough(stories: int) -> None:
+    """Resamples of one story are all alike, of two half are: taken for evidence, equal systems would seem to differ."""
+    draw = np.random.default_rng(stories)
+    for _ in range(50):
+        a, b = draw.normal(30, 5, (2, 4 * stories))
+        found = paired_bootstrap(a.tolist(), b.tolist(), [k % stories for k in range(4 * stories)], samples=2000)
+        assert found.p >= 2.0 ** (1 - stories) > 0.05

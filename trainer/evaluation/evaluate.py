@@ -16,6 +16,7 @@ from shards.directions import Direction, parse_directions
 from shards.errors import InputError
 from shards.files import write_atomically
 from shards.index import Corpus
+from shards.quotas import Ints
 from shards.reader import Reader
 from shards.reading import UnreadableError
 from shards.sampler import Groups
@@ -86,7 +87,9 @@ class Evaluator:
         text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            write_predictions(self.recipe.run, split, predictions, measures)
+            for name in (f"{split}.html", *(f"{split}-robustness.{kind}" for kind in ("json", "parquet", "html"))):
+                (folder / name).unlink(missing_ok=True)  # they are of the evaluation before this one
+            write_predictions(self.recipe.run, split, predictions, measures, facts)
             write_atomically(folder / f"{split}.json", text.encode())
             found.remove()
         except OSError as error:
@@ -115,10 +118,12 @@ class Evaluator:
         return groups
 
     def facts(self, checkpoint: Path) -> dict[str, Any]:
-        """All that a prediction depends on beside its example, as the report has it."""
+        """All that the examples and their predictions depend on beside the split, as the report has it."""
+        languages = self.recipe.mixture.languages
         return {
             "checkpoint": identity(checkpoint),
             "settings": self.recipe.evaluation.model_dump(mode="json"),
+            "languages": None if languages is None else list(languages),
             "lengths": self.recipe.lengths.model_dump(),
             "corpus": self.corpus.content_hash,
         }
@@ -144,13 +149,24 @@ class Evaluator:
             problem = error
         self.begin_batch()  # the clock of a rank that was quick begins anew: it waits for the others
         raise_together(problem)
+        if self.ranks.is_first:
+            missing = set(range(len(self._batches(groups)))) - found.read().keys()
+            if missing:
+                problem = InputError(
+                    f"{len(missing)} batches are no longer in {parts}: is another evaluation of this run going on? The "
+                    "same command decodes them anew"
+                )
+        raise_together(problem)
         return found
+
+    def _batches(self, groups: Groups) -> list[Ints]:
+        return decoding_batches(groups, self.corpus, self.recipe.evaluation.batch_size)
 
     def _decode(self, network: Network, groups: Groups, found: Predictions, done: set[int]) -> None:
         """Decode this rank's share of the batches that are not done yet."""
         settings = self.recipe.evaluation
         decoding = settings.decoding(self.recipe.lengths.summary)
-        batches = decoding_batches(groups, self.corpus, settings.batch_size)
+        batches = self._batches(groups)
         left = [number for number in range(len(batches)) if number not in done]
         mine = left[self.ranks.rank :: self.ranks.world_size]
         with progress_bar(disable=not self.ranks.is_first or not Console().is_terminal) as bar:

@@ -4,6 +4,7 @@ A row an example. Columns: number, story, source, target, prediction, reference,
 """
 
 import io
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ _COLUMNS = pa.schema(
         pa.field("language", pa.string()),
     ]
 )
+#: Where the table says what it is of.
+_FACTS = b"d2tv.facts"
 #: An example: story, source and target language.
 Key = tuple[str, str, str]
 
@@ -56,11 +59,19 @@ def predictions_path(run: Path, split: str) -> Path:
     return run / "evaluation" / f"{split}-predictions.parquet"
 
 
-def write_predictions(run: Path, split: str, rows: Sequence[Prediction], measures: Sequence[str]) -> None:
-    """All or nothing, the same bytes for the same rows. Raises `OSError` where the directory cannot be written."""
+def write_predictions(
+    run: Path, split: str, rows: Sequence[Prediction], measures: Sequence[str], facts: Mapping[str, Any] | None = None
+) -> None:
+    """All or nothing, the same bytes for the same rows. Raises `OSError` where the directory cannot be written.
+
+    facts: what they depend on, for `read_facts`.
+    """
     columns = {name: [getattr(row, name) for row in rows] for name in _COLUMNS.names}
     columns |= {name: [row.scores.get(name) for row in rows] for name in measures}
-    schema = pa.schema([*_COLUMNS, *(pa.field(name, pa.float64()) for name in measures)])
+    schema = pa.schema(
+        [*_COLUMNS, *(pa.field(name, pa.float64()) for name in measures)],
+        metadata={_FACTS: json.dumps(facts, sort_keys=True).encode()},
+    )
     buffer = io.BytesIO()
     pq.write_table(pa.table(columns, schema=schema), buffer, compression="zstd", write_page_checksum=True)
     write_atomically(predictions_path(run, split), buffer.getvalue())
@@ -76,9 +87,17 @@ def read_predictions(run: Path, split: str) -> list[Prediction]:
     ]
 
 
-def read_scores(run: Path, split: str) -> dict[Key, dict[str, float]]:
-    """The defined scores of every example, without its texts. `InputError` as from `read_predictions`."""
-    table = _read(run, split, texts=False)
+def read_facts(run: Path, split: str) -> Any:
+    """What the predictions depend on; None where they do not say. `InputError` as from `read_predictions`."""
+    return json.loads((_read(run, split, texts=False, measures=()).schema.metadata or {}).get(_FACTS, b"null"))
+
+
+def read_scores(run: Path, split: str, measures: Sequence[str] | None = None) -> dict[Key, dict[str, float]]:
+    """The defined scores of every example, without its texts. `InputError` as from `read_predictions`.
+
+    measures: those that are wanted, where they are there; None: all.
+    """
+    table = _read(run, split, texts=False, measures=measures)
     keys = zip(*(table.column(name).to_pylist() for name in ("story", "source", "target")), strict=True)
     return {
         key: {name: value for name, value in scores.items() if value is not None}
@@ -86,7 +105,7 @@ def read_scores(run: Path, split: str) -> dict[Key, dict[str, float]]:
     }
 
 
-def _read(run: Path, split: str, *, texts: bool = True) -> Any:
+def _read(run: Path, split: str, *, texts: bool = True, measures: Sequence[str] | None = None) -> Any:
     path = predictions_path(run, split)
     again = f"d2tv evaluate {run} --split {split}"
     try:
@@ -97,7 +116,9 @@ def _read(run: Path, split: str, *, texts: bool = True) -> Any:
             wrong = wrong or [field.name for field in _COLUMNS if schema.field(field.name).type != field.type]
             if wrong:
                 raise InputError(f"{path} is no table of predictions ({', '.join(wrong)}): {again}")
-            left_out = () if texts else ("prediction", "reference")
+            left_out = set() if texts else {"prediction", "reference"}
+            if measures is not None:
+                left_out |= set(schema.names) - set(_COLUMNS.names) - set(measures)
             return parquet.read([name for name in schema.names if name not in left_out])
     except FileNotFoundError as error:
         raise InputError(f"{run} has no evaluation of {split}: {again}") from error

@@ -19,7 +19,8 @@ _CHUNK = 4_000_000
 class Difference:
     """Of two means over the same examples. low, high: where 95% of the resampled differences lie.
 
-    p: two-sided, the share of resamples in which the difference is not of its sign, counted twice; never 0.
+    p: two-sided, the share of resamples in which the difference is not of its sign, counted twice; never 0, and never
+    below what the signs of so few stories could show: resamples of one story are all alike.
     """
 
     mean: float
@@ -57,7 +58,8 @@ def paired_bootstrap(
     # One is added to both: the sample itself is one of those that chance might have given.
     shares = ((np.count_nonzero(side) + 1) / (samples + 1) for side in (means <= 0, means >= 0))
     mean = float((weight_N * difference_N).sum() / weight_N.sum())
-    return Difference(mean=mean, low=float(low), high=float(high), p=min(1.0, 2 * min(shares)))
+    p = min(1.0, max(2 * min(shares), 2.0 ** (1 - len(sums_S2))))
+    return Difference(mean=mean, low=float(low), high=float(high), p=p)
 
 
 @lru_cache(maxsize=32)

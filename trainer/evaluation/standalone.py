@@ -1,8 +1,8 @@
 """Evaluation after training: of a run, one of its checkpoints or an exported model; no optimizer, one process."""
 
 import contextlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,18 @@ class Evaluated:
     robustness: dict[str, Any] | None = None
 
 
-def evaluate(where: Path, split: str, overrides: Sequence[str], wanted: Wanted | None = None) -> Evaluated:
+def evaluate(
+    where: Path,
+    split: str,
+    overrides: Sequence[str],
+    wanted: Wanted | None = None,
+    when_clean: Callable[[Evaluated], None] = lambda _: None,
+) -> Evaluated:
     """Decode and score `split`, print the table, write evaluation/: in the run, or in the exported model.
 
     where: a run (its newest whole checkpoint), a checkpoint, or an exported model. wanted: perturbations, for which an
-    evaluation that is there already is the clean one, if it is of the same weights and settings. Raises `InputError`.
+    evaluation that is there already is the clean one, if it is of the same weights and settings. when_clean: is given
+    the evaluation before the perturbations begin. Raises `InputError`.
     """
     path = find_trained(where)
     recipe = trained_recipe(path, overrides)
@@ -56,5 +63,8 @@ def evaluate(where: Path, split: str, overrides: Sequence[str], wanted: Wanted |
             report = evaluator.run(network, split, path)
             assert report is not None
             print_report(report, course_until(path), recipe.run)
-        robustness = measure(evaluator, network, split, path, wanted, print) if wanted is not None else None
-    return Evaluated(recipe=recipe, corpus=corpus, report=report, robustness=robustness)
+        done = Evaluated(recipe=recipe, corpus=corpus, report=report)
+        when_clean(done)
+        if wanted is not None:
+            done = replace(done, robustness=measure(evaluator, network, split, path, wanted, print))
+    return done

@@ -167,6 +167,20 @@ def test_seeds_of_a_model_are_compared_as_one(tmp_path: Path, capsys: pytest.Cap
     assert "against B" in note
 
 
+def test_the_best_of_a_measure_may_be_the_lowest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    few, many = (write_run(tmp_path / name, 0.0, wrong_language=rate) for name, rate in (("few", 1.0), ("many", 90.0)))
+    text = out(capsys, many, few, "--by", "blocks", "--measure", "wrong_language", "--format", "markdown")
+    assert "**1.00**" in text
+    assert "**90.00**" not in text
+
+
+def test_one_run_alone_has_blocks(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    lines = out(capsys, runs[0], "--by", "blocks", "--languages", "en,en", "--format", "markdown").splitlines()
+    assert cells(lines[0]) == ["source", "model", "english", "Avg."]
+    assert "**" not in "".join(lines)
+    assert "bootstrap" not in lines[-1]
+
+
 def test_blocks_in_every_form(
     runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,6 +207,8 @@ def test_blocks_in_every_form(
         (["{0}"], "name at least two runs"),
         (["{0}", "{1}", "--baseline", "bas"], "--baseline bas: no such run (did you mean 'base'?)"),
         (["{0}", "x={1},", "x={1}"], "two have one name"),
+        (["{0}", "{1}", "--languages", ""], "--languages names none"),
+        (["{0}", "{1}", "--seed", "-1"], "--seed -1: at least 0"),
         (["{0}", "={1}"], "name runs as RUN, or as NAME=RUN,RUN,..."),
         (["{0}", "{1}", "--languages", "en,ru"], "russian"),
         (["{0}", "{1}", "--languages", "en,englsh"], "englsh"),

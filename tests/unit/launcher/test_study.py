@@ -9,12 +9,17 @@ from rich.console import Console
 
 from launcher.cli import main
 from launcher.study.claims import check_claims
-from launcher.study.definition import Claim, Definition, load_study, slug, study_names, trials
+from launcher.study.definition import Claim, Definition, Trial, load_study, slug, study_names, trials
 from launcher.study.results import COSTS, write_results
+from launcher.study.run import is_finished
+from shards.errors import InputError
+from shards.index import Corpus
+from tests.checkpoints import write_checkpoint
 from tests.distributed.harness import FP32
 from tests.pages import Page
 from tests.tiny import tiny_overrides
 from tests.unit.launcher.test_compare import write_run
+from trainer.checkpoint import identity
 
 DEFINITION = {
     "models": {"MMS": "mms", "Both": "mms_mxls", "D²TV": "d2tv"},
@@ -72,6 +77,8 @@ def test_words_that_a_study_owns_are_refused(capsys: pytest.CaptureFixture[str])
     for word in ("run=x", "training.seed=3"):
         assert main(["study", "table1", "--ds_config", str(FP32), word]) == 2
         assert "a study chooses run and training.seed itself" in capsys.readouterr().err
+    assert main(["study", "table1", "--ds_config", str(FP32), "--samples", "50"]) == 2
+    assert "--samples 50: at least 100" in capsys.readouterr().err
     assert main(["study", "table2", "--ds_config", str(FP32)]) == 2
     assert "no study 'table2' (did you mean 'table1'?)" in capsys.readouterr().err
 
@@ -85,13 +92,15 @@ def test_results_say_what_holds(tmp_path: Path) -> None:
     for trial in planned:
         gain = {"MMS": -2.0, "Both": 0.0, "D²TV": 1.0}[trial.model]
         write_run(trial.run, gain, seed=10 * trial.seed + len(trial.model))
-    cost = {"run": "x", "wall_seconds": 1800.0, "cpu_seconds": 3000.0}
-    (out / COSTS).write_text(json.dumps(cost) + "\n" + json.dumps(cost) + "\n")
+    costs = [{"run": trial.run.name, "wall_seconds": 600.0, "cpu_seconds": 1000.0} for trial in planned[1:]]
+    costs.append({"run": "of another study", "wall_seconds": 1e6, "cpu_seconds": 1e6})
+    (out / COSTS).write_text("".join(json.dumps(cost) + "\n" for cost in costs) + '{"run": "d2t')  # cut by a kill
     write_results(definition, planned, out, samples=1000, command="d2tv study mini", console=Console(quiet=True))
 
     text = (out / "study.md").read_text()
     assert "`d2tv study mini`" in text
-    assert "6 trainings with their evaluations took 1.00 hours and 100 CPU minutes, in 2 attempts" in text
+    took = "6 trainings with their evaluations took 0.83 hours and 83 CPU minutes, in 5 attempts"
+    assert f"{took}; of 1 trainings the cost is not known" in text
     lines = [line for line in text.splitlines() if line.startswith("| D²TV >")]
     claims = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert [row[1:4] for row in claims[:3]] == [["MXLS", measure, "holds"] for measure in ("R-1", "R-2", "R-L")]
@@ -106,6 +115,32 @@ def test_results_say_what_holds(tmp_path: Path) -> None:
     # The mean of two seeds is what stands in the table.
     assert (out / "table.tex").read_text().startswith(r"\begin{tabular}{llrrr}")
     assert len(Page(out / "table.html").all("tr")) == 1 + 3 * 3
+
+
+def test_a_training_of_another_recipe_is_not_taken_for_the_studys(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    words = [*tiny_overrides(tiny_corpus.directory, tmp_path), "training.steps=6"]
+    words = [word for word in words if not word.startswith(("run=", "training.seed"))]
+    definition = Definition.model_validate({"models": {"A": "mms", "B": "d2tv"}, "baseline": "A", "seeds": [0]})
+
+    def planned(*more: str) -> Trial:
+        return trials(definition, tmp_path / "out", ds_config=FP32, ranks=1, overrides=[*words, *more])[0]
+
+    trial = planned()
+    assert not is_finished(trial)
+    checkpoint, _ = write_checkpoint(trial.recipe, tiny_corpus)
+    assert not is_finished(trial)  # it was not evaluated
+    report = {
+        "step": 6,
+        "checkpoint": identity(checkpoint),
+        "settings": trial.recipe.evaluation.model_dump(mode="json"),
+    }
+    (trial.run / "evaluation").mkdir()
+    (trial.run / "evaluation" / "test.json").write_text(json.dumps(report))
+    assert is_finished(trial)
+    assert is_finished(planned("prometheus.enabled=false"))
+    assert not is_finished(planned("evaluation.num_beams=3"))
+    with pytest.raises(InputError, match="was trained with another optimizer than this study has"):
+        is_finished(planned("optimizer.learning_rate=0.5"))
 
 
 def test_claims_count_seeds_and_directions(tmp_path: Path) -> None:

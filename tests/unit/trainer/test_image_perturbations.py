@@ -1,5 +1,6 @@
 """Perturbations of images: what changes, what stays, and that equal images stay equal in every batch."""
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -13,7 +14,7 @@ from PIL import Image
 
 from shards.directions import parse_directions
 from shards.fetch import Fetched, Fetcher, ImageSizes
-from shards.index import Corpus
+from shards.index import Corpus, open_corpus
 from shards.merge import finish_corpus
 from shards.reader import Reader, ReaderConfig
 from shards.sampler import Groups
@@ -135,6 +136,28 @@ def test_wrong_images_are_those_of_another_story(ground: Ground) -> None:
             assert story_of[number] in split
             donors.add(story_of[number])
     assert len(donors) > 3
+
+
+def test_an_image_that_cannot_be_read_makes_placeholders(ground: Ground, tmp_path: Path) -> None:
+    chosen = ground.fetch(ground.kind("wrong_images")).images_B.tolist()
+    donor = max({number for number in chosen if number >= 0}, key=chosen.count)
+    damaged = tmp_path / "corpus"
+    shutil.copytree(ground.corpus.directory, damaged)
+    corpus = open_corpus(str(damaged))
+    with open(damaged / corpus.shards[donor >> 40], "r+b") as file:
+        file.seek((donor & (1 << 40) - 1) + 500)
+        file.write(b"damage")
+    other = Ground(corpus)
+    clean, after = other.fetch(), other.fetch(other.kind("wrong_images"))
+    for row, number in enumerate(chosen):
+        readable = clean.weight_B[row] > 0
+        assert (after.weight_B[row] > 0) == bool(readable and number != donor)
+        if number == donor:
+            assert not after.image_mask_BI[row].any()
+            assert after.images_B[row] < 0
+    lost = {one.slot for one in after.unreadable} - {one.slot for one in clean.unreadable}
+    assert lost
+    assert all(corpus.shards[donor >> 40] in one.problem for one in after.unreadable)
 
 
 def test_more_severity_touches_the_same_stories_and_more(ground: Ground) -> None:

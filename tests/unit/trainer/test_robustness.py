@@ -123,6 +123,22 @@ def test_scores_are_of_the_same_examples(decoded: list[str], run: Path) -> None:
     assert report["kinds"]["wrong_images"]["severities"]["5"]["changed"] == 1
 
 
+def test_a_clean_evaluation_of_other_examples_is_not_the_clean_one(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    recipe = recipe_in(tmp_path / "run", tiny_corpus, "evaluation.num_beams=1", "evaluation.examples_per_kind=20")
+    write_checkpoint(recipe, tiny_corpus)
+    assert main(["evaluate", str(recipe.run), "mixture.languages=[hi, ur]"]) == 0
+    page = recipe.run / "evaluation" / "test.html"
+    before = page.read_text(encoding="utf-8")
+    words = ["--perturb", "char_replace", "--severities", "2", "mixture.languages=[en, fr]"]
+    assert main(["evaluate", str(recipe.run), *words]) == 0
+    assert page.read_text(encoding="utf-8") != before
+    assert report_of(recipe.run)["kinds"]["char_replace"]["languages"] == ["english", "french"]
+    assert {row.source for row in read_predictions(recipe.run, "test")} == {"english", "french"}
+    # Another evaluation takes away what was of this one.
+    assert main(["evaluate", str(recipe.run), "mixture.languages=[hi, ur]"]) == 0
+    assert not list((recipe.run / "evaluation").glob("*robustness*"))
+
+
 def test_a_table_and_a_page(
     decoded: list[str], run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,7 +22,7 @@ from shards.quotas import Ints
 from shards.reader import Reader
 from shards.reading import UnreadableError
 from shards.sampler import Groups
-from shards.schema import Article
+from shards.schema import Article, Unreadable
 from trainer.evaluation.robustness import features
 from trainer.evaluation.robustness.corruptions import corrupted
 from trainer.evaluation.robustness.kinds import Kind
@@ -65,6 +65,10 @@ class Perturbation(Protocol):
         """Whether each example is another one afterwards."""
         ...
 
+    def forget(self) -> None:
+        """Give back the memory of what was made so far; it can be made again."""
+        ...
+
 
 def perturbation(kind: Kind, severity: int, material: Material) -> Perturbation:
     if kind.change is not None:
@@ -89,6 +93,9 @@ class TextPerturbation:
             for article, story in zip(fetched.source, fetched.groups.story.ravel().tolist(), strict=True)
         ]
         return replace(fetched, source=source)
+
+    def forget(self) -> None:
+        self.perturbed.cache_clear()
 
     def covers(self, groups: Groups) -> Mask:
         can = np.array([self._kind.covers(language) for language in self._corpus.languages], bool)
@@ -125,8 +132,10 @@ class ImagePerturbation:
         self._strength = kind.strength(severity)
         self._articles = np.asarray(material.corpus.articles)
         self._keys = material.corpus.story_keys()
-        # The features of a story's pictures serve all its languages, whose documents are in several batches.
-        self._made = functools.lru_cache(maxsize=512)(self._make)
+        # The features of a story's pictures serve all its languages, whose documents are in several batches: by the
+        # image sequence, and not by the articles that show it.
+        self._made = functools.lru_cache(maxsize=128)(self._make)
+        self._owner_of: dict[int, int] = {}
         #: An article with images of each story of the split, by story.
         self._donors: dict[int, int] = {}
         if kind.name == "wrong_images":
@@ -139,6 +148,7 @@ class ImagePerturbation:
         stories = fetched.groups.story.ravel()
         roi_BIRV, boxes_BIR4 = fetched.roi_BIRV.clone(), fetched.boxes_BIR4.clone()
         image_mask_BI, images_B = fetched.image_mask_BI.clone(), fetched.images_B.clone()
+        weight_B, problems = fetched.weight_B.clone(), dict[int, str]()
         for number in sorted({number for number in fetched.images_B.tolist() if number >= 0}):
             rows = torch.nonzero(fetched.images_B == number)[:, 0]
             row = int(rows[0])
@@ -148,7 +158,12 @@ class ImagePerturbation:
             shown = _Images(
                 roi_IRV=fetched.roi_BIRV[row, :count], boxes_IR4=fetched.boxes_BIR4[row, :count], number=number
             )
-            new = self._change(int(owners[row]), int(stories[row]), shown, most)
+            try:
+                new = self._change(int(owners[row]), int(stories[row]), shown, most)
+            except UnreadableError as error:  # placeholders, as what the fetcher cannot read
+                new = replace(shown, roi_IRV=shown.roi_IRV[:0], boxes_IR4=shown.boxes_IR4[:0])
+                weight_B[rows] = 0
+                problems |= dict.fromkeys(rows.tolist(), str(error))
             count = len(new.roi_IRV)
             roi_BIRV[rows], boxes_BIR4[rows], image_mask_BI[rows] = 0, 0, False
             if count:
@@ -158,7 +173,28 @@ class ImagePerturbation:
             else:
                 images_B[rows] = -1 - torch.from_numpy(fetched.groups.slot.ravel())[rows]
         return replace(
-            fetched, roi_BIRV=roi_BIRV, boxes_BIR4=boxes_BIR4, image_mask_BI=image_mask_BI, images_B=images_B
+            fetched,
+            roi_BIRV=roi_BIRV,
+            boxes_BIR4=boxes_BIR4,
+            image_mask_BI=image_mask_BI,
+            images_B=images_B,
+            weight_B=weight_B,
+            unreadable=(
+                *fetched.unreadable,
+                *(self._describe(fetched, row, problems[row]) for row in sorted(problems)),
+            ),
+        )
+
+    def forget(self) -> None:
+        self._made.cache_clear()
+
+    def _describe(self, fetched: Fetched, row: int, problem: str) -> Unreadable:
+        return Unreadable(
+            slot=int(fetched.groups.slot.ravel()[row]),
+            story=int(fetched.groups.story.ravel()[row]),
+            source=fetched.source[row].language,
+            target=fetched.target[row].language,
+            problem=problem,
         )
 
     def covers(self, groups: Groups) -> Mask:
@@ -194,7 +230,8 @@ class ImagePerturbation:
         if name in _FEATURE_CHANGES:
             changed = _FEATURE_CHANGES[name](roi_IRV, boxes_IR4, self._strength, draw.getrandbits(63))
             return replace(shown, roi_IRV=changed[0], boxes_IR4=changed[1])
-        roi, boxes = self._made(owner, len(roi_IRV), draw.getrandbits(63))
+        self._owner_of[shown.number] = owner  # any that shows these images will do
+        roi, boxes = self._made(shown.number, len(roi_IRV), draw.getrandbits(63))
         return replace(shown, roi_IRV=roi, boxes_IR4=boxes)
 
     def _stored(self, row: int, like: "_Images", most: int) -> "_Images":
@@ -208,10 +245,10 @@ class ImagePerturbation:
         number = int(image_numbers(self._articles, np.array([row]))[0])
         return _Images(roi_IRV=roi_BIRV[0], boxes_IR4=boxes_BIR4[0], number=number)
 
-    def _make(self, owner: int, count: int, seed: int) -> tuple[Tensor, Tensor]:
-        """Features and boxes of the corrupted pictures of article `owner`."""
+    def _make(self, number: int, count: int, seed: int) -> tuple[Tensor, Tensor]:
+        """Features and boxes of the corrupted pictures of image sequence `number`."""
         draw = seeded(seed)
-        pictures = self._material.reader.pixels(owner)[:count]
+        pictures = self._material.reader.pixels(self._owner_of[number])[:count]
         made = [corrupted(picture, self._kind.name, self._severity, draw.getrandbits(63)) for picture in pictures]
         roi_IRV, boxes_R4 = self._material.extract(made)
         return torch.from_numpy(roi_IRV), torch.from_numpy(boxes_R4).expand(len(made), *boxes_R4.shape)

@@ -92,13 +92,9 @@ def make_plan(wanted: Wanted, evaluator: Evaluator, groups: Groups, split: str) 
 
 def _part(kind: Kind, severity: int, material: Material, groups: Groups) -> Part:
     transform = perturbation(kind, severity, material)
-    return Part(
-        kind=kind,
-        severity=severity,
-        transform=transform,
-        covered=transform.covers(groups),
-        changed=transform.changes(groups),
-    )
+    covered, changed = transform.covers(groups), transform.changes(groups)
+    transform.forget()
+    return Part(kind=kind, severity=severity, transform=transform, covered=covered, changed=changed)
 
 
 def _unable(kind: Kind, evaluator: Evaluator) -> str | None:

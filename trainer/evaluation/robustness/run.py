@@ -26,7 +26,7 @@ from trainer.checkpoint import read_state
 from trainer.evaluation.decoding import Predictions
 from trainer.evaluation.evaluate import Evaluator, read_report
 from trainer.evaluation.heldout import take_groups
-from trainer.evaluation.predictions import Prediction, read_predictions
+from trainer.evaluation.predictions import Prediction, read_facts, read_predictions
 from trainer.evaluation.robustness.impact import Scores, impacts, mean_impacts, means
 from trainer.evaluation.robustness.perturb import TextPerturbation
 from trainer.evaluation.robustness.plan import Part, Wanted, by_reason, make_plan, source_languages
@@ -40,10 +40,13 @@ _SAMPLE = 160
 
 
 def finished(evaluator: Evaluator, split: str, checkpoint: Path) -> dict[str, Any] | None:
-    """The report of a clean evaluation of this checkpoint, with these settings, of this corpus; None without one."""
+    """The report of a clean evaluation of this checkpoint, with these settings, of this corpus; None without one, and
+    where the predictions beside it are of another."""
     report = read_report(evaluator.recipe.run, split)
     facts = evaluator.facts(checkpoint)
-    return report if report is not None and {key: report.get(key) for key in facts} == facts else None
+    if report is None or {key: report.get(key) for key in facts} != facts:
+        return None
+    return report if read_facts(evaluator.recipe.run, split) == facts else None
 
 
 def check_wanted(wanted: Wanted, evaluator: Evaluator, split: str) -> None:
@@ -128,7 +131,9 @@ def _decode(
         "seed": seed,
     }
     changed = take_groups(groups, np.flatnonzero(part.changed))
-    return replace(evaluator, collate=collate).decode(network, changed, folder / part.name, facts)
+    found = replace(evaluator, collate=collate).decode(network, changed, folder / part.name, facts)
+    part.transform.forget()
+    return found
 
 
 def _entry(
