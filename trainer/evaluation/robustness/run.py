@@ -71,6 +71,7 @@ def measure(
     clean = {row.number: row for row in read_predictions(run, split)}
     groups = evaluator.choose(split)
     groups = take_groups(groups, np.flatnonzero(np.isin(groups.number, list(clean))))
+    say(f"finding out which of {len(groups.number):,} examples each perturbation changes")
     plan = make_plan(wanted, evaluator, groups, split)
     for why, names in by_reason(plan.left_out).items():
         say(f"left out: {', '.join(names)}: {why}")
