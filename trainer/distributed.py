@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 import deepspeed
 import torch
@@ -118,7 +119,23 @@ def join(ranks: Ranks, *, patient: bool = False) -> torch.device:
         verbose=False,
         **({"timeout": timedelta(days=1)} if patient else {}),
     )
-    return torch.device("cpu") if on_cpu else torch.device(accelerator.device_name(ranks.local_rank))
+    if on_cpu:
+        _unname_shared_buffer()
+        return torch.device("cpu")
+    return torch.device(accelerator.device_name(ranks.local_rank))
+
+
+def _unname_shared_buffer() -> None:
+    """DeepSpeed's all-reduce in shared memory has a file of 67 MB a rank in /dev/shm, which it never removes.
+
+    Behind the barrier all ranks have mapped all of them: without its name the memory goes when the processes do,
+    however they end.
+    """
+    dist.barrier()
+    address, port = os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]
+    Path(f"/dev/shm/deepspeed_allreduce_buffer_{os.getuid()}_{address}_{port}_{dist.get_rank()}").unlink(
+        missing_ok=True
+    )
 
 
 @contextlib.contextmanager

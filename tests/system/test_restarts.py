@@ -96,6 +96,11 @@ def endless(corpus: Corpus, run: Path) -> list[str]:
     return overrides(corpus, run, *never)
 
 
+def shared_buffers() -> set[Path]:
+    """What DeepSpeed's all-reduce has left in shared memory."""
+    return set(Path("/dev/shm").glob("deepspeed_allreduce_buffer_*"))
+
+
 def losses(training: Training) -> dict[int, Any]:
     return {record["step"]: (record["loss"], record["nll"]) for record in training.records("train")}
 
@@ -105,6 +110,7 @@ def test_a_killed_rank_and_a_killed_launcher_leave_the_losses_of_an_undisturbed_
 ) -> None:
     """The second death is one that DeepSpeed's runner hands on as success."""
     undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
+    in_shared_memory = shared_buffers()
     with Training(undisturbed, overrides(tiny_corpus, undisturbed)) as training:
         assert training.wait() == 0, training.output
         expected = losses(training)
@@ -124,6 +130,7 @@ def test_a_killed_rank_and_a_killed_launcher_leave_the_losses_of_an_undisturbed_
         assert training.wait() == FINISHED, training.output
         assert losses(training) == expected
         first_line, second_line = training.said()
+    assert shared_buffers() <= in_shared_memory  # 67 MB a rank and start would fill a host
     # Rank 1's death is seen as such, or as that of its peer, whichever the launcher looks at first.
     assert "; restart 1 of 3 in 1 s, from " in first_line
     assert "step-000000" in first_line
