@@ -16,6 +16,7 @@ import json
 import os
 import sys
 import types
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -39,7 +40,7 @@ def deliver(roi_BIRV: Any, boxes_BIR4: Any, texts: list[str], summaries: list[st
     return Delivered(roi_BIRV.flatten(1, 2), boxes_BIR4.flatten(1, 2), mask_BI, texts, summaries)
 
 
-class Peer:
+class Peer(ABC):
     """A loader. `corpus` holds WebDataset tars; `own` is a folder for the peer's own format."""
 
     package: str  # what one installs
@@ -47,12 +48,12 @@ class Peer:
     def __init__(self, corpus: Path, own: Path, records: int) -> None:
         self.corpus, self.own, self.records = corpus, own, records
 
-    def write(self) -> None:
+    def write(self) -> None:  # noqa: B027 (most have none to make)
         """Make the peer's dataset, once. Those that read tars have none to make."""
 
+    @abstractmethod
     def batches(self, workers: int, seed: int) -> Iterator[Delivered | None]:
         """Batches without end; None where an epoch ends."""
-        raise NotImplementedError
 
 
 def epochs(loader: Iterable[Delivered]) -> Iterator[Delivered | None]:

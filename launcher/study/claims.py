@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from launcher.comparison.systems import Scores, by_direction
-from launcher.study.definition import Claim
+from launcher.study.definition import Claim, DirectionKind
 from trainer.evaluation.significance import Difference, holm, paired_bootstrap
 
 Verdict = Literal["holds", "may be chance", "not seen", "the contrary"]
@@ -46,11 +46,15 @@ def check_claims(
     """by_seed: the scores of each seed's trainings alone. A claim of directions that there are none of is left out."""
     found = []
     for claim in claims:
-        groups = [places for direction, places in by_direction(scores.keys) if _is_of_kind(claim, direction)]
+        groups = [places for direction, places in by_direction(scores.keys) if is_of_kind(claim.kind, direction)]
         if not groups:
             continue
         places = [place for group in groups for place in group]
         weights = [1 / len(group) for group in groups for _ in group]
+        of_seeds = [
+            [group for direction, group in by_direction(one.keys) if is_of_kind(claim.kind, direction)]
+            for one in by_seed
+        ]
         stories = [scores.stories[place] for place in places]
         for measure in measures:
             than, better = (
@@ -58,10 +62,7 @@ def check_claims(
             )
             difference = paired_bootstrap(than, better, stories, weights=weights, samples=samples, seed=seed)
             won = sum(_gain(claim, scores, measure, [group]) > 0 for group in groups)
-            seeds = 0
-            for one in by_seed:
-                own = [places for direction, places in by_direction(one.keys) if _is_of_kind(claim, direction)]
-                seeds += _gain(claim, one, measure, own) > 0
+            seeds = sum(_gain(claim, one, measure, own) > 0 for one, own in zip(by_seed, of_seeds, strict=True))
             found.append((claim, measure, difference, won, len(groups), seeds))
     corrected = holm([difference.p for _, _, difference, *_ in found]).tolist()
     return [
@@ -70,8 +71,8 @@ def check_claims(
     ]
 
 
-def _is_of_kind(claim: Claim, direction: tuple[str, str]) -> bool:
-    return claim.kind == "all" or (direction[0] == direction[1]) == (claim.kind == "mms")
+def is_of_kind(kind: DirectionKind, direction: tuple[str, str]) -> bool:
+    return kind == "all" or (direction[0] == direction[1]) == (kind == "mms")
 
 
 def _gain(claim: Claim, scores: Scores, measure: str, groups: Sequence[Sequence[int]]) -> float:

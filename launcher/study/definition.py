@@ -15,6 +15,9 @@ from trainer.recipe import Recipe, load_recipe
 STUDIES = Path(__file__).resolve().parent.parent / "studies"
 
 
+DirectionKind = Literal["mms", "mxls", "all"]
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -24,7 +27,7 @@ class Claim(_Part):
 
     better: str
     than: str
-    kind: Literal["mms", "mxls", "all"] = "all"  # of directions
+    kind: DirectionKind = "all"
 
 
 class Definition(_Part):

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from rich.console import Console
@@ -16,8 +16,8 @@ from launcher.comparison.blocks import as_sheet, blocks
 from launcher.comparison.sheet import Sheet, as_latex, as_markdown, as_page, as_text, words, write_text
 from launcher.comparison.systems import SHORT, Scores, System, by_direction, read_systems
 from launcher.pages.page import write_page
-from launcher.study.claims import Outcome, check_claims
-from launcher.study.definition import Definition, Trial
+from launcher.study.claims import Outcome, check_claims, is_of_kind
+from launcher.study.definition import Definition, DirectionKind, Trial
 from shards.languages import language_name
 from trainer.evaluation.scoring.rouge import TYPES
 
@@ -106,11 +106,8 @@ def _spread(definition: Definition, by_seed: Sequence[Scores]) -> Sheet:
     lines = []
     for name in definition.models:
         cells = [words(name)]
-        for on in ("mms", "mxls", "all"):
-            texts = []
-            for measure in TYPES:
-                means = [mean for scores in by_seed for mean in _means(scores, name, measure, on)]
-                texts.append(_plus_minus(means))
+        for kind in get_args(DirectionKind):
+            texts = [_plus_minus(_means(by_seed, name, measure, kind)) for measure in TYPES]
             cells.append(words(" / ".join(texts)))
         lines.append(tuple(cells))
     return Sheet(
@@ -122,15 +119,17 @@ def _spread(definition: Definition, by_seed: Sequence[Scores]) -> Sheet:
     )
 
 
-def _means(scores: Scores, name: str, measure: str, on: str) -> Iterator[float]:
-    column = scores.columns[name][measure]
-    of = [
-        statistics.fmean(column[place] for place in places)
-        for (source, target), places in by_direction(scores.keys)
-        if on == "all" or (source == target) == (on == "mms")
+def _means(by_seed: Sequence[Scores], name: str, measure: str, kind: DirectionKind) -> list[float]:
+    """Over directions, of each seed that has such directions."""
+    of_seeds = [
+        [
+            statistics.fmean(scores.columns[name][measure][place] for place in places)
+            for direction, places in by_direction(scores.keys)
+            if is_of_kind(kind, direction)
+        ]
+        for scores in by_seed
     ]
-    if of:
-        yield statistics.fmean(of)
+    return [statistics.fmean(means) for means in of_seeds if means]
 
 
 def _plus_minus(means: Sequence[float]) -> str:

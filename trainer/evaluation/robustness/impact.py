@@ -26,8 +26,3 @@ def mean_impacts(severities: Sequence[Mapping[str, float | None]]) -> dict[str, 
         values = [value for of in severities if (value := of[measure]) is not None]
         found[measure] = fmean(values) if values else None
     return found
-
-
-def means(rows: Sequence[Scores], measures: Sequence[str]) -> dict[str, float]:
-    """Over examples."""
-    return {measure: fmean(row[measure] for row in rows) for measure in measures}

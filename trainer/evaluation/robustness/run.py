@@ -27,13 +27,13 @@ from trainer.evaluation.decoding import Predictions
 from trainer.evaluation.evaluate import Evaluator, read_report
 from trainer.evaluation.heldout import take_groups
 from trainer.evaluation.predictions import Prediction, read_facts, read_predictions
-from trainer.evaluation.robustness.impact import Scores, impacts, mean_impacts, means
+from trainer.evaluation.robustness.impact import Scores, impacts, mean_impacts
 from trainer.evaluation.robustness.perturb import TextPerturbation
 from trainer.evaluation.robustness.plan import Part, Wanted, by_reason, make_plan, source_languages
 from trainer.evaluation.robustness.table import Perturbed, write_perturbed
 from trainer.evaluation.robustness.text import clusters, seeded
 from trainer.evaluation.scoring.rouge import ROUGE
-from trainer.evaluation.scoring.score import score_rouge
+from trainer.evaluation.scoring.score import mean_scores, score_rouge
 
 #: Characters of a document that show what was done to it.
 _SAMPLE = 160
@@ -171,11 +171,11 @@ def _entry(
         for key, values in zip(asked, scored, strict=True)
     }
     of_clean = {number: {name: clean[number].scores[name] or 0.0 for name in ROUGE} for number in covered}
-    clean_means = means([of_clean[number] for number in covered], ROUGE)
+    clean_means = mean_scores([of_clean[number] for number in covered])
     severities: dict[str, Any] = {}
     for place, part in enumerate(parts):
         rows: list[Scores] = [of_asked.get((place, number), of_clean[number]) for number in covered]
-        scores = means(rows, ROUGE)
+        scores = mean_scores(rows)
         severities[str(part.severity)] = {
             "strength": kind.strength(part.severity),
             "changed": sum(number in written[place] for number in covered) / len(covered),
