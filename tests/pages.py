@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.waiting import HANGING
+
 _VOID = {"meta", "br", "hr", "img", "link", "input"}
 _LOADING = {"script", "link", "iframe", "object", "embed", "use", "audio", "video", "source", "base"}
 
@@ -87,7 +89,7 @@ def says_nothing_to_the_console(path: Path) -> None:
         pytest.skip("no chromium on PATH: the page was parsed, but not opened in a browser")
     arguments = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom"]
     try:
-        done = subprocess.run([chromium, *arguments, path.as_uri()], capture_output=True, text=True, timeout=60)
+        done = subprocess.run([chromium, *arguments, path.as_uri()], capture_output=True, text=True, timeout=HANGING)
     except subprocess.TimeoutExpired:
         pytest.skip("chromium does not start here: the page was parsed, but not opened in a browser")
     assert "CONSOLE" not in done.stderr, done.stderr

@@ -1,17 +1,15 @@
 """Starts real ranks as processes of their own, over gloo, and collects what they saw."""
 
 import json
-import os
 import socket
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.forkserver import ROOT, Program
+
 FP32 = ROOT / "tests" / "fp32.json"
 
 
@@ -69,23 +67,16 @@ def run_ranks(out: Path, module: str, *, world_size: int, spec: dict[str, Any]) 
     """
     out.mkdir(parents=True)
     (out / "spec.json").write_text(json.dumps(spec | {"out": str(out)}))
-    environment = os.environ | {
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(free_port()),
-        "WORLD_SIZE": str(world_size),
-        "DS_ACCELERATOR": "cpu",
-        "OMP_NUM_THREADS": "1",
-    }
-    logs = [open(out / f"rank-{rank}.log", "w+") for rank in range(world_size)]  # noqa: SIM115
+    environment = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(world_size)}
+    logs = [out / f"rank-{rank}.log" for rank in range(world_size)]
     ranks = [
-        subprocess.Popen(
-            [sys.executable, "-m", module, str(out / "spec.json")],
-            cwd=ROOT,
-            env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=logs[rank],
-            stderr=subprocess.STDOUT,
+        Program(
+            module,
+            [str(out / "spec.json")],
+            output=log,
+            environment=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
         )
-        for rank in range(world_size)
+        for rank, log in enumerate(logs)
     ]
     try:
         codes = [rank.wait(timeout=480) for rank in ranks]
@@ -93,7 +84,5 @@ def run_ranks(out: Path, module: str, *, world_size: int, spec: dict[str, Any]) 
         for rank in ranks:
             rank.kill()
     for rank, (code, log) in enumerate(zip(codes, logs, strict=True)):
-        log.seek(0)
-        assert code == 0, f"rank {rank} ended with {code}:\n{log.read()[-4000:]}"
-        log.close()
+        assert code == 0, f"rank {rank} ended with {code}:\n{log.read_text()[-4000:]}"
     return [torch.load(out / f"rank-{rank}.pt", weights_only=False) for rank in range(world_size)]

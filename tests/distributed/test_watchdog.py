@@ -5,8 +5,6 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,15 +12,18 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.distributed.harness import ROOT, free_port
+from tests.distributed.harness import free_port
 from tests.distributed.watchdog_job import monitors
+from tests.support.forkserver import Program
 from trainer.distributed import Ranks
 from trainer.exit_codes import HUNG, PEER_DIED
 from trainer.recipe import WatchdogSection
 from trainer.watchdog import Watchdog, _accept, _call, _listen
 
-#: What may pass between a limit or a death and the end of the last rank.
-SECONDS = 15.0
+#: Seconds after which a test is taken to hang.
+HANGING = 200
+#: Signals less than 3 s apart are one request to stop (trainer/stop.py); waiting longer does no harm.
+SAME_REQUEST = 3.5
 LIMITS = {"start": 120, "step": 3, "checkpoint": 60, "evaluation": 60}
 
 
@@ -47,27 +48,17 @@ class Job:
             "few_descriptors": few_descriptors,
         }
         (directory / "spec.json").write_text(json.dumps(spec))
-        environment = os.environ | {
-            "MASTER_ADDR": address,
-            "MASTER_PORT": str(free_port()),
-            "WORLD_SIZE": str(len(actions)),
-            "DS_ACCELERATOR": "cpu",
-            "OMP_NUM_THREADS": "1",
-        }
+        environment = {"MASTER_ADDR": address, "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(len(actions))}
         self._logs = [directory / f"rank-{rank}.log" for rank in range(len(actions))]
-        self.ranks = []
-        for rank, log in enumerate(self._logs):
-            with open(log, "w") as file:
-                self.ranks.append(
-                    subprocess.Popen(
-                        [sys.executable, "-m", "tests.distributed.watchdog_job", str(directory / "spec.json")],
-                        cwd=ROOT,
-                        env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-                        stdout=file,
-                        stderr=subprocess.STDOUT,
-                        start_new_session=True,
-                    )
-                )
+        self.ranks = [
+            Program(
+                "tests.distributed.watchdog_job",
+                [str(directory / "spec.json")],
+                output=log,
+                environment=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            )
+            for rank, log in enumerate(self._logs)
+        ]
 
     def __enter__(self) -> "Job":
         return self
@@ -88,19 +79,17 @@ class Job:
         texts = [self.output(rank) for rank in range(len(self.ranks))]
         return [line for text in texts for line in text.splitlines() if line.startswith(("error: ", "warning: rank"))]
 
-    def ready(self, seconds: float = 120) -> float:
-        """Wait until every rank but those that have nothing to say is at its action; when the last one was."""
-        deadline = time.monotonic() + seconds
-        while len(marks := list(self.run.glob("ready-*"))) < len(self.ranks):
+    def ready(self) -> None:
+        """Wait until every rank is at its action."""
+        deadline = time.monotonic() + HANGING
+        while len(list(self.run.glob("ready-*"))) < len(self.ranks):
             assert time.monotonic() < deadline, self.errors
             time.sleep(0.05)
-        return max(mark.stat().st_mtime for mark in marks)
 
-    def codes(self, seconds: float = 120) -> list[int]:
-        """Every rank's exit code. Their monitors end with them."""
-        deadline = time.monotonic() + seconds
+    def codes(self) -> list[int]:
+        """Return every rank's exit code once their monitors have ended with them."""
+        deadline = time.monotonic() + HANGING
         codes = [rank.wait(timeout=max(0.1, deadline - time.monotonic())) for rank in self.ranks]
-        deadline = time.monotonic() + 5
         while left := monitors(self.run):
             assert time.monotonic() < deadline, left
             time.sleep(0.1)
@@ -125,16 +114,13 @@ def test_a_rank_without_progress_ends_all_with_their_stacks(
 ) -> None:
     # The second is no address that only this host could mean: rank 0 listens to all then.
     with Job(tmp_path, actions, address="127.0.0.1" if len(actions) == 2 else "127.0.1.1") as job:
-        began = job.ready()
-        assert job.codes(LIMITS["step"] + SECONDS) == [HUNG] * len(actions)
-        took = time.time() - began
+        assert job.codes() == [HUNG] * len(actions)
     (error,) = job.errors
     assert re.match(
         rf"error: rank \d: no step within 3 s \(watchdog\.step\): exit code {HUNG}; "
         rf"stacks in {job.run}/stacks$",
         error,
     )
-    assert took < LIMITS["step"] + SECONDS
     stacks = job.stacks()
     event = next(iter(stacks)).partition("-")[0]
     assert list(stacks) == [f"{event}-rank-{rank:05d}.txt" for rank in range(len(actions))]
@@ -172,12 +158,9 @@ def test_a_death_ends_ranks_that_do_not_notice_it(tmp_path: Path, victim: int, d
     actions = ["wait_as_over_nccl"] * 3
     actions[victim] = death
     with Job(tmp_path, actions, step=120) as job:
-        died = job.ready()
-        codes = job.codes(SECONDS)
-        took = time.time() - died
+        codes = job.codes()
     assert codes.pop(victim) == (1 if death == "raise_an_error" else -signal.SIGKILL)
     assert codes == [PEER_DIED, PEER_DIED]
-    assert took < SECONDS
     errors = [error for error in job.errors if f"error: rank {victim} has died" in error]
     # Without a monitor in the middle of the star every other one must see for itself.
     assert len(errors) == (2 if death == "die_with_the_monitor" and victim == 0 else 1)
@@ -190,12 +173,9 @@ def test_a_rank_that_leaves_alone_with_an_error_ends_those_that_wait_for_it(tmp_
     actions = ["wait_as_over_nccl"] * 3
     actions[victim] = "leave_with_an_error"
     with Job(tmp_path, actions, step=120) as job:
-        left = job.ready()
-        codes = job.codes(SECONDS)
-        took = time.time() - left
+        codes = job.codes()
     assert codes.pop(victim) == 2
     assert codes == [PEER_DIED, PEER_DIED]
-    assert took < SECONDS
     assert any(f"rank {victim} has left, and the others did not" in error for error in job.errors)
 
 
@@ -231,16 +211,12 @@ def test_ranks_whose_monitors_do_not_find_each_other_train_on(tmp_path: Path) ->
 def test_a_second_signal_ends_a_rank_that_hangs_in_a_collective_and_the_others(tmp_path: Path) -> None:
     with Job(tmp_path, ["wait_as_over_nccl", "wait_as_over_nccl", "hold_the_gil"], step=120) as job:
         job.ready()
-        time.sleep(0.5)
-        for _ in range(2):  # one wish, told twice
+        for _ in range(2):  # one request, sent twice
             job.ranks[1].send_signal(signal.SIGTERM)
-            time.sleep(1.6)
+        time.sleep(SAME_REQUEST)
         assert all(rank.poll() is None for rank in job.ranks)
-        time.sleep(1)
         job.ranks[1].send_signal(signal.SIGTERM)
-        began = time.time()
-        assert job.codes(SECONDS) == [PEER_DIED, -signal.SIGKILL, PEER_DIED]
-        assert time.time() - began < 8
+        assert job.codes() == [PEER_DIED, -signal.SIGKILL, PEER_DIED]
     assert job.errors == [f"error: rank 1 was ended by a second signal: the other ranks end with exit code {PEER_DIED}"]
     assert not (job.run / "stacks").exists()
 
@@ -254,12 +230,11 @@ def test_a_suspended_job_goes_on_and_a_second_signal_in_python_gives_its_own_exi
         time.sleep(LIMITS["step"] + 2)
         for process in reversed(both):
             process.resume()
-        time.sleep(1)
         job.ranks[0].send_signal(signal.SIGINT)
-        time.sleep(3.5)
+        time.sleep(SAME_REQUEST)
         assert job.ranks[0].poll() is None
         job.ranks[0].send_signal(signal.SIGUSR1)
-        assert job.codes(SECONDS) == [128 + signal.SIGUSR1]
+        assert job.codes() == [128 + signal.SIGUSR1]
     assert job.errors == [f"error: rank 0 was ended by a second signal: the other ranks end with exit code {PEER_DIED}"]
 
 
@@ -273,14 +248,12 @@ def test_a_disabled_watchdog_starts_nothing(tmp_path: Path) -> None:
         watchdog.close()
 
 
-def test_it_leaves_a_process_as_it_was_and_costs_microseconds(tmp_path: Path) -> None:
+def test_it_leaves_a_process_as_it_was(tmp_path: Path) -> None:
     before = set(os.listdir("/proc/self/fd"))
     watchdog = Watchdog.start(Ranks(rank=0, local_rank=0, world_size=1), tmp_path, WatchdogSection())
     assert list(monitors(tmp_path)) == [0]
-    began = time.perf_counter()
-    for step in range(10_000):
+    for step in range(10_000):  # more than a pipe holds: it must not wait for its monitor
         watchdog.phase("step", f"step {step}")
-    assert (time.perf_counter() - began) / 10_000 < 1e-3
     watchdog.close()
     watchdog.close()
     watchdog.phase("step")

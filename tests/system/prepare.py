@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.distributed.harness import ROOT
+from tests.support.waiting import HANGING
 
 
 class Prepare:
@@ -36,7 +37,7 @@ class Prepare:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.communicate()
 
-    def finish(self, timeout: float = 240) -> tuple[int, str, str]:
+    def finish(self, timeout: float = HANGING) -> tuple[int, str, str]:
         """Exit code, standard output and error, when it has ended by itself."""
         output, errors = self.process.communicate(timeout=timeout)
         return self.process.returncode, output, errors

@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import tempfile
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -18,6 +17,7 @@ from typing import Any
 
 from tests.distributed.harness import free_port
 from tests.monitoring import MONITORING, RULES
+from tests.support.waiting import until
 
 #: So many times faster do rules wait, average and forget.
 FASTER = 120
@@ -100,27 +100,25 @@ class Prometheus:
             stdout=self._log,
             stderr=subprocess.STDOUT,
         )
-        self.until(self._is_ready, 30)
+        self.until(self._is_ready)
         return self
 
     def __exit__(self, *_: object) -> None:
         self.process.terminate()
         try:
-            self.process.wait(20)
+            self.process.wait(60)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
         self._log.close()
         shutil.rmtree(self._directory, ignore_errors=True)
 
-    def until(self, reached: Callable[[], bool], seconds: float = 60) -> None:
-        deadline = time.monotonic() + seconds
-        while not reached():
+    def until(self, reached: Callable[[], bool]) -> None:
+        def reached_while_it_runs() -> bool:
             assert self.process.poll() is None, self.log
-            assert time.monotonic() < deadline, (
-                f"not reached in {seconds} s; firing: {self.firing()}\n{self.log[-3000:]}"
-            )
-            time.sleep(0.1)
+            return reached()
+
+        until(reached_while_it_runs, lambda: f"firing: {self.firing()}\n{self.log[-3000:]}")
 
     @property
     def log(self) -> str:

@@ -13,7 +13,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -22,6 +21,7 @@ import torch
 from torch.utils.cpp_extension import get_default_build_root
 
 from tests.distributed.harness import ROOT, free_port
+from tests.support.waiting import HANGING, until
 
 SCRIPTS = ROOT / "launcher" / "slurm"
 #: Names that no name server has to know: 127.0.0.1 and 127.0.0.2 as one number, which resolvers understand.
@@ -102,11 +102,11 @@ class Slurm:
         files = [f"--{kind}-file={self.directory}/munge.{kind}" for kind in ("key", "pid", "log", "seed")]
         files += [f"--socket={self.directory}/munge.socket"]
         self._daemon("munged", "--foreground", "--force", *files)
-        until(lambda: (self.directory / "munge.socket").exists(), 10, self.logs)
+        until(lambda: (self.directory / "munge.socket").exists(), self.logs)
         self._daemon("slurmctld", "-D", "-i")
         for node in NODES:
             self._daemon("slurmd", "-D", "-N", node)
-        until(self.idle, 30, self.logs)
+        until(self.idle, self.logs)
 
     def _daemon(self, *command: str) -> None:
         with open(self.directory / "daemons.log", "ab") as log:
@@ -149,7 +149,7 @@ class Slurm:
             for node in NODES:
                 self.call("scontrol", "update", f"nodename={node}", "state=resume", check=False)
             self.call("scancel", "--user=root")
-            until(self.idle, 60, self.logs)
+            until(self.idle, self.logs)
 
     def idle(self) -> bool:
         """Whether both nodes are free."""
@@ -159,7 +159,7 @@ class Slurm:
     def call(self, *command: str, check: bool = True, **environment: str) -> str:
         """Output of one of Slurm's commands, called in the repository; with `check` a failure is an AssertionError."""
         done = subprocess.run(
-            command, cwd=ROOT, env=self.environment | environment, capture_output=True, text=True, timeout=240
+            command, cwd=ROOT, env=self.environment | environment, capture_output=True, text=True, timeout=HANGING
         )
         assert done.returncode == 0 or not check, f"{command}: {done.stderr}\n{self.logs()}"
         return done.stdout.strip()
@@ -203,7 +203,7 @@ class Job:
     def cancel(self) -> None:
         self.slurm.call("scancel", self.number)
 
-    def until(self, reached: Callable[[], bool], seconds: float = 240) -> None:
+    def until(self, reached: Callable[[], bool]) -> None:
         """Poll until `reached`. A requeued job does not lie for the two minutes that Slurm gives its last attempt to
         end everywhere, but only until that has ended: the nodes would mistake one for the other."""
 
@@ -218,20 +218,13 @@ class Job:
             assert fields["JobState"] not in _TERMINAL or reached(), f"ended: {fields}\n{self.output[-4000:]}"
             return False
 
-        until(poll, seconds, lambda: f"{self.fields()}\n{self.output[-4000:]}\n{self.slurm.logs()}")
+        until(poll, lambda: f"{self.fields()}\n{self.output[-4000:]}\n{self.slurm.logs()}")
 
-    def wait(self, seconds: float = 240) -> tuple[str, int]:
+    def wait(self) -> tuple[str, int]:
         """State and exit code of the job's end, requeues between."""
-        self.until(lambda: self.fields()["JobState"] in _TERMINAL, seconds)
+        self.until(lambda: self.fields()["JobState"] in _TERMINAL)
         fields = self.fields()
         return fields["JobState"], int(fields["ExitCode"].split(":")[0])
-
-
-def until(reached: Callable[[], bool], seconds: float, report: Callable[[], str]) -> None:
-    deadline = time.monotonic() + seconds
-    while not reached():
-        assert time.monotonic() < deadline, f"not reached in {seconds} s:\n{report()}"
-        time.sleep(0.1)
 
 
 def _extensions() -> Path:

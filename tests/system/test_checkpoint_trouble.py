@@ -123,7 +123,7 @@ def test_a_disk_that_stays_read_only_ends_the_run_with_one_line_and_the_last_goo
             training.signal_all(signal.SIGCONT)
             if mounted.returncode == 0:
                 break
-            assert training.process.poll() is None, training.output
+            assert training.ended() is None, training.output
         assert training.wait() == BAD_INPUT, training.output
     errors = [line for line in training.output.splitlines() if line.startswith("error:")]
     assert len(errors) == 1, training.output

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from models.ragged import cross_layout, self_layout
 from shards.index import Corpus
-from tests.distributed.harness import ROOT
+from tests.support.forkserver import run as d2tv
 from tests.system.launch import Training
 from tests.tiny import tiny_overrides
 from trainer.evaluation.predictions import read_predictions
@@ -41,12 +41,6 @@ print(json.dumps(ours))
 """
 
 
-def command(*words: object, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    line = [sys.executable, "-m", "launcher.cli", *map(str, words)]
-    return subprocess.run(line, cwd=cwd, env=environment, capture_output=True, text=True)
-
-
 @pytest.fixture(scope="module")
 def run(tiny_corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two ranks, long enough to write something that is worth comparing; evaluated."""
@@ -61,7 +55,7 @@ def run(tiny_corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def model(run: Path) -> Path:
     directory = run.with_name("model")
-    done = command("export", run / "checkpoints" / "latest", directory)
+    done = d2tv("export", run / "checkpoints" / "latest", directory)
     assert done.returncode == 0, done.stderr
     assert f"step-00000060 exported to {directory}" in done.stdout
     return directory
@@ -96,14 +90,14 @@ def test_evaluation_of_model_and_checkpoint_gives_the_runs_scores(run: Path, mod
     before, predictions = read_report(run), read_predictions(run, "test")
     assert len({row.prediction for row in predictions}) > 1, "always the same would prove little"
     (line,) = re.findall(r"^d2tv (evaluate .*)$", (model / "README.md").read_text(), re.M)
-    done = command(*line.replace("CORPUS", str(tiny_corpus.directory)).split(), cwd=model)
+    done = d2tv(*line.replace("CORPUS", str(tiny_corpus.directory)).split(), directory=model)
     assert done.returncode == 0, done.stderr
     assert "MXLS" in done.stdout
     assert read_report(run) == before, "a model's results are the model's own"
     assert same_scores(read_report(model), before)
     assert read_predictions(model, "test") == predictions
     (run / "evaluation" / "test.json").unlink()
-    done = command("evaluate", run / "checkpoints" / "step-00000060")
+    done = d2tv("evaluate", run / "checkpoints" / "step-00000060")
     assert done.returncode == 0, done.stderr
     again = read_report(run)
     assert again["checkpoint"] == before["checkpoint"] != read_report(model)["checkpoint"]
@@ -140,6 +134,6 @@ def test_transformers_alone_computes_the_same(model: Path, tmp_path: Path) -> No
 
 
 def test_a_bad_input_is_one_line(run: Path, model: Path) -> None:
-    done = command("export", run, model)
+    done = d2tv("export", run, model)
     assert done.returncode == 2
     assert done.stderr == f"error: {model} is not empty: name a new directory to export to\n"

@@ -1,14 +1,11 @@
 """What a real run of two ranks on two nodes serves, against docs/metrics.md, from its first step to its last scrape."""
 
 import json
-import os
 import re
 import shutil
 import signal
 import subprocess
-import sys
 import threading
-import time
 import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +19,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from shards.index import Corpus
 from tests.distributed.harness import FP32, ROOT, free_port
+from tests.support.forkserver import Program
+from tests.support.waiting import HANGING, until
 from tests.tiny import tiny_overrides
 from trainer.evaluation.scoring.rouge import ROUGE
 from trainer.exit_codes import BAD_INPUT, FINISHED, STOPPED
@@ -68,7 +67,7 @@ class Watcher:
                 try:
                     ((group,),) = (json.loads(path.read_text()),)
                     (address,), node = group["targets"], group["labels"]["node"]
-                    with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as reply:
+                    with urllib.request.urlopen(f"http://{address}/metrics", timeout=HANGING) as reply:
                         text = reply.read().decode()
                 except OSError:
                     continue  # it has just ended
@@ -80,22 +79,18 @@ class Watcher:
         self._ended.set()
 
 
-def start(words: Sequence[str], log: Path, nodes: Sequence[str] = NODES) -> list["subprocess.Popen[bytes]"]:
+def start(words: Sequence[str], log: Path, nodes: Sequence[str] = NODES) -> list[Program]:
     """A rank on each of these nodes, as srun would start them."""
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(len(nodes))}
-    shared |= {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"}
-    with open(log, "ab") as file:
-        return [
-            subprocess.Popen(
-                [sys.executable, "launcher/train.py", "--ds_config", str(FP32), *words],
-                cwd=ROOT,
-                env=os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": "0", "SLURMD_NODENAME": node},
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-            for rank, node in enumerate(nodes)
-        ]
+    return [
+        Program(
+            "launcher/train.py",
+            ["--ds_config", str(FP32), *words],
+            output=log,
+            environment=shared | {"RANK": str(rank), "LOCAL_RANK": "0", "SLURMD_NODENAME": node},
+        )
+        for rank, node in enumerate(nodes)
+    ]
 
 
 def overrides(corpus: Path, run: Path, *more: str) -> list[str]:
@@ -156,7 +151,7 @@ def watched(tiny_corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Wa
             if number == 0:
                 until_step(run, 5, ranks, folder / "log")
                 ranks[1].send_signal(signal.SIGTERM)
-            codes = [rank.wait(240) for rank in ranks]
+            codes = [rank.wait(HANGING) for rank in ranks]
         finally:
             for rank in ranks:
                 rank.kill()
@@ -169,13 +164,14 @@ def watched(tiny_corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Wa
     return found
 
 
-def until_step(run: Path, step: int, ranks: Sequence["subprocess.Popen[bytes]"], log: Path) -> None:
-    deadline = time.monotonic() + 240  # an operator may have to be compiled
+def until_step(run: Path, step: int, ranks: Sequence[Program], log: Path) -> None:
     path = run / "metrics.jsonl"
-    while not path.is_file() or max((record["step"] for record in read_metrics(path)), default=0) < step:
+
+    def reached() -> bool:
         assert all(rank.poll() is None for rank in ranks), log.read_text()
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.05)
+        return path.is_file() and max((record["step"] for record in read_metrics(path)), default=0) >= step
+
+    until(reached, log.read_text)
 
 
 def families(text: str) -> dict[str, Metric]:
@@ -305,7 +301,7 @@ def test_a_server_that_does_not_start_ends_no_run(tiny_corpus: Corpus, tmp_path:
         log.unlink(missing_ok=True)
         more = ("training.steps=1", "training.validate_every=1", "checkpoint.every=1", *words)
         (rank,) = start(overrides(tiny_corpus.directory, run, *more), log, nodes=["n0"])
-        assert rank.wait(240) == FINISHED, log.read_text()
+        assert rank.wait(HANGING) == FINISHED, log.read_text()
         assert warning in log.read_text()
 
 
@@ -314,12 +310,12 @@ def test_a_run_that_fails_is_missed(tiny_corpus: Corpus, tmp_path: Path) -> None
     run, log = tmp_path / "run", tmp_path / "log"
     words = overrides(damaged(tiny_corpus, tmp_path / "corpus"), run, "loader.max_unreadable_share=0")
     (rank,) = start(words, log, nodes=["n0"])
-    assert rank.wait(240) == BAD_INPUT, log.read_text()
+    assert rank.wait(HANGING) == BAD_INPUT, log.read_text()
     assert [r["outcome"] for r in read_metrics(run / "metrics.jsonl") if r["kind"] == "end"] == ["failed"]
     (left,) = (tmp_path / "targets").iterdir()
     ((group,),) = (json.loads(left.read_text()),)
     with pytest.raises(OSError, match="refused"):
-        urllib.request.urlopen(f"http://{group['targets'][0]}/metrics", timeout=10)
+        urllib.request.urlopen(f"http://{group['targets'][0]}/metrics", timeout=HANGING)
 
 
 def test_a_signal_ends_the_wait_for_the_last_scrape_and_not_the_run(tiny_corpus: Corpus, tmp_path: Path) -> None:
@@ -330,19 +326,12 @@ def test_a_signal_ends_the_wait_for_the_last_scrape_and_not_the_run(tiny_corpus:
     thread.start()
     (rank,) = start(overrides(tiny_corpus.directory, run, *more), log, nodes=["n0"])
     try:
-        deadline = time.monotonic() + 240
-        while not watcher.first or "held-out NLL" not in log.read_text():
-            assert rank.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.02)
+        until(lambda: watcher.first and "held-out NLL" in log.read_text(), log.read_text)
         watcher.end()
         thread.join()
-        while "waiting up to 60 s for the final metrics" not in log.read_text():
-            assert rank.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.02)
+        until(lambda: "waiting up to 60 s for the final metrics" in log.read_text(), log.read_text)
         rank.send_signal(signal.SIGINT)
-        assert rank.wait(30) == FINISHED
+        assert rank.wait(HANGING) == FINISHED
     finally:
         rank.kill()
         watcher.end()

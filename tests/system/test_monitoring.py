@@ -112,14 +112,6 @@ def tell_jobs(folder: Path, file: Path) -> None:
     subprocess.run([MONITORING / "slurm_jobs.sh", file], check=True, env=os.environ | {"PATH": path})
 
 
-def rank_process(training: Training, rank: int) -> psutil.Process:
-    """The process of a rank, which its environment tells."""
-    for process in psutil.Process(training.process.pid).children(recursive=True):
-        if "launcher/train.py" in process.cmdline() and process.environ().get("RANK") == str(rank):
-            return process
-    raise AssertionError(f"no rank {rank}:\n{training.output}")
-
-
 @pytest.fixture(scope="module")
 def story(tiny_corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     folder = tmp_path_factory.mktemp("monitoring")
@@ -151,7 +143,7 @@ def live(story: Story, training: Training, tell: Any) -> None:
     prometheus = story.prometheus
 
     def fires(name: str) -> bool:
-        assert training.process.poll() is None, training.output
+        assert training.ended() is None, training.output
         tell()
         return name in prometheus.firing()
 
@@ -159,7 +151,7 @@ def live(story: Story, training: Training, tell: Any) -> None:
         prometheus.until(lambda: fires(name))
         story.firing[part] = prometheus.firing()
 
-    prometheus.until(lambda: bool(prometheus.query("d2tv_checkpoint_bytes > 0")), 120)
+    prometheus.until(lambda: bool(prometheus.query("d2tv_checkpoint_bytes > 0")))
     (up,) = prometheus.query('up{job="d2tv"}')
     story.up = up["metric"]
     story.ranks = [series["metric"] for series in prometheus.query("d2tv_rank_busy_seconds")]
@@ -175,7 +167,7 @@ def live(story: Story, training: Training, tell: Any) -> None:
     (training.run / "hidden").rename(checkpoints)
     prometheus.until(lambda: not fires("D2tvCheckpointOverdue"))
 
-    other = rank_process(training, 1)
+    other = psutil.Process(training.ranks[1].pid)
     other.suspend()
     try:
         expect("D2tvRunStalled", "a rank is stopped")

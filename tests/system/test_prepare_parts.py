@@ -20,6 +20,7 @@ from shards.errors import InputError
 from shards.file_lock import locked
 from shards.index import Corpus, open_corpus
 from tests.crosssum_tree import REGIONS, WIDTH, CrossSumTree
+from tests.support.waiting import until
 from tests.system.prepare import Prepare, run
 
 STORIES, STORIES_PER_SHARD = 120, 6
@@ -172,14 +173,15 @@ def test_other_settings_begin_anew_under_the_lock(settings: PrepareSettings, dat
 
 def wait_until_gone(group: int) -> None:
     """Until no process of the group is left: workers end when their parent does."""
-    deadline = time.monotonic() + 20
-    while True:
+
+    def gone() -> bool:
         try:
             os.killpg(group, 0)
         except ProcessLookupError:
-            return
-        assert time.monotonic() < deadline, "a worker has outlived the command"
-        time.sleep(0.01)
+            return True
+        return False
+
+    until(gone, lambda: "a worker has outlived the command")
 
 
 def shards_in(work: Path) -> int:

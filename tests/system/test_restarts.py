@@ -1,7 +1,6 @@
 """`d2tv train`: runs whose processes are killed and stopped, on two ranks, through all that a person would start."""
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -16,7 +15,8 @@ import pytest
 from launcher.processes import Family
 from shards.index import Corpus
 from tests.distributed.harness import FP32, ROOT
-from tests.system.launch import Training
+from tests.support.forkserver import run as d2tv
+from tests.system.launch import Launched, Training
 from tests.tiny import tiny_overrides
 from trainer.checkpoint import whole_checkpoints
 from trainer.evaluation.predictions import read_predictions
@@ -25,26 +25,15 @@ from trainer.exit_codes import BAD_INPUT, FINISHED, STOPPED
 STEPS = 60
 
 
-class Supervised(Training):
+class Supervised(Launched):
     """A training under `d2tv train`, started from another directory than the sources'."""
 
     def __init__(
         self, run: Path, overrides: Sequence[str], *, max_restarts: int = 3, environment: dict[str, str] | None = None
     ) -> None:
-        self.run = run
-        self._log = run.with_name(run.name + ".log")
-        self._file = open(self._log, "a")  # noqa: SIM115
         words = [sys.executable, "-m", "launcher.cli", "train", "--max-restarts", str(max_restarts), "--ranks", "2"]
-        self.process = subprocess.Popen(
-            [*words, "--ds_config", str(FP32), *overrides],
-            cwd=run.parent,
-            env=os.environ
-            | {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-            | (environment or {}),
-            stdout=self._file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        words += ["--ds_config", str(FP32), *overrides]
+        self.start(run, words, run.parent, {"PYTHONPATH": str(ROOT)} | (environment or {}))
 
     def __exit__(self, *_: object) -> None:
         """The ranks are in a session of their own, and would be asked to stop only."""
@@ -64,7 +53,7 @@ class Supervised(Training):
         """DeepSpeed's `runner`, or the `launch` below it."""
         return next((p for p in self.family() if f"deepspeed.launcher.{module}" in _words(p)), None)
 
-    def ranks(self) -> list[psutil.Process]:
+    def rank_processes(self) -> list[psutil.Process]:
         runner = self.launcher("runner")
         return Family(session=runner.pid).ranks() if runner else []
 
@@ -116,13 +105,15 @@ def test_a_killed_rank_and_a_killed_launcher_leave_the_losses_of_an_undisturbed_
         expected = losses(training)
     with Supervised(disturbed, overrides(tiny_corpus, disturbed)) as training:
         training.until(lambda: training.last_step() >= 20)
-        first = training.ranks()
+        first = training.rank_processes()
         assert [rank.environ()["D2TV_RESTARTS"] for rank in first] == ["0", "0"]
         first[1].kill()
         training.until(lambda: len(training.said()) == 1)
         assert not any(rank.is_running() for rank in first)
-        training.until(lambda: len(training.ranks()) == 2)  # at once: a rank that is left alone might finish the run
-        second = training.ranks()
+        training.until(
+            lambda: len(training.rank_processes()) == 2
+        )  # at once: a rank that is left alone might finish the run
+        second = training.rank_processes()
         assert [rank.environ()["D2TV_RESTARTS"] for rank in second] == ["1", "1"]
         launch = training.launcher("launch")
         assert launch is not None
@@ -152,7 +143,7 @@ def test_a_stopped_run_is_not_started_again(tiny_corpus: Corpus, tmp_path: Path,
             training.process.send_signal(signal.SIGUSR1)
         family = training.family()
         assert training.wait() == STOPPED, training.output
-        psutil.wait_procs(family, timeout=5)
+        psutil.wait_procs(family, timeout=120)
         assert not any(process.is_running() for process in family)
         if training_already:
             (checkpoint,) = whole_checkpoints(run / "checkpoints")
@@ -169,14 +160,14 @@ def test_a_second_signal_kills_ranks_that_do_not_stop(tiny_corpus: Corpus, tmp_p
     run = tmp_path / "run"
     with Supervised(run, endless(tiny_corpus, run)) as training:
         training.until(lambda: training.last_step() >= 3)
-        ranks, family = training.ranks(), training.family()
+        ranks, family = training.rank_processes(), training.family()
         ranks[1].suspend()
         training.process.send_signal(signal.SIGINT)
         with pytest.raises(subprocess.TimeoutExpired):
             training.wait(4)
         training.process.send_signal(signal.SIGTERM)
-        assert training.wait(30) == 128 + signal.SIGTERM, training.output
-        psutil.wait_procs(family, timeout=5)
+        assert training.wait() == 128 + signal.SIGTERM, training.output
+        psutil.wait_procs(family, timeout=120)
         assert not any(process.is_running() for process in family)
 
 
@@ -208,7 +199,7 @@ def test_a_signal_ends_the_pause_before_a_restart(tiny_corpus: Corpus, tmp_path:
     with Supervised(run, overrides(tiny_corpus, run), environment=DEADLY) as training:
         training.until(lambda: len(training.said()) == 1)
         training.process.send_signal(signal.SIGUSR1)
-        assert training.wait(30) == STOPPED, training.output
+        assert training.wait() == STOPPED, training.output
         assert training.said()[1].startswith("d2tv train: stopped before a rank was started; ")
 
 
@@ -217,11 +208,11 @@ def test_ranks_of_a_killed_supervisor_stop_before_others_start(tiny_corpus: Corp
     words = overrides(tiny_corpus, run, "checkpoint.every=100000", "training.validate_every=100000")
     with Supervised(run, words) as training:
         training.until(lambda: training.last_step() >= 3)
-        left = training.ranks()
+        left = training.rank_processes()
         training.process.kill()
         training.process.wait()
         with Supervised(run, words) as again:
-            again.until(lambda: len(again.ranks()) == 2)
+            again.until(lambda: len(again.rank_processes()) == 2)
             assert not any(rank.is_running() for rank in left)
             (checkpoint,) = whole_checkpoints(run / "checkpoints")
             assert int(checkpoint.name.removeprefix("step-")) < STEPS, "the kill came too late to show anything"
@@ -242,7 +233,7 @@ def test_an_evaluation_that_was_killed_with_its_launcher_goes_on(tiny_corpus: Co
     parts = run / "evaluation" / "test-parts"
     with Supervised(run, words) as training:
         training.until(lambda: len(decoded(parts)) >= 20)
-        launch, ranks = training.launcher("launch"), training.ranks()
+        launch, ranks = training.launcher("launch"), training.rank_processes()
         assert launch is not None
         for process in (launch, *ranks):
             process.kill()
@@ -259,13 +250,7 @@ def test_an_evaluation_that_was_killed_with_its_launcher_goes_on(tiny_corpus: Co
     kept = {row["number"] for row in marked["rows"]}
     assert {number for number, text in found.items() if text == "kept"} == kept
 
-    done = subprocess.run(
-        [sys.executable, "-m", "launcher.cli", "evaluate", str(run), "evaluation.batch_size=7"],
-        cwd=ROOT,
-        env=os.environ | {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
+    done = d2tv("evaluate", run, "evaluation.batch_size=7")
     assert done.returncode == 0, done.stderr
     again = predictions(run)
     assert {number: text for number, text in again.items() if number not in kept} == {

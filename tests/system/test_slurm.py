@@ -14,8 +14,9 @@ import pytest
 from shards.index import Corpus, open_corpus
 from tests.crosssum_tree import CrossSumTree
 from tests.distributed.harness import FP32, ROOT, free_port
+from tests.support.waiting import until
 from tests.system import prepare
-from tests.system.slurm import NODES, Job, Slurm, missing, until
+from tests.system.slurm import NODES, Job, Slurm, missing
 from tests.tiny import tiny_overrides
 from trainer.checkpoint import damage, read_state, whole_checkpoints
 from trainer.exit_codes import BAD_INPUT, STOPPED
@@ -135,7 +136,7 @@ def test_scancel_leaves_a_whole_checkpoint_and_no_job(slurm: Slurm, tiny_corpus:
     job.until(lambda: last_step(run) >= 3)
     job.cancel()
     assert job.wait()[0] == "CANCELLED"
-    until(lambda: "ended by Slurm" in job.output, 40, slurm.logs)
+    until(lambda: "ended by Slurm" in job.output, slurm.logs)
     (checkpoint,) = whole_checkpoints(run / "checkpoints")
     assert damage(checkpoint) is None
     assert read_state(checkpoint).step == last_step(run)

@@ -10,7 +10,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from shards.index import Corpus
 from tests.distributed.harness import FP32
 from tests.monitoring import MONITORING
-from tests.system.slurm import NODES, Slurm, missing, until
+from tests.support.waiting import until
+from tests.system.slurm import NODES, Slurm, missing
 from tests.tiny import tiny_overrides
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=f"needs a real Slurm: {missing()}")
@@ -51,7 +52,7 @@ def test_a_running_job_is_listed_as_its_endpoints_are(slurm: Slurm, tiny_corpus:
     waiting.cancel()
     job.cancel()
     job.wait()
-    until(lambda: listed(slurm) == [], 30, slurm.logs)
+    until(lambda: listed(slurm) == [], slurm.logs)
     assert list(targets.glob("*.json")) == []
 
 
@@ -62,7 +63,7 @@ def test_jobs_of_an_array_have_the_numbers_that_they_know_themselves_by(slurm: S
     numbers.mkdir()
     environment = {"SETUP": str(setup), "NUMBERS": str(numbers), "DS_CONFIG": str(FP32)}
     slurm.submit(tmp_path / "%a.log", "train.sbatch", options=("--array=1-2",), **environment)
-    until(lambda: len(list(numbers.iterdir())) == 2, 60, slurm.logs)
+    until(lambda: len(list(numbers.iterdir())) == 2, slurm.logs)
     known = sorted((path.read_text().strip(), "d2tv-train") for path in numbers.iterdir())
     assert sorted(listed(slurm)) == known
     slurm.clear()

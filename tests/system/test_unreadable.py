@@ -75,7 +75,7 @@ def test_placeholders_are_counted_and_listed_and_move_nothing(
     run, sound_run = tmp_path / "run", tmp_path / "sound"
     more = ("loader.max_unreadable_share=0.5",)
     with Training(run, overrides(corpus, run, *more)) as training:
-        assert training.wait(180) == 0, training.output
+        assert training.wait() == 0, training.output
         records = training.records("train")
         assert f"slot {slots[0]} has a placeholder" in training.output
         assert "its checksum is wrong" in training.output
@@ -97,7 +97,7 @@ def test_placeholders_are_counted_and_listed_and_move_nothing(
 
     # Before the first placeholder, and in which examples come after it, nothing differs from a sound corpus.
     with Training(sound_run, overrides(tiny_corpus.directory, sound_run)) as training:
-        assert training.wait(180) == 0, training.output
+        assert training.wait() == 0, training.output
         sound = training.records("train")
     assert listed(sound_run) == []
     first = slots[0] // SLOTS_A_STEP
@@ -114,7 +114,7 @@ def test_too_many_end_the_run_with_a_checkpoint_and_a_mended_corpus_goes_on(
     corpus, slots = damaged
     run, words = tmp_path / "run", ("loader.max_unreadable_share=0",)
     with Training(run, overrides(corpus, run, *words)) as training:
-        assert training.wait(120) != 0
+        assert training.wait() != 0
         errors = [line for line in training.output.splitlines() if line.startswith("error:")]
         assert "Traceback" not in training.output
     reached = slots[0] // SLOTS_A_STEP
@@ -130,7 +130,7 @@ def test_too_many_end_the_run_with_a_checkpoint_and_a_mended_corpus_goes_on(
     for name in tiny_corpus.shards:
         shutil.copy(tiny_corpus.directory / name, corpus / name)
     with Training(run, overrides(corpus, run, *words)) as training:
-        assert training.wait(180) == 0, training.output
+        assert training.wait() == 0, training.output
         assert [record["step"] for record in training.records("train")] == list(range(1, STEPS + 1))
     assert listed(run) == []  # what was listed belonged to a step that was taken again, and read
 
@@ -164,7 +164,7 @@ def test_a_text_that_cannot_be_read_does_not_end_the_evaluation(tiny_corpus: Cor
     run = tmp_path / "run"
     more = ("training.steps=4", "evaluation.examples_per_kind=null", "validation.examples_per_kind=10000")
     with Training(run, overrides(tmp_path / "corpus", run, *more)) as training:
-        assert training.wait(180) == 0, training.output
+        assert training.wait() == 0, training.output
         assert "examples unreadable" in training.output
     edges = tiny_corpus.edges["test"]
     missing = int(((edges == row).any(axis=1)).sum())

@@ -16,6 +16,7 @@ from benchmarks.loader_clock import Round, time_round
 from benchmarks.loader_process import PeerError, PeerProcess
 from benchmarks.loader_records import RECORD_BYTES, check, make_record
 from benchmarks.loader_rounds import Setting
+from tests.support.waiting import HANGING
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -57,7 +58,7 @@ def test_interrupted_run_leaves_nothing(tmp_path: Path) -> None:
         assert any(line.startswith("round 1") for line in run.stdout)
         assert list(tmp_path.iterdir())
         run.send_signal(signal.SIGINT)
-        assert run.wait(timeout=60) == 130
+        assert run.wait(timeout=HANGING) == 130
     assert not list(tmp_path.iterdir())
 
 

@@ -16,6 +16,7 @@ from launcher.processes import Family, StopWish
 from launcher.restarts import Restarts, in_words
 from launcher.supervise import Job
 from launcher.train import parse_arguments
+from tests.support.waiting import HANGING, until
 from trainer.exit_codes import HUNG, PEER_DIED
 
 CHECKPOINTS = Path("runs/x/checkpoints")
@@ -166,17 +167,17 @@ def test_the_guard_holds_the_lock_until_a_killed_supervisors_ranks_are_gone(tmp_
     lock = tmp_path / ".lock"
     try:
         first = Guard(lock)
-        _until(first.holds_the_lock)
+        until(first.holds_the_lock)
         first.watch(family)
         second = Guard(lock)
         assert first._process.stdin is not None
         first._process.stdin.close()  # as the end of the supervisor does
-        _until(lambda: len(family.ranks()) == 1)
+        until(lambda: len(family.ranks()) == 1)
         time.sleep(1)
         assert not second.holds_the_lock()
         family.kill()
-        _until(second.holds_the_lock)
-        assert first._process.wait(10) == 0
+        until(second.holds_the_lock)
+        assert first._process.wait(HANGING) == 0
     finally:
         family.kill()
     second.watch(family)
@@ -190,11 +191,3 @@ def test_a_family_is_handed_on_as_one_line() -> None:
     assert Family.from_json(family.to_json()) == family
     assert "\n" not in family.to_json()
     assert json.loads(family.to_json())["session"] == 12
-
-
-def _until(reached: object) -> None:
-    assert callable(reached)
-    deadline = time.monotonic() + 20
-    while not reached():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)

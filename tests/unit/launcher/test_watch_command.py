@@ -14,6 +14,7 @@ import pytest
 from launcher.cli import main
 from tests.distributed.harness import ROOT
 from tests.runs import start, train, write_recipe, write_records
+from tests.support.waiting import HANGING
 from trainer.metrics import MetricsLog
 
 CLOCK = {"training.steps=1000", "training.validate_every=100", "checkpoint.every=100"}
@@ -98,7 +99,7 @@ class Screen:
         os.set_blocking(self._end, False)
 
     def until(self, text: str) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + HANGING
         while text not in self.seen:
             assert self.process.poll() is None, self.seen
             assert time.monotonic() < deadline, self.seen
@@ -106,7 +107,7 @@ class Screen:
 
     def close(self, number: int) -> int:
         self.process.send_signal(number)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + HANGING
         while self.process.poll() is None:  # what it writes at the end must be taken from it
             assert time.monotonic() < deadline, self.seen
             self._read()

@@ -20,6 +20,7 @@ from shards.mixture import MixtureConfig
 from shards.reader import Reader, ReaderConfig
 from shards.sampler import Sampler
 from shards.schema import Batch
+from tests.support.waiting import HANGING
 from tests.tiny import make_corpus, tiny_collator
 from tests.unit.shards.test_loader_partition import rows_of
 
@@ -95,7 +96,7 @@ def test_killed_at_random_points_the_stream_is_the_undisturbed_one(tiny_corpus: 
                 time.sleep(0.001)
             process.send_signal(signal.SIGKILL)
             kills += 1
-        code_of_exit = process.wait(120)
+        code_of_exit = process.wait(HANGING)
         if code_of_exit == 0:
             break
         assert code_of_exit == -signal.SIGKILL
@@ -130,7 +131,7 @@ def test_memory_and_open_files_stay_flat_over_20_000_batches(tmp_path: Path) -> 
     corpus = make_corpus(tmp_path / "corpus", languages=languages, stories=400, vocab_size=500)
     code = f"from tests.unit.shards.test_loader_resumes import endure; endure({str(corpus.directory)!r})"
     root = Path(__file__).resolve().parents[3]
-    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=500)
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=HANGING)
     assert done.returncode == 0, done.stderr
     samples = np.array([[float(word) for word in line.split()] for line in done.stdout.splitlines()])
     thousands, memory, files = samples[samples[:, 0] >= 4].T

@@ -281,7 +281,7 @@ def test_a_download_that_a_kill_cut_short_is_cleared_away(corpus: Corpus, cache:
         time.sleep(0.3)
         waited, meanwhile = not reading.done(), held(cache)
         fcntl.flock(lock, fcntl.LOCK_UN)
-        assert reading.result(timeout=5) == 10
+        assert reading.result(timeout=600) == 10
     assert waited
     assert meanwhile == {f"{other}.partial": 5000}
     assert set(held(cache)) == {f"{corpus.shards[largest]}.shard"}

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from prometheus_client import CollectorRegistry, Gauge
 
+from tests.support.waiting import HANGING
 from trainer.prometheus.server import MetricsServer, interface_address
 
 
@@ -42,7 +43,7 @@ def scrape(server: MetricsServer, *, tls: ssl.SSLContext | None = None, token: s
     host = f"[{server.address}]" if ":" in server.address else server.address
     headers = {"Authorization": f"Bearer {token}"} if token is not None else {}
     request = urllib.request.Request(f"{server.scheme}://{host}:{server.port}/metrics", headers=headers)
-    with urllib.request.urlopen(request, timeout=10, context=tls) as reply:
+    with urllib.request.urlopen(request, timeout=HANGING, context=tls) as reply:
         return str(reply.read().decode())
 
 
@@ -113,7 +114,7 @@ def test_tls(registry: CollectorRegistry, tmp_path: Path) -> None:
         with pytest.raises(urllib.error.URLError, match="certificate"):
             scrape(server, tls=ssl.create_default_context())  # who does not know the certificate
         with pytest.raises((http.client.HTTPException, OSError)):
-            urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=10)
+            urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=HANGING)
         # The run is not ended for a certificate that ends.
         write_certificate(tmp_path)
         assert "d2tv_step 7.0" in scrape(server, tls=ssl.create_default_context(cafile=certificate))
@@ -162,7 +163,7 @@ def test_connections_beyond_a_number_are_turned_away(registry: CollectorRegistry
     with serving(registry) as server:
         before = threading.active_count()
         silent = [socket.create_connection((server.address, server.port)) for _ in range(200)]
-        silent[-1].settimeout(30)
+        silent[-1].settimeout(HANGING)
         assert silent[-1].recv(1) == b""
         assert threading.active_count() - before <= 64
         for connection in silent:
@@ -216,7 +217,7 @@ def test_the_last_scrape_is_waited_for_where_somebody_scrapes(registry: Collecto
         assert not server.is_scraped  # nobody ever did
         for word in ("favicon.ico", "anything"):  # nor does who looks at something else
             with pytest.raises(urllib.error.HTTPError, match="404"):
-                urllib.request.urlopen(f"http://127.0.0.1:{server.port}/{word}", timeout=10)
+                urllib.request.urlopen(f"http://127.0.0.1:{server.port}/{word}", timeout=HANGING)
         assert not server.is_scraped
         scrape(server)
         assert server.is_scraped
