@@ -10,7 +10,11 @@ RECIPE ?= d2tv
 export DS_ACCELERATOR ?= cpu
 DEEPSPEED := $(BIN)/deepspeed --quiet --log_level warning --num_accelerators $(RANKS)
 
-.PHONY: setup train test lint bench clean
+.PHONY: setup train test test-all test-rest lint bench clean
+
+# Long files first, each on one process, so that what it has set up is set up once.
+PYTEST := OMP_NUM_THREADS=1 PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -n auto --maxprocesses 4 \
+    --dist loadscope --no-loadscope-reorder tests/system tests/distributed tests/numerics tests/unit
 
 setup: $(VENV)/.complete
 
@@ -26,8 +30,13 @@ train: setup
 	PATH="$(abspath $(BIN)):$$PATH" $(DEEPSPEED) launcher/train.py --ds_config $(DS) --recipe $(RECIPE)
 
 test: setup
-	OMP_NUM_THREADS=1 PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest tests/unit tests/numerics -n auto --maxprocesses 4 --dist loadscope
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest tests/distributed tests/system
+	$(PYTEST) -m "not long"
+
+test-rest: setup
+	$(PYTEST) -m long
+
+test-all: setup
+	$(PYTEST)
 
 lint: setup
 	$(BIN)/ruff check .

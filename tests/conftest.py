@@ -8,6 +8,8 @@ import torch
 import torch.distributed as dist
 
 from shards.index import Corpus
+from tests.support.forkserver import Program
+from tests.support.waiting import HANGING
 from tests.tiny import make_corpus
 from trainer.distributed import Ranks
 
@@ -29,3 +31,11 @@ def alone() -> Iterator[Ranks]:
 def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     """The corpus of tests/tiny.py, made once. Read it; a test that damages one makes its own copy."""
     return make_corpus(tmp_path_factory.mktemp("tiny") / "corpus")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def operators(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Compile what DeepSpeed wants of this machine, where tests that start ranks were collected: before the first."""
+    if any(item.path.parent.name in ("distributed", "system") for item in request.session.items):
+        log = tmp_path_factory.mktemp("operators") / "log"
+        assert Program("tests.support.operators", [], output=log).wait(HANGING) == 0, log.read_text()

@@ -31,6 +31,7 @@ def test_activation_checkpointing_trains_bit_for_bit_the_same(
         assert all((rank["weights"][name] == weight).all() for name, weight in expected["weights"].items())
 
 
+@pytest.mark.long
 def test_compiled_layers_train_the_same(tiny_corpus: Corpus, tmp_path: Path, plain: list[dict[str, Any]]) -> None:
     found = train(tiny_corpus, tmp_path, "training.compile=true", "training.activation_checkpointing=true")
     for step, expected in zip(found[0]["losses"], plain[0]["losses"], strict=True):

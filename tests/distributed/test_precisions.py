@@ -55,7 +55,9 @@ def assert_it_trained(results: list[dict[str, Any]]) -> None:
     assert all(torch.equal(first["weights"][weight], second["weights"][weight]) for weight in first["weights"])
 
 
-@pytest.mark.parametrize("name", ["zero2_cpu", "zero2_bf16", "zero2_fp16", "zero2_offload"])
+@pytest.mark.parametrize(
+    "name", ["zero2_cpu", "zero2_bf16", "zero2_fp16", pytest.param("zero2_offload", marks=pytest.mark.long)]
+)
 def test_shipped_config_trains(tiny_corpus: Corpus, tmp_path: Path, train: Train, name: str) -> None:
     if name == "zero2_fp16" and not get_accelerator().is_fp16_supported():
         with pytest.raises(InputError, match="does not support fp16"):

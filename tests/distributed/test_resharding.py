@@ -72,7 +72,7 @@ def config(directory: Path, stage: int, precision: str, offload: bool) -> Path:
 
 @pytest.mark.parametrize(
     ("stage", "precision", "offload"),
-    [(1, "bf16", False), (2, "bf16", False), (2, "fp32", True)],
+    [(1, "bf16", False), (2, "bf16", False), pytest.param(2, "fp32", True, marks=pytest.mark.long)],
     ids=["stage 1 bf16", "stage 2 bf16", "offloaded optimizer"],
 )
 def test_the_same_number_of_ranks_goes_on_bit_for_bit(

@@ -30,7 +30,10 @@ from tests.system.prometheus import Prometheus, missing
 from tests.tiny import tiny_overrides
 from trainer.exit_codes import FINISHED
 
-pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(missing() is not None, reason=str(missing())),
+]
 
 RUN, JOB, LOST_JOB = "mt5", "4242", "4243"
 STEPS = 220

@@ -15,7 +15,10 @@ from tests.system.prometheus import Prometheus, missing
 from trainer.prometheus.server import MetricsServer
 from trainer.prometheus.targets import Target, TargetFile
 
-pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(missing() is not None, reason=str(missing())),
+]
 
 
 def write_certificate(directory: Path) -> tuple[Path, Path]:

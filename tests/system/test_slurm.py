@@ -22,7 +22,10 @@ from trainer.checkpoint import damage, read_state, whole_checkpoints
 from trainer.exit_codes import BAD_INPUT, STOPPED
 from trainer.metrics import read_metrics
 
-pytestmark = pytest.mark.skipif(missing() is not None, reason=f"needs a real Slurm: {missing()}")
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(missing() is not None, reason=f"needs a real Slurm: {missing()}"),
+]
 
 STEPS = 60
 TWO_NODES = ("--nodes=2", "--ntasks-per-node=1")

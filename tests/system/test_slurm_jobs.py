@@ -14,7 +14,10 @@ from tests.support.waiting import until
 from tests.system.slurm import NODES, Slurm, missing
 from tests.tiny import tiny_overrides
 
-pytestmark = pytest.mark.skipif(missing() is not None, reason=f"needs a real Slurm: {missing()}")
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(missing() is not None, reason=f"needs a real Slurm: {missing()}"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 import yaml
 
 from shards.index import Corpus
@@ -17,6 +18,7 @@ from trainer.exit_codes import STOPPED
 from trainer.metrics import read_metrics
 
 
+@pytest.mark.long
 def test_a_study_that_is_stopped_goes_on(tiny_corpus: Corpus, tmp_path: Path) -> None:
     file, out = tmp_path / "mini.yaml", tmp_path / "out"
     study = {"models": {"Both": "mms_mxls", "D²TV": "d2tv"}, "baseline": "Both", "seeds": [3]}

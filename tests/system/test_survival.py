@@ -62,6 +62,7 @@ def test_killed_and_started_again_gives_the_same_losses_bit_for_bit(
         assert losses(training) == undisturbed
 
 
+@pytest.mark.long
 def test_a_run_that_changes_its_mixture_survives_a_kill_before_and_after(tiny_corpus: Corpus, tmp_path: Path) -> None:
     """The change is planned before the run, or written into the recipe while the run is stopped: all the same."""
     change = "mixture.changes=[{from_step: 50, kinds: [mms]}]"
@@ -99,7 +100,7 @@ def test_a_finished_run_is_not_trained_again(tiny_corpus: Corpus, tmp_path: Path
     assert training.last_step() == 4
 
 
-@pytest.mark.parametrize("to_all", [True, False], ids=["whole job", "one rank"])
+@pytest.mark.parametrize("to_all", [pytest.param(True, marks=pytest.mark.long), False], ids=["whole job", "one rank"])
 def test_sigterm_writes_a_checkpoint_and_leaves_cleanly(tiny_corpus: Corpus, tmp_path: Path, to_all: bool) -> None:
     """Through DeepSpeed's launcher. While it trains, rank 0 serves its metrics."""
     run = tmp_path / "run"

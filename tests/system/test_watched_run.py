@@ -25,7 +25,7 @@ def endless(corpus: Corpus, run: Path) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize("victim", [pytest.param(0, marks=pytest.mark.long), 1])
 def test_a_rank_that_dies_takes_the_job_down(tiny_corpus: Corpus, tmp_path: Path, victim: int) -> None:
     run = tmp_path / "run"
     with Launched(run, endless(tiny_corpus, run)) as training:
@@ -43,6 +43,7 @@ def test_a_rank_that_dies_takes_the_job_down(tiny_corpus: Corpus, tmp_path: Path
     assert "train_step" in text or "end_at_once" in text
 
 
+@pytest.mark.long
 def test_a_rank_that_hangs_ends_the_job_with_the_stacks_of_all(tiny_corpus: Corpus, tmp_path: Path) -> None:
     run = tmp_path / "run"
     with Launched(run, endless(tiny_corpus, run)) as training:

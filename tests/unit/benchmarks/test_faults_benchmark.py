@@ -1,29 +1,11 @@
-"""The faults benchmark: its small run for real, and what it computes from what it measured."""
+"""What the faults benchmark computes from what it measured. Its quick run: tests/system/test_quick_benchmarks.py."""
 
-import json
 import math
-from pathlib import Path
 
 import pytest
 
-from benchmarks import faults
-from benchmarks.faults import FIGURES, computed
+from benchmarks.faults import computed
 from benchmarks.faults_kills import lineage
-
-
-def test_quick_run_survives_every_kill(tmp_path: Path) -> None:
-    """A life that is killed while it starts, saves, evaluates or trains: a matter of the seed."""
-    out = tmp_path / "out.json"
-    assert faults.main(["--quick", "--json", str(out)]) == 0
-    found = json.loads(out.read_text(encoding="utf-8"))
-    assert found.keys() >= FIGURES.keys()
-    assert found["kills"] == faults.QUICK_KILLS
-    assert (found["unusable_resumes"], found["examples_lost"], found["examples_repeated"]) == (0, 0, 0)
-    assert found["bitwise_equal"] == 1
-    assert found["runs"] >= 1
-    for name in ("restart_seconds", "takedown_seconds", "term_to_checkpoint_seconds", "checkpoint_write"):
-        assert found[name] > 0
-    assert 0 < found["goodput"] < 1
 
 
 @pytest.mark.parametrize("stall", [0.01, 1.0, 20.0])

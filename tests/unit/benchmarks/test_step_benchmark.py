@@ -1,60 +1,16 @@
-"""The step benchmark: its small run for real, and how it takes its figures."""
-
-import json
-import math
+"""How the step benchmark takes its figures. Its quick run: tests/system/test_quick_benchmarks.py."""
 
 import pytest
 import torch
 
 from benchmarks import step
-from benchmarks.step import FIGURES, training_figures
+from benchmarks.step import training_figures
 from benchmarks.step_process import Timing, TraineeError, make_batch, measured_in_process
 from benchmarks.step_rounds import Measured, Series
 from benchmarks.step_shapes import REGIMES, SHAPES, Articles, batch_of, lengths_of, network_config, story_rows
 from benchmarks.step_trainees import Parts, Setup
 
 TINY = Setup(shape="tiny", precision="fp32", device="cpu", lengths=lengths_of(quick=True), rows=4)
-
-
-@pytest.fixture(scope="module")
-def quick(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float | str | None]:
-    """The figures of the small run, of a directory without corpora."""
-    directory = tmp_path_factory.mktemp("step")
-    out = directory / "out.json"
-    assert step.main(["--quick", "--threads", "1", "--data", str(directory), "--json", str(out)]) == 0
-    found: dict[str, float | str | None] = json.loads(out.read_text(encoding="utf-8"))
-    return found
-
-
-def test_quick_run_gives_every_figure(quick: dict[str, float | str | None]) -> None:
-    reasons = " ".join(name for name in quick if name.endswith("_missing"))
-    for name in FIGURES:
-        value = quick[name]
-        if value is None:
-            assert name in reasons
-        else:
-            assert isinstance(value, float)
-            assert math.isfinite(value)
-            assert value > 0, name
-    measured = set(FIGURES) - {"real_token_share", "two_ranks_over_one"}
-    assert all(quick[name] is not None for name in measured)
-    assert all(isinstance(value, str | int | float | None) for value in quick.values()), "flat"
-
-
-def test_quick_run_says_where_and_how_it_measured(quick: dict[str, float | str | None]) -> None:
-    assert quick["machine"]
-    assert quick["torch"] == torch.__version__
-    assert quick["threads"] == 1
-    for name in ("ours_bf16_full_d2tv", "plain_fp32_real_d2tv", "ours_bf16_stories_unshared"):
-        assert 0 < quick[f"{name}_cpu_share"] < 1.5
-        shares = [quick[f"{name}_{part}_share"] for part in ("forward", "backward", "optimizer")]
-        assert sum(shares) == pytest.approx(1)
-        assert quick[f"{name}_peak_gb"] > 0
-
-
-def test_corpus_that_is_not_there_is_a_reason(quick: dict[str, float | str | None]) -> None:
-    assert quick["real_token_share"] is None
-    assert "no corpus" in str(quick["real_token_share_emoji_missing"])
 
 
 def test_no_device_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
