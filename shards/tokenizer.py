@@ -15,6 +15,7 @@ place for and the first steps of training unlearn. What mBART reads as a text be
 
 import io
 import json
+import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -30,6 +31,8 @@ from shards.languages import LANGUAGE_CODES
 
 PAD_ID, EOS_ID, UNK_ID = 0, 1, 2
 _MODEL, _MARKER = "spiece.model", "d2tv_tokenizer.json"
+#: Names of the files that `train_sentencepiece` writes.
+SENTENCEPIECE_FILES = re.compile("|".join(map(re.escape, (_MODEL, _MARKER))))
 
 
 class Tokenizer(Protocol):

@@ -24,6 +24,7 @@ from trainer.checkpoint import (
 from trainer.distributed import Ranks
 from trainer.engine import arithmetic, load_ds_config, precision_of
 from trainer.evaluation.scoring.semantic import Models, check_models
+from trainer.extensions import check_code_caches
 from trainer.recipe import Recipe, load_recipe
 from trainer.resume import Resume, check_resume
 from trainer.sharded_state import INDEX
@@ -67,6 +68,7 @@ def plan_run(recipe: Recipe, ds_config: Path, ranks: Ranks, resume: Resume = "au
         rank=ranks.rank,
         world_size=ranks.world_size,
     )
+    check_code_caches()
     check_trackers(recipe.tracking)
     config = load_ds_config(ds_config, recipe, ranks.world_size)
     check_resume(resume, recipe.run)

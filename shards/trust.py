@@ -1,0 +1,63 @@
+"""Directories that no other user can have prepared: for caches, and for code that is loaded from them.
+
+In a directory that everybody may write, like /tmp, anybody may put a directory or a link of the name that we are about
+to use. What is found there counts only if it belongs to this user or to root.
+"""
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+_FOR_ALL = stat.S_IWOTH
+_FOR_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+_MOST_LINKS = 40
+
+
+def own_directory(path: Path) -> None:
+    """Make the directory `path` where it is missing, with mode 700 where everybody may write beside it.
+
+    Raises: PermissionError for a directory that another user may have put there, or that everybody may write; `OSError`
+        where it cannot be made.
+    """
+    path = path.absolute()
+    for place in [*reversed(path.parents), path]:
+        if not os.path.lexists(place):
+            mode = 0o700 if _is_open(place.parent) else 0o777 & ~_FOR_ALL
+            try:
+                place.mkdir(mode=mode)
+            except FileExistsError:  # by another rank, just now
+                pass
+    check_owned(path)
+    if not path.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+    beside_all = _is_open(path.parent)
+    if path.stat().st_mode & (_FOR_OTHERS if beside_all else _FOR_ALL):
+        who = "others" if beside_all else "everybody"
+        raise PermissionError(errno.EPERM, f"it can be written by {who}: chmod go-w it", str(path))
+
+
+def check_owned(path: Path) -> None:
+    """Raise `PermissionError` where another user may have put `path`, a directory above it, or a link on the way."""
+    _check(path.absolute(), _MOST_LINKS)
+
+
+def _check(path: Path, links: int) -> None:
+    if not links:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+    for place in [*reversed(path.parents), path]:
+        try:
+            status = os.lstat(place)
+        except FileNotFoundError:
+            return
+        if _is_open(place.parent) and status.st_uid not in (os.geteuid(), 0):
+            raise PermissionError(
+                errno.EPERM, "it belongs to another user, in a directory that everybody may write", str(place)
+            )
+        if stat.S_ISLNK(status.st_mode):
+            _check(place.parent / os.readlink(place), links - 1)
+
+
+def _is_open(directory: Path) -> bool:
+    """Return True for a directory in which everybody may make files."""
+    return bool(directory.stat().st_mode & _FOR_ALL)
