@@ -7,6 +7,7 @@ to use. What is found there counts only if it belongs to this user or to root.
 import errno
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 _FOR_ALL = stat.S_IWOTH
@@ -24,10 +25,8 @@ def own_directory(path: Path) -> None:
     for place in [*reversed(path.parents), path]:
         if not os.path.lexists(place):
             mode = 0o700 if _is_open(place.parent) else 0o777 & ~_FOR_ALL
-            try:
+            with suppress(FileExistsError):  # another rank has made it just now
                 place.mkdir(mode=mode)
-            except FileExistsError:  # by another rank, just now
-                pass
     check_owned(path)
     if not path.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))

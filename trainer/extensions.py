@@ -52,8 +52,8 @@ def _own(directory: Path, name: str) -> None:
         own_directory(directory)
     except OSError as error:
         raise InputError(
-            f"cannot use {error.filename or directory} for compiled code ({error.strerror or error}): remove it, or set "
-            f"{name} to a directory of your own"
+            f"cannot use {error.filename or directory} for compiled code ({error.strerror or error}): remove it, or "
+            f"set {name} to a directory of your own"
         ) from error
 
 
@@ -67,7 +67,9 @@ def use_own_ninja() -> None:
 def wait_for_builds(folder: Path | None = None) -> None:
     """Wait until no operator of `folder` (torch's cache of extensions) is being built, and remove abandoned locks.
 
-    Only this user's: that of another, or what is no file, ends the waiting with `InputError` once it is old. Every rank calls it before DeepSpeed loads its operators.
+    Only this user's locks are removed. Every rank calls it before DeepSpeed loads its operators.
+
+    Raises: InputError for an abandoned lock that is not this user's.
     """
     folder = folder or _extensions()
     patience = _ABANDONED_HERE_SECONDS if _is_local(folder) else _ABANDONED_SECONDS

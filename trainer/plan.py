@@ -27,6 +27,7 @@ from trainer.evaluation.scoring.semantic import Models, check_models
 from trainer.extensions import check_code_caches
 from trainer.recipe import Recipe, load_recipe
 from trainer.resume import Resume, check_resume
+from trainer.run_files import check_run_files
 from trainer.sharded_state import INDEX
 from trainer.trackers import check_trackers
 
@@ -82,6 +83,8 @@ def plan_run(recipe: Recipe, ds_config: Path, ranks: Ranks, resume: Resume = "au
         _check_same_recipe(recipe, config, checkpoint)
         check_resumable(read_state(checkpoint), checkpoint, seed=recipe.training.seed, manifest=corpus.manifest)
         break
+    if not whole_checkpoints(recipe.run / "checkpoints"):
+        check_run_files(recipe.run)
     tokenizer = open_tokenizer(recipe.corpus.tokenizer or corpus.directory / "tokenizer")
     check_lengths(recipe, tokenizer)
     facts = tokenizer.vocab_size, tokenizer.pad_id, tokenizer.eos_id, tokenizer.related_ids

@@ -143,8 +143,8 @@ def _check_begun_by_us(work: Path) -> None:
         raise InputError(f"{scratch(work)} is no directory of d2tv prepare: remove it, or choose another --out")
     if others and _note(work) is None:
         raise InputError(
-            f"{work} holds {others[0]!r} and was not begun by d2tv prepare, or by another version: remove it, or choose "
-            "another --out"
+            f"{work} holds {others[0]!r} and was not begun by d2tv prepare, or by another version of it: remove it, or "
+            "choose another --out"
         )
 
 
