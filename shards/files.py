@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from shards.errors import InputError
+from shards.trust import is_open
 
 #: As many links as Linux follows in one path.
 _MOST_LINKS = 40
@@ -32,8 +33,9 @@ _KINDS = {
 def destination(path: Path) -> Path:
     """Return the regular file that `path` means, links resolved; it may still be missing, its directory may not.
 
-    Raises: OSError for everything that is not to be replaced: a device, FIFO, socket or directory, also behind a link,
-        and an open file of a process, like /dev/stdout, whatever it is.
+    Raises: OSError for everything that is not to be replaced: a device, FIFO, socket or directory, also behind a link;
+        an open file of a process, like /dev/stdout, whatever it is; and what another user's link in a directory like
+        /tmp names.
     """
     current = path
     for _ in range(_MOST_LINKS):
@@ -44,13 +46,15 @@ def destination(path: Path) -> Path:
             raise OSError(errno.EINVAL, "it stands for an open file, like standard output", str(path))
         current = parent / current.name
         try:
-            mode = os.lstat(current).st_mode
+            status = os.lstat(current)
         except FileNotFoundError:
             return current
-        if stat.S_ISREG(mode):
+        if stat.S_ISREG(status.st_mode):
             return current
-        if not stat.S_ISLNK(mode):
-            raise OSError(errno.EINVAL, f"it is {_KINDS[stat.S_IFMT(mode)]}, not a regular file", str(path))
+        if not stat.S_ISLNK(status.st_mode):
+            raise OSError(errno.EINVAL, f"it is {_KINDS[stat.S_IFMT(status.st_mode)]}, not a regular file", str(path))
+        if is_open(parent) and status.st_uid not in (os.geteuid(), 0):
+            raise PermissionError(errno.EPERM, f"{current} is a link of another user's", str(path))
         current = parent / os.readlink(current)
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
 
@@ -68,16 +72,21 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         with open(partial, "x+b") as file:
             yield file
             file.flush()
-            with suppress(FileNotFoundError):
-                _take_permissions(file.fileno(), os.stat(final))
+            _take_permissions(file.fileno(), final)
             os.fsync(file.fileno())
         os.replace(partial, final)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def _take_permissions(handle: int, of: os.stat_result) -> None:
-    made = os.fstat(handle)
+def _take_permissions(handle: int, replaced: Path) -> None:
+    """Give the open file the mode of the one that it replaces, and its owner where this user may."""
+    try:
+        of, made = os.stat(replaced), os.fstat(handle)
+    except FileNotFoundError:
+        return
+    if of.st_uid != made.st_uid and is_open(replaced.parent):
+        return  # another user may have put it there to get at what is written
     if (made.st_uid, made.st_gid) != (of.st_uid, of.st_gid):
         with suppress(PermissionError):  # only root may give files away
             os.fchown(handle, of.st_uid, of.st_gid)

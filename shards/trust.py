@@ -24,13 +24,13 @@ def own_directory(path: Path) -> None:
     path = path.absolute()
     for place in [*reversed(path.parents), path]:
         if not os.path.lexists(place):
-            mode = 0o700 if _is_open(place.parent) else 0o777 & ~_FOR_ALL
+            mode = 0o700 if is_open(place.parent) else 0o777 & ~_FOR_ALL
             with suppress(FileExistsError):  # another rank has made it just now
                 place.mkdir(mode=mode)
     check_owned(path)
     if not path.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
-    beside_all = _is_open(path.parent)
+    beside_all = is_open(path.parent)
     if path.stat().st_mode & (_FOR_OTHERS if beside_all else _FOR_ALL):
         who = "others" if beside_all else "everybody"
         raise PermissionError(errno.EPERM, f"it can be written by {who}: chmod go-w it", str(path))
@@ -49,7 +49,7 @@ def _check(path: Path, links: int) -> None:
             status = os.lstat(place)
         except FileNotFoundError:
             return
-        if _is_open(place.parent) and status.st_uid not in (os.geteuid(), 0):
+        if is_open(place.parent) and status.st_uid not in (os.geteuid(), 0):
             raise PermissionError(
                 errno.EPERM, "it belongs to another user, in a directory that everybody may write", str(place)
             )
@@ -57,6 +57,6 @@ def _check(path: Path, links: int) -> None:
             _check(place.parent / os.readlink(place), links - 1)
 
 
-def _is_open(directory: Path) -> bool:
+def is_open(directory: Path) -> bool:
     """Return True for a directory in which everybody may make files."""
     return bool(directory.stat().st_mode & _FOR_ALL)

@@ -69,7 +69,6 @@ def plan_run(recipe: Recipe, ds_config: Path, ranks: Ranks, resume: Resume = "au
         rank=ranks.rank,
         world_size=ranks.world_size,
     )
-    check_code_caches()
     check_trackers(recipe.tracking)
     config = load_ds_config(ds_config, recipe, ranks.world_size)
     check_resume(resume, recipe.run)
@@ -89,6 +88,7 @@ def plan_run(recipe: Recipe, ds_config: Path, ranks: Ranks, resume: Resume = "au
     check_lengths(recipe, tokenizer)
     facts = tokenizer.vocab_size, tokenizer.pad_id, tokenizer.eos_id, tokenizer.related_ids
     check_tokenizer(recipe.network.text, *facts)
+    check_code_caches()
     try:
         recipe.run.mkdir(parents=True, exist_ok=True)  # last: a refused run leaves nothing behind
     except OSError as error:
