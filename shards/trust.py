@@ -22,6 +22,7 @@ def own_directory(path: Path) -> None:
         where it cannot be made.
     """
     path = path.absolute()
+    check_owned(path)  # before anything is made in it
     for place in [*reversed(path.parents), path]:
         if not os.path.lexists(place):
             mode = 0o700 if is_open(place.parent) else 0o777 & ~_FOR_ALL
