@@ -25,6 +25,7 @@ from typing import Any, Protocol
 import sentencepiece
 
 from shards.errors import InputError
+from shards.files import left_overs, write_atomically
 from shards.hub import directory_of
 from shards.language_codes import MBART50_CODES
 from shards.languages import LANGUAGE_CODES
@@ -255,9 +256,11 @@ def train_sentencepiece(
         )
     except RuntimeError as error:
         raise InputError(f"SentencePiece could not train {vocab_size} pieces: {str(error).splitlines()[-1]}") from error
-    (directory / _MODEL).write_bytes(model.getvalue())
+    for left_over in left_overs(directory, SENTENCEPIECE_FILES):  # of a call that was killed
+        left_over.unlink()
+    write_atomically(directory / _MODEL, model.getvalue())
     marker = {"kind": "sentencepiece", "languages": list(languages)}
-    (directory / _MARKER).write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")
+    write_atomically(directory / _MARKER, (json.dumps(marker, indent=1) + "\n").encode())
     return SentencePieceTokenizer(directory)
 
 
