@@ -1,7 +1,7 @@
 """Directories that no other user can have prepared: for caches, and for code that is loaded from them.
 
 In a directory that everybody may write, like /tmp, anybody may put a directory or a link of the name that we are about
-to use. What is found there counts only if it belongs to this user or to root.
+to use. What is found there counts only if it belongs to this user or to root and nobody else may write it.
 """
 
 import errno
@@ -31,14 +31,15 @@ def own_directory(path: Path) -> None:
     check_owned(path)
     if not path.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
-    beside_all = is_open(path.parent)
-    if path.stat().st_mode & (_FOR_OTHERS if beside_all else _FOR_ALL):
-        who = "others" if beside_all else "everybody"
-        raise PermissionError(errno.EPERM, f"it can be written by {who}: chmod go-w it", str(path))
+    if is_open(path):
+        raise PermissionError(errno.EPERM, "everybody may write it: chmod go-w it", str(path))
 
 
 def check_owned(path: Path) -> None:
-    """Raise `PermissionError` where another user may have put `path`, a directory above it, or a link on the way."""
+    """Raise `PermissionError` where another user may have put `path`, a directory above it, or a link on the way.
+
+    Below a directory like /tmp also for a directory that others may write, unless it is one like /tmp itself.
+    """
     _check(path.absolute(), _MOST_LINKS)
 
 
@@ -50,10 +51,14 @@ def _check(path: Path, links: int) -> None:
             status = os.lstat(place)
         except FileNotFoundError:
             return
-        if is_open(place.parent) and status.st_uid not in (os.geteuid(), 0):
-            raise PermissionError(
-                errno.EPERM, "it belongs to another user, in a directory that everybody may write", str(place)
-            )
+        if is_open(place.parent):
+            if status.st_uid not in (os.geteuid(), 0):
+                raise PermissionError(
+                    errno.EPERM, "it belongs to another user, in a directory that everybody may write", str(place)
+                )
+            is_shared = stat.S_ISDIR(status.st_mode) and status.st_mode & _FOR_OTHERS
+            if is_shared and not status.st_mode & stat.S_ISVTX:
+                raise PermissionError(errno.EPERM, "others may write it: chmod go-w it", str(place))
         if stat.S_ISLNK(status.st_mode):
             _check(place.parent / os.readlink(place), links - 1)
 

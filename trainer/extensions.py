@@ -69,9 +69,12 @@ def wait_for_builds(folder: Path | None = None) -> None:
 
     Only this user's locks are removed. Every rank calls it before DeepSpeed loads its operators.
 
-    Raises: InputError for an abandoned lock that is not this user's.
+    Raises: InputError for a default `folder` that others may have filled, and for an abandoned lock that is not this
+        user's.
     """
-    folder = folder or _extensions()
+    if folder is None:
+        folder = _extensions()
+        _own(folder, "TORCH_EXTENSIONS_DIR")
     patience = _ABANDONED_HERE_SECONDS if _is_local(folder) else _ABANDONED_SECONDS
     while locks := sorted(folder.glob("*/lock")):
         held = _open_files(locks)

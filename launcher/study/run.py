@@ -17,7 +17,7 @@ from launcher.study.definition import Trial, load_study, trials
 from launcher.study.results import COSTS, RESULTS, write_results
 from launcher.supervise import supervise
 from shards.errors import InputError
-from shards.files import check_output, is_regular
+from shards.files import check_output
 from shards.index import open_corpus
 from trainer.checkpoint import identity, whole_checkpoints
 from trainer.evaluation.evaluate import read_report
@@ -72,7 +72,7 @@ def _check_results(out: Path, planned: Sequence[Trial]) -> None:
         return
     for name in (*RESULTS, COSTS):
         check_output(out / name, "choose another --out")
-    begun = is_regular(out / COSTS) or any((trial.run / "metrics.jsonl").is_file() for trial in planned)
+    begun = (out / COSTS).is_file() or any((trial.run / "metrics.jsonl").is_file() for trial in planned)
     others = [name for name in RESULTS if (out / name).exists()]
     if others and not begun:
         raise InputError(f"{out / others[0]} is not of a study, and would be replaced: choose another --out")

@@ -49,13 +49,24 @@ def test_even_without_a_umask_nothing_is_made_for_everybody(tmp_path: Path) -> N
     own_directory(tmp_path / "cache")
 
 
-@pytest.mark.parametrize("bits", [0o777, 0o1777, 0o770])
-def test_a_directory_that_others_may_write_is_refused(shared: Path, bits: int) -> None:
+@pytest.mark.parametrize("bits", [0o777, 0o770, 0o702])
+@pytest.mark.parametrize("depth", ["cache", "cache/inner"])
+def test_a_directory_that_others_may_write_is_refused(shared: Path, bits: int, depth: str) -> None:
     (shared / "cache").mkdir()
     (shared / "cache").chmod(bits)
-    with pytest.raises(PermissionError, match=r"can be written by others: chmod go-w"):
-        own_directory(shared / "cache")
-    own_directory(shared / "cache" / "of ours")  # what lies in it is judged by its own owner
+    with pytest.raises(PermissionError, match=r"others may write it: chmod go-w"):
+        own_directory(shared / depth)
+    assert not (shared / "cache" / "inner").exists()
+
+
+def test_a_directory_like_tmp_is_no_cache_and_may_hold_one(shared: Path) -> None:
+    (shared / "inner").mkdir()
+    (shared / "inner").chmod(0o1777)
+    for path in (shared, shared / "inner"):
+        with pytest.raises(PermissionError, match="everybody may write it"):
+            own_directory(path)
+    own_directory(shared / "inner" / "cache")
+    assert mode(shared / "inner" / "cache") == 0o700
 
 
 def test_a_group_may_share_a_cache_where_not_everybody_writes(tmp_path: Path) -> None:
@@ -63,7 +74,7 @@ def test_a_group_may_share_a_cache_where_not_everybody_writes(tmp_path: Path) ->
     (tmp_path / "cache").chmod(0o2775)
     own_directory(tmp_path / "cache")
     (tmp_path / "cache").chmod(0o777)
-    with pytest.raises(PermissionError, match="can be written by everybody"):
+    with pytest.raises(PermissionError, match="everybody may write it"):
         own_directory(tmp_path / "cache")
 
 

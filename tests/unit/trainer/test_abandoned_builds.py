@@ -124,7 +124,7 @@ def test_a_cache_of_code_that_others_may_have_filled_is_refused(
     (shared / "cache").mkdir()
     (shared / "cache").chmod(0o777)
     monkeypatch.setenv(name, str(shared / "cache"))
-    with pytest.raises(InputError, match=rf"can be written by others.*set {name} to a directory of your own") as caught:
+    with pytest.raises(InputError, match=rf"others may write it.*set {name} to a directory of your own") as caught:
         check_code_caches()
     assert "\n" not in str(caught.value)
 
