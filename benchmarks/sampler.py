@@ -130,7 +130,7 @@ def figures(directory: Path, *, quick: bool) -> dict[str, float | str]:
 
 
 @contextmanager
-def _index(parent: Path | None) -> Iterator[Path]:
+def index(parent: Path | None) -> Iterator[Path]:
     """Yield `parent` where an index lies there, else a directory below it with a new one, removed afterwards."""
     if parent is not None and (parent / "manifest.json").is_file():
         yield parent
@@ -153,7 +153,7 @@ def main() -> int:
     if options.first_batch:
         print(first_batch(options.first_batch))
         return 0
-    with _index(options.dir) as directory:
+    with index(options.dir) as directory:
         found = figures(directory, quick=options.quick)
     table = Table(title="sampler", title_justify="left")
     table.add_column("figure")

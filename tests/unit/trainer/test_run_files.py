@@ -4,7 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from launcher.train import main
 from shards.errors import InputError
+from shards.index import Corpus
+from tests.unit.launcher.test_train_refusals import Setup
 from trainer.recipe import load_recipe
 from trainer.run_files import check_run_files
 
@@ -37,3 +40,18 @@ def test_metrics_of_another_program_are_not_replaced(tmp_path: Path, text: str) 
     (tmp_path / "metrics.jsonl").write_text(text)
     with pytest.raises(InputError, match=r"metrics\.jsonl was not written by a run"):
         check_run_files(tmp_path)
+
+
+def test_a_training_does_not_begin_over_a_recipe_of_a_persons_own(
+    tiny_corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    setup = Setup(tmp_path, tiny_corpus)
+    setup.run.mkdir()
+    mine = setup.run / "recipe.yaml"
+    mine.write_text("extends: d2tv\n# tuned by hand\n")
+    setup.recipe = str(mine)
+    assert main(setup.arguments()) == 2
+    assert capsys.readouterr().err.startswith(f"error: {mine} was not written by a run")
+    assert mine.read_text() == "extends: d2tv\n# tuned by hand\n"
