@@ -156,7 +156,7 @@ def _note(work: Path) -> str | None:
     try:
         text = path.read_text(encoding="utf-8")
         values = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):  # no JSON of ours, or nested without end
         return None
     return text if isinstance(values, dict) and {"format_version", "source"} <= values.keys() else None
 

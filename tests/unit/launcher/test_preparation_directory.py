@@ -58,6 +58,11 @@ def broken_settings_in_our_place(work: Path) -> None:
     (scratch(work) / "settings.json").write_bytes(b"\xff{")
 
 
+def deep_settings_in_our_place(work: Path) -> None:
+    settings_of_others_in_our_place(work)
+    (scratch(work) / "settings.json").write_text("[" * 100_000)
+
+
 def linked_settings(work: Path) -> None:
     photos(work)
     (work.parent / "note").write_text(json.dumps(SETTINGS))
@@ -92,6 +97,7 @@ def shards_alone(work: Path) -> None:
         photos_and_their_settings,
         settings_of_others_in_our_place,
         broken_settings_in_our_place,
+        deep_settings_in_our_place,
         linked_settings,
         linked_scratch,
         begun_by_an_earlier_version,
