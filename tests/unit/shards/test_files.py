@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import socket
 import stat
 from collections.abc import Callable
@@ -111,6 +112,26 @@ def test_a_missing_directory_and_a_file_as_directory_are_refused(tmp_path: Path)
     check_output(None)
     check_output(tmp_path / "page.html")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_full_disk_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    path.write_text("before")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))  # a full disk fails the same write with another number
+    try:
+        with pytest.raises(InputError, match=r"File too large\): name another file"):
+            write_output(path, "x" * 10_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_directory_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    assert_refused(tmp_path / "page.html", "cannot be written")
 
 
 @ROOT
