@@ -14,7 +14,6 @@ time, which other programs disturb least (by the clock: `_wall`), and a figure t
 """
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -32,7 +31,9 @@ from benchmarks import scoring
 from benchmarks.decode_plain import PlainDecoder, batches_by_direction
 from benchmarks.decode_work import Size, Work, articles, emoji
 from benchmarks.loader import machine
+from benchmarks.output import run, write_figures
 from shards.errors import InputError
+from shards.files import check_output
 from trainer.evaluation.decoding import decoding_batches
 from trainer.evaluation.heldout import take_groups
 
@@ -145,6 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="few examples, for the tests")
     parser.add_argument("--threads", type=int, default=1, help="of both sides (default: %(default)s)")
     options = parser.parse_args(arguments)
+    check_output(options.json)
     figures = measure(QUICK if options.quick else FULL, options.threads)
     pairs, sample, rounds = (450, 90, 1) if options.quick else (100_000, 5_000, 3)
     processes = 1 if options.quick else len(os.sched_getaffinity(0))
@@ -157,9 +159,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         table.add_row(name, "none" if value is None else f"{value:,.4g}", what)
     Console(highlight=False).print(table)
     if options.json:
-        options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        write_figures(options.json, figures)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

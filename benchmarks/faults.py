@@ -33,6 +33,8 @@ from rich.table import Table
 
 from benchmarks.faults_kills import Kills, Life, disturbed, undisturbed
 from benchmarks.loader import machine
+from benchmarks.output import run, write_figures
+from shards.files import check_output
 from shards.index import Corpus
 from tests.tiny import make_corpus, tiny_overrides
 from trainer.checkpoint import damage, whole_checkpoints
@@ -152,6 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--shape", help="network.text.shape of the measured checkpoints (default: the recipe's)")
     options = parser.parse_args(arguments)
+    check_output(options.json)
     say = Console(highlight=False, soft_wrap=True)
     most = options.kills or (QUICK_KILLS if options.quick else 200)
     with tempfile.TemporaryDirectory(prefix="faults-") as name:
@@ -189,10 +192,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         table.add_row(name, shown, FIGURES.get(name, ""))
     say.print(table)
     if options.json:
-        options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        write_figures(options.json, figures)
     sound = not (kills.unusable or kills.lost or kills.repeated or kills.unequal)
     return 0 if sound else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

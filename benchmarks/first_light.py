@@ -7,7 +7,6 @@ training summaries, or where its NLL did not fall from the first evaluation to t
 """
 
 import argparse
-import json
 import platform
 import sys
 from pathlib import Path
@@ -15,7 +14,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.output import run, write_figures
 from shards.errors import InputError
+from shards.files import check_output
 from trainer.evaluation.evaluate import read_report
 from trainer.metrics import read_metrics
 from trainer.totals import KINDS
@@ -52,6 +53,7 @@ def main() -> int:
     parser.add_argument("--run", type=Path, default=Path("runs/d2tv"))
     parser.add_argument("--json", type=Path, help="where the figures go")
     options = parser.parse_args()
+    check_output(options.json)
     try:
         found = figures(options.run)
     except InputError as error:
@@ -62,7 +64,7 @@ def main() -> int:
         table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
     Console().print(table)
     if options.json:
-        options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        write_figures(options.json, found)
     missed = [kind for kind in KINDS if float(found[f"{kind}_better_by"]) < WANTED]
     risen = [
         kind
@@ -77,4 +79,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

@@ -17,7 +17,6 @@ The peers run under an interpreter of their own, since their pins do not fit thi
 """
 
 import argparse
-import json
 import os
 import platform
 import shutil
@@ -37,7 +36,9 @@ from rich.table import Table
 from benchmarks.loader_clock import Round
 from benchmarks.loader_records import RECORD_BYTES
 from benchmarks.loader_rounds import CONTENDERS, FULL, OURS, PEERS, PREAD, QUICK, Setting, Size, measure
+from benchmarks.output import run, write_figures
 from shards.errors import InputError
+from shards.files import check_output
 
 Rounds = dict[Setting, list[Round]]
 
@@ -143,6 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--dir", type=Path, default=Path(tempfile.gettempdir()), help="where the data are written")
     parser.add_argument("--peers-python", default=sys.executable, help="the interpreter the peers are installed for")
     options = parser.parse_args(arguments)
+    check_output(options.json)
     console = Console()
     size = QUICK if options.quick else FULL
     try:
@@ -163,13 +165,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flat |= {f"{name}_version": version for name, version in measured.versions.items()}
     flat |= {f"{name}_missing": reason for name, reason in measured.missing.items()}
     if options.json:
-        options.json.write_text(json.dumps(flat, indent=1) + "\n", encoding="utf-8")
+        write_figures(options.json, flat)
     return 0
 
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the folder goes then, too
     try:
-        sys.exit(main())
+        sys.exit(run(main))
     except KeyboardInterrupt:
         sys.exit(130)

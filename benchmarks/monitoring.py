@@ -13,7 +13,6 @@ evaluation.
 import argparse
 import functools
 import gzip
-import json
 import os
 import statistics
 import sys
@@ -30,6 +29,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.loader import machine
+from benchmarks.output import run, write_figures
+from shards.files import check_output
 from shards.languages import LANGUAGE_CODES
 from shards.schema import Unreadable
 from tests.tiny import make_corpus
@@ -169,6 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--quick", action="store_true", help="few steps, for the tests")
     options = parser.parse_args(arguments)
+    check_output(options.json)
     quick: bool = options.quick
     say = Console(highlight=False, soft_wrap=True)
     with tempfile.TemporaryDirectory(prefix="monitoring-") as name:
@@ -186,9 +188,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         table.add_row(key, f"{figures[key]:.4g}", what)
     say.print(table)
     if options.json:
-        options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        write_figures(options.json, figures)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

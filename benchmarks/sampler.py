@@ -2,28 +2,32 @@
 
     python -m benchmarks.sampler --json OUT [--quick] [--dir DIR]
 
-The index is written to DIR (default: a temporary directory) and removed, unless it was there before. Times are
-medians of interleaved repetitions in one run; the first batch is measured in fresh processes, after their imports.
+An index that lies in DIR is used; else one is made in a new directory below DIR (default: that for temporary files),
+and removed. Times are medians of interleaved repetitions in one run; the first batch is measured in fresh processes,
+after their imports.
 """
 
 import argparse
-import json
 import os
 import platform
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.m3sum import IMAGES, REGIONS, WIDTH, make_index
+from benchmarks.output import run, write_figures
 from shards.collate import Collator, Lengths
+from shards.errors import InputError
 from shards.fetch import Fetcher, ImageSizes
+from shards.files import check_output
 from shards.index import Corpus, open_corpus
 from shards.loader import Loader, Partition
 from shards.mixture import MixtureConfig
@@ -125,25 +129,32 @@ def figures(directory: Path, *, quick: bool) -> dict[str, float | str]:
     }
 
 
+@contextmanager
+def index(parent: Path | None) -> Iterator[Path]:
+    """Yield `parent` where an index lies there, else a directory below it with a new one, removed afterwards."""
+    if parent is not None and (parent / "manifest.json").is_file():
+        yield parent
+        return
+    if parent is not None and not parent.is_dir():
+        raise InputError(f"--dir {parent} is no directory: make it, or name another one")
+    with tempfile.TemporaryDirectory(prefix="d2tv-sampler-", dir=parent) as name:
+        make_index(Path(name))
+        yield Path(name)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="where to write the figures")
     parser.add_argument("--quick", action="store_true", help="the same path, small: for the tests")
-    parser.add_argument("--dir", type=Path, help="where the index is, or goes")
+    parser.add_argument("--dir", type=Path, help="where the index is, or one is made and removed")
     parser.add_argument("--first-batch", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    check_output(options.json)
     if options.first_batch:
         print(first_batch(options.first_batch))
         return 0
-    directory = options.dir or Path(tempfile.mkdtemp(prefix="d2tv-sampler-"))
-    kept = (directory / "manifest.json").is_file()
-    try:
-        if not kept:
-            make_index(directory)
+    with index(options.dir) as directory:
         found = figures(directory, quick=options.quick)
-    finally:
-        if not kept:
-            shutil.rmtree(directory)
     table = Table(title="sampler", title_justify="left")
     table.add_column("figure")
     table.add_column("measured", justify="right")
@@ -151,9 +162,9 @@ def main() -> int:
         table.add_row(name, f"{value:,.4g}" if isinstance(value, float) else str(value))
     Console().print(table)
     if options.json:
-        options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        write_figures(options.json, found)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

@@ -10,7 +10,6 @@ must be the same to the last bit.
 """
 
 import argparse
-import json
 import os
 import random
 import resource
@@ -27,6 +26,8 @@ from rich.table import Table
 from rouge_score.rouge_scorer import RougeScorer
 
 from benchmarks.loader import machine
+from benchmarks.output import run, write_figures
+from shards.files import check_output
 from tests.sentences import SENTENCES
 from trainer.evaluation.scoring.languages import Tokenizer
 from trainer.evaluation.scoring.measures import Pair
@@ -174,6 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="few pairs, for the tests")
     parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)), help="default: one a core")
     options = parser.parse_args(arguments)
+    check_output(options.json)
     pairs, sample, rounds = (1_350, 135, 1) if options.quick else (100_000, 5_000, 3)
     figures = measure(pairs=pairs, sample=sample, rounds=rounds, processes=options.processes)
     table = Table("figure", "value", "what it is", title=f"scoring, {pairs:,} pairs, {machine()}", title_justify="left")
@@ -181,9 +183,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         table.add_row(name, f"{figures[name]:,.4g}", what)
     Console(highlight=False).print(table)
     if options.json:
-        options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        write_figures(options.json, figures)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

@@ -13,7 +13,6 @@ With --shape mt5-small the two need 21 GB together. Nothing is downloaded, all w
 """
 
 import argparse
-import json
 import os
 import signal
 import statistics
@@ -31,6 +30,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.loader import machine, spread
+from benchmarks.output import run, write_figures
 from benchmarks.step_loss import Size, measure_loss
 from benchmarks.step_process import Timing, TraineeError
 from benchmarks.step_rounds import (
@@ -43,6 +43,7 @@ from benchmarks.step_rounds import (
     two_ranks,
 )
 from benchmarks.step_shapes import SHAPES
+from shards.files import check_output
 
 Figures = dict[str, float | str | None]
 PARTS = ("train", "loss", "ranks", "share")
@@ -244,6 +245,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="the parts to measure (default: all)")
     parser.add_argument("--data", type=Path, default=Path("data"), help="where the prepared corpora are")
     options = parser.parse_args(arguments)
+    check_output(options.json)
     if options.device == "cuda" and not torch.cuda.is_available():
         print("error: there is no CUDA device: run it where there is one, or with --device cpu", file=sys.stderr)
         return 2
@@ -267,13 +269,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         summary.add_row(name, "none" if value is None else f"{value:.3g}", what)
     console.print(summary)
     if options.json:
-        options.json.write_text(json.dumps(flat, indent=1) + "\n", encoding="utf-8")
+        write_figures(options.json, flat)
     return 0
 
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that its processes go then, too
     try:
-        sys.exit(main())
+        sys.exit(run(main))
     except KeyboardInterrupt:
         sys.exit(130)

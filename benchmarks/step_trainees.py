@@ -24,6 +24,7 @@ from models.synthetic import EOS_ID, PAD_ID
 from shards.schema import Batch
 from trainer.distributed import Ranks, join, sum_over_ranks
 from trainer.engine import build_engine, load_ds_config
+from trainer.extensions import own_inductor_cache
 from trainer.loop import total_loss
 from trainer.memory import keep_freed_memory
 from trainer.recipe import Recipe
@@ -93,6 +94,8 @@ class Ours:
         network = Network(
             recipe.network, vocabulary(setup.shape), PAD_ID, EOS_ID, marks_texts=setup.shape == "mbart-50"
         )
+        if setup.compile:
+            own_inductor_cache()
         network.run_layers(activation_checkpointing=False, compile=setup.compile)
         self.sizes = BackboneSizes.of(network.backbone.model.config)
         self.module = _Variants(network)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.errors import InputError
+from shards.files import check_output
 from shards.index import SPLITS, Corpus, open_corpus
 from shards.reader import Reader, ReaderConfig
 from shards.reading import UnreadableError
@@ -68,6 +69,7 @@ def preview(location: str, story: str, out: Path | None) -> None:
     from launcher.pages.page import write_page
     from launcher.pages.story import story_page
 
+    check_output(out)
     corpus = open_corpus(location)
     keys = corpus.story_keys()
     view = view_story(corpus, find_story(keys, story), keys)

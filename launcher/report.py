@@ -5,6 +5,7 @@ from pathlib import Path
 from launcher.pages.page import write_page
 from launcher.watch.run_directory import RunDirectory
 from launcher.watch.words import one_line
+from shards.files import check_output
 
 
 def report(path: Path, out: Path | None) -> None:
@@ -14,6 +15,7 @@ def report(path: Path, out: Path | None) -> None:
     """
     from launcher.pages.run import run_page
 
+    check_output(out)
     run = RunDirectory(path)
     out = out or path / "report.html"
     write_page(out, run_page(run))

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,10 +18,13 @@ def locked(path: Path, *, wait: bool = True, shared: bool = False, optional: boo
 
     shared: together with others that share it.  optional: go on without it where the file system has no locks.
     Yields whether it is held: not `wait` gives False where another holds it. The file stays: removing it would
-    let two hold locks of the same name. Raises `OSError` where the file cannot be made or locked.
+    let two hold locks of the same name. Raises `OSError` where the file cannot be made or locked, and for a link, a
+    FIFO or a device of its name.
     """
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
     try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file, so no lock", str(path))
         try:
             fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:

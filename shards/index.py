@@ -15,6 +15,7 @@ A corpus directory holds
 
 import hashlib
 import json
+import re
 import struct
 import tokenize
 import zipfile
@@ -52,6 +53,13 @@ DAMAGED_ARRAY = (
     zlib.error,
 )
 SPLITS = ("train", "validation", "test")
+
+#: Names of the files that a corpus directory holds, those of its tokenizer left out.
+CORPUS_FILES = re.compile(
+    rf"(?:{'|'.join(SPLITS)})-[0-9]{{6,}}\.(?:tar|index\.npz)"
+    rf"|(?:articles|pixels|(?:edges|directions)-(?:{'|'.join(SPLITS)}))\.npy"
+    r"|text\.bin|story_keys\.txt|manifest\.json"
+)
 
 #: One article. json_*, roi_*, boxes_*: a member's data in its tar, offset and length in bytes, CRC32C; roi_* and
 #: boxes_* are zero where the article has no images, and the same for articles that share theirs.

@@ -13,6 +13,7 @@ from shards.errors import InputError
 from shards.file_lock import locked
 from shards.files import whole_file, write_atomically
 from shards.remote import PIECE, RemoteStorage, patiently
+from shards.trust import check_owned, own_directory
 
 
 def default_index_cache() -> Path:
@@ -34,18 +35,20 @@ def read_remote_manifest(remote: RemoteStorage) -> bytes:
 
 
 def fetch_index(remote: RemoteStorage, manifest: Mapping[str, Any], cache: Path) -> Path:
-    """Download the manifest's index files; the directory they are in. What is there already is not asked for.
+    """Download the index files of `manifest` that the cache lacks, and return their directory.
 
     Each file is checked against its SHA-256 when it comes. The processes of a host may call this at once: one
-    downloads, the others wait. `InputError` for what cannot be had or is not what the manifest says.
+    downloads, the others wait. Raises `InputError` for what cannot be had or is not what the manifest says, and for a
+    cache that cannot be written or may be another user's.
     """
     for name in [*manifest["files"], *(shard["name"] for shard in manifest["shards"])]:
         _check_name(name, remote)
     directory = cache / str(manifest["content_hash"])
-    if _is_whole(directory, manifest):  # also where the cache was made by another and cannot be written
-        return directory
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        check_owned(directory)
+        if _is_whole(directory, manifest):  # also where the cache was made by another and cannot be written
+            return directory
+        own_directory(directory)
         with locked(directory / ".lock"):
             for name, entry in manifest["files"].items():
                 if not _has_size(directory / name, entry["bytes"]):
@@ -55,7 +58,7 @@ def fetch_index(remote: RemoteStorage, manifest: Mapping[str, Any], cache: Path)
             write_atomically(directory / "manifest.json", text.encode())
     except OSError as error:
         raise InputError(
-            f"cannot write the index cache {directory} ({error.strerror or error}): free space there, or point "
+            f"cannot use the index cache {directory} ({error.strerror or error}): free space there, or point "
             "D2TV_CACHE at another directory"
         ) from error
     return directory

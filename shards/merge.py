@@ -12,8 +12,18 @@ from numpy.typing import NDArray
 
 from shards.checksum import crc32c
 from shards.errors import InputError
-from shards.files import whole_file, write_atomically
-from shards.index import ARTICLE, DAMAGED_ARRAY, FORMAT_VERSION, PIXELS, SPLITS, Corpus, content_hash, open_corpus
+from shards.files import left_overs, whole_file, write_atomically
+from shards.index import (
+    ARTICLE,
+    CORPUS_FILES,
+    DAMAGED_ARRAY,
+    FORMAT_VERSION,
+    PIXELS,
+    SPLITS,
+    Corpus,
+    content_hash,
+    open_corpus,
+)
 from shards.problems import Problems
 
 
@@ -23,7 +33,7 @@ def finish_corpus(directory: Path, *, name: str, languages: Sequence[str], prove
     Shards are taken in the order of their names, so the result does not depend on who wrote which. Every article
     is read back from its tar against its CRC32C; `InputError` names a tar that is not its index's.
     """
-    for left_over in directory.glob("*.partial"):  # what a kill cut short
+    for left_over in left_overs(directory, CORPUS_FILES):  # what a kill cut short
         left_over.unlink()
     parts = sorted(directory.glob("*.index.npz"), key=lambda p: (SPLITS.index(p.name.split("-")[0]), p.name))
     if not parts:
@@ -192,7 +202,6 @@ def _merge_pixels(directory: Path, parts: Sequence[Path]) -> bool:
             lacking = part
     total = sum(counts)
     if not total:
-        (directory / "pixels.npy").unlink(missing_ok=True)
         return False
     if lacking is not None:
         raise InputError(f"{lacking} is of images without their pixels, others have them: prepare them anew")

@@ -4,10 +4,11 @@ A directory of the cache holds, for each corpus by its content hash,
     <shard>.shard      a whole shard; its modification time is that of its last read
     <shard>.partial    one that is being downloaded, of its full length from the start on: so it is counted
     <shard>.lock       held while it is downloaded or removed; how many bytes of the partial one are there
-and at the top `.lock`, held while room is made. Files of other names are left alone.
+and at the top `.lock`, held while room is made. Everything else that lies there is neither counted nor removed.
 """
 
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,10 +18,14 @@ from pathlib import Path
 
 from shards.errors import InputError
 from shards.file_lock import locked
+from shards.files import is_regular
 from shards.remote import RemoteStorage, patiently
 from shards.storage import fill
+from shards.trust import check_owned, own_directory
 
 _WHOLE, _PARTIAL, _LOCK = ".shard", ".partial", ".lock"
+#: The directory of a corpus: its content hash.
+_CORPUS = re.compile(r"[0-9a-f]{64}")
 #: How long to wait, in seconds, where the room is taken by downloads that are under way.
 _POLL = 0.05
 
@@ -37,7 +42,8 @@ class CachedStorage:
     ) -> None:
         """`corpus`: its content hash. `sizes`: bytes of every shard. max_bytes is of all corpora in `directory`.
 
-        `InputError` where a shard does not fit, and where the directory cannot be written.
+        Raises `InputError` where a shard does not fit, and where the directory cannot be written or another user may
+        have filled it.
         """
         largest = max(sizes.values(), default=0)
         if max_bytes < largest:
@@ -53,7 +59,8 @@ class CachedStorage:
         self._doubted: set[str] = set()
         self._lock = threading.Lock()
         with self._writing():
-            self._directory.mkdir(parents=True, exist_ok=True)
+            own_directory(self._directory)
+            check_owned(self._root / _LOCK)
             with locked(self._root / _LOCK):  # told before the first step, and not by a shard
                 pass
 
@@ -105,7 +112,7 @@ class CachedStorage:
         """Download `name`, unless another has meanwhile; an open handle of it, which eviction cannot take."""
         with ExitStack() as stack:
             with self._writing():
-                self._directory.mkdir(parents=True, exist_ok=True)  # it may have been cleaned away
+                own_directory(self._directory)  # it may have been cleaned away
                 stack.enter_context(locked(self._path(name, _LOCK)))
             handle = self._open(name)
             return self._fetch(name) if handle is None else handle
@@ -162,7 +169,7 @@ class CachedStorage:
         """Remove what was read longest ago until `size` bytes fit; False while downloads hold the room."""
         files = []
         for path in self._root.glob("*/*"):
-            if path.suffix in (_WHOLE, _PARTIAL):
+            if path.suffix in (_WHOLE, _PARTIAL) and _is_ours(path):
                 with suppress(FileNotFoundError):  # it was forgotten, or its download failed
                     status = path.stat()
                     files.append((path.suffix == _WHOLE, status.st_mtime_ns, status.st_size, path))
@@ -187,6 +194,16 @@ class CachedStorage:
                 f"cannot write the shard cache {self._root} ({error.strerror or error}): free space there, lower "
                 "loader.cache_bytes, or point loader.cache at another directory"
             ) from error
+
+
+def _is_ours(path: Path) -> bool:
+    """Return True for a file that a cache has made: in a corpus' directory, with the lock that it had to take first."""
+    return (
+        _CORPUS.fullmatch(path.parent.name) is not None
+        and not path.parent.is_symlink()
+        and is_regular(path)
+        and is_regular(path.with_suffix(_LOCK))
+    )
 
 
 def _write(handle: int, data: bytes, offset: int) -> None:

@@ -15,6 +15,7 @@ place for and the first steps of training unlearn. What mBART reads as a text be
 
 import io
 import json
+import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -24,12 +25,15 @@ from typing import Any, Protocol
 import sentencepiece
 
 from shards.errors import InputError
+from shards.files import left_overs, write_atomically
 from shards.hub import directory_of
 from shards.language_codes import MBART50_CODES
 from shards.languages import LANGUAGE_CODES
 
 PAD_ID, EOS_ID, UNK_ID = 0, 1, 2
 _MODEL, _MARKER = "spiece.model", "d2tv_tokenizer.json"
+#: Names of the files that `train_sentencepiece` writes.
+SENTENCEPIECE_FILES = re.compile("|".join(map(re.escape, (_MODEL, _MARKER))))
 
 
 class Tokenizer(Protocol):
@@ -252,9 +256,11 @@ def train_sentencepiece(
         )
     except RuntimeError as error:
         raise InputError(f"SentencePiece could not train {vocab_size} pieces: {str(error).splitlines()[-1]}") from error
-    (directory / _MODEL).write_bytes(model.getvalue())
+    for left_over in left_overs(directory, SENTENCEPIECE_FILES):  # of a call that was killed
+        left_over.unlink()
+    write_atomically(directory / _MODEL, model.getvalue())
     marker = {"kind": "sentencepiece", "languages": list(languages)}
-    (directory / _MARKER).write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")
+    write_atomically(directory / _MARKER, (json.dumps(marker, indent=1) + "\n").encode())
     return SentencePieceTokenizer(directory)
 
 

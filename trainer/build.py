@@ -18,6 +18,7 @@ from shards.stores import open_storage
 from shards.tokenizer import Tokenizer
 from trainer.distributed import Ranks
 from trainer.evaluation.evaluate import Evaluator
+from trainer.extensions import own_inductor_cache
 from trainer.recipe import Recipe
 
 
@@ -74,6 +75,8 @@ def build_network(recipe: Recipe, tokenizer: Tokenizer) -> Objective:
         marks_texts=tokenizer.marks_texts,
     )
     training = recipe.training
+    if training.compile:
+        own_inductor_cache()
     network.run_layers(activation_checkpointing=training.activation_checkpointing, compile=training.compile)
     return build_objective(recipe.objective.name, recipe.objective.settings(), network)
 

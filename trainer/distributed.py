@@ -15,7 +15,7 @@ import torch.distributed as dist
 from deepspeed.accelerator import get_accelerator
 
 from shards.errors import InputError
-from trainer.extensions import use_own_ninja, wait_for_builds
+from trainer.extensions import check_code_caches, use_own_ninja, wait_for_builds
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,21 +126,27 @@ def join(ranks: Ranks, *, patient: bool = False) -> torch.device:
 
 
 def _unname_shared_buffer() -> None:
-    """DeepSpeed's all-reduce in shared memory has a file of 67 MB a rank in /dev/shm, which it never removes.
+    """Remove the name of this rank's buffer in shared memory, 67 MB that DeepSpeed never removes from /dev/shm.
 
     Behind the barrier all ranks have mapped all of them: without its name the memory goes when the processes do,
-    however they end.
+    however they end. Raises `InputError` where another user had put a file there, which DeepSpeed has mapped.
     """
     dist.barrier()
     address, port = os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]
-    Path(f"/dev/shm/deepspeed_allreduce_buffer_{os.getuid()}_{address}_{port}_{dist.get_rank()}").unlink(
-        missing_ok=True
-    )
+    buffer = Path(f"/dev/shm/deepspeed_allreduce_buffer_{os.getuid()}_{address}_{port}_{dist.get_rank()}")
+    with contextlib.suppress(FileNotFoundError):
+        if os.lstat(buffer).st_uid != os.geteuid():
+            raise InputError(f"{buffer} belongs to another user, who may read the gradients: start again")
+        buffer.unlink()
 
 
 @contextlib.contextmanager
 def group_of_one() -> Iterator[tuple[Ranks, torch.device]]:
-    """This process alone as a group, with its device; whatever happens inside, nothing of it is left afterwards."""
+    """Yield this process alone as a group, with its device; whatever happens inside, nothing of it is left afterwards.
+
+    Raises `InputError` as `check_code_caches` does.
+    """
+    check_code_caches()
     names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
     before = {name: os.environ[name] for name in names if name in os.environ}
     alone = Ranks(rank=0, local_rank=0, world_size=1)

@@ -99,8 +99,9 @@ def export_model(where: Path, directory: Path, dtype: str = "fp32", overrides: S
 
 @contextmanager
 def _new_directory(directory: Path) -> Iterator[Path]:
-    """A directory to fill that takes the name `directory` at the end of the block; nothing of it stays where it fails.
+    """Yield a directory to fill that takes the name `directory` at the end of the block.
 
+    Where the block fails nothing of it stays. A link stays, and an empty directory passes its mode on. Raises
     `InputError` for a `directory` that holds something, and for whatever keeps the block from writing.
     """
     final = Path(os.path.realpath(directory))
@@ -113,6 +114,8 @@ def _new_directory(directory: Path) -> Iterator[Path]:
         made = [parent for parent in staging.parents if not parent.exists()]
         staging.mkdir(parents=True)
         yield staging
+        if final.exists():
+            shutil.copymode(final, staging)
         sync(staging)
         os.replace(staging, final)
         sync(final.parent)

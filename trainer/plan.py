@@ -24,8 +24,10 @@ from trainer.checkpoint import (
 from trainer.distributed import Ranks
 from trainer.engine import arithmetic, load_ds_config, precision_of
 from trainer.evaluation.scoring.semantic import Models, check_models
+from trainer.extensions import check_code_caches
 from trainer.recipe import Recipe, load_recipe
 from trainer.resume import Resume, check_resume
+from trainer.run_files import check_run_files
 from trainer.sharded_state import INDEX
 from trainer.trackers import check_trackers
 
@@ -80,10 +82,13 @@ def plan_run(recipe: Recipe, ds_config: Path, ranks: Ranks, resume: Resume = "au
         _check_same_recipe(recipe, config, checkpoint)
         check_resumable(read_state(checkpoint), checkpoint, seed=recipe.training.seed, manifest=corpus.manifest)
         break
+    if not whole_checkpoints(recipe.run / "checkpoints"):
+        check_run_files(recipe.run)
     tokenizer = open_tokenizer(recipe.corpus.tokenizer or corpus.directory / "tokenizer")
     check_lengths(recipe, tokenizer)
     facts = tokenizer.vocab_size, tokenizer.pad_id, tokenizer.eos_id, tokenizer.related_ids
     check_tokenizer(recipe.network.text, *facts)
+    check_code_caches()
     try:
         recipe.run.mkdir(parents=True, exist_ok=True)  # last: a refused run leaves nothing behind
     except OSError as error:

@@ -88,8 +88,9 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 def _compare(options: argparse.Namespace) -> None:
     from launcher.comparison.compare import compare
-    from launcher.comparison.sheet import show
+    from launcher.comparison.sheet import check_out, show
 
+    check_out(options.format, options.out)
     sheet = compare(
         options.runs,
         split=options.split,

@@ -9,11 +9,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from launcher.pages.page import escape, page, table, write_page
+from launcher.pages.page import escape, page, table
 from shards.errors import InputError
-from shards.files import write_atomically
+from shards.files import check_output, write_output
 
 Format = Literal["text", "markdown", "latex", "html"]
+
+#: What is proposed for a file that cannot be written.
+_INSTEAD = "name another file, or leave --out out for standard output"
 
 STYLE = """
 .sheet td b { font-weight: 700; } .sheet .rule td { border-top: 2px solid var(--soft); }
@@ -150,12 +153,18 @@ def _spelled(row: Sequence[Cell], spell: Callable[[Part], str]) -> list[str]:
     return [" / ".join(map(spell, cell.parts)) for cell in row]
 
 
+def check_out(form: Format, out: Path | None) -> None:
+    """Raise now the `InputError` with which `show` would end after the work."""
+    if form == "html" and out is None:
+        raise InputError("--format html wants --out FILE")
+    check_output(out, _INSTEAD)
+
+
 def show(sheet: Sheet, form: Format, out: Path | None) -> None:
-    """To the terminal, or into a file. `InputError` where that cannot be written."""
-    if form == "html":
-        if out is None:
-            raise InputError("--format html wants --out FILE")
-        write_page(out, as_page(sheet))
+    """Print a table, or write it to a file. Raises `InputError` where that cannot be written."""
+    check_out(form, out)
+    if form == "html" and out is not None:
+        write_output(out, as_page(sheet), _INSTEAD)
         return
     if form == "text" and out is None:
         Console(highlight=False, markup=False).print(as_text(sheet))
@@ -164,12 +173,4 @@ def show(sheet: Sheet, form: Format, out: Path | None) -> None:
     if out is None:
         print(text, end="")
         return
-    write_text(out, text)
-
-
-def write_text(out: Path, text: str) -> None:
-    """`InputError` where it cannot be written."""
-    try:
-        write_atomically(out, text.encode())
-    except OSError as error:
-        raise InputError(f"{out} cannot be written: {error.strerror or error}") from error
+    write_output(out, text, _INSTEAD)

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from launcher.inspection.facts import SAMPLE, CorpusFacts, Direction, MixtureFacts, corpus_facts, mixture_facts
 from launcher.inspection.views import RAMP, levels, mixture_lines, percent, pixels_line
+from shards.files import check_output
 from shards.index import open_corpus
 from trainer.recipe import load_recipe
 
@@ -24,6 +25,7 @@ def inspect_corpus(location: str, recipe_name: str, overrides: Sequence[str], *,
     Raises `InputError` for a corpus or a recipe that cannot be read, a mixture that leaves nothing, a page that
     cannot be written.
     """
+    check_output(html)
     recipe = load_recipe(recipe_name, overrides)
     facts = corpus_facts(open_corpus(location), split)
     mixture = mixture_facts(facts, recipe, recipe_name)

@@ -12,6 +12,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from launcher.monitoring import board_data, board_fleet, board_hardware, board_run
+from shards.files import write_output
 
 DIRECTORY = Path(__file__).with_name("dashboards")
 
@@ -31,14 +32,14 @@ def _text(board: Dashboard) -> str:
 
 
 def main() -> int:
-    """Write them all, and remove those that no longer are."""
+    """Write them all; the exit code is 1 where the directory holds others, which are named."""
     made = dashboards()
     for name, text in made.items():
-        (DIRECTORY / name).write_text(text, encoding="utf-8")
-    for path in DIRECTORY.glob("*.json"):
-        if path.name not in made:
-            path.unlink()
-    return 0
+        write_output(DIRECTORY / name, text)
+    others = sorted(path.name for path in DIRECTORY.glob("*.json") if path.name not in made)
+    if others:
+        print(f"not built here, remove them from {DIRECTORY}: {', '.join(others)}", file=sys.stderr)
+    return int(bool(others))
 
 
 if __name__ == "__main__":

@@ -33,9 +33,15 @@ if (($# == 0)); then
     metrics
     exit
 fi
+# A link stays, and what it names is replaced; a device or a pipe, like /dev/null, must not become a file.
+file=$(readlink -f -- "$1") || file=$1
+if [[ -e $file && ! -f $file ]] || [[ $file == /proc/* || $1 == /dev/std* || $1 == /dev/fd/* ]]; then
+    echo "error: $1 is not a regular file: name one, or none for standard output" >&2
+    exit 2
+fi
 # Beside it, so that it is on the same file system; node_exporter reads *.prom only.
-new=$(mktemp "$1.XXXXXX")
+new=$(mktemp "$file.XXXXXX")
 trap 'rm -f "$new"' EXIT
 metrics >"$new"
 chmod 644 "$new" # mktemp's are their owner's alone
-mv "$new" "$1"
+mv -T -- "$new" "$file"

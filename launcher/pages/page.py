@@ -5,8 +5,7 @@ import html
 from collections.abc import Sequence
 from pathlib import Path
 
-from shards.errors import InputError
-from shards.files import write_atomically
+from shards.files import write_output
 from shards.pixels import suffix_of
 
 _STYLE = """
@@ -75,8 +74,5 @@ def table(heading: Sequence[str], rows: Sequence[Sequence[str]], groups: Sequenc
 
 
 def write_page(path: Path, text: str) -> None:
-    """Write `text` to `path`, whole or not at all. `InputError` where that cannot be done."""
-    try:
-        write_atomically(path, text.encode())
-    except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror or error}): name another file") from error
+    """Write the page `text` to `path` as `write_output` does, which raises `InputError`."""
+    write_output(path, text)

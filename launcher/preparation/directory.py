@@ -1,14 +1,14 @@
 """The directory that a corpus is built in: begun once, gone on with, and shared by the parts of a job.
 
-Beside the shards it holds `settings.json` (what the shards depend on), `parts.json` (into how many parts the work was
-last divided), `tokenizer-settings.json`, locks and whatever index the source keeps. None of it stays in a finished
-corpus.
+Beside the shards it holds `prepare.lock` and the directory `.d2tv-prepare`, and in that `settings.json` (what the
+shards depend on), `parts.json` (into how many parts the work was last divided), `tokenizer-settings.json` and whatever
+index the source keeps. Neither stays in a finished corpus. Only files of these names and of a corpus' own are ever
+removed, and only where `settings.json` shows that `d2tv prepare` has begun the directory.
 """
 
 import json
 import os
-import shutil
-import tempfile
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -17,22 +17,38 @@ from typing import Any
 
 from shards.errors import InputError
 from shards.file_lock import locked
-from shards.files import write_atomically
+from shards.files import is_regular, left_overs, partial_file, write_atomically
+from shards.index import CORPUS_FILES
+from shards.tokenizer import SENTENCEPIECE_FILES
 
-_NOTE, _PARTS, _LOCK = "settings.json", "parts.json", "prepare.lock"
-_SCRATCH = (_NOTE, _PARTS, _LOCK, "tokenizer-settings.json", "crosssum.lock", "*.sqlite", "*.partial")
+_LOCK, _SCRATCH = "prepare.lock", ".d2tv-prepare"
+_NOTE, _PARTS, _TOKENIZER = "settings.json", "parts.json", "tokenizer-settings.json"
+#: What lies in `_SCRATCH`.
+_SCRATCH_FILES = re.compile(r"(settings|parts|tokenizer-settings)\.json|crosssum\.(sqlite|lock)")
 
 #: A file that nobody has written to for so long (seconds) was left by a process that was killed.
 _ABANDONED = 3600
+
+
+def scratch(work: Path) -> Path:
+    """Return the directory in `work` for what serves to build a corpus and does not stay."""
+    return work / _SCRATCH
+
+
+def tokenizer_note(work: Path) -> Path:
+    """Return the file that holds the settings `work`/tokenizer was trained with."""
+    return scratch(work) / _TOKENIZER
 
 
 @contextmanager
 def held(work: Path, *, alone: bool) -> Iterator[None]:
     """Make the directory `work`, and keep others out of it in the block: all where `alone`, else those that are alone.
 
-    Raises: InputError when that cannot be, for another is at work there.
+    Raises: InputError when another is at work there, and for a directory that `d2tv prepare` did not begin, in which
+        nothing is changed.
     """
-    work.mkdir(parents=True, exist_ok=True)
+    _check_begun_by_us(work)
+    scratch(work).mkdir(parents=True, exist_ok=True)
     with locked(work / _LOCK, wait=False, shared=not alone, optional=True) as ours:
         if not ours:
             raise InputError(f"another d2tv prepare is at work in {work}: wait for it, or choose another --out")
@@ -41,9 +57,10 @@ def held(work: Path, *, alone: bool) -> Iterator[None]:
 
 def leave(work: Path) -> None:
     """Remove the directory `work`, if nothing but `held` has made anything in it."""
-    if [path.name for path in work.iterdir()] == [_LOCK]:
-        (work / _LOCK).unlink()
-        work.rmdir()
+    if any(path.name not in (_LOCK, _SCRATCH) for path in work.iterdir()) or any(scratch(work).iterdir()):
+        return
+    clean(work)
+    work.rmdir()
 
 
 def begin(work: Path, wanted: Mapping[str, Any], *, alone: bool, say: Callable[[str], None]) -> None:
@@ -52,71 +69,115 @@ def begin(work: Path, wanted: Mapping[str, Any], *, alone: bool, say: Callable[[
     alone: this call does all of the work, so what other settings left is removed. The parts of a job, which may begin
     at the same time, refuse it instead; so does a call that is alone where parts have been at work.
 
-    Raises: InputError for a directory of other settings that is not to be removed.
+    Raises: InputError for a directory of other settings that is not to be removed, or of none.
     """
     text = json.dumps(wanted, sort_keys=True)
-    if alone and _is_foreign(work, text) and not (work / _PARTS).is_file():
+    _check_begun_by_us(work)
+    if alone and _note(work) not in (None, text) and not is_regular(scratch(work) / _PARTS):
         say(f"{work} was begun with other settings or other data: beginning anew")
-        (work / _NOTE).unlink(missing_ok=True)  # first: without it, what a kill leaves is nobody's
-        for path in work.iterdir():
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            elif path.name != _LOCK:
-                path.unlink()
-    had_shards = any(work.glob("*.index.npz"))
-    if _create(work / _NOTE, text) and had_shards:
-        (work / _NOTE).unlink()
-    if _is_foreign(work, text):
+        # Killed in between, either settings find a directory of theirs in which more or less is missing.
+        _remove(scratch(work), _SCRATCH_FILES, but=_NOTE)
+        _remove_corpus(work)
+        (scratch(work) / _NOTE).unlink()
+    _create(scratch(work) / _NOTE, text)
+    if _note(work) != text:
         raise InputError(f"{work} was begun with other settings or other data: remove it, or choose another --out")
-    for left_over in work.glob("*.partial"):
-        with suppress(FileNotFoundError):  # another part's, done just now
-            if time.time() - left_over.stat().st_mtime > _ABANDONED:
-                left_over.unlink()
+    for directory, names in ((work, CORPUS_FILES), (scratch(work), _SCRATCH_FILES)):
+        for left_over in left_overs(directory, names):
+            with suppress(FileNotFoundError):  # another part's, done just now
+                if time.time() - left_over.stat().st_mtime > _ABANDONED:
+                    left_over.unlink()
 
 
 def note_parts(work: Path, parts: int) -> None:
     """Remember into how many parts the work is divided."""
-    write_atomically(work / _PARTS, json.dumps({"parts": parts}).encode())
+    write_atomically(scratch(work) / _PARTS, json.dumps({"parts": parts}).encode())
 
 
 def parts_of(work: Path) -> int | None:
-    """Into how many parts the work was last divided; None where it was not."""
+    """Return into how many parts the work was last divided; None where it was not."""
     try:
-        return int(json.loads((work / _PARTS).read_text(encoding="utf-8"))["parts"])
+        return int(json.loads((scratch(work) / _PARTS).read_text(encoding="utf-8"))["parts"])
     except FileNotFoundError:
         return None
 
 
 def clean(directory: Path) -> None:
-    """Remove from a finished corpus what served to build it."""
-    for pattern in _SCRATCH:
-        for path in directory.glob(pattern):
+    """Remove from a finished corpus what served to build it. What others have put there stays."""
+    place = scratch(directory)
+    if _is_directory(place):
+        _remove(place, _SCRATCH_FILES)
+        with suppress(OSError):  # not empty: something of others lies there
+            place.rmdir()
+    lock = directory / _LOCK
+    if is_regular(lock) and lock.stat().st_size == 0:
+        lock.unlink()
+
+
+def _remove_corpus(work: Path) -> None:
+    (work / "manifest.json").unlink(missing_ok=True)  # before anything that it vouches for
+    _remove(work, CORPUS_FILES)
+    tokenizer = work / "tokenizer"
+    if _is_directory(tokenizer):
+        _remove(tokenizer, SENTENCEPIECE_FILES)
+        with suppress(OSError):
+            tokenizer.rmdir()
+
+
+def _remove(directory: Path, names: re.Pattern[str], but: str | None = None) -> None:
+    """Remove the regular files that `names` matches, and what killed writers of such left; not the one named `but`."""
+    found = [path for path in directory.iterdir() if names.fullmatch(path.name) and is_regular(path)]
+    for path in [*left_overs(directory, names), *found]:
+        if path.name != but:
             path.unlink(missing_ok=True)
 
 
-def _is_foreign(work: Path, text: str) -> bool:
-    """Whether something is in `work` that was not begun with the settings `text`."""
-    note = work / _NOTE
-    if note.is_file():
-        return note.read_text(encoding="utf-8") != text
-    return any(path.name != _LOCK for path in work.iterdir())
-
-
-def _create(path: Path, text: str) -> bool:
-    """Write a file unless it is there, whole from the first moment; whether it was written."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name + ".", suffix=".partial")
+def _check_begun_by_us(work: Path) -> None:
+    """Raise `InputError` where something is in `work` and no settings of ours."""
     try:
-        with open(handle, "w", encoding="utf-8") as file:
+        others = sorted(path.name for path in work.iterdir() if path.name not in (_LOCK, _SCRATCH))
+    except FileNotFoundError:
+        return
+    # Read after the listing: a part that begins now writes it before its first shard.
+    if os.path.lexists(scratch(work)) and not _is_directory(scratch(work)):
+        raise InputError(f"{scratch(work)} is no directory of d2tv prepare: remove it, or choose another --out")
+    if others and _note(work) is None:
+        raise InputError(
+            f"{work} holds {others[0]!r} and was not begun by d2tv prepare, or by another version of it: remove it, or "
+            "choose another --out"
+        )
+
+
+def _note(work: Path) -> str | None:
+    """Return the settings that `work` was begun with; None where there are none of ours."""
+    path = scratch(work) / _NOTE
+    if not is_regular(path):
+        return None
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = json.loads(text)
+    except (ValueError, RecursionError):  # no JSON of ours, or nested without end
+        return None
+    return text if isinstance(values, dict) and {"format_version", "source"} <= values.keys() else None
+
+
+def _is_directory(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def _create(path: Path, text: str) -> None:
+    """Write a file unless it is there, whole from the first moment."""
+    partial = partial_file(path)
+    try:
+        with open(partial, "x", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.link(name, path)  # unlike a rename it fails where the name is taken
+        os.link(partial, path)  # unlike a rename it fails where the name is taken
     except FileExistsError:
-        return False
+        pass
     except OSError:  # a file system without hard links: all but as good
-        if path.exists():
-            return False
-        os.replace(name, path)
+        if not path.exists():
+            os.replace(partial, path)
     finally:
-        Path(name).unlink(missing_ok=True)
-    return True
+        partial.unlink(missing_ok=True)

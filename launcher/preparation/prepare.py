@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
-from launcher.preparation.directory import begin, clean, held, leave, note_parts, parts_of
+from launcher.preparation.directory import begin, clean, held, leave, note_parts, parts_of, scratch
 from launcher.preparation.settings import PrepareSettings, Share, check
 from launcher.preparation.shards import ShardTask, shard_tasks, write_shards
 from launcher.preparation.tokenizer import train_tokenizer
@@ -33,9 +33,11 @@ def prepare(
 ) -> Corpus | None:
     """Build the corpus, or the rest of it, or nothing where it is complete. None where other parts are still missing.
 
-    data: the directory with the source's files, for those that have one. Raises `InputError`, also for a full disk.
+    data: the directory with the source's files, for those that have one. Nothing is removed that `prepare` did not
+    write. Raises `InputError`, also for a full disk.
     """
     share = share or Share()
+    out = Path(os.path.realpath(out)) if out.is_symlink() else out  # a link stays, what it names is built
     console = Console(soft_wrap=True, highlight=False)
     try:
         check(settings, share)
@@ -110,7 +112,7 @@ def _build_in(
         source = open_source(
             settings.source,
             cache=cache,
-            work=work,
+            work=scratch(work),
             data=data,
             without_images=settings.without_images,
             pixels=settings.pixels,
@@ -144,9 +146,7 @@ def _build_in(
         "settings": settings.noted(),
     }
     _finish(source, settings, work, provenance, console)
-    if out.exists():
-        out.rmdir()
-    os.replace(work, out)
+    os.replace(work, out)  # which may be there, empty
     clean(out)
     corpus = open_corpus(out)
     _tell_problems(problems, say)

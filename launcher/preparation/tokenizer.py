@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from launcher.preparation.directory import tokenizer_note
 from shards.errors import InputError
 from shards.files import write_atomically
 from shards.tokenizer import train_sentencepiece
@@ -25,7 +26,7 @@ def train_tokenizer(work: Path, languages: Sequence[str], *, vocab_size: int, ch
     The memory does not grow with the corpus.
     """
     wanted = {"vocab_size": vocab_size, "character_coverage": character_coverage}
-    note = work / "tokenizer-settings.json"
+    note = tokenizer_note(work)
     if note.is_file() and json.loads(note.read_text(encoding="utf-8")) == wanted:
         return
     if not any(work.glob("train-*.index.npz")):

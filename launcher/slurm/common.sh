@@ -30,6 +30,20 @@ activate() {
     if [[ -n ${SLURM_CPUS_PER_TASK-} ]]; then export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK; fi
 }
 
+# Leaves in `scratch` a directory of this node that is this user's alone, for compiled code. Refuses one that another user
+# may have filled, and a link of its name.
+own_scratch() {
+    local mode
+    scratch=${SLURM_TMPDIR:-${TMPDIR:-/tmp}}/d2tv-$(id -u)
+    mkdir -m 700 -- "$scratch" 2>/dev/null || : # what is there already is looked at
+    local mend="remove it, or set TORCH_EXTENSIONS_DIR, TRITON_CACHE_DIR and TORCHINDUCTOR_CACHE_DIR"
+    [[ -d $scratch && ! -L $scratch ]] || refuse "$scratch on $(hostname) is no directory, or cannot be made: $mend"
+    [[ -O $scratch ]] || refuse "$scratch on $(hostname) belongs to another user: $mend"
+    mode=$(stat -c %a -- "$scratch")
+    ((!(8#$mode & 022))) || refuse "$scratch on $(hostname) can be written by others: $mend"
+    chmod 700 -- "$scratch"
+}
+
 # Runs a command and leaves its exit code in `code`. In the background, because bash runs a trap only between commands
 # or while it waits; a trap ends a wait early.
 child=

@@ -13,14 +13,16 @@ import torch
 from rich.console import Console
 
 from launcher.comparison.blocks import as_sheet, blocks
-from launcher.comparison.sheet import Sheet, as_latex, as_markdown, as_page, as_text, words, write_text
+from launcher.comparison.sheet import Sheet, as_latex, as_markdown, as_page, as_text, words
 from launcher.comparison.systems import SHORT, Scores, System, by_direction, read_systems
-from launcher.pages.page import write_page
 from launcher.study.claims import Outcome, check_claims, is_of_kind
 from launcher.study.definition import Definition, DirectionKind, Trial
+from shards.files import write_output
 from shards.languages import language_name
 from trainer.evaluation.scoring.rouge import TYPES
 
+#: What is written of the whole study.
+RESULTS = ("study.md", "table.tex", "table.html")
 #: A line for every attempt at a training: what it took.
 COSTS = "costs.jsonl"
 _SEED = 0
@@ -59,9 +61,8 @@ def write_results(
             as_markdown(spread),
         ]
     )
-    write_text(out / "study.md", text)
-    write_text(out / "table.tex", as_latex(table))
-    write_page(out / "table.html", as_page(table))
+    for name, written in zip(RESULTS, (text, as_latex(table), as_page(table)), strict=True):
+        write_output(out / name, written)
     for sheet in (table, claims, spread):
         console.print(as_text(sheet))
     console.print(f"written: {out}/study.md, table.tex, table.html")

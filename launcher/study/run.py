@@ -4,6 +4,7 @@ Killed, the same command goes on: what is finished is not trained again, and a t
 """
 
 import json
+import os
 import resource
 import time
 from collections.abc import Sequence
@@ -13,9 +14,10 @@ from rich.console import Console
 
 from launcher.comparison.significance import check_samples
 from launcher.study.definition import Trial, load_study, trials
-from launcher.study.results import COSTS, write_results
+from launcher.study.results import COSTS, RESULTS, write_results
 from launcher.supervise import supervise
 from shards.errors import InputError
+from shards.files import check_output
 from shards.index import open_corpus
 from trainer.checkpoint import identity, whole_checkpoints
 from trainer.evaluation.evaluate import read_report
@@ -45,6 +47,7 @@ def study(
     definition = load_study(name)
     out = out or Path("studies") / Path(name).stem
     planned = trials(definition, out, ds_config=ds_config, ranks=ranks, overrides=overrides)
+    _check_results(out, planned)
     console = Console(soft_wrap=True, highlight=False, markup=False)
     for number, trial in enumerate(planned, 1):
         what = f"{number} of {len(planned)}: {trial.model}, seed {trial.seed}"
@@ -59,6 +62,20 @@ def study(
             raise InputError(f"{trial.run} holds no test evaluation of its last checkpoint: see {trial.run}")
     write_results(definition, planned, out, samples=samples, command=command, console=console)
     return FINISHED
+
+
+def _check_results(out: Path, planned: Sequence[Trial]) -> None:
+    """Raise `InputError` for results in `out` that no study has written, or that cannot be."""
+    if os.path.lexists(out) and not out.is_dir():
+        raise InputError(f"{out} is no directory: choose another --out")
+    if not out.is_dir():
+        return
+    for name in (*RESULTS, COSTS):
+        check_output(out / name, "choose another --out")
+    begun = (out / COSTS).is_file() or any((trial.run / "metrics.jsonl").is_file() for trial in planned)
+    others = [name for name in RESULTS if (out / name).exists()]
+    if others and not begun:
+        raise InputError(f"{out / others[0]} is not of a study, and would be replaced: choose another --out")
 
 
 def is_finished(trial: Trial) -> bool:
@@ -104,9 +121,12 @@ def _train(trial: Trial, out: Path) -> int:
             "wall_seconds": time.monotonic() - began,
             "cpu_seconds": _cpu_seconds() - used,
         }
-        out.mkdir(parents=True, exist_ok=True)
-        with open(out / COSTS, "a", encoding="utf-8") as file:
-            file.write(json.dumps(cost) + "\n")
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            with open(out / COSTS, "a", encoding="utf-8") as file:
+                file.write(json.dumps(cost) + "\n")
+        except OSError as error:
+            raise InputError(f"{out / COSTS} cannot be written ({error.strerror}): the same command goes on") from error
 
 
 def _cpu_seconds() -> float:

@@ -9,7 +9,6 @@ import json
 import os
 import re
 import sqlite3
-import tempfile
 import urllib.parse
 from collections import Counter
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from shards.corpora.crosssum_stories import plan_stories
 from shards.corpora.listing import Listing
 from shards.errors import InputError
 from shards.file_lock import locked
+from shards.files import partial_file
 from shards.languages import LANGUAGE_CODES
 from shards.problems import Problems
 
@@ -80,10 +80,9 @@ def _is_index_of(path: Path, listing: Listing) -> bool:
 
 
 def _write_index(path: Path, listing: Listing, max_problems: int | None, progress: Progress | None) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name + ".", suffix=".partial")
-    os.close(handle)
-    partial = Path(name)
+    partial = partial_file(path)
     try:
+        partial.touch(exist_ok=False)  # SQLite would follow a link
         with closing(sqlite3.connect(partial, isolation_level=None)) as database:
             _build(database, listing, Problems(limit=max_problems), progress)
         with open(partial, "rb") as file:

@@ -20,6 +20,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from shards.errors import InputError
+from shards.files import destination
+from shards.trust import own_directory
 
 log = logging.getLogger(__name__)
 
@@ -84,22 +86,23 @@ def npm_command() -> str:
 
 
 def fetch(package: Package, cache: Path) -> Path:
-    """The package's archive (.tgz) under `cache`, downloaded if it is not there, its sha512 checked each time.
+    """Return the package's archive (.tgz) under `cache`, downloaded if it is missing, its sha512 checked each time.
 
     A cached file that fails its hash is downloaded again. Processes may fetch the same package at once.
 
     Raises: InputError when there is no npm, no network, no such package, when what came is not what was
-        pinned, or when `cache` cannot be written.
+        pinned, or when `cache` cannot be written or may be another user's.
     """
     archive = cache / "npm" / f"{package.name}-{package.version}.tgz"
     try:
+        own_directory(archive.parent)
         if archive.is_file():
             if integrity(archive) == package.integrity:
                 return archive
             log.warning("%s does not match its pinned sha512 and is downloaded again", archive)
-        archive.parent.mkdir(parents=True, exist_ok=True)
+        final = destination(archive)
         # Beside its destination, because os.replace is atomic only within one file system.
-        with tempfile.TemporaryDirectory(dir=archive.parent, prefix=".fetch-") as scratch:
+        with tempfile.TemporaryDirectory(dir=final.parent, prefix=".fetch-") as scratch:
             downloaded = _pack(package, Path(scratch))
             found = integrity(downloaded)
             if found != package.integrity:
@@ -107,7 +110,7 @@ def fetch(package: Package, cache: Path) -> Path:
                     f"npm package {package.spec} came with {found}, but {package.integrity} is pinned: "
                     "check which registry `npm config get registry` names, then retry"
                 )
-            os.replace(downloaded, archive)
+            os.replace(downloaded, final)
     except OSError as error:
         raise InputError(f"cannot use the cache {cache} ({error}): point D2TV_CACHE at another one") from error
     return archive

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from launcher.preparation.directory import scratch
 from launcher.preparation.prepare import prepare
 from launcher.preparation.settings import PrepareSettings, Share, settings_for
 from shards.corpora.npm import default_cache
@@ -162,11 +163,16 @@ def test_two_of_the_same_command_at_once(undisturbed: Corpus, data: Path, tmp_pa
     assert not list(tmp_path.glob("*.partial"))
 
 
+def begin_with_other_settings(work: Path) -> None:
+    scratch(work).mkdir(parents=True)
+    (scratch(work) / "settings.json").write_text('{"format_version": 2, "source": "help"}')
+
+
 def test_other_settings_begin_anew_under_the_lock(settings: PrepareSettings, data: Path, tmp_path: Path) -> None:
     out, work = tmp_path / "corpus", tmp_path / "corpus.partial"
     (work / "tokenizer").mkdir(parents=True)
-    (work / "settings.json").write_text("{}")
-    (work / "train-000000.index.npz").write_text("of others")
+    begin_with_other_settings(work)
+    (work / "train-000000.index.npz").write_text("of other settings")
     assert build(settings, out, data) is not None
     assert not work.exists()
 

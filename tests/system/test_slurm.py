@@ -1,6 +1,7 @@
 """The batch scripts on a real Slurm of two nodes: time limits, cancelled jobs, lost nodes, arrays."""
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -176,6 +177,18 @@ def test_what_the_script_itself_refuses(
     job = slurm.submit(tmp_path / "log", "train.sbatch", *words, options=TWO_NODES, **environment)
     assert job.wait() == ("FAILED", BAD_INPUT)
     assert job.output.startswith(f"error: {error}")
+    assert job.output.count("\n") == 1
+
+
+def test_a_planted_directory_for_compiled_code_is_refused(slurm: Slurm, tmp_path: Path) -> None:
+    planted = tmp_path / f"d2tv-{os.getuid()}"
+    planted.mkdir()
+    planted.chmod(0o777)
+    words = ("train.sbatch", "--ds_config=x")
+    job = slurm.submit(tmp_path / "log", *words, TMPDIR=str(tmp_path), TORCH_EXTENSIONS_DIR="")
+    assert job.wait() == ("FAILED", 2)
+    assert f"error: {planted} on " in job.output
+    assert "can be written by others" in job.output
     assert job.output.count("\n") == 1
 
 

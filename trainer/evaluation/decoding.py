@@ -4,8 +4,10 @@ Which batches there are depends on the examples and the batch size alone: ranks 
 one.
 """
 
+import contextlib
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,13 @@ from typing import Any
 import numpy as np
 
 from shards.errors import InputError
+from shards.files import is_regular
 from shards.index import Corpus
 from shards.quotas import Ints
 from shards.sampler import Groups
+
+#: A rank's file: key and rank.
+_FILE = re.compile(r"[0-9a-f]{16}-[0-9]{5,}\.jsonl")
 
 
 def decoding_batches(groups: Groups, corpus: Corpus, size: int) -> list[Ints]:
@@ -65,11 +71,14 @@ class Predictions:
         self._key = digest.hexdigest()[:16]
 
     def begin(self) -> None:
-        """Rank 0, before the others look: drop what belongs to another evaluation."""
+        """Drop the predictions of other evaluations, and nothing else. For rank 0, before the others read.
+
+        Raises `InputError` where the directory cannot be written.
+        """
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
             for path in self._directory.iterdir():
-                if not path.name.startswith(self._key):
+                if _FILE.fullmatch(path.name) and not path.name.startswith(self._key) and is_regular(path):
                     path.unlink()
         except OSError as error:
             raise InputError(f"{self._directory} cannot be written: {error}") from error
@@ -98,8 +107,9 @@ class Predictions:
             raise InputError(f"{path} cannot be written: {error}") from error
 
     def remove(self) -> None:
-        """Rank 0, when the evaluation is complete."""
+        """Remove this evaluation's files, and the directory if it is empty then. For rank 0, at the end."""
         for path in self._directory.glob(f"{self._key}-*.jsonl"):
-            path.unlink(missing_ok=True)
-        if not any(self._directory.iterdir()):
+            if _FILE.fullmatch(path.name) and is_regular(path):
+                path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # not empty, or a link
             self._directory.rmdir()

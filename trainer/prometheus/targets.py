@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shards.files import write_atomically
+from shards.files import is_regular, write_atomically
 
 #: Who lives touches its file once a minute. One that nobody has touched for so long may be left behind ...
 _SILENT_SECONDS = 300.0
@@ -55,9 +55,13 @@ class Target:
 
     def file_name(self) -> str:
         """The same at every start of the run on this node; another run of the same name has another."""
-        digest = hashlib.sha256(str(self.run.absolute()).encode()).hexdigest()[:8]
-        words = re.sub(r"[^\w.-]+", "_", f"{self.run.name}-{digest}-{self.node}-{self.rank}")
-        return f"{words}.json"
+        return _file_name(self.run.name, str(self.run.absolute()), self.node, str(self.rank))
+
+
+def _file_name(name: str, run: str, node: str, rank: str) -> str:
+    digest = hashlib.sha256(run.encode()).hexdigest()[:8]
+    words = re.sub(r"[^\w.-]+", "_", f"{name}-{digest}-{node}-{rank}")
+    return f"{words}.json"
 
 
 class TargetFile:
@@ -81,17 +85,23 @@ class TargetFile:
     def remove(self) -> None:
         """Unless another start of the run has put its own in the place."""
         with contextlib.suppress(OSError):
-            if self.path.read_bytes() == self._data:
+            if is_regular(self.path) and self.path.read_bytes() == self._data:
                 self.path.unlink()
 
 
 def sweep(directory: Path, ours: Target) -> None:
     """Remove what is left of endpoints that are gone: of earlier starts of our run, of this host's processes, and what
-    nobody has touched for a day. Files that are not ours to judge stay."""
+    nobody has touched for a day.
+
+    Only files of the name and labels that a `TargetFile` gives: copies under other names, links and all else stay.
+    """
     for path in directory.glob("*.json"):
-        with contextlib.suppress(OSError, ValueError, KeyError, IndexError, TypeError):
+        with contextlib.suppress(OSError, ValueError, KeyError, IndexError, TypeError, AttributeError):
+            if not is_regular(path):  # to read a FIFO would block
+                continue
             labels = json.loads(path.read_text(encoding="utf-8"))[0]["labels"]
-            if _is_gone(labels, time.time() - path.stat().st_mtime, ours):
+            name = _file_name(labels["run"], labels[f"{_META}run"], labels["node"], labels["rank"])
+            if path.name == name and _is_gone(labels, time.time() - path.stat().st_mtime, ours):
                 path.unlink()
 
 

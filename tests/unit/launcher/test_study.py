@@ -1,6 +1,7 @@
 """`d2tv study`: its file, its trainings, and what it makes of their evaluations."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -163,3 +164,29 @@ def test_claims_count_seeds_and_directions(tmp_path: Path) -> None:
 
 def test_directories_are_plain_words() -> None:
     assert [slug(name) for name in ("D²TV", "MMS+MXLS", "w/o Visual")] == ["d2tv", "mms-mxls", "w-o-visual"]
+
+
+def test_results_of_no_study_are_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["study", "table1", "--ds_config", str(FP32), "--out", str(tmp_path)]
+    (tmp_path / "study.md").write_text("# My own notes\n")
+    assert main(words) == 2
+    assert capsys.readouterr().err == (
+        f"error: {tmp_path}/study.md is not of a study, and would be replaced: choose another --out\n"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["study.md"]
+    assert (tmp_path / "study.md").read_text() == "# My own notes\n"
+
+
+@pytest.mark.parametrize("name", ["", "study.md", "costs.jsonl"])
+def test_a_place_that_cannot_hold_results_is_refused_before_anything_is_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    out = tmp_path / "out"
+    if name:
+        out.mkdir()
+    os.mkfifo(out / name)
+    assert main(["study", "table1", "--ds_config", str(FP32), "--out", str(out)]) == 2
+    said = capsys.readouterr().err
+    assert said.endswith(": choose another --out\n")
+    assert said.count("\n") == 1
+    assert (out / name).is_fifo()

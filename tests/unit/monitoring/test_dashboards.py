@@ -178,3 +178,14 @@ def test_grafana_is_provisioned_with_what_lies_there() -> None:
     settings = yaml.safe_load((MONITORING / "prometheus.yml").read_text())
     assert source["type"] == "prometheus"
     assert source["jsonData"]["timeInterval"] == settings["global"]["scrape_interval"]
+
+
+def test_dashboards_of_others_are_named_and_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(build_dashboards, "DIRECTORY", tmp_path)
+    assert build_dashboards.main() == 0
+    (tmp_path / "ours.json").write_text("{}")
+    assert build_dashboards.main() == 1
+    assert capsys.readouterr().err == f"not built here, remove them from {tmp_path}: ours.json\n"
+    assert (tmp_path / "ours.json").read_text() == "{}"

@@ -95,3 +95,23 @@ def test_shellcheck_is_silent() -> None:
 
 def test_it_can_be_executed() -> None:
     assert os.access(SCRIPT, os.X_OK)
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_what_is_no_regular_file_is_refused(tmp_path: Path, linked: bool) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    done = run(tmp_path, "", str(tmp_path / ("link" if linked else "pipe")))
+    assert done.returncode == 2
+    assert "is not a regular file" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert (tmp_path / "pipe").is_fifo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["asked", "bin", "link", "output", "pipe"]
+
+
+def test_a_link_stays_and_its_file_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "d2tv.prom").symlink_to("there/jobs.prom")
+    assert run(tmp_path, "17 d2tv-train\n", str(tmp_path / "d2tv.prom")).returncode == 0
+    assert os.readlink(tmp_path / "d2tv.prom") == "there/jobs.prom"
+    assert jobs((tmp_path / "there" / "jobs.prom").read_text()) == [("17", "d2tv-train")]

@@ -89,3 +89,14 @@ def test_the_default_cache_can_be_moved(monkeypatch: pytest.MonkeyPatch) -> None
     assert default_cache() == Path.home() / "elsewhere"
     monkeypatch.delenv("D2TV_CACHE")
     assert default_cache() == Path.home() / ".cache" / "d2tv"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to another user")
+def test_a_cache_that_another_user_planted_is_refused(tmp_path: Path) -> None:
+    shared = tmp_path / "tmp"
+    (shared / "cache").mkdir(parents=True)
+    os.chown(shared / "cache", 1234, 1234)
+    shared.chmod(0o1777)
+    with pytest.raises(InputError, match=r"belongs to another user.*D2TV_CACHE"):
+        fetch(CLDR, shared / "cache")
+    assert list((shared / "cache").iterdir()) == []

@@ -1,6 +1,7 @@
 """A corpus behind http:// is the corpus on disk, through a real server and what goes wrong with one."""
 
 import json
+import os
 import re
 import shutil
 import socket
@@ -279,3 +280,14 @@ def test_settings_of_a_cache_that_do_not_belong_together_are_refused(
         open_storage(tiny_corpus, cache=tmp_path, cache_bytes=10**9)
     with pytest.raises(InputError, match="largest shard"):
         open_storage(remote_corpus, cache=tmp_path, cache_bytes=1000)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to another user")
+def test_an_index_that_another_user_planted_is_refused(server: FileServer, tiny_corpus: Corpus, tmp_path: Path) -> None:
+    """Also a whole one, which is not downloaded again."""
+    shared = tmp_path / "tmp"
+    open_corpus(server.url, index_cache=shared)
+    shared.chmod(0o1777)
+    os.chown(shared / tiny_corpus.content_hash, 1234, 1234)
+    with pytest.raises(InputError, match=r"belongs to another user.*D2TV_CACHE"):
+        open_corpus(server.url, index_cache=shared)

@@ -314,3 +314,52 @@ def test_a_cache_that_is_cleaned_away_under_a_run_is_filled_again(
     storage.readv(corpus.shards[0], [memoryview(bytearray(10))], 0)
     shutil.rmtree(cache)
     assert images_of(corpus, storage) == local
+
+
+def test_room_is_made_only_of_what_a_cache_has_written(corpus: Corpus, cache: Path) -> None:
+    """The directory may be one in which other things lie, of whatever names."""
+    name = corpus.shards[0]
+    theirs = [
+        cache / "photos" / "film.partial",
+        cache / "photos" / "film.shard",
+        cache / corpus.content_hash / "film.shard",
+        cache / ("0" * 64) / "film.partial",
+    ]
+    for path in theirs:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes(100))
+        os.utime(path, (0, 0))
+    (cache / ("1" * 64)).symlink_to(cache / "photos")
+    (cache / "photos" / "film.lock").touch()
+    (cache.parent / "precious").write_bytes(bytes(100))
+    (cache / corpus.content_hash / "linked.shard").symlink_to(cache.parent / "precious")
+    (cache / corpus.content_hash / "linked.lock").touch()
+    storage = open_storage(corpus, cache=cache, cache_bytes=max(sizes_of(corpus)))
+    for shard in corpus.shards:
+        storage.readv(shard, [memoryview(bytearray(10))], 0)
+    assert all(path.stat().st_size == 100 for path in theirs)
+    assert (cache / corpus.content_hash / "linked.shard").is_symlink()
+    assert not (cache / corpus.content_hash / f"{name}.shard").exists()  # that was ours
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to another user")
+@pytest.mark.parametrize("planted", ["", "{hash}", ".lock"])
+def test_a_cache_that_another_user_planted_is_refused(corpus: Corpus, tmp_path: Path, planted: str) -> None:
+    shared = tmp_path / "tmp"
+    shared.mkdir()
+    cache = shared / "cache" if planted == "" else shared  # or a volume that everybody may write, as a pod's
+    path = cache / planted.format(hash=corpus.content_hash)
+    path.touch() if planted == ".lock" else path.mkdir()
+    os.chown(path, 1234, 1234)
+    shared.chmod(0o1777)
+    with pytest.raises(InputError, match=r"belongs to another user.*loader\.cache") as caught:
+        open_storage(corpus, cache=cache, cache_bytes=10**9)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_volume_that_everybody_may_write_holds_a_cache_of_our_own(corpus: Corpus, cache: Path) -> None:
+    cache.mkdir()
+    cache.chmod(0o777)
+    storage = open_storage(corpus, cache=cache, cache_bytes=10**9)
+    assert storage.readv(corpus.shards[0], [memoryview(bytearray(10))], 0) == 10
+    assert (cache / corpus.content_hash).stat().st_mode & 0o777 == 0o700

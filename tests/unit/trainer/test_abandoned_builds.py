@@ -4,12 +4,16 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
 
-from trainer.extensions import _is_local, use_own_ninja, wait_for_builds
+from shards.errors import InputError
+from trainer.extensions import _is_local, check_code_caches, own_inductor_cache, use_own_ninja, wait_for_builds
+
+ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to another user")
 
 #: Takes the lock as torch does, says so, and builds for a while.
 BUILDER = """
@@ -89,3 +93,63 @@ def test_nothing_is_waited_for_where_nothing_is_built(tmp_path: Path) -> None:
     wait_for_builds(tmp_path)
     wait_for_builds(tmp_path / "nowhere")
     assert list(tmp_path.iterdir()) == [tmp_path / "cpu_adam"]
+
+
+CACHES = ("TORCH_EXTENSIONS_DIR", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR")
+
+
+@pytest.fixture
+def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory like /tmp, and no caches that the environment names."""
+    for name in CACHES:
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "tmp").mkdir()
+    (tmp_path / "tmp").chmod(0o1777)
+    return tmp_path / "tmp"
+
+
+def test_caches_of_code_are_made_for_this_user_alone(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in CACHES:
+        monkeypatch.setenv(name, str(shared / "d2tv-0" / name))
+    for _ in range(2):
+        check_code_caches()
+    assert (shared / "d2tv-0").stat().st_mode & 0o777 == 0o700
+    assert sorted(path.name for path in (shared / "d2tv-0").iterdir()) == sorted(CACHES)
+
+
+@pytest.mark.parametrize("name", CACHES)
+def test_a_cache_of_code_that_others_may_have_filled_is_refused(
+    shared: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (shared / "cache").mkdir()
+    (shared / "cache").chmod(0o777)
+    monkeypatch.setenv(name, str(shared / "cache"))
+    with pytest.raises(InputError, match=rf"others may write it.*set {name} to a directory of your own") as caught:
+        check_code_caches()
+    assert "\n" not in str(caught.value)
+
+
+@ROOT
+def test_the_default_cache_of_torch_compile_is_looked_at(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its name follows from the user's, in the directory for temporary files."""
+    monkeypatch.setattr(tempfile, "tempdir", str(shared))
+    own_inductor_cache()
+    cache = Path(os.environ["TORCHINDUCTOR_CACHE_DIR"])
+    assert cache.parent == shared
+    assert cache.stat().st_mode & 0o777 == 0o700
+    os.chown(cache, 1234, 1234)
+    with pytest.raises(InputError, match="belongs to another user"):
+        own_inductor_cache()
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+
+
+@ROOT
+def test_an_abandoned_lock_of_another_user_is_not_removed(tmp_path: Path) -> None:
+    lock = tmp_path / "cpu_adam" / "lock"
+    lock.parent.mkdir()
+    lock.touch()
+    age(lock)
+    os.chown(lock, 1234, 1234)
+    with pytest.raises(InputError, match="is not a lock of this user's"):
+        wait_for_builds(tmp_path)
+    assert lock.exists()

@@ -105,3 +105,30 @@ def test_lines_are_json_that_any_tool_reads(tiny_corpus: Corpus, tmp_path: Path)
         {"batch": 7, "rows": [{"number": 1, "prediction": "a\nb"}]}
     ]
     assert np.array_equal(list(found.read()), [7])
+
+
+def test_files_of_others_stay_among_the_predictions(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    folder = tmp_path / "parts"
+    (folder / "0123456789abcdef-00000.jsonl").mkdir(parents=True)
+    (tmp_path / "precious").write_text("kept")
+    (folder / "fedcba9876543210-00000.jsonl").symlink_to(tmp_path / "precious")
+    for name in ("notes.txt", "0123456789abcdef.jsonl", "0123456789ABCDEF-00000.jsonl"):
+        (folder / name).write_text("theirs")
+    before = sorted(folder.iterdir())
+    found = Predictions(folder, examples(tiny_corpus), [])
+    found.begin()
+    found.add(0, 0, [])
+    found.remove()
+    assert sorted(folder.iterdir()) == before
+    assert (tmp_path / "precious").read_text() == "kept"
+
+
+def test_a_linked_directory_of_predictions_stays_a_link(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "parts").symlink_to("disk")
+    found = Predictions(tmp_path / "parts", examples(tiny_corpus), [])
+    found.begin()
+    found.add(0, 0, [])
+    found.remove()
+    assert (tmp_path / "parts").is_symlink()
+    assert list((tmp_path / "disk").iterdir()) == []

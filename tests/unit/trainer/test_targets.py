@@ -120,3 +120,27 @@ def test_a_directory_that_cannot_be_written_is_an_oserror(tmp_path: Path) -> Non
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file"):
         TargetFile(tmp_path / "file", target(tmp_path / "run"))
+
+
+def test_only_files_that_an_endpoint_has_named_are_swept(tmp_path: Path) -> None:
+    """A copy of a target under another name was made by a person, a link or a pipe was not made by an endpoint."""
+    targets = tmp_path / "targets"
+    old = TargetFile(targets, target(tmp_path / "run")).path
+    content = old.read_text()
+    (targets / "copy.json").write_text(content)
+    (tmp_path / "kept.json").write_text(content)
+    old.unlink()
+    old.symlink_to(tmp_path / "kept.json")
+    os.mkfifo(targets / "pipe.json")
+    (targets / "folder.json").mkdir()
+    others = sorted(targets.iterdir())
+    TargetFile(targets, target(tmp_path / "run", node="n1", attempt="b"))
+    assert [path for path in others if not os.path.lexists(path)] == []
+    assert (tmp_path / "kept.json").read_text() == content
+    assert (targets / "copy.json").read_text() == content
+
+
+def test_a_target_never_takes_the_place_of_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / target(tmp_path / "run").file_name())
+    with pytest.raises(OSError, match="it is a FIFO"):
+        TargetFile(tmp_path, target(tmp_path / "run"))

@@ -7,6 +7,7 @@ Writes evaluation/<split>-robustness.json, and <split>-robustness.parquet with e
 then what is decoded lies in evaluation/<split>-robustness-parts, so that the same command goes on after a kill.
 """
 
+import contextlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -104,7 +105,7 @@ def measure(
     _write(run, split, report, table)
     for predictions in written:
         predictions.remove()
-    if not any(parts_folder.iterdir()):  # another command's may lie there
+    with contextlib.suppress(OSError):  # another command's predictions may lie there, or it is a link
         parts_folder.rmdir()
     return report
 
