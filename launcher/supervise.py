@@ -6,6 +6,7 @@ directory would be a disaster.
 """
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from launcher.processes import Family, StopWish
 from launcher.restarts import Restarts, in_words
 from shards.errors import InputError
 from trainer.exit_codes import BAD_INPUT, FINISHED, STOPPED
+from trainer.run_lock import PATIENCE_SECONDS, STARTED, Owner, attempts, make_lock_file
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 #: A scheduler may send one wish to stop as several signals (see trainer/stop.py).
@@ -28,8 +30,6 @@ _SAME_WISH_SECONDS = 3.0
 _POLL_SECONDS = 0.2
 #: How long ranks may take to leave after a launcher that says that all is well.
 _LEAVING_SECONDS = 5.0
-#: How long one may wait for a lock before it is worth a line.
-_PATIENCE_SECONDS = 3.0
 #: How many restarts there have been, for the ranks (of this host: DeepSpeed hands a few variables on to others).
 RESTARTS_VARIABLE = "D2TV_RESTARTS"
 
@@ -46,11 +46,16 @@ class Job:
     hostfile: Path | None = None
     max_restarts: int = 3
 
-    def train_words(self, resume: str | None) -> list[str]:
-        """train.py's words, with `--resume` where it is not None."""
+    def train_words(self, resume: str | None, token: str | None = None) -> list[str]:
+        """Return train.py's words, with `--resume` and `--supervisor` where they are not None.
+
+        token: by which the ranks know that the run's lock is held for them (trainer/run_lock.py).
+        """
         words = ["--ds_config", str(self.ds_config), "--recipe", self.recipe]
         if resume is not None:
             words += ["--resume", resume]
+        if token is not None:
+            words += ["--supervisor", token]  # no variable: DeepSpeed hands few of those on to other hosts
         return [*words, *self.overrides]
 
     def command(self, train_words: Sequence[str], port: int) -> list[str]:
@@ -109,14 +114,16 @@ class _Supervisor:
         self._job, self._wish = job, wish
         self._run, self._steps = recipe.run, recipe.training.steps
         self._restarts = Restarts(job.max_restarts, self._newest_checkpoint())
+        self._token = secrets.token_hex(8)
 
     def run(self) -> int:
+        lock = self._run / STARTED
         try:
             self._run.mkdir(parents=True, exist_ok=True)
-            (self._run / ".lock").touch()
         except OSError as error:
             raise InputError(f"run={self._run} cannot be written: {error}") from error
-        guard = Guard(self._run / ".lock")
+        make_lock_file(lock)
+        guard = Guard(lock, Owner.of_this_process("`d2tv train`", self._token))
         try:
             self._wait_for_the_run(guard)
             while not self._wish.wanted:
@@ -129,13 +136,12 @@ class _Supervisor:
             guard.close()
 
     def _wait_for_the_run(self, guard: Guard) -> None:
-        """Until no other has it, or for a wish to stop: one that was killed leaves ranks that are still stopping."""
-        began, said = time.monotonic(), False
-        while not guard.holds_the_lock() and not self._wish.wanted:
-            if not said and time.monotonic() - began > _PATIENCE_SECONDS:
-                said = True
-                _say(f"another `d2tv train` has {self._run}, or its ranks are still stopping: waiting for their end")
-            time.sleep(_POLL_SECONDS)
+        """Return when the run is this supervisor's, or at a wish to stop. One that was killed leaves ranks that are
+        still stopping, which are waited for. Raises `InputError` where another training has it.
+        """
+        for _ in attempts(self._run / STARTED, str(self._run), PATIENCE_SECONDS, _say, self._token):
+            if guard.holds_the_lock() or self._wish.wanted:
+                return
 
     def _attempt(self, guard: Guard) -> int | None:
         """Start the ranks and see them through; the exit code, or None after the pause before a restart."""
@@ -143,7 +149,7 @@ class _Supervisor:
         if self._restarts.total:
             # Whatever was said of its beginning, it goes on; and it never begins anew once it had a checkpoint.
             resume = "must" if self._restarts.has_a_checkpoint else "auto"
-        words = self._job.train_words(resume)
+        words = self._job.train_words(resume, self._token)
         environment = os.environ | {RESTARTS_VARIABLE: str(self._restarts.total)}
         process = subprocess.Popen(
             self._job.command(words, _free_port()),
