@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 import launcher.train
+from launcher.devices import launcher_environment
 from launcher.guard import Guard
 from launcher.processes import Family, StopWish
 from launcher.restarts import Restarts, in_words
@@ -110,6 +111,8 @@ class _Supervisor:
         if job.hostfile is not None and not job.hostfile.is_file():
             # DeepSpeed would go on with this host alone.
             raise InputError(f"--hostfile {job.hostfile}: no such file")
+        of_all = job.ranks is None and job.hostfile is None
+        self._environment = launcher_environment(os.environ) if of_all else dict(os.environ)
         recipe = load_recipe(job.recipe, job.overrides)
         self._job, self._wish = job, wish
         self._run, self._steps = recipe.run, recipe.training.steps
@@ -150,7 +153,7 @@ class _Supervisor:
             # Whatever was said of its beginning, it goes on; and it never begins anew once it had a checkpoint.
             resume = "must" if self._restarts.has_a_checkpoint else "auto"
         words = self._job.train_words(resume, self._token)
-        environment = os.environ | {RESTARTS_VARIABLE: str(self._restarts.total)}
+        environment = self._environment | {RESTARTS_VARIABLE: str(self._restarts.total)}
         process = subprocess.Popen(
             self._job.command(words, _free_port()),
             env=environment,
@@ -228,7 +231,7 @@ class _Supervisor:
     def _is_finished(self) -> bool:
         """Trained to the last step, and nothing was left to do: the evaluation is there, or the run says of itself that
         it has ended."""
-        from trainer.checkpoint import identity, step_of
+        from trainer.checkpoint import find_identity, step_of
         from trainer.evaluation.evaluate import read_report
         from trainer.metrics import read_metrics
 
@@ -237,7 +240,9 @@ class _Supervisor:
             return False
         try:
             report = read_report(self._run, "test")
-            if report is not None and report.get("checkpoint") == identity(newest):
+            # Not of the newest directory: that one may be damaged, and another one was read.
+            of = None if report is None else find_identity(self._run / "checkpoints", report.get("checkpoint"))
+            if of is not None and step_of(of) >= self._steps:
                 return True
             log = self._run / "metrics.jsonl"
             last = read_metrics(log)[-1:] if log.is_file() else []

@@ -10,6 +10,7 @@ import sys
 import time
 import traceback
 import warnings
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -81,6 +82,7 @@ def _train(options: argparse.Namespace, early: EarlyStop) -> int:
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
     # Its end without `close` is a death, of which the other ranks are told.
     watchdog = Watchdog.start(ranks, plan.recipe.run, plan.recipe.watchdog)
+    early.farewell = partial(watchdog.close, "stopped")
     sys.excepthook = end_at_once
     # To be ignored first: what signals tell the watchdog it cannot hear once it is closed.
     signals = contextlib.ExitStack()

@@ -5,6 +5,7 @@ recipe, `state.json`, and `manifest.json` with every file's size and SHA-256. tr
 name and commits it by renaming it, so one of this name is whole; `latest` and `best` are files that name one.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -106,9 +107,9 @@ def commit(staging: Path, final: Path) -> list[str]:
 
 
 def discard(checkpoint: Path) -> list[str]:
-    """Remove a checkpoint so that a kill in between leaves nothing that looks like one; the lines to say where it stays.
+    """Remove a checkpoint so that a kill in between leaves nothing that looks like one.
 
-    What is not ours, or holds what is not, stays as it is.
+    What is not ours, or holds what is not, stays as it is. Returns the lines to say of it.
     """
     why = strange_checkpoint(checkpoint)
     if why is not None:
@@ -241,6 +242,15 @@ def _damage_of(path: Path, size: int, digest: str) -> str | None:
 def identity(checkpoint: Path) -> str:
     """A hash that two checkpoints share only if all their files are the same."""
     return _sha256(checkpoint / MANIFEST)
+
+
+def find_identity(directory: Path, digest: object) -> Path | None:
+    """Return the checkpoint that `identity` gave `digest` for, as a report names it; None where it is not there."""
+    for path in whole_checkpoints(directory):
+        with contextlib.suppress(OSError):  # one without a manifest
+            if identity(path) == digest:
+                return path
+    return None
 
 
 def state_json(state: TrainState) -> str:

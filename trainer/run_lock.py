@@ -67,9 +67,9 @@ class FileLock:
     excludes: whether it does: False where the file system has no locks.
     """
 
-    def __init__(self, handle: int, *, excludes: bool) -> None:
+    def __init__(self, path: Path, handle: int, *, excludes: bool) -> None:
         self.excludes = excludes
-        self._handle = handle
+        self._path, self._handle = path, handle
 
     @classmethod
     def take(cls, path: Path, owner: Owner) -> "FileLock | None":
@@ -90,7 +90,7 @@ class FileLock:
                     raise InputError(f"{path} cannot be locked: {error.strerror}") from error
                 excludes = False
             if _is_at(handle, path):  # else somebody removed the file, and others lock its successor
-                lock = cls(handle, excludes=excludes)
+                lock = cls(path, handle, excludes=excludes)
                 lock.name(owner)
                 return lock
             os.close(handle)
@@ -100,8 +100,11 @@ class FileLock:
         self._write(json.dumps(asdict(owner)).encode())
 
     def release(self) -> None:
-        """Give the lock back. The file stays: removing it would let two hold locks of the same name."""
-        self._write(b"")
+        """Give the lock back, and remove its file: whoever locks the removed one looks again (`take`)."""
+        with contextlib.suppress(OSError):
+            ours = os.pread(self._handle, len(_TEXT_BEGINS), 0) == _TEXT_BEGINS
+            if self.excludes and ours and _is_at(self._handle, self._path):
+                self._path.unlink()
         os.close(self._handle)
 
     def _write(self, text: bytes) -> None:

@@ -110,9 +110,7 @@ class Saver:
             untidy=untidy,
         )
 
-    def _write_together(
-        self, state: TrainState, staging: Path, final: Path
-    ) -> tuple[int, str | None, tuple[str, ...]]:
+    def _write_together(self, state: TrainState, staging: Path, final: Path) -> tuple[int, str | None, tuple[str, ...]]:
         """Return the new checkpoint's size, why there is none, and what could not be tidied. Every rank goes through
         every exchange.
         """

@@ -24,10 +24,12 @@ class EarlyStop:
     waits for others to join runs no Python in its main thread, so another one reads the signals.
 
     code: `STOPPED`; to be set to another where the process has something else to say, and is about to leave.
+    farewell: is called before the process ends.
     """
 
     def __init__(self) -> None:
         self.code = STOPPED
+        self.farewell: Callable[[], None] = lambda: None
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> "EarlyStop":
@@ -67,8 +69,13 @@ class EarlyStop:
         """End the process, which may be in the middle of anything: nothing is waited for."""
         if self.code == STOPPED and os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0":
             with contextlib.suppress(OSError):
-                os.write(2, b"stopped before the ranks had met: nothing is to be saved, the same command begins again\n")
-        os._exit(self.code)
+                os.write(
+                    2, b"stopped before the ranks had met: nothing is to be saved, the same command begins again\n"
+                )
+        try:
+            self.farewell()
+        finally:
+            os._exit(self.code)
 
 
 class StopRequest:

@@ -71,7 +71,8 @@ def undisturbed(cluster: Slurm, tiny_corpus: Corpus, tmp_path_factory: pytest.Te
     run = tmp_path_factory.mktemp("undisturbed") / "run"
     job = train(cluster, run, overrides(tiny_corpus, run))
     assert job.wait() == ("COMPLETED", 0), job.output
-    assert f"2 tasks on 0x7f[000001-000002], meeting at {NODES[0]}:2" in job.output
+    assert f"2 tasks on no-such-host-[1-2], meeting at {NODES[0]}:2" in job.output
+    assert " (127.0.0.1)\n" in job.output
     assert "joining 2 ranks" in job.output
     assert f"held-out stories, step {STEPS}" in job.output
     return run
@@ -232,7 +233,7 @@ def test_torchrun_as_a_task_of_srun(slurm: Slurm, tiny_corpus: Corpus, undisturb
     """The command of docs/clusters.md: torchrun's ranks are not taken for srun's tasks."""
     run = tmp_path / "run"
     torchrun = Path(sys.executable).with_name("torchrun")
-    where = ("--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", f"--rdzv-endpoint={NODES[0]}:{free_port()}")
+    where = ("--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{free_port()}")
     words = ("launcher/train.py", "--ds_config", str(FP32), *overrides(tiny_corpus, run))
     slurm.call("srun", *TWO_NODES, str(torchrun), *where, *words)
     assert losses(run) == losses(undisturbed)

@@ -62,7 +62,8 @@ def test_it_stays_and_no_save_fails(tmp_path: Path, name: str, what: str) -> Non
     for step in (3, 4, 5):
         lines += save(directory, step, CheckpointSection(keep_last=1))
         final = directory / f"step-{step:08d}"
-        assert final.is_dir() and not final.is_symlink()
+        assert final.is_dir()
+        assert not final.is_symlink()
         assert damage(final) is None
     assert contents(elsewhere) == before
     assert strange in {path.lstat().st_ino for path in directory.iterdir()}
