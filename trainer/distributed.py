@@ -35,7 +35,7 @@ class Ranks:
 
 
 #: How long rank 0's name may take to resolve, and joining before it is worth a line.
-_RESOLVE_SECONDS, _SILENCE_SECONDS = 20.0, 45.0
+_RESOLVE_SECONDS, _SILENCE_SECONDS = 15.0, 45.0
 #: Set by torchrun and by DeepSpeed's launcher: then the ranks are theirs, not those of the Slurm step they run in.
 _LAUNCHERS = ("TORCHELASTIC_RUN_ID", "CROSS_SIZE")
 

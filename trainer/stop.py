@@ -20,8 +20,8 @@ SAME_WISH_SECONDS = 3.0
 class EarlyStop:
     """Before there is anything to save: a signal ends the process with `code`, also while it waits in C.
 
-    To be entered by the main thread at the very beginning; `hand_over` ends it once `StopRequest` has begun. A rank that
-    waits for others to join runs no Python in its main thread, so another one reads the signals.
+    To be entered by the main thread at the very beginning; `hand_over` ends it once `StopRequest` has begun. A rank
+    that waits for others to join runs no Python in its main thread, so another one reads the signals.
 
     code: `STOPPED`; to be set to another where the process has something else to say, and is about to leave.
     farewell: is called before the process ends.

@@ -88,8 +88,7 @@ def clear(path: Path) -> list[str]:
     """Have the name `path` free: what is ours is removed, what is not is set aside. The lines to say."""
     if not os.path.lexists(path):
         return []
-    notes = [] if remove(path) is None else [set_aside(path)]
-    return notes
+    return [] if remove(path) is None else [set_aside(path)]
 
 
 def point(marker: Path, name: str) -> list[str]:

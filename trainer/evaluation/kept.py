@@ -58,9 +58,9 @@ def choose(run: Path, split: str, facts: Mapping[str, Any], own: Mapping[str, An
 
 
 def make_room(where: Path, split: str, facts: Mapping[str, Any]) -> str | None:
-    """Move an evaluation of something else than `facts` out of the way; a line to say where it is kept, None without one.
+    """Move an evaluation of something else than `facts` out of the way.
 
-    Raises `OSError`.
+    Returns the line to say where it is kept, None where there is none. Raises `OSError`.
     """
     folder = evaluation_folder(where)
     path = folder / f"{split}.json"

@@ -27,7 +27,8 @@ from trainer.trained import RECIPE, check_same_corpus, course_until, find_traine
 class Evaluated:
     """A finished evaluation and what it was of.
 
-    where: what names it: the run, or `<run>/evaluation/<label>` (trainer/evaluation/kept.py).  robustness: what perturbations cost, where they were asked for.
+    where: what names it: the run, or `<run>/evaluation/<label>` (trainer/evaluation/kept.py).
+    robustness: what perturbations cost, where they were asked for.
     """
 
     recipe: Recipe

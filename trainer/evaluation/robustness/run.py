@@ -5,7 +5,8 @@ examples that it applies to (an English keyboard's slips on no Chinese document)
 
 Writes evaluation/<split>-robustness.json, and <split>-robustness.parquet with every summary of a changed example. Until
 then what is decoded lies in evaluation/<split>-robustness-parts, so that the same command goes on after a kill. A
-report of other kinds, severities or seed that lies there is moved to a directory of its own (trainer/evaluation/kept.py).
+report of other kinds, severities or seed that lies there is moved to a directory of its own
+(trainer/evaluation/kept.py).
 """
 
 import json
