@@ -20,7 +20,8 @@ from shards.changes import fingerprint, what_changed
 from shards.errors import InputError
 from shards.files import write_atomically
 from trainer.recipe import CheckpointSection
-from trainer.tidying import MANIFEST, clear, is_directory, point, remove, set_aside, strange_checkpoint, unpoint
+from trainer.tidying import MANIFEST as MANIFEST
+from trainer.tidying import clear, is_directory, point, remove, set_aside, strange_checkpoint, unpoint
 
 #: What the run remembers of its corpus.
 CORPUS = "corpus.json"
