@@ -198,6 +198,25 @@ if "SLURM_STEP_ID" in os.environ:
 """
 
 
+#: The same for one that hears USR1 before Python has any handler, and is refused the next time.
+STOPPED_AT_ONCE = """
+import os, signal
+if "SLURM_STEP_ID" in os.environ:
+    if os.environ.get("SLURM_RESTART_COUNT", "0") == "0":
+        os.kill(os.getpid(), signal.SIGUSR1)
+    os._exit(2)
+"""
+
+
+def test_a_stop_before_python_begins_is_requeued_and_no_crash(slurm: Slurm, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(STOPPED_AT_ONCE)
+    job = slurm.submit(tmp_path / "log", "train.sbatch", "--ds_config=x", PYTHONPATH=str(tmp_path), MAX_RESTARTS="0")
+    assert job.wait() == ("FAILED", BAD_INPUT)
+    assert job.fields()["Restarts"] == "1"
+    assert "stopped before there was anything to save" in job.output
+    assert "crashes" not in job.output
+
+
 def test_crashes_are_requeued_so_many_times(slurm: Slurm, tmp_path: Path) -> None:
     """Arguments, the log and a person's comment outlive a requeue, and so does what was compiled."""
     (tmp_path / "sitecustomize.py").write_text(CRASH)
