@@ -10,8 +10,8 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
         "evaluate",
         help="decode and score a run's newest checkpoint, another one, or an exported model",
         description="Decode and score. Predictions, scores and a page lie in RUN/evaluation, or in MODEL/evaluation; "
-        "those of another checkpoint, directions or settings than the run's own in RUN/evaluation/LABEL, called by what "
-        "differs.",
+        "those of another checkpoint, directions or settings than the run's own in RUN/evaluation/LABEL, called by "
+        "what differs.",
     )
     evaluate.add_argument(
         "trained",
