@@ -21,7 +21,7 @@ from shards.errors import InputError
 from shards.files import write_atomically
 from trainer.recipe import CheckpointSection
 from trainer.tidying import MANIFEST as MANIFEST
-from trainer.tidying import clear, is_directory, point, remove, set_aside, strange_checkpoint, unpoint
+from trainer.tidying import clear, is_being_read, is_directory, point, remove, set_aside, strange_checkpoint, unpoint
 
 #: What the run remembers of its corpus.
 CORPUS = "corpus.json"
@@ -115,6 +115,8 @@ def discard(checkpoint: Path) -> list[str]:
     why = strange_checkpoint(checkpoint)
     if why is not None:
         return [f"{checkpoint} is kept: {why}"]
+    if is_being_read(checkpoint):
+        return []  # by an evaluation or an export: its turn comes with the next save
     aside = checkpoint.with_name(DISCARDED + checkpoint.name)
     if os.path.lexists(aside) and (note := remove(aside)):
         return [note, f"{checkpoint} is kept: {aside.name} is in the way"]

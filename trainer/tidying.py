@@ -5,11 +5,14 @@ manifest lists, or has one of the names below. Links are never followed. What is
 needed, it gets another. What cannot be tidied is returned as a line to say, because no save may fail for it.
 """
 
+import contextlib
+import fcntl
 import json
 import os
 import re
 import shutil
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from shards.errors import InputError
@@ -72,6 +75,44 @@ def remove(path: Path) -> str | None:
     except OSError as error:
         return f"{path} cannot be removed: {error.strerror}"
     return None
+
+
+@contextlib.contextmanager
+def reading(checkpoint: Path) -> Iterator[None]:
+    """Keep a training that goes on from dropping `checkpoint` in the block: it does so later.
+
+    Raises `InputError` where it has just done so. Does nothing where the file system has no locks.
+    """
+    gone = InputError(f"{checkpoint} was dropped by its training a moment ago: the same command takes another")
+    try:
+        handle = os.open(checkpoint, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise gone from error
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        if not (checkpoint / MANIFEST).is_file():
+            raise gone
+        yield
+    finally:
+        os.close(handle)
+
+
+def is_being_read(checkpoint: Path) -> bool:
+    """Return True while another process or thread is in `reading` of it."""
+    try:
+        handle = os.open(checkpoint, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no locks, or none on a directory, as over NFS
+        return False
+    finally:
+        os.close(handle)
+    return False
 
 
 def set_aside(path: Path) -> str:

@@ -13,7 +13,10 @@ from shards.errors import InputError
 from shards.index import SPLITS
 
 #: What a run directory holds, each from some moment on; before the first of them it is empty.
-_OF_A_RUN = ("recipe.yaml", "metrics.jsonl", "unreadable.jsonl", "checkpoints", "evaluation", "stacks", "report.html")
+_OF_A_RUN = (
+    *("recipe.yaml", "metrics.jsonl", "unreadable.jsonl", "checkpoints", "evaluation", "stacks", "report.html"),
+    *(".lock", ".ranks.lock"),  # trainer/run_lock.py
+)
 
 
 class RunDirectory:

@@ -20,6 +20,7 @@ from trainer.evaluation.robustness.run import check_wanted, finished, measure
 from trainer.plan import check_corpus, check_lengths
 from trainer.recipe import Recipe, load_recipe
 from trainer.run_lock import FileLock, Owner, take_patiently
+from trainer.tidying import reading
 from trainer.trained import RECIPE, check_same_corpus, course_until, find_trained, trained_network, trained_recipe
 
 
@@ -60,7 +61,7 @@ def evaluate(
     check_corpus(recipe, corpus)
     tokenizer = open_tokenizer(recipe.corpus.tokenizer or corpus.directory / "tokenizer")
     check_lengths(recipe, tokenizer)
-    with group_of_one() as (alone, device), contextlib.ExitStack() as leaving:
+    with reading(path), group_of_one() as (alone, device), contextlib.ExitStack() as leaving:
         network = trained_network(recipe, tokenizer, path)
         evaluator = build_evaluator(recipe, corpus, tokenizer, alone, device)
         leaving.callback(evaluator.reader.close)
