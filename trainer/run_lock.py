@@ -137,7 +137,7 @@ def take_patiently(
     owner: Owner,
     what: str,
     *,
-    patience: float = PATIENCE_SECONDS,
+    patience: float,
     say: Callable[[str], None] = print,
 ) -> FileLock:
     """Take the lock of `what` at `path`; wait `patience` seconds for another holder, longer for one that is ending.
@@ -178,7 +178,7 @@ def hold_run(run: Path, token: str | None, started: str) -> Iterator[None]:
     own = token is not None and supervisor is not None and supervisor.token == token
     with contextlib.ExitStack() as held:
         if not own:
-            held.callback(take_patiently(run / STARTED, owner, str(run)).release)
+            held.callback(take_patiently(run / STARTED, owner, str(run), patience=PATIENCE_SECONDS).release)
         patience = OWN_RANKS_PATIENCE_SECONDS if own else PATIENCE_SECONDS
         lock = take_patiently(run / RANKS, owner, str(run), patience=patience)
         held.callback(lock.release)

@@ -115,7 +115,7 @@ def test_a_holder_that_only_ends_is_waited_for(tmp_path: Path) -> None:
         said.append(line)
         lock.release()
 
-    take_patiently(path, US, "the run", say=say).release()
+    take_patiently(path, US, "the run", patience=0, say=say).release()
     assert len(said) == 1
     assert "still stopping" in said[0]
 
