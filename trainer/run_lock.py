@@ -119,7 +119,7 @@ def read_owner(path: Path) -> Owner | None:
     """Read who holds, or held, the lock at `path`; None where the file does not say."""
     try:
         handle = _open(path, os.O_RDONLY)
-    except (FileNotFoundError, InputError):
+    except (FileNotFoundError, NotADirectoryError, InputError):
         return None
     try:
         values = json.loads(os.read(handle, _LONGEST_TEXT))
@@ -249,7 +249,7 @@ def attempts(
 def _is_free(path: Path) -> bool:
     try:
         handle = _open(path, os.O_RDONLY)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return True
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -267,7 +267,7 @@ def _open(path: Path, flags: int) -> int:
     """Open a lock's file, and nothing else that stands under its name: its text is going to be replaced."""
     try:
         handle = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise
     except OSError as error:
         if path.is_symlink():

@@ -96,7 +96,7 @@ class Evaluator:
         text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            if line := make_room(self.where, split, facts):
+            if line := make_room(self.where, split, report):
                 print(line)
             write_predictions(self.where, split, predictions, measures, facts)
             write_atomically(folder / f"{split}.json", text.encode())

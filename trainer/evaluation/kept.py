@@ -1,8 +1,8 @@
 """Where evaluations are kept: by what they are of, so that none is overwritten by one of something else.
 
-The run's own evaluation (its newest checkpoint, the settings of its recipe) lies in `<run>/evaluation`, any other in
-`<run>/evaluation/<label>`, where the label names what differs: `directions-en-any`, `step-00000400--num_beams-1`. What
-lies under a name that another evaluation is about to take moves to its own label first.
+The run's own evaluation (its newest checkpoint, the settings of its recipe) lies in `<run>/evaluation`, and so does the
+first of any. Others lie in `<run>/evaluation/<label>`, where the label names what differs: `directions-en-any`,
+`step-00000400--num_beams-1`. What lies in the place of the run's own moves to its label before that is written.
 """
 
 import hashlib
@@ -51,8 +51,9 @@ def choose(run: Path, split: str, facts: Mapping[str, Any], own: Mapping[str, An
 
     facts, own: as in a report, with its `step`; own: those of the run's own evaluation.
     """
-    there = read(run / "evaluation" / f"{split}.json")
-    if same(own, facts) or (there is not None and same(there, facts)):
+    path = run / "evaluation" / f"{split}.json"
+    there = read(path)
+    if same(own, facts) or not path.exists() or (there is not None and same(there, facts)):
         return run
     return _free(run / "evaluation", label(facts, own), split, facts)
 

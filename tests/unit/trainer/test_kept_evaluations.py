@@ -68,16 +68,21 @@ def test_any_label_is_a_name_of_a_directory(tmp_path: Path) -> None:
 def test_only_the_runs_own_has_its_place(tmp_path: Path) -> None:
     assert choose(tmp_path, "test", OWN, OWN) == tmp_path
     assert choose(tmp_path, "test", but(batch_size=64), OWN) == tmp_path  # changes no result
-    other = but(directions="en-*")
-    assert choose(tmp_path, "test", other, OWN) == tmp_path / "evaluation" / "directions-en-any"
-    # Of an earlier release, which had one place for all: found where it lies.
+    other, third = but(directions="en-*"), but(directions="*-en")
+    assert choose(tmp_path, "test", other, OWN) == tmp_path  # the first of any, as in earlier releases
     write(tmp_path / "evaluation", other)
     assert choose(tmp_path, "test", other, OWN) == tmp_path
-    assert choose(tmp_path, "validation", other, OWN) == tmp_path / "evaluation" / "directions-en-any"
+    assert choose(tmp_path, "test", third, OWN) == tmp_path / "evaluation" / "directions-any-en"
+    make_room(tmp_path, "test", OWN)
+    write(tmp_path / "evaluation", OWN)
+    for facts, name in ((other, "directions-en-any"), (third, "directions-any-en")):
+        assert choose(tmp_path, "test", facts, OWN) == tmp_path / "evaluation" / name
+    assert choose(tmp_path, "validation", third, OWN) == tmp_path
 
 
 def test_two_of_one_label_stand_beside_each_other(tmp_path: Path) -> None:
     first, second = but(labse="/a/labse"), but(labse="/b/labse")
+    write(tmp_path / "evaluation", OWN)
     place = choose(tmp_path, "test", first, OWN)
     write(place, first)
     other = choose(tmp_path, "test", second, OWN)
