@@ -146,11 +146,11 @@ def _wait_until_known(address: str) -> None:
     while address:
         try:
             socket.getaddrinfo(address, None)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # the second for what can be no name
             if time.monotonic() > deadline:
                 raise InputError(
                     f"MASTER_ADDR={address}, where rank 0 is to be met, is not known on {socket.gethostname()} "
-                    f"({error.strerror}): set it to an address that every host knows, like rank 0's IP address"
+                    f"({error}): set it to an address that every host knows, like rank 0's IP address"
                 ) from error
             time.sleep(1)
         else:

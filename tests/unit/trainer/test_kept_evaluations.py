@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 
+from launcher.pages.run_results import evaluations
+from launcher.watch.run_directory import RunDirectory
+from tests.runs import start, write_recipe, write_records
 from trainer.evaluation.kept import (
     choose,
     evaluation_folder,
@@ -144,6 +147,24 @@ def test_perturbed_evaluations_of_other_kinds_severities_or_seeds_are_kept(tmp_p
     assert sorted(map(json.dumps, found)) == sorted(map(json.dumps, all_of_them))
     assert (folder / "perturbed-word_drop--severities-1+3" / "test-robustness.parquet").exists()
     assert len(list(folder.rglob("*.parquet"))) == len(all_of_them)
+
+
+def test_the_report_shows_them_behind_the_runs_own(tmp_path: Path) -> None:
+    write_recipe(tmp_path)
+    write_records(tmp_path, [start()])
+    kept = tmp_path / "evaluation" / "directions-en-any"
+    report = {**OWN, "split": "test", "by_kind": {}, "examples": 3, "unreadable": 0}
+    write(tmp_path / "evaluation", report)
+    write(kept, report)
+    write(tmp_path / "evaluation" / "<script>", report)
+    (tmp_path / "evaluation" / "<script>" / "validation.json").write_text("{")
+    run = RunDirectory(tmp_path)
+    assert list(run.evaluations()) == ["test"]
+    assert list(run.kept_evaluations()) == ["<script>/test", "<script>/validation", "directions-en-any/test"]
+    page = evaluations(run)
+    assert page.index("<h3>test</h3>") < page.index("<h3>directions-en-any/test</h3>")
+    assert "evaluation/directions-en-any/test.html has" in page
+    assert "<script>" not in page
 
 
 def test_facts_of_an_earlier_release_are_not_taken_for_the_same() -> None:
