@@ -76,6 +76,19 @@ def test_they_stay_and_no_save_fails(tmp_path: Path, what: str) -> None:
     assert all("\n" not in line for line in lines)
 
 
+def test_directories_without_a_name_of_ours_stay_too(tmp_path: Path) -> None:
+    make(tmp_path, 2)
+    names = (".staging-foo", ".staging-7", ".discarded-x", ".replaced-", ".replaced-step-1", "latest", "best", "step-x")
+    for name in names:
+        (tmp_path / name / "inside").mkdir(parents=True)
+    lines = recover(tmp_path)
+    for step in (3, 4):
+        lines += save(tmp_path, step, CheckpointSection(keep_last=1))
+    assert all((tmp_path / name / "inside").is_dir() for name in names)
+    assert steps(tmp_path) == [4]
+    assert {name for name in names if not any(f"/{name} is left" in line for line in lines)} == {"step-x"}
+
+
 def test_a_link_in_a_checkpoint_is_not_followed_and_what_a_person_put_there_is_kept(tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
