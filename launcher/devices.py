@@ -19,9 +19,9 @@ def launcher_environment(environment: Mapping[str, str]) -> dict[str, str]:
     found = environment.get(_VARIABLE)
     if found is None:
         return dict(environment)
-    if _on_cpu(environment, plain=_numbers(found) is not None):
-        return {name: value for name, value in environment.items() if name != _VARIABLE}
     numbers = _numbers(found)
+    if _on_cpu(environment, plain=numbers is not None and _GPUS.is_dir()):
+        return {name: value for name, value in environment.items() if name != _VARIABLE}
     if not found.strip() or found.strip() == "-1":
         raise InputError(
             f"{_VARIABLE}={found} leaves no GPU to train on: unset it, or set DS_ACCELERATOR=cpu to train on the CPU"
