@@ -28,7 +28,7 @@ def evaluate(
 
     done = decode_and_score(where, split, with_directions(overrides, directions), wanted, show)
     if done.robustness is not None:
-        show_robustness(done.recipe.run, done.robustness)
+        show_robustness(done.where, done.robustness)
 
 
 def with_directions(overrides: Sequence[str], directions: str | None) -> list[str]:
@@ -49,11 +49,12 @@ def write_evaluation_page(done: Evaluated) -> Path:
     from launcher.pages.page import write_page
     from launcher.pages.scores import CLASS_NAMES
     from trainer.build import build_reader
+    from trainer.evaluation.kept import evaluation_folder
     from trainer.evaluation.predictions import Prediction, read_predictions
     from trainer.evaluation.resource_classes import resource_class
 
     recipe, report, split = done.recipe, done.report, done.report["split"]
-    rows = read_predictions(recipe.run, split)
+    rows = read_predictions(done.where, split)
 
     def group_of(row: Prediction) -> str:
         pairs = report["directions"][f"{row.source}>{row.target}"]["train_pairs"]
@@ -66,6 +67,6 @@ def write_evaluation_page(done: Evaluated) -> Path:
         examples = read(chosen, done.corpus, reader, recipe.network.vision.max_images)
     finally:
         reader.close()
-    path = recipe.run / "evaluation" / f"{split}.html"
+    path = evaluation_folder(done.where) / f"{split}.html"
     write_page(path, evaluation_page(recipe.run.resolve().name, report, rows, examples))
     return path

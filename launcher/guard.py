@@ -6,28 +6,32 @@ kept until the last of them is gone, so no second set of ranks ever writes into 
 """
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 from launcher.processes import Family, StopWish
-from shards.file_lock import locked
+from trainer.run_lock import FileLock, Owner, ending
 
 #: What ends a session of a terminal or a job also reaches the guard, which ends by its pipe alone.
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGPIPE)
 _NOBODY = "{}"
+_POLL_SECONDS = 0.2
 
 
 class Guard:
     """The supervisor's end of the pipe. A guard that died is done without: it is there for the worst case only."""
 
-    def __init__(self, lock: Path) -> None:
+    def __init__(self, lock: Path, owner: Owner) -> None:
+        """lock: the file to lock.  owner: whom the file names as the lock's holder."""
         # -P: a directory `launcher` where the person happens to stand is not ours.
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "launcher.guard", str(lock)],
+            [sys.executable, "-P", "-m", "launcher.guard", str(lock), json.dumps(asdict(owner))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -68,14 +72,18 @@ class Guard:
 def main() -> None:
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
+    path, owner = Path(sys.argv[1]), Owner(**json.loads(sys.argv[2]))
     # Where the file system has no locks it goes without: the guard's other half is worth having there, too.
-    with locked(Path(sys.argv[1]), optional=True):
-        print("held", flush=True)
-        last = _NOBODY
-        for line in sys.stdin:
-            last = line.strip()
-        if last != _NOBODY:
-            _stop(Family.from_json(last))
+    while (lock := FileLock.take(path, owner)) is None:
+        time.sleep(_POLL_SECONDS)
+    print("held", flush=True)
+    last = _NOBODY
+    for line in sys.stdin:
+        last = line.strip()
+    if last != _NOBODY:
+        lock.name(ending(owner))
+        _stop(Family.from_json(last))
+    lock.release()
 
 
 def _stop(family: Family) -> None:

@@ -10,13 +10,14 @@ from rich.table import Table
 
 from launcher.pages.page import write_page
 from launcher.pages.robustness import as_percent, robustness_page
+from trainer.evaluation.kept import evaluation_folder
 
 
 def show_robustness(run: Path, report: Mapping[str, Any]) -> None:
-    """Print the table, write evaluation/<split>-robustness.html."""
+    """Print the table, write <split>-robustness.html beside the report. run: or one of its `evaluation/<label>`."""
     console = Console(soft_wrap=True, highlight=False)
     console.print(robustness_table(report))
-    path = run / "evaluation" / f"{report['split']}-robustness.html"
+    path = evaluation_folder(run) / f"{report['split']}-robustness.html"
     write_page(path, robustness_page(run.resolve().name, report))
     print(f"page: {path}")
 

@@ -6,6 +6,7 @@ directory would be a disaster.
 """
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -16,11 +17,13 @@ from pathlib import Path
 from types import FrameType
 
 import launcher.train
+from launcher.devices import launcher_environment
 from launcher.guard import Guard
 from launcher.processes import Family, StopWish
 from launcher.restarts import Restarts, in_words
 from shards.errors import InputError
 from trainer.exit_codes import BAD_INPUT, FINISHED, STOPPED
+from trainer.run_lock import PATIENCE_SECONDS, STARTED, Owner, attempts, make_lock_file
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 #: A scheduler may send one wish to stop as several signals (see trainer/stop.py).
@@ -28,8 +31,6 @@ _SAME_WISH_SECONDS = 3.0
 _POLL_SECONDS = 0.2
 #: How long ranks may take to leave after a launcher that says that all is well.
 _LEAVING_SECONDS = 5.0
-#: How long one may wait for a lock before it is worth a line.
-_PATIENCE_SECONDS = 3.0
 #: How many restarts there have been, for the ranks (of this host: DeepSpeed hands a few variables on to others).
 RESTARTS_VARIABLE = "D2TV_RESTARTS"
 
@@ -46,11 +47,16 @@ class Job:
     hostfile: Path | None = None
     max_restarts: int = 3
 
-    def train_words(self, resume: str | None) -> list[str]:
-        """train.py's words, with `--resume` where it is not None."""
+    def train_words(self, resume: str | None, token: str | None = None) -> list[str]:
+        """Return train.py's words, with `--resume` and `--supervisor` where they are not None.
+
+        token: by which the ranks know that the run's lock is held for them (trainer/run_lock.py).
+        """
         words = ["--ds_config", str(self.ds_config), "--recipe", self.recipe]
         if resume is not None:
             words += ["--resume", resume]
+        if token is not None:
+            words += ["--supervisor", token]  # no variable: DeepSpeed hands few of those on to other hosts
         return [*words, *self.overrides]
 
     def command(self, train_words: Sequence[str], port: int) -> list[str]:
@@ -105,18 +111,22 @@ class _Supervisor:
         if job.hostfile is not None and not job.hostfile.is_file():
             # DeepSpeed would go on with this host alone.
             raise InputError(f"--hostfile {job.hostfile}: no such file")
+        of_all = job.ranks is None and job.hostfile is None
+        self._environment = launcher_environment(os.environ) if of_all else dict(os.environ)
         recipe = load_recipe(job.recipe, job.overrides)
         self._job, self._wish = job, wish
         self._run, self._steps = recipe.run, recipe.training.steps
         self._restarts = Restarts(job.max_restarts, self._newest_checkpoint())
+        self._token = secrets.token_hex(8)
 
     def run(self) -> int:
+        lock = self._run / STARTED
         try:
             self._run.mkdir(parents=True, exist_ok=True)
-            (self._run / ".lock").touch()
         except OSError as error:
             raise InputError(f"run={self._run} cannot be written: {error}") from error
-        guard = Guard(self._run / ".lock")
+        make_lock_file(lock)
+        guard = Guard(lock, Owner.of_this_process("`d2tv train`", self._token))
         try:
             self._wait_for_the_run(guard)
             while not self._wish.wanted:
@@ -129,13 +139,12 @@ class _Supervisor:
             guard.close()
 
     def _wait_for_the_run(self, guard: Guard) -> None:
-        """Until no other has it, or for a wish to stop: one that was killed leaves ranks that are still stopping."""
-        began, said = time.monotonic(), False
-        while not guard.holds_the_lock() and not self._wish.wanted:
-            if not said and time.monotonic() - began > _PATIENCE_SECONDS:
-                said = True
-                _say(f"another `d2tv train` has {self._run}, or its ranks are still stopping: waiting for their end")
-            time.sleep(_POLL_SECONDS)
+        """Return when the run is this supervisor's, or at a wish to stop. One that was killed leaves ranks that are
+        still stopping, which are waited for. Raises `InputError` where another training has it.
+        """
+        for _ in attempts(self._run / STARTED, str(self._run), PATIENCE_SECONDS, _say, self._token):
+            if guard.holds_the_lock() or self._wish.wanted:
+                return
 
     def _attempt(self, guard: Guard) -> int | None:
         """Start the ranks and see them through; the exit code, or None after the pause before a restart."""
@@ -143,8 +152,8 @@ class _Supervisor:
         if self._restarts.total:
             # Whatever was said of its beginning, it goes on; and it never begins anew once it had a checkpoint.
             resume = "must" if self._restarts.has_a_checkpoint else "auto"
-        words = self._job.train_words(resume)
-        environment = os.environ | {RESTARTS_VARIABLE: str(self._restarts.total)}
+        words = self._job.train_words(resume, self._token)
+        environment = self._environment | {RESTARTS_VARIABLE: str(self._restarts.total)}
         process = subprocess.Popen(
             self._job.command(words, _free_port()),
             env=environment,
@@ -222,7 +231,7 @@ class _Supervisor:
     def _is_finished(self) -> bool:
         """Trained to the last step, and nothing was left to do: the evaluation is there, or the run says of itself that
         it has ended."""
-        from trainer.checkpoint import identity, step_of
+        from trainer.checkpoint import find_identity, step_of
         from trainer.evaluation.evaluate import read_report
         from trainer.metrics import read_metrics
 
@@ -231,7 +240,9 @@ class _Supervisor:
             return False
         try:
             report = read_report(self._run, "test")
-            if report is not None and report.get("checkpoint") == identity(newest):
+            # Not of the newest directory: that one may be damaged, and another one was read.
+            of = None if report is None else find_identity(self._run / "checkpoints", report.get("checkpoint"))
+            if of is not None and step_of(of) >= self._steps:
                 return True
             log = self._run / "metrics.jsonl"
             last = read_metrics(log)[-1:] if log.is_file() else []

@@ -10,12 +10,18 @@ import sys
 import time
 import traceback
 import warnings
+from functools import partial
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from shards.errors import InputError
 from trainer.exit_codes import BAD_INPUT, FINISHED, STOPPED
 from trainer.output import make_output_unbreakable
+from trainer.stop import EarlyStop, StopRequest
+
+if TYPE_CHECKING:
+    from trainer.distributed import Ranks
 
 DEFAULT_RECIPE = "d2tv"
 #: How long a rank that was left alone waits for the watchdog's verdict.
@@ -44,6 +50,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         "that has checkpoints; must: refuse one that has none",
     )
     parser.add_argument("--local_rank", type=int, default=None, help=argparse.SUPPRESS)  # the launcher adds it
+    parser.add_argument("--supervisor", default=None, help=argparse.SUPPRESS)  # `d2tv train` adds it
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="values that override the recipe's")
     # Options may stand between the key=value words.
     return parser.parse_intermixed_args(arguments)
@@ -51,32 +58,43 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
 
 def main(arguments: list[str] | None = None) -> int:
     """Train; the exit code is one of trainer/exit_codes.py."""
-    options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
+    with EarlyStop() as early:
+        return _train(parse_arguments(sys.argv[1:] if arguments is None else arguments), early)
+
+
+def _train(options: argparse.Namespace, early: EarlyStop) -> int:
     from trainer.distributed import PeerError, join, leave, ranks_from_environment
     from trainer.plan import plan_run
     from trainer.recipe import load_recipe
     from trainer.run import execute
-    from trainer.stop import StopRequest
+    from trainer.run_lock import check_free
     from trainer.watchdog import Watchdog
 
     try:
         ranks = ranks_from_environment()
-        plan = plan_run(load_recipe(options.recipe, options.overrides), options.ds_config, ranks, options.resume)
+        recipe = load_recipe(options.recipe, options.overrides)
+        check_free(recipe.run, options.supervisor)
+        plan = plan_run(recipe, options.ds_config, ranks, options.resume)
     except InputError as error:
+        early.code = BAD_INPUT  # the launcher ends the other ranks of a host when the first leaves
         return refuse(error)
     # torch warns of its own deprecated call inside DeepSpeed, once a rank; a person can do nothing about it.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
     # Its end without `close` is a death, of which the other ranks are told.
     watchdog = Watchdog.start(ranks, plan.recipe.run, plan.recipe.watchdog)
+    early.farewell = partial(watchdog.close, "stopped")
     sys.excepthook = end_at_once
     # To be ignored first: what signals tell the watchdog it cannot hear once it is closed.
     signals = contextlib.ExitStack()
+    lock = contextlib.ExitStack()
     try:
         device = join(ranks, patient=plan.recipe.watchdog.enabled)
-        watchdog.connect()
         # Not before: a rank that waits for others to join has nothing to save, and must end when its launcher says.
         stop = StopRequest(watchdog.signals)
+        early.hand_over()
         signals.callback(stop.ignore)
+        watchdog.connect()
+        _lock_run(lock, recipe.run, options.supervisor, ranks)
         finished = execute(plan, device, watchdog, stop)
         leave()
     except InputError as error:
@@ -90,9 +108,28 @@ def main(arguments: list[str] | None = None) -> int:
         watchdog.close("failed")
         time.sleep(2)  # the launcher ends all ranks when one leaves: the one with the problem must have spoken
         return BAD_INPUT
+    finally:
+        lock.close()
     signals.close()
     watchdog.close()
     return FINISHED if finished else STOPPED
+
+
+def _lock_run(lock: contextlib.ExitStack, run: Path, supervisor: str | None, ranks: "Ranks") -> None:
+    """Have rank 0 take the run's lock into `lock` (all ranks call this).
+
+    Raises `InputError` on rank 0 and `PeerError` on the others where another training has the run.
+    """
+    from trainer.distributed import raise_together
+    from trainer.run_lock import hold_run, how_started
+
+    problem: InputError | None = None
+    if ranks.is_first:
+        try:
+            lock.enter_context(hold_run(run, supervisor, how_started(os.environ, supervisor)))
+        except InputError as error:
+            problem = error
+    raise_together(problem)
 
 
 def end_at_once(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 #: What locking gives where the file system has no locks.
-_WITHOUT_LOCKS = frozenset({errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK})
+WITHOUT_LOCKS = frozenset({errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK})
 
 
 @contextmanager
@@ -30,7 +30,7 @@ def locked(path: Path, *, wait: bool = True, shared: bool = False, optional: boo
         except BlockingIOError:
             held = False
         except OSError as error:
-            if not optional or error.errno not in _WITHOUT_LOCKS:
+            if not optional or error.errno not in WITHOUT_LOCKS:
                 raise
             held = True
         else:

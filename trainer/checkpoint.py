@@ -5,11 +5,11 @@ recipe, `state.json`, and `manifest.json` with every file's size and SHA-256. tr
 name and commits it by renaming it, so one of this name is whole; `latest` and `best` are files that name one.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import re
-import shutil
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -20,8 +20,9 @@ from shards.changes import fingerprint, what_changed
 from shards.errors import InputError
 from shards.files import write_atomically
 from trainer.recipe import CheckpointSection
+from trainer.tidying import MANIFEST as MANIFEST
+from trainer.tidying import clear, is_being_read, is_directory, point, remove, set_aside, strange_checkpoint, unpoint
 
-MANIFEST = "manifest.json"
 #: What the run remembers of its corpus.
 CORPUS = "corpus.json"
 #: Names that a checkpoint has before it is committed and after it was discarded; what carries one may go at any time.
@@ -29,6 +30,7 @@ STAGING, DISCARDED = ".staging-", ".discarded-"
 #: What a checkpoint of the same step was renamed to, to make room for its successor.
 _REPLACED = ".replaced-"
 _NAME = re.compile(r"step-\d{8,}")
+_STAGING = re.compile(rf"{re.escape(STAGING)}(\d{{8,}})")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,70 +86,130 @@ def seal(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> int:
     return sum(int(entry["bytes"]) for entry in files.values())
 
 
-def commit(staging: Path, final: Path) -> None:
-    """Give a sealed checkpoint its name. One of the same step, from before a restart, makes room for it."""
+def commit(staging: Path, final: Path) -> list[str]:
+    """Give a sealed checkpoint its name; the lines to say of what could not be tidied. Raises `OSError`.
+
+    One of the same step, from before a restart, makes room for it.
+    """
+    notes = [] if strange_checkpoint(final) is None else [set_aside(final)]
     replaced = final.with_name(_REPLACED + final.name)
-    if replaced.exists():
-        shutil.rmtree(replaced)
+    notes += clear(replaced)
     if final.exists():
         os.replace(final, replaced)
     # Killed here, `recover` finds the new one by its manifest, which was written last.
-    os.replace(staging, final)
+    try:
+        os.replace(staging, final)
+    except OSError:
+        if replaced.exists():
+            os.replace(replaced, final)
+        raise
     sync(final.parent)
-    if replaced.exists():
-        shutil.rmtree(replaced)
+    return notes + _lines(remove(replaced))
 
 
-def discard(checkpoint: Path) -> None:
-    """Remove a checkpoint so that a kill in between leaves nothing that looks like one."""
+def discard(checkpoint: Path) -> list[str]:
+    """Remove a checkpoint so that a kill in between leaves nothing that looks like one.
+
+    What is not ours, or holds what is not, stays as it is. Returns the lines to say of it.
+    """
+    why = strange_checkpoint(checkpoint)
+    if why is not None:
+        return [f"{checkpoint} is kept: {why}"]
+    if is_being_read(checkpoint):
+        return []  # by an evaluation or an export: its turn comes with the next save
     aside = checkpoint.with_name(DISCARDED + checkpoint.name)
-    if aside.exists():
-        shutil.rmtree(aside)
-    os.replace(checkpoint, aside)
-    shutil.rmtree(aside)
+    if os.path.lexists(aside) and (note := remove(aside)):
+        return [note, f"{checkpoint} is kept: {aside.name} is in the way"]
+    try:
+        os.replace(checkpoint, aside)
+    except OSError as error:
+        return [f"{checkpoint} cannot be removed: {error.strerror}"]
+    return _lines(remove(aside))
 
 
-def recover(directory: Path) -> None:
-    """Name what a kill left complete but without its name: between its manifest and its renaming."""
-    for staging in directory.glob(f"{STAGING}*"):
-        final = step_directory(directory, int(staging.name.removeprefix(STAGING)))
-        if (staging / MANIFEST).is_file() and not final.exists():
-            commit(staging, final)
+def recover(directory: Path) -> list[str]:
+    """Name what a kill left complete but without its name: between its manifest and its renaming.
+
+    Returns the lines to say of what could not be tidied.
+    """
+    notes = []
+    for staging in _named(directory, STAGING):
+        step = _STAGING.fullmatch(staging.name)
+        if step is None or not is_directory(staging) or not (staging / MANIFEST).is_file():
+            continue
+        final = step_directory(directory, int(step[1]))
+        if is_directory(final):
+            continue
+        try:
+            notes += commit(staging, final)
+        except OSError as error:
+            notes.append(f"{staging} holds a whole checkpoint, but cannot be named {final.name}: {error.strerror}")
+    return notes
 
 
-def sweep(directory: Path) -> None:
-    """Remove what a killed run left half written or half removed."""
+def sweep(directory: Path) -> list[str]:
+    """Remove what a killed run left half written or half removed; the lines to say of what stays."""
+    notes = []
     for prefix in (STAGING, DISCARDED, _REPLACED):
-        for left_over in directory.glob(f"{prefix}*"):
-            shutil.rmtree(left_over)
+        for left_over in _named(directory, prefix):
+            name = left_over.name.removeprefix(prefix)
+            if not (_STAGING.fullmatch(left_over.name) or (prefix != STAGING and _NAME.fullmatch(name))):
+                notes.append(f"{left_over} is left where it is: it has no name of this program's")
+            elif prefix != _REPLACED or (directory / name).exists():  # else it is the only one of its step
+                notes += _lines(remove(left_over))
+    return notes
 
 
-def retire(directory: Path, newest: Path, settings: CheckpointSection) -> None:
-    """Drop the checkpoints before `newest` that no setting keeps, and name the best one in `best`."""
+def retire(directory: Path, newest: Path, settings: CheckpointSection) -> list[str]:
+    """Drop the checkpoints before `newest` that no setting keeps, and name the best one in `best`.
+
+    Returns the lines to say of what could not be dropped or named.
+    """
     # Only what is older may go: a damaged one of a later step must not push the sound ones out.
     older = [path for path in whole_checkpoints(directory) if step_of(path) <= step_of(newest)]
     older = [path for path in older if (path / MANIFEST).is_file()]
-    kept = set(older[: settings.keep_last])
+    kept = {path for path in older if path.is_symlink()}  # somebody's: neither dropped nor counted
+    notes = [f"{path} is kept: it is a link" for path in sorted(kept)]
+    kept |= set([path for path in older if path not in kept][: settings.keep_last])
     if settings.keep_every is not None:
         kept |= {path for path in older if step_of(path) % settings.keep_every == 0}
     if settings.keep_best is not None:
         best = best_checkpoint(older, settings.keep_best)
         if best is not None:
             kept.add(best)
-            write_atomically(directory / "best", f"{best.name}\n".encode())
+            notes += point(directory / "best", best.name)
     else:
-        (directory / "best").unlink(missing_ok=True)
-    sync(directory)  # what names the new ones is there before the old ones go
+        notes += unpoint(directory / "best")
+    try:
+        sync(directory)  # what names the new ones is there before the old ones go
+    except OSError as error:
+        return [*notes, f"{directory} cannot be synced, so no checkpoint is dropped: {error.strerror}"]
     for path in older:
         if path not in kept:
-            discard(path)
+            notes += discard(path)
+    return notes
+
+
+def _named(directory: Path, prefix: str) -> list[Path]:
+    """The entries of `directory` whose names begin with `prefix`; none where it cannot be read."""
+    try:
+        return sorted(path for path in directory.iterdir() if path.name.startswith(prefix))
+    except OSError:
+        return []
+
+
+def _lines(note: str | None) -> list[str]:
+    return [] if note is None else [note]
 
 
 def best_checkpoint(checkpoints: Collection[Path], metric: str) -> Path | None:
     """The one of the lowest held-out NLL (`mms`, `mxls`, or the `mean` of both), the older of equals; None of none."""
     scores: dict[Path, float] = {}
     for path in sorted(checkpoints):
-        found = None if damage(path, ("state.json",)) else read_state(path).validation
+        try:
+            found = None if damage(path, ("state.json",)) else read_state(path).validation
+        except InputError:  # another version's
+            continue
         if found:
             score = sum(found.values()) / len(found) if metric == "mean" else found.get(metric)
             if score is not None and score == score:
@@ -183,6 +245,15 @@ def _damage_of(path: Path, size: int, digest: str) -> str | None:
 def identity(checkpoint: Path) -> str:
     """A hash that two checkpoints share only if all their files are the same."""
     return _sha256(checkpoint / MANIFEST)
+
+
+def find_identity(directory: Path, digest: object) -> Path | None:
+    """Return the checkpoint that `identity` gave `digest` for, as a report names it; None where it is not there."""
+    for path in whole_checkpoints(directory):
+        with contextlib.suppress(OSError):  # one without a manifest
+            if identity(path) == digest:
+                return path
+    return None
 
 
 def state_json(state: TrainState) -> str:

@@ -4,6 +4,9 @@ import contextlib
 import os
 import re
 import socket
+import sys
+import threading
+import time
 from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -31,6 +34,8 @@ class Ranks:
         return self.rank == 0
 
 
+#: How long rank 0's name may take to resolve, and joining before it is worth a line.
+_RESOLVE_SECONDS, _SILENCE_SECONDS = 15.0, 45.0
 #: Set by torchrun and by DeepSpeed's launcher: then the ranks are theirs, not those of the Slurm step they run in.
 _LAUNCHERS = ("TORCHELASTIC_RUN_ID", "CROSS_SIZE")
 
@@ -114,15 +119,54 @@ def join(ranks: Ranks, *, patient: bool = False) -> torch.device:
     on_cpu = accelerator.device_name() == "cpu"
     if not on_cpu:
         accelerator.set_device(ranks.local_rank)
-    deepspeed.init_distributed(
-        dist_backend="gloo" if on_cpu else accelerator.communication_backend_name(),
-        verbose=False,
-        **({"timeout": timedelta(days=1)} if patient else {}),
-    )
+    address, port = os.environ.get("MASTER_ADDR", ""), os.environ.get("MASTER_PORT", "")
+    _wait_until_known(address)
+    with _said_after(
+        _SILENCE_SECONDS,
+        f"rank {ranks.rank} of {ranks.world_size} on {socket.gethostname()} still waits for the others, meeting rank 0 "
+        f"at {address}:{port}: have all been started, and is that address reached from here?",
+    ):
+        deepspeed.init_distributed(
+            dist_backend="gloo" if on_cpu else accelerator.communication_backend_name(),
+            verbose=False,
+            **({"timeout": timedelta(days=1)} if patient else {}),
+        )
     if on_cpu:
         _unname_shared_buffer()
         return torch.device("cpu")
     return torch.device(accelerator.device_name(ranks.local_rank))
+
+
+def _wait_until_known(address: str) -> None:
+    """Return when the name of rank 0's host resolves here; torch would try for half an hour without a word.
+
+    Raises `InputError` where it does not within seconds, which a name server that is away for a moment may take.
+    """
+    deadline = time.monotonic() + _RESOLVE_SECONDS
+    while address:
+        try:
+            socket.getaddrinfo(address, None)
+        except (OSError, UnicodeError) as error:  # the second for what can be no name
+            if time.monotonic() > deadline:
+                raise InputError(
+                    f"MASTER_ADDR={address}, where rank 0 is to be met, is not known on {socket.gethostname()} "
+                    f"({error}): set it to an address that every host knows, like rank 0's IP address"
+                ) from error
+            time.sleep(1)
+        else:
+            return
+
+
+@contextlib.contextmanager
+def _said_after(seconds: float, text: str) -> Iterator[None]:
+    """Print `text` once if the block takes longer than that."""
+    timer = threading.Timer(seconds, lambda: print(f"warning: {text}", file=sys.stderr, flush=True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _unname_shared_buffer() -> None:

@@ -11,6 +11,7 @@
     README.md                                                 the model card, free to be edited
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -36,6 +37,7 @@ from shards.tokenizer import Tokenizer
 from trainer.checkpoint import CORPUS, described, seal, sync
 from trainer.model_card import language_code, model_card
 from trainer.recipe import load_recipe
+from trainer.tidying import reading
 from trainer.trained import CONFIG, RECIPE, REST, STATE, Model, data_of, load_model, resolve_checkpoint, rest_of
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -70,8 +72,9 @@ def export_model(where: Path, directory: Path, dtype: str = "fp32", overrides: S
     for override in overrides:
         if override.partition("=")[0] not in _PATHS:
             raise InputError(f"{override}: an export takes nothing but {'=, '.join(_PATHS)}=")
-    with _new_directory(directory) as staging:
+    with _new_directory(directory) as staging, contextlib.ExitStack() as leaving:
         checkpoint = resolve_checkpoint(where)
+        leaving.enter_context(reading(checkpoint))
         model, data = load_model(checkpoint, overrides), data_of(checkpoint)
         _cast(model.network, dtype)
         export_text(model.network, model.tokenizer, staging)

@@ -70,7 +70,9 @@ class Trainer:
         endpoint: Endpoint,
         watchdog: Watchdog,
         stop: StopRequest,
+        checkpoint: Path | None = None,
     ) -> None:
+        """checkpoint: the one that `state` and the weights were read from, None of none."""
         self.engine = engine
         self.recipe = recipe
         self.reader = reader
@@ -80,6 +82,8 @@ class Trainer:
         self.reporting = reporting
         self.stop = stop
         self.step, self.attempts = state.step, state.attempts
+        #: What holds the weights, once they are saved or where they were read.
+        self.checkpoint = checkpoint
         self.loader = open_loader(state.attempts)
         self._open_loader = open_loader
         self._saver = saver
@@ -283,7 +287,7 @@ class Trainer:
         self.loader = self._open_loader(state.attempts)
         self._totals, self._skipped_in_a_row = None, 0
         self._meter.forget()
-        self._saved_at = (state.step, state.attempts)
+        self._saved_at, self.checkpoint = (state.step, state.attempts), checkpoint
         self._validated = (state.step, state.validation) if state.validation is not None else None
         if self.reporting:
             self.reporting.rollback(state.step, state.attempts - state.step, left)
@@ -365,6 +369,8 @@ class Trainer:
             self.phase("checkpoint")
             saved = self._saver.wait()
             self._report_save()
+            if saved is not None and saved.committed and saved.step == self.step:
+                self.checkpoint = saved.path
             if saved is None or saved.committed or saved.step != self.step:
                 return
             self._saved_at = None

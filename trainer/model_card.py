@@ -19,6 +19,7 @@ from trainer.checkpoint import TrainState, identity, read_state
 from trainer.engine import precision_of
 from trainer.evaluation.closing_table import BESIDE, BESIDE_MEANS
 from trainer.evaluation.evaluate import read_report
+from trainer.evaluation.kept import evaluation_folder, kept_evaluations
 from trainer.evaluation.scoring.rouge import TYPES
 from trainer.model_card_code import loading
 from trainer.recipe import load_recipe
@@ -172,12 +173,14 @@ def _scores(run: Path, checkpoint: Path, state: TrainState) -> str:
     """Of this very checkpoint only: what lies in the run may be of another."""
     told = []
     for split in ("test", "validation"):
-        try:
-            report = read_report(run, split)
-        except ValueError as error:
-            raise InputError(f"{run}/evaluation/{split}.json is not JSON ({error}): remove it") from error
-        if report is not None and report.get("checkpoint") == identity(checkpoint):
-            told.append(_report(report))
+        for where in (run, *kept_evaluations(run, split)):
+            try:
+                report = read_report(where, split)
+            except ValueError as error:
+                path = evaluation_folder(where) / f"{split}.json"
+                raise InputError(f"{path} is not JSON ({error}): remove it") from error
+            if report is not None and report.get("checkpoint") == identity(checkpoint):
+                told.append(_report(report))
     if not told:
         told.append("Not evaluated: the run holds no evaluation of this checkpoint.")
     if state.validation:

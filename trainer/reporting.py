@@ -182,15 +182,16 @@ class Reporting:
                 "seconds": saved.seconds,
                 "bytes": saved.bytes,
                 "problem": saved.problem,
+                "untidy": list(saved.untidy),
                 "time": time.time(),
             }
         )
+        for line in saved.untidy:
+            self.console.say(line)
         if not saved.committed:
             self.console.say(f"no checkpoint of step {saved.step} could be written, training goes on: {saved.problem}")
             return
         self.console.say(f"checkpoint {saved.path} ({saved.bytes / 1e6:.0f} MB in {saved.seconds:.1f} s)")
-        if saved.problem:
-            self.console.say(f"{saved.path} is written, but older checkpoints could not be tidied up: {saved.problem}")
 
     def _tell(self, record: Mapping[str, Any]) -> None:
         """A line of metrics.jsonl, and whoever else keeps such numbers."""

@@ -39,7 +39,8 @@ def newest_sound_checkpoint(directory: Path, ranks: Ranks) -> Path | None:
 
 
 def _look(directory: Path) -> tuple[Path | None, str | None]:
-    recover(directory)
+    for line in recover(directory):
+        print(line, flush=True)
     checkpoints = whole_checkpoints(directory)
     for checkpoint in checkpoints:
         problem = damage(checkpoint)

@@ -6,9 +6,10 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import NoReturn, cast
+from typing import NoReturn
 
 import torch
 
@@ -17,13 +18,14 @@ from shards.errors import InputError
 from shards.files import write_atomically
 from shards.loader import Loader
 from trainer.build import build_collator, build_evaluator, build_network, has_examples, validated_directions
-from trainer.checkpoint import CORPUS, TrainState, identity, read_state, whole_checkpoints
+from trainer.checkpoint import CORPUS, TrainState, identity, read_state
 from trainer.console import Console
-from trainer.distributed import PeerError, Ranks, from_first_rank
+from trainer.distributed import PeerError, Ranks, from_first_rank, raise_together
 from trainer.engine import build_engine
 from trainer.evaluation.closing_table import print_report
 from trainer.evaluation.evaluate import read_report
 from trainer.evaluation.heldout import HeldOut
+from trainer.evaluation.kept import evaluation_folder, lock_name
 from trainer.exit_codes import STOPPED
 from trainer.loop import Trainer
 from trainer.memory import keep_freed_memory
@@ -34,12 +36,16 @@ from trainer.recent import DirectionSums
 from trainer.recipe import Recipe
 from trainer.reporting import Reporting
 from trainer.resume import newest_sound_checkpoint
+from trainer.run_lock import FileLock, Owner, read_owner
 from trainer.saver import Saver
 from trainer.sharded_state import restore
 from trainer.spikes import SpikeDetector
 from trainer.stop import StopRequest
 from trainer.trackers import open_trackers
 from trainer.watchdog import Watchdog
+
+#: Between two looks at an evaluation that another process makes.
+_WAIT_SECONDS = 0.5
 
 
 def execute(plan: Plan, device: torch.device, watchdog: Watchdog, stop: StopRequest) -> bool:
@@ -92,9 +98,8 @@ def _train_and_evaluate(
         if ranks.is_first:
             print(f"stopped at step {trainer.step} of {recipe.training.steps}: the same command goes on from there")
         return False
-    # Rank 0 looks: on a network file system the ranks might see different files.
-    found = from_first_rank(whole_checkpoints(recipe.run / "checkpoints")[0] if ranks.is_first else None)
-    checkpoint = cast(Path, found)
+    checkpoint = trainer.checkpoint
+    assert checkpoint is not None, "the last step is saved when `train` has returned"
     stop.from_now_on(partial(_leave_evaluation, watchdog, trainer, recipe.run))
     if not has_examples(recipe, plan.corpus, "test"):
         if ranks.is_first:
@@ -102,14 +107,14 @@ def _train_and_evaluate(
                 f"the test split holds no example of evaluation.directions={recipe.evaluation.directions}: none scored"
             )
         return True
-    if from_first_rank(ranks.is_first and not _is_evaluated(recipe, checkpoint)):
-        begin_batch = partial(trainer.phase, "evaluation")
-        begin_batch()
-        evaluator = build_evaluator(recipe, plan.corpus, plan.tokenizer, ranks, device, begin_batch)
-        try:
-            evaluator.run(trainer.engine.module.network, "test", checkpoint)
-        finally:
-            evaluator.reader.close()
+    begin_batch = partial(trainer.phase, "evaluation")
+    with _only_evaluation(recipe.run, ranks, begin_batch):
+        if from_first_rank(ranks.is_first and not _is_evaluated(recipe, checkpoint)):
+            evaluator = build_evaluator(recipe, plan.corpus, plan.tokenizer, ranks, device, begin_batch)
+            try:
+                evaluator.run(trainer.engine.module.network, "test", checkpoint)
+            finally:
+                evaluator.reader.close()
     if ranks.is_first:
         report = read_report(recipe.run, "test")
         assert report is not None
@@ -117,6 +122,44 @@ def _train_and_evaluate(
             trainer.reporting.evaluation(report)
         print_report(report, validations(recipe.run), recipe.run)
     return True
+
+
+@contextlib.contextmanager
+def _only_evaluation(run: Path, ranks: Ranks, begin_batch: Callable[[], None]) -> Iterator[None]:
+    """Have the run's own test evaluation for these ranks alone in the block (all ranks call this).
+
+    A `d2tv evaluate` of the same is waited for: it may leave nothing to do.
+    """
+    path, said = evaluation_folder(run) / lock_name("test"), False
+    lock: FileLock | None = None
+    while True:
+        begin_batch()
+        problem: InputError | None = None
+        if ranks.is_first:
+            try:
+                lock = _take_evaluation(path)
+            except InputError as error:
+                problem = error
+        raise_together(problem)
+        if from_first_rank(lock is not None):
+            break
+        if ranks.is_first and not said:
+            said = True
+            print(f"waiting for the evaluation of test in {path.parent} by {read_owner(path) or 'another process'}")
+        time.sleep(_WAIT_SECONDS)
+    try:
+        yield
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+def _take_evaluation(path: Path) -> FileLock | None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{path.parent} cannot be written: {error}") from error
+    return FileLock.take(path, Owner.of_this_process("a training that evaluates its last checkpoint"))
 
 
 def _leave_evaluation(watchdog: Watchdog, trainer: Trainer, run: Path) -> NoReturn:
@@ -182,6 +225,7 @@ def build_trainer(
         state=state,
         ranks=ranks,
         device=device,
+        checkpoint=checkpoint,
         reporting=_reporting(plan, state, endpoint, checkpoint),
         endpoint=endpoint,
         watchdog=watchdog or Watchdog.off(ranks),

@@ -10,7 +10,7 @@ talk in a process group of their own, so that their messages never mix with the 
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -35,15 +35,16 @@ from trainer.checkpoint import (
 from trainer.distributed import from_first_rank
 from trainer.recipe import CheckpointSection
 from trainer.sharded_state import INDEX, Snapshot, file_name, take_snapshot, write_snapshot
+from trainer.tidying import clear, point
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Saved:
-    """What became of a save. The same on all ranks.
+    """Outcome of a save, identical on all ranks.
 
     path: the checkpoint.  stall_seconds: what training waited for it.  seconds: from then to its end.
-    bytes: its size, 0 where it does not exist.  problem: what went wrong, if anything; where the checkpoint exists all
-    the same, what came after it: dropping older ones.
+    bytes: its size, 0 where it does not exist.  problem: why it does not.  untidy: lines to say of what stands among
+    the checkpoints and could not be dropped or replaced, each of them once in a run's process.
     """
 
     path: Path
@@ -52,6 +53,7 @@ class Saved:
     seconds: float
     bytes: int
     problem: str | None
+    untidy: tuple[str, ...] = ()
 
     @property
     def committed(self) -> bool:
@@ -73,6 +75,8 @@ class Saver:
         self._snapshot: Snapshot | None = None
         self._last: Future[Saved] | None = None
         self._untold: deque[Future[Saved]] = deque()
+        self._untidy: list[str] = []  # on rank 0, in the order in which they were met
+        self._said = 0
 
     def save(self, state: TrainState) -> None:
         """Begin to save the state that the engine has now, once the save before has ended."""
@@ -94,7 +98,8 @@ class Saver:
     def _write(self, state: TrainState, stall: float) -> Saved:
         began = time.monotonic()
         final = step_directory(self._directory, state.step)
-        size, problem = self._write_together(state, self._directory / f"{STAGING}{state.step:08d}", final)
+        staging = self._directory / f"{STAGING}{state.step:08d}"
+        size, problem, untidy = self._write_together(state, staging, final)
         return Saved(
             path=final,
             step=state.step,
@@ -102,15 +107,18 @@ class Saver:
             seconds=time.monotonic() - began,
             bytes=size,
             problem=problem,
+            untidy=untidy,
         )
 
-    def _write_together(self, state: TrainState, staging: Path, final: Path) -> tuple[int, str | None]:
-        """The size of the new checkpoint and None, or why there is none. Every rank goes through every exchange."""
+    def _write_together(self, state: TrainState, staging: Path, final: Path) -> tuple[int, str | None, tuple[str, ...]]:
+        """Return the new checkpoint's size, why there is none, and what could not be tidied. Every rank goes through
+        every exchange.
+        """
         first = self._rank == 0
         problem = self._attempt(lambda: self._begin(staging)) if first else None
         problem = cast(str | None, from_first_rank(problem, self._group))
         if problem:
-            return 0, problem
+            return 0, problem, ()
         part: dict[str, Any] = {}
         assert self._snapshot is not None
         snapshot, name = self._snapshot, file_name(self._rank, self._world_size)
@@ -124,16 +132,24 @@ class Saver:
         problem = self._attempt(write_part)
         parts: list[Any] | None = [None] * self._world_size if first else None
         dist.gather_object((problem, part), parts, group=self._group)
-        result = (0, problem)
+        result: tuple[int, str | None, tuple[str, ...]] = (0, problem, ())
         if parts is not None:
-            problem = next((f"rank {rank}: {text}" for rank, (text, _) in enumerate(parts) if text), None)
-            result = (0, problem) if problem else self._finish(state, staging, final, [part for _, part in parts])
-        return cast(tuple[int, str | None], from_first_rank(result, self._group))
+            size, problem = 0, next((f"rank {rank}: {text}" for rank, (text, _) in enumerate(parts) if text), None)
+            if problem is None:
+                size, problem = self._finish(state, staging, final, [part for _, part in parts])
+            result = (size, problem, tuple(self._untidy[self._said :]))
+            self._said = len(self._untidy)
+        return cast(tuple[int, str | None, tuple[str, ...]], from_first_rank(result, self._group))
 
     def _begin(self, staging: Path) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
-        sweep(self._directory)
+        self._note(sweep(self._directory))
+        self._note(clear(staging))
         staging.mkdir()
+
+    def _note(self, lines: Iterable[str]) -> None:
+        """Keep what could not be tidied, for `Saved`, unless it was said before."""
+        self._untidy += [line for line in dict.fromkeys(lines) if line not in self._untidy]
 
     def _finish(
         self, state: TrainState, staging: Path, final: Path, parts: list[dict[str, Any]]
@@ -150,19 +166,16 @@ class Saver:
                 write_atomically(staging / name, text.encode())
                 files[name] = described(staging / name)
             size = seal(staging, files)
-            commit(staging, final)
+            self._note(commit(staging, final))
             sizes.append(size)
 
-        def tidy_up() -> None:
-            write_atomically(self._directory / "latest", f"{final.name}\n".encode())
-            retire(self._directory, final, self._settings)
-
         problem = self._attempt(complete)
-        if problem is None:
-            problem = self._attempt(tidy_up)
+        if sizes:
+            self._note(point(self._directory / "latest", final.name))
+            self._note(retire(self._directory, final, self._settings))
         else:
             # What was written is of no use, and may be what fills the disk.
-            self._attempt(lambda: sweep(self._directory))
+            self._note(sweep(self._directory))
         return sum(sizes), problem
 
     @staticmethod

@@ -4,13 +4,78 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from types import FrameType
+from typing import NoReturn
+
+from trainer.exit_codes import STOPPED
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 #: A launcher passes on what its process group has already received, so one wish comes as several signals.
 SAME_WISH_SECONDS = 3.0
+
+
+class EarlyStop:
+    """Before there is anything to save: a signal ends the process with `code`, also while it waits in C.
+
+    To be entered by the main thread at the very beginning; `hand_over` ends it once `StopRequest` has begun. A rank
+    that waits for others to join runs no Python in its main thread, so another one reads the signals.
+
+    code: `STOPPED`; to be set to another where the process has something else to say, and is about to leave.
+    farewell: is called before the process ends.
+    """
+
+    def __init__(self) -> None:
+        self.code = STOPPED
+        self.farewell: Callable[[], None] = lambda: None
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> "EarlyStop":
+        self._signals, self._notify = os.pipe()
+        os.set_blocking(self._notify, False)
+        self._before = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
+        self._wakeup_before = signal.set_wakeup_fd(self._notify, warn_on_full_buffer=False)
+        self._thread = threading.Thread(target=self._wait, name="early-stop", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._thread is None:
+            return
+        signal.set_wakeup_fd(self._wakeup_before)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self.hand_over()
+
+    def hand_over(self) -> None:
+        """Leave the signals to whoever has set handlers since."""
+        if self._thread is not None:
+            current = signal.set_wakeup_fd(-1)
+            if current not in (self._notify, -1):
+                signal.set_wakeup_fd(current, warn_on_full_buffer=False)
+            os.close(self._notify)
+            self._thread.join()
+            os.close(self._signals)
+            self._thread = None
+
+    def _wait(self) -> None:
+        while number := os.read(self._signals, 1):
+            if number[0] in _SIGNALS:
+                self._leave()
+
+    def _leave(self) -> NoReturn:
+        """End the process, which may be in the middle of anything: nothing is waited for."""
+        if self.code == STOPPED and os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0":
+            with contextlib.suppress(OSError):
+                os.write(
+                    2, b"stopped before the ranks had met: nothing is to be saved, the same command begins again\n"
+                )
+        try:
+            self.farewell()
+        finally:
+            os._exit(self.code)
 
 
 class StopRequest:

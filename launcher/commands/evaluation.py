@@ -9,7 +9,9 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     evaluate = commands.add_parser(
         "evaluate",
         help="decode and score a run's newest checkpoint, another one, or an exported model",
-        description="Decode and score. Predictions, scores and a page lie in RUN/evaluation, or in MODEL/evaluation.",
+        description="Decode and score. Predictions, scores and a page lie in RUN/evaluation, or in MODEL/evaluation; "
+        "those of another checkpoint, directions or settings than the run's own in RUN/evaluation/LABEL, called by "
+        "what differs.",
     )
     evaluate.add_argument(
         "trained",
@@ -39,7 +41,10 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
         "paired bootstrap over stories. NAME=RUN,RUN,... is one model trained several times: the mean of its scores.",
     )
     compare.add_argument(
-        "runs", nargs="+", metavar="RUN", help="evaluated runs, the baseline first; or NAME=RUN,RUN,..."
+        "runs",
+        nargs="+",
+        metavar="RUN",
+        help="evaluated runs, the baseline first; RUN/evaluation/LABEL; or NAME=RUN,RUN,...",
     )
     compare.add_argument("--split", choices=("validation", "test"), default="test")
     compare.add_argument(

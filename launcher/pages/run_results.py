@@ -1,6 +1,7 @@
 """What a run makes of each direction and language: NLL, held-out NLL, evaluations, placeholders."""
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -126,27 +127,29 @@ def _nats(value: float | None) -> str:
 
 
 def evaluations(run: RunDirectory) -> str:
-    """A part for every report in evaluation/."""
-    reports = run.evaluations()
+    """A part for every report in evaluation/, the run's own first."""
+    reports = run.evaluations() | run.kept_evaluations()
     if not reports:
         return "<p>None is made yet: it comes after the last step, or by <code>d2tv evaluate</code>.</p>"
     return "\n".join(_evaluation(split, report, run.path) for split, report in reports.items())
 
 
-def _evaluation(split: str, report: Mapping[str, Any] | None, run: Path) -> str:
-    title = f"<h3>{split}</h3>"
+def _evaluation(name: str, report: Mapping[str, Any] | None, run: Path) -> str:
+    """name: a split, or `<label>/<split>`."""
+    shown = escape(one_line(name))
+    title = f"<h3>{shown}</h3>"
     if report is None:
-        return f"{title}<p>evaluation/{split}.json cannot be read.</p>"
+        return f"{title}<p>evaluation/{shown}.json cannot be read.</p>"
     parts = {
         "By resource class": scores.by_class(report),
         "By language": scores.by_language(report),
-        "By direction": scores.by_direction(report, split),
+        "By direction": scores.by_direction(report, re.sub(r"[^A-Za-z0-9]+", "-", name)),
         "In another language": scores.wrong_language(report),
     }
     folded = "".join(f"<details><summary>{name}</summary>{part}</details>" for name, part in parts.items() if part)
     more = ""
-    if (run / "evaluation" / f"{split}.html").is_file():
-        more = f'<p class="soft">evaluation/{split}.html has the table of the paper and examples with their images.</p>'
+    if (run / "evaluation" / f"{name}.html").is_file():
+        more = f'<p class="soft">evaluation/{shown}.html has the table of the paper and examples with their images.</p>'
     return "\n".join([title, scores.described(report), scores.by_kind(report), folded, more])
 
 

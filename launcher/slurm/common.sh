@@ -44,6 +44,13 @@ own_scratch() {
     chmod 700 -- "$scratch"
 }
 
+# The address of node $1 as Slurm itself reaches it: a node's name need not resolve on the others.
+node_address() {
+    local address
+    address=$(scontrol --oneliner show node "$1" | sed -n 's/.* NodeAddr=\([^ ]*\).*/\1/p') || :
+    echo "${address:-$1}"
+}
+
 # Runs a command and leaves its exit code in `code`. In the background, because bash runs a trap only between commands
 # or while it waits; a trap ends a wait early.
 child=

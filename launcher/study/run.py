@@ -19,7 +19,7 @@ from launcher.supervise import supervise
 from shards.errors import InputError
 from shards.files import check_output
 from shards.index import open_corpus
-from trainer.checkpoint import identity, whole_checkpoints
+from trainer.checkpoint import find_identity, whole_checkpoints
 from trainer.evaluation.evaluate import read_report
 from trainer.exit_codes import FINISHED
 from trainer.plan import FREE_SECTIONS
@@ -83,9 +83,16 @@ def is_finished(trial: Trial) -> bool:
 
     Raises `InputError` where what lies there was trained with another recipe or corpus than the study has now.
     """
-    newest = next(iter(whole_checkpoints(trial.run / "checkpoints")), None)
-    if newest is not None:
-        before = load_recipe(str(newest / RECIPE)).model_dump(mode="json")
+    checkpoints = trial.run / "checkpoints"
+    try:
+        report = read_report(trial.run, "test")
+    except ValueError as error:
+        raise InputError(f"{trial.run}/evaluation/test.json is not JSON ({error}): remove it") from error
+    # What was evaluated; the newest directory may be damaged, and another one was read.
+    evaluated = None if report is None else find_identity(checkpoints, report.get("checkpoint"))
+    found = evaluated or next(iter(whole_checkpoints(checkpoints)), None)
+    if found is not None:
+        before = load_recipe(str(found / RECIPE)).model_dump(mode="json")
         now = trial.recipe.model_dump(mode="json")
         for values in (before, now):
             del values["corpus"]["path"]  # its content is compared instead
@@ -96,17 +103,13 @@ def is_finished(trial: Trial) -> bool:
                 "remove it"
             )
         corpus = open_corpus(trial.recipe.corpus.path)
-        check_same_corpus(newest, corpus.content_hash, str(corpus.directory))
-    try:
-        report = read_report(trial.run, "test")
-    except ValueError as error:
-        raise InputError(f"{trial.run}/evaluation/test.json is not JSON ({error}): remove it") from error
+        check_same_corpus(found, corpus.content_hash, str(corpus.directory))
     wanted = trial.recipe.evaluation.model_dump(mode="json")
     return (
-        newest is not None
+        evaluated is not None
         and report is not None
         and report["step"] == trial.recipe.training.steps
-        and (report["checkpoint"], report["settings"]) == (identity(newest), wanted)
+        and report["settings"] == wanted
     )
 
 

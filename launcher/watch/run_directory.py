@@ -13,7 +13,10 @@ from shards.errors import InputError
 from shards.index import SPLITS
 
 #: What a run directory holds, each from some moment on; before the first of them it is empty.
-_OF_A_RUN = ("recipe.yaml", "metrics.jsonl", "unreadable.jsonl", "checkpoints", "evaluation", "stacks", "report.html")
+_OF_A_RUN = (
+    *("recipe.yaml", "metrics.jsonl", "unreadable.jsonl", "checkpoints", "evaluation", "stacks", "report.html"),
+    *(".lock", ".ranks.lock"),  # trainer/run_lock.py
+)
 
 
 class RunDirectory:
@@ -69,16 +72,25 @@ class RunDirectory:
             return None
 
     def evaluations(self) -> dict[str, dict[str, Any] | None]:
-        """Reports of evaluations by split; None for one that cannot be read."""
+        """Reports of the run's own evaluations by split; None for one that cannot be read."""
+        return self._reports("*.json")
+
+    def kept_evaluations(self) -> dict[str, dict[str, Any] | None]:
+        """The same for those of something else (trainer/evaluation/kept.py), by `<label>/<split>`."""
+        return self._reports("*/*.json")
+
+    def _reports(self, pattern: str) -> dict[str, dict[str, Any] | None]:
         found: dict[str, dict[str, Any] | None] = {}
-        for path in sorted((self.path / "evaluation").glob("*.json")):
+        folder = self.path / "evaluation"
+        for path in sorted(folder.glob(pattern)):
             if path.stem not in SPLITS:  # such as what perturbations cost
                 continue
             try:
                 report = json.loads(path.read_bytes())
             except (OSError, ValueError):
                 report = None
-            found[path.stem] = report if isinstance(report, dict) else None
+            name = path.relative_to(folder).with_suffix("").as_posix()
+            found[name] = report if isinstance(report, dict) else None
         return found
 
     def _read_recipe(self) -> None:

@@ -24,8 +24,8 @@ from tests.distributed.harness import ROOT, free_port
 from tests.support.waiting import HANGING, until
 
 SCRIPTS = ROOT / "launcher" / "slurm"
-#: Names that no name server has to know: 127.0.0.1 and 127.0.0.2 as one number, which resolvers understand.
-NODES = ("0x7f000001", "0x7f000002")
+#: Names that no name server knows: the ranks must meet at what Slurm has as the node's address.
+NODES = ("no-such-host-1", "no-such-host-2")
 _TERMINAL = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE"}
 
 _CONFIGURATION = """

@@ -12,7 +12,8 @@ import pytest
 from shards.index import Corpus
 from tests.system.launch import Training
 from tests.tiny import tiny_overrides
-from trainer.checkpoint import damage, read_state, whole_checkpoints
+from trainer.checkpoint import damage, identity, read_state, whole_checkpoints
+from trainer.evaluation.evaluate import read_report
 from trainer.exit_codes import BAD_INPUT, FINISHED
 from trainer.metrics import read_metrics
 
@@ -154,16 +155,27 @@ def flip(checkpoint: Path) -> None:
 
 
 def test_a_damaged_checkpoint_is_passed_over_and_told_of(tiny_corpus: Corpus, stopped: Path, undisturbed: Path) -> None:
-    newest = whole_checkpoints(stopped / "checkpoints")[0]
+    """And what is not the run's own stays among its checkpoints, where no save fails for it."""
+    checkpoints = stopped / "checkpoints"
+    newest = whole_checkpoints(checkpoints)[0]
+    shutil.copytree(newest, beyond := checkpoints / "step-00000099")
     flip(newest)
+    flip(beyond)
+    (checkpoints / ".discarded-x").symlink_to(undisturbed)
+    (checkpoints / ".staging-foo").touch()
     with Training(stopped, overrides(tiny_corpus, stopped, "checkpoint.keep_last=100")) as training:
         assert training.wait() == FINISHED, training.output
     assert f"{newest.name} is damaged (state-00001-of-00002.safetensors is not what was written)" in training.output
     assert "going on from step 12" in training.output
     assert losses(stopped) == losses(undisturbed)
-    assert [damage(checkpoint) for checkpoint in whole_checkpoints(stopped / "checkpoints")] == [None] * (
-        STEPS // EVERY
-    )
+    assert [damage(checkpoint) for checkpoint in whole_checkpoints(checkpoints)[1:]] == [None] * (STEPS // EVERY)
+    # The evaluation is of what was trained, not of the newest directory.
+    report = read_report(stopped, "test")
+    assert report is not None
+    assert report["checkpoint"] == identity(checkpoints / f"step-{STEPS:08d}")
+    for name in (".discarded-x", ".staging-foo"):
+        assert training.output.count(f"{checkpoints / name} is left where it is") == 1
+        assert (checkpoints / name).exists()
 
 
 def test_where_all_are_damaged_nothing_begins_anew(tiny_corpus: Corpus, stopped: Path) -> None:

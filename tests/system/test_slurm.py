@@ -76,7 +76,8 @@ def undisturbed(cluster: Slurm, tiny_corpus: Corpus, tmp_path_factory: pytest.Te
     run = tmp_path_factory.mktemp("undisturbed") / "run"
     job = train(cluster, run, overrides(tiny_corpus, run))
     assert job.wait() == ("COMPLETED", 0), job.output
-    assert f"2 tasks on 0x7f[000001-000002], meeting at {NODES[0]}:2" in job.output
+    assert f"2 tasks on no-such-host-[1-2], meeting at {NODES[0]}:2" in job.output
+    assert " (127.0.0.1)\n" in job.output
     assert "joining 2 ranks" in job.output
     assert f"held-out stories, step {STEPS}" in job.output
     return run
@@ -214,6 +215,25 @@ if "SLURM_STEP_ID" in os.environ:
 """
 
 
+#: The same for one that hears USR1 before Python has any handler, and is refused the next time.
+STOPPED_AT_ONCE = """
+import os, signal
+if "SLURM_STEP_ID" in os.environ:
+    if os.environ.get("SLURM_RESTART_COUNT", "0") == "0":
+        os.kill(os.getpid(), signal.SIGUSR1)
+    os._exit(2)
+"""
+
+
+def test_a_stop_before_python_begins_is_requeued_and_no_crash(slurm: Slurm, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(STOPPED_AT_ONCE)
+    job = slurm.submit(tmp_path / "log", "train.sbatch", "--ds_config=x", PYTHONPATH=str(tmp_path), MAX_RESTARTS="0")
+    assert job.wait() == ("FAILED", BAD_INPUT)
+    assert job.fields()["Restarts"] == "1"
+    assert "stopped before there was anything to save" in job.output
+    assert "crashes" not in job.output
+
+
 def test_crashes_are_requeued_so_many_times(slurm: Slurm, tmp_path: Path) -> None:
     """Arguments, the log and a person's comment outlive a requeue, and so does what was compiled."""
     (tmp_path / "sitecustomize.py").write_text(CRASH)
@@ -249,7 +269,7 @@ def test_torchrun_as_a_task_of_srun(slurm: Slurm, tiny_corpus: Corpus, undisturb
     """The command of docs/clusters.md: torchrun's ranks are not taken for srun's tasks."""
     run = tmp_path / "run"
     torchrun = Path(sys.executable).with_name("torchrun")
-    where = ("--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", f"--rdzv-endpoint={NODES[0]}:{free_port()}")
+    where = ("--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{free_port()}")
     words = ("launcher/train.py", "--ds_config", str(FP32), *overrides(tiny_corpus, run))
     slurm.call("srun", *TWO_NODES, str(torchrun), *where, *words)
     assert losses(run) == losses(undisturbed)

@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from trainer.evaluation.kept import evaluation_folder
 from trainer.evaluation.scoring.rouge import TYPES
 
 #: Head of a column -> measure of what stands beside ROUGE. Those with a model are there where it was given.
@@ -22,7 +23,7 @@ BESIDE_MEANS = "wrong: in another language; new, repeated: pairs of words"
 
 
 def print_report(report: dict[str, Any], validations: Sequence[Mapping[str, float]], run: Path) -> None:
-    """The closing tables: what was learned, beside the unigram model, and where the run lies."""
+    """Print what was learned, beside the unigram model, and where the files lie. run: or its `evaluation/<label>`."""
     console = Console(soft_wrap=True, highlight=False)
     split, of_kinds = report["split"], report["by_kind"]
     title = f"held-out stories, step {report['step']}; NLL in nats a token, ROUGE (R) in per cent"
@@ -50,7 +51,9 @@ def print_report(report: dict[str, Any], validations: Sequence[Mapping[str, floa
             beside.add_row(kind.upper(), *(spell.get(head, _one)(scores.get(name)) for head, name in there.items()))
         console.print(beside)
     unreadable = f", {report['unreadable']} examples unreadable" if report["unreadable"] else ""
-    console.print(f"{report['examples']} summaries decoded{unreadable}; they lie in {run}/evaluation", markup=False)
+    console.print(
+        f"{report['examples']} summaries decoded{unreadable}; they lie in {evaluation_folder(run)}", markup=False
+    )
 
 
 def _table(title: str, columns: Sequence[str]) -> Table:

@@ -34,6 +34,7 @@ from trainer.evaluation.heldout import (
     share_of_rank,
     take_groups,
 )
+from trainer.evaluation.kept import evaluation_folder, make_room
 from trainer.evaluation.predictions import Prediction, write_predictions
 from trainer.evaluation.scoring.measures import Pair
 from trainer.evaluation.scoring.score import score
@@ -46,7 +47,8 @@ from trainer.recipe import Recipe
 class Evaluator:
     """Everything an evaluation reads. All ranks build one and call `run` together.
 
-    begin_batch: called before every batch, for the watchdog.
+    begin_batch: called before every batch, for the watchdog.  kept_in: where the results go, `<run>/evaluation/<label>`
+    (trainer/evaluation/kept.py); None: they are the run's own.
     """
 
     recipe: Recipe
@@ -57,6 +59,12 @@ class Evaluator:
     ranks: Ranks
     device: torch.device
     begin_batch: Callable[[], None]
+    kept_in: Path | None = None
+
+    @property
+    def where(self) -> Path:
+        """What names the results: the run, or `kept_in`."""
+        return self.kept_in or self.recipe.run
 
     def run(self, network: Network, split: str, checkpoint: Path) -> dict[str, Any] | None:
         """Predictions, their scores and NLL of the recipe's directions on `split`; the report on rank 0.
@@ -65,10 +73,11 @@ class Evaluator:
 
         `checkpoint` is where the network's weights are kept.
 
-        Writes evaluation/<split>-predictions.parquet and evaluation/<split>.json in the run directory.
+        Writes <split>-predictions.parquet and <split>.json into evaluation/ of the run, or into `kept_in`. An
+        evaluation of something else that lies there is moved away, not overwritten.
         """
         kinds, groups, facts = self.directions(), self.choose(split), self.facts(checkpoint)
-        folder = self.recipe.run / "evaluation"
+        folder = evaluation_folder(self.where)
         found = self.decode(network, groups, folder / f"{split}-parts", facts)
         nll = self._nll(network, split, kinds)
         if not self.ranks.is_first:
@@ -87,9 +96,9 @@ class Evaluator:
         text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for name in (f"{split}.html", *(f"{split}-robustness.{kind}" for kind in ("json", "parquet", "html"))):
-                (folder / name).unlink(missing_ok=True)  # they are of the evaluation before this one
-            write_predictions(self.recipe.run, split, predictions, measures, facts)
+            if line := make_room(self.where, split, report):
+                print(line)
+            write_predictions(self.where, split, predictions, measures, facts)
             write_atomically(folder / f"{split}.json", text.encode())
             found.remove()
         except OSError as error:
@@ -119,14 +128,7 @@ class Evaluator:
 
     def facts(self, checkpoint: Path) -> dict[str, Any]:
         """All that the examples and their predictions depend on beside the split, as the report has it."""
-        languages = self.recipe.mixture.languages
-        return {
-            "checkpoint": identity(checkpoint),
-            "settings": self.recipe.evaluation.model_dump(mode="json"),
-            "languages": None if languages is None else list(languages),
-            "lengths": self.recipe.lengths.model_dump(),
-            "corpus": self.corpus.content_hash,
-        }
+        return facts_of(self.recipe, checkpoint, self.corpus.content_hash)
 
     def decode(self, network: Network, groups: Groups, parts: Path, facts: object) -> Predictions:
         """What is predicted for `groups`, in the files of `parts`; what lies there under the same facts is kept.
@@ -257,7 +259,19 @@ class Evaluator:
         return result
 
 
-def read_report(run: Path, split: str) -> dict[str, Any] | None:
-    """A finished evaluation of `run`, or None."""
-    path = run / "evaluation" / f"{split}.json"
+def facts_of(recipe: Recipe, checkpoint: Path, corpus: str) -> dict[str, Any]:
+    """Return what an evaluation by `recipe` is of, as its report has it. corpus: the content hash."""
+    languages = recipe.mixture.languages
+    return {
+        "checkpoint": identity(checkpoint),
+        "settings": recipe.evaluation.model_dump(mode="json"),
+        "languages": None if languages is None else list(languages),
+        "lengths": recipe.lengths.model_dump(),
+        "corpus": corpus,
+    }
+
+
+def read_report(where: Path, split: str) -> dict[str, Any] | None:
+    """Return a finished evaluation of `where` (a run, or one of its `evaluation/<label>`), or None."""
+    path = evaluation_folder(where) / f"{split}.json"
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None

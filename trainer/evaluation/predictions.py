@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from shards.errors import InputError
 from shards.files import write_atomically
+from trainer.evaluation.kept import evaluation_folder, kept_evaluations
 
 #: What stands before the measures.
 _COLUMNS = pa.schema(
@@ -56,7 +57,8 @@ class Prediction:
 
 
 def predictions_path(run: Path, split: str) -> Path:
-    return run / "evaluation" / f"{split}-predictions.parquet"
+    """Return the table's file. run: or one of its `evaluation/<label>` (trainer/evaluation/kept.py), as below."""
+    return evaluation_folder(run) / f"{split}-predictions.parquet"
 
 
 def write_predictions(
@@ -121,7 +123,9 @@ def _read(run: Path, split: str, *, texts: bool = True, measures: Sequence[str] 
                 left_out |= set(schema.names) - set(_COLUMNS.names) - set(measures)
             return parquet.read([name for name in schema.names if name not in left_out])
     except FileNotFoundError as error:
-        raise InputError(f"{run} has no evaluation of {split}: {again}") from error
+        kept = [str(path) for path in kept_evaluations(run, split)]
+        others = f", or name one that is kept: {', '.join(kept)}" if kept else ""
+        raise InputError(f"{run} has no evaluation of {split}: {again}{others}") from error
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{path} cannot be read ({' '.join(str(error).split())}): {again}") from error
 

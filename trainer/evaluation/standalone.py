@@ -1,31 +1,39 @@
 """Evaluation after training: of a run, one of its checkpoints or an exported model; no optimizer, one process."""
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from shards.errors import InputError
 from shards.index import Corpus, open_corpus
 from shards.tokenizer import open_tokenizer
 from trainer.build import build_evaluator
+from trainer.checkpoint import MANIFEST, read_state, step_of, whole_checkpoints
 from trainer.distributed import group_of_one
 from trainer.evaluation.closing_table import print_report
+from trainer.evaluation.evaluate import facts_of
+from trainer.evaluation.kept import choose, evaluation_folder, lock_name
 from trainer.evaluation.robustness.plan import Wanted
 from trainer.evaluation.robustness.run import check_wanted, finished, measure
 from trainer.plan import check_corpus, check_lengths
-from trainer.recipe import Recipe
-from trainer.trained import check_same_corpus, course_until, find_trained, trained_network, trained_recipe
+from trainer.recipe import Recipe, load_recipe
+from trainer.run_lock import FileLock, Owner, take_patiently
+from trainer.tidying import reading
+from trainer.trained import RECIPE, check_same_corpus, course_until, find_trained, trained_network, trained_recipe
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluated:
-    """A finished evaluation and what it was of. Its files lie in evaluation/ of `recipe.run`.
+    """A finished evaluation and what it was of.
 
+    where: what names it: the run, or `<run>/evaluation/<label>` (trainer/evaluation/kept.py).
     robustness: what perturbations cost, where they were asked for.
     """
 
     recipe: Recipe
+    where: Path
     corpus: Corpus
     report: dict[str, Any]
     robustness: dict[str, Any] | None = None
@@ -40,6 +48,8 @@ def evaluate(
 ) -> Evaluated:
     """Decode and score `split`, print the table, write evaluation/: in the run, or in the exported model.
 
+    An evaluation of something else than the run's own is kept in a directory of its own under evaluation/.
+
     where: a run (its newest whole checkpoint), a checkpoint, or an exported model. wanted: perturbations, for which an
     evaluation that is there already is the clean one, if it is of the same weights and settings. when_clean: is given
     the evaluation before the perturbations begin. Raises `InputError`.
@@ -51,10 +61,14 @@ def evaluate(
     check_corpus(recipe, corpus)
     tokenizer = open_tokenizer(recipe.corpus.tokenizer or corpus.directory / "tokenizer")
     check_lengths(recipe, tokenizer)
-    with group_of_one() as (alone, device), contextlib.ExitStack() as leaving:
+    with reading(path), group_of_one() as (alone, device), contextlib.ExitStack() as leaving:
         network = trained_network(recipe, tokenizer, path)
         evaluator = build_evaluator(recipe, corpus, tokenizer, alone, device)
         leaving.callback(evaluator.reader.close)
+        results = _results(recipe.run, split, evaluator.facts(path), path)
+        if results != recipe.run:
+            evaluator = replace(evaluator, kept_in=results)
+        leaving.callback(_only_one(results, split).release)
         network.to(device).eval()
         report = finished(evaluator, split, path) if wanted is not None else None
         if wanted is not None and report is None:
@@ -62,9 +76,30 @@ def evaluate(
         if report is None:
             report = evaluator.run(network, split, path)
             assert report is not None
-            print_report(report, course_until(path), recipe.run)
-        done = Evaluated(recipe=recipe, corpus=corpus, report=report)
+            print_report(report, course_until(path), results)
+        done = Evaluated(recipe=recipe, where=results, corpus=corpus, report=report)
         when_clean(done)
         if wanted is not None:
             done = replace(done, robustness=measure(evaluator, network, split, path, wanted, print))
     return done
+
+
+def _results(run: Path, split: str, facts: Mapping[str, Any], path: Path) -> Path:
+    """Where an evaluation of `facts`, of the checkpoint or model `path`, belongs in `run`."""
+    state = read_state(path)
+    newest = next((found for found in whole_checkpoints(run / "checkpoints") if (found / MANIFEST).is_file()), path)
+    # The settings of an evaluation may have changed since the checkpoint was written.
+    recipe = load_recipe(str(run / RECIPE)) if (run / RECIPE).is_file() else trained_recipe(path)
+    own = {**facts_of(recipe, newest, state.corpus), "step": step_of(newest) if newest != path else state.step}
+    return choose(run, split, {**facts, "step": state.step}, own)
+
+
+def _only_one(results: Path, split: str) -> FileLock:
+    """The lock of what is written there: another evaluation of the same, by the run itself or a person, is refused."""
+    folder = evaluation_folder(results)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written: {error}") from error
+    owner = Owner.of_this_process("`d2tv evaluate`")
+    return take_patiently(folder / lock_name(split), owner, f"the evaluation of {split} in {folder}", patience=0)

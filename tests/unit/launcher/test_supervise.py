@@ -11,13 +11,16 @@ import psutil
 import pytest
 
 from launcher.cli import main
+from launcher.devices import launcher_environment
 from launcher.guard import Guard
 from launcher.processes import Family, StopWish
 from launcher.restarts import Restarts, in_words
 from launcher.supervise import Job
 from launcher.train import parse_arguments
+from shards.errors import InputError
 from tests.support.waiting import HANGING, until
 from trainer.exit_codes import HUNG, PEER_DIED
+from trainer.run_lock import Owner, read_owner
 
 CHECKPOINTS = Path("runs/x/checkpoints")
 
@@ -65,7 +68,8 @@ def test_the_command_is_what_a_person_would_type(tmp_path: Path) -> None:
     *launcher, script = job.command(words, 29999)[: -len(words)]
     assert " ".join(launcher[1:]) == "-m deepspeed.launcher.runner --quiet --num_accelerators 2 --master_port 29999"
     assert Path(script).is_absolute()
-    options = parse_arguments(words)
+    options = parse_arguments(job.train_words(None, "c0ffee"))
+    assert options.supervisor == "c0ffee"
     assert (options.recipe, options.ds_config, options.overrides) == ("mms", Path("ds.json"), list(job.overrides))
 
 
@@ -93,6 +97,38 @@ def test_what_can_be_seen_before_a_rank_starts_is_one_line(
     assert fix in error
     assert error.count("\n") == 1
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize(
+    ("value", "fix"),
+    [
+        ("", "leaves no GPU to train on"),
+        ("-1", "set DS_ACCELERATOR=cpu"),
+        ("GPU-8932f937-d72c-4106-c12f-20bd9faed9f6", "by number only"),
+        ("MIG-GPU-8932f937-d72c-4106-c12f-20bd9faed9f6/1/0", "by number only"),
+        ("0,GPU-8932f937", "by number only"),
+        ("0,", "by number only"),
+        ("0,-1", "by number only"),
+    ],
+)
+def test_devices_that_the_launcher_cannot_take_are_refused_and_on_a_cpu_left_out(
+    value: str, fix: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InputError, match=fix) as refused:
+        launcher_environment({"CUDA_VISIBLE_DEVICES": value, "DS_ACCELERATOR": "cuda"})
+    assert "\n" not in str(refused.value)
+    assert launcher_environment({"CUDA_VISIBLE_DEVICES": value, "DS_ACCELERATOR": "cpu"}) == {"DS_ACCELERATOR": "cpu"}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
+    monkeypatch.setenv("DS_ACCELERATOR", "cuda")
+    assert main(["train", "--ds_config", "ds_configs/zero2_cpu.json"]) == 2
+    assert fix in capsys.readouterr().err
+
+
+def test_devices_by_number_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("launcher.devices._GPUS", Path("nowhere"))
+    for value in ("0", "2,3"):
+        environment = {"CUDA_VISIBLE_DEVICES": value, "DS_ACCELERATOR": "cuda"}
+        assert launcher_environment(environment) == environment
 
 
 def test_unknown_options_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -166,14 +202,14 @@ def test_the_guard_holds_the_lock_until_a_killed_supervisors_ranks_are_gone(tmp_
     family = Family(session=process.pid)
     lock = tmp_path / ".lock"
     try:
-        first = Guard(lock)
+        first = Guard(lock, Owner.of_this_process("the first"))
         until(first.holds_the_lock)
         first.watch(family)
-        second = Guard(lock)
+        second = Guard(lock, Owner.of_this_process("the second"))
         assert first._process.stdin is not None
         first._process.stdin.close()  # as the end of the supervisor does
         until(lambda: len(family.ranks()) == 1)
-        time.sleep(1)
+        until(lambda: (owner := read_owner(lock)) is not None and owner.ending)  # by which others know to wait
         assert not second.holds_the_lock()
         family.kill()
         until(second.holds_the_lock)

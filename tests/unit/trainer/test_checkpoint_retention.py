@@ -15,6 +15,8 @@ from trainer.checkpoint import (
     commit,
     damage,
     described,
+    find_identity,
+    identity,
     recover,
     retire,
     seal,
@@ -130,6 +132,15 @@ def test_a_kill_between_making_room_and_renaming_loses_nothing(tmp_path: Path) -
     assert json.loads((final / "state.json").read_text())["validation"] == {"mms": 2.0}
     sweep(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "step-00000004"]
+
+
+def test_a_report_names_the_checkpoint_it_is_of_whichever_is_the_newest(tmp_path: Path) -> None:
+    evaluated = make(tmp_path, 4, mms=1.0)
+    make(tmp_path, 8, mms=2.0)
+    (make(tmp_path, 12) / "manifest.json").unlink()
+    assert find_identity(tmp_path, identity(evaluated)) == evaluated
+    assert find_identity(tmp_path, "c0ffee") is None
+    assert find_identity(tmp_path / "nowhere", None) is None
 
 
 def test_a_copy_under_another_name_is_left_alone(tmp_path: Path) -> None:

@@ -123,20 +123,41 @@ def test_scores_are_of_the_same_examples(decoded: list[str], run: Path) -> None:
     assert report["kinds"]["wrong_images"]["severities"]["5"]["changed"] == 1
 
 
-def test_a_clean_evaluation_of_other_examples_is_not_the_clean_one(tiny_corpus: Corpus, tmp_path: Path) -> None:
-    recipe = recipe_in(tmp_path / "run", tiny_corpus, "evaluation.num_beams=1", "evaluation.examples_per_kind=20")
+def files_of(where: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in where.iterdir() if path.is_file() and path.suffix != ".lock"}
+
+
+def test_evaluations_of_something_else_stand_beside_each_other(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    """Neither a clean nor a perturbed one is overwritten by another, nor taken for it."""
+    recipe = recipe_in(tmp_path / "run", tiny_corpus, "evaluation.num_beams=1", "evaluation.examples_per_kind=12")
     write_checkpoint(recipe, tiny_corpus)
-    assert main(["evaluate", str(recipe.run), "mixture.languages=[hi, ur]"]) == 0
-    page = recipe.run / "evaluation" / "test.html"
-    before = page.read_text(encoding="utf-8")
-    words = ["--perturb", "char_replace", "--severities", "2", "mixture.languages=[en, fr]"]
-    assert main(["evaluate", str(recipe.run), *words]) == 0
-    assert page.read_text(encoding="utf-8") != before
-    assert report_of(recipe.run)["kinds"]["char_replace"]["languages"] == ["english", "french"]
-    assert {row.source for row in read_predictions(recipe.run, "test")} == {"english", "french"}
-    # Another evaluation takes away what was of this one.
-    assert main(["evaluate", str(recipe.run), "mixture.languages=[hi, ur]"]) == 0
-    assert not list((recipe.run / "evaluation").glob("*robustness*"))
+    run, evaluation = str(recipe.run), recipe.run / "evaluation"
+    assert main(["evaluate", run, "--directions", "hi-ur,*-hi"]) == 0
+    other = files_of(evaluation)  # the first of any
+    assert main(["evaluate", run]) == 0
+    own, kept = files_of(evaluation), evaluation / "directions-hi-ur+any-hi"
+    assert files_of(kept) == other
+    assert set(own) == set(other) == {"test.json", "test.html", "test-predictions.parquet"}
+    assert not set(own.values()) & set(other.values())
+    for words in (
+        ["--perturb", "char_replace", "--severities", "2", "mixture.languages=[en, fr]"],
+        ["--perturb", "char_swap", "--severities", "2", "mixture.languages=[en, fr]"],
+    ):
+        assert main(["evaluate", run, *words]) == 0
+    of_two = evaluation / "languages-en+fr"
+    assert {row.source for row in read_predictions(of_two, "test")} == {"english", "french"}
+    first = json.loads((of_two / "perturbed-char_replace--severities-2" / "test-robustness.json").read_text())
+    assert list(first["kinds"]) == ["char_replace"]
+    assert first["kinds"]["char_replace"]["languages"] == ["english", "french"]
+    assert list(json.loads((of_two / "test-robustness.json").read_text())["kinds"]) == ["char_swap"]
+    assert (files_of(evaluation), files_of(kept)) == (own, other)
+    # The next checkpoint's takes the run's own place, and what lay there is called by its step.
+    write_checkpoint(recipe, tiny_corpus, step=8)
+    assert main(["evaluate", run]) == 0
+    assert json.loads((evaluation / "test.json").read_text())["step"] == 8
+    (earlier,) = evaluation.glob("step-*")
+    assert files_of(earlier) == own
+    assert main(["compare", run, str(earlier), str(kept), "--samples", "100"]) == 0
 
 
 def test_a_table_and_a_page(

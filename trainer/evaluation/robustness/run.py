@@ -4,7 +4,9 @@ Only examples that a perturbation changes are decoded; the others keep their cle
 examples that it applies to (an English keyboard's slips on no Chinese document), clean and perturbed alike.
 
 Writes evaluation/<split>-robustness.json, and <split>-robustness.parquet with every summary of a changed example. Until
-then what is decoded lies in evaluation/<split>-robustness-parts, so that the same command goes on after a kill.
+then what is decoded lies in evaluation/<split>-robustness-parts, so that the same command goes on after a kill. A
+report of other kinds, severities or seed that lies there is moved to a directory of its own
+(trainer/evaluation/kept.py).
 """
 
 import contextlib
@@ -27,6 +29,7 @@ from trainer.checkpoint import read_state
 from trainer.evaluation.decoding import Predictions
 from trainer.evaluation.evaluate import Evaluator, read_report
 from trainer.evaluation.heldout import take_groups
+from trainer.evaluation.kept import evaluation_folder, make_room_for_robustness, same
 from trainer.evaluation.predictions import Prediction, read_facts, read_predictions
 from trainer.evaluation.robustness.impact import Scores, impacts, mean_impacts
 from trainer.evaluation.robustness.perturb import TextPerturbation
@@ -43,11 +46,12 @@ _SAMPLE = 160
 def finished(evaluator: Evaluator, split: str, checkpoint: Path) -> dict[str, Any] | None:
     """The report of a clean evaluation of this checkpoint, with these settings, of this corpus; None without one, and
     where the predictions beside it are of another."""
-    report = read_report(evaluator.recipe.run, split)
+    report = read_report(evaluator.where, split)
     facts = evaluator.facts(checkpoint)
-    if report is None or {key: report.get(key) for key in facts} != facts:
+    if report is None or not same(report, facts):
         return None
-    return report if read_facts(evaluator.recipe.run, split) == facts else None
+    of = read_facts(evaluator.where, split)
+    return report if isinstance(of, dict) and same(of, facts) else None
 
 
 def check_wanted(wanted: Wanted, evaluator: Evaluator, split: str) -> None:
@@ -68,7 +72,7 @@ def measure(
 
     say: is told what is going to be done, and each kind's result. Raises `InputError`.
     """
-    run = evaluator.recipe.run
+    run = evaluator.where
     clean = {row.number: row for row in read_predictions(run, split)}
     groups = evaluator.choose(split)
     groups = take_groups(groups, np.flatnonzero(np.isin(groups.number, list(clean))))
@@ -90,7 +94,7 @@ def measure(
         "left_out": dict(plan.left_out),
         "kinds": {},
     }
-    parts_folder = run / "evaluation" / f"{split}-robustness-parts"
+    parts_folder = evaluation_folder(run) / f"{split}-robustness-parts"
     table: list[Perturbed] = []
     written: list[Predictions] = []
     for kind, of_kind in groupby(plan.parts, key=lambda part: part.kind):
@@ -102,7 +106,8 @@ def measure(
         entry["sample"] = _sample(parts, groups, evaluator)
         report["kinds"][kind.name] = entry
         say(_line(kind.name, entry))
-    _write(run, split, report, table)
+    if line := _write(run, split, report, table):
+        say(line)
     for predictions in written:
         predictions.remove()
     with contextlib.suppress(OSError):  # another command's predictions may lie there, or it is a link
@@ -111,7 +116,7 @@ def measure(
 
 
 def robustness_path(run: Path, split: str) -> Path:
-    return run / "evaluation" / f"{split}-robustness.json"
+    return evaluation_folder(run) / f"{split}-robustness.json"
 
 
 def _decode(
@@ -240,10 +245,13 @@ def _line(name: str, entry: dict[str, Any]) -> str:
     return f"{name}: ROUGE-L {entry['clean']['rougeL']:.2f} clean, {scores} perturbed"
 
 
-def _write(run: Path, split: str, report: dict[str, Any], table: Sequence[Perturbed]) -> None:
+def _write(run: Path, split: str, report: dict[str, Any], table: Sequence[Perturbed]) -> str | None:
+    """Write report and table; a line to say where others that lay there are kept, None without any."""
     path = robustness_path(run, split)
     try:
+        line = make_room_for_robustness(run, split, report)
         write_perturbed(path.with_suffix(".parquet"), table)
         write_atomically(path, (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
     except OSError as error:
         raise InputError(f"{path.parent} cannot be written: {error}") from error
+    return line

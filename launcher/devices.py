@@ -1,0 +1,53 @@
+"""Which devices DeepSpeed's launcher is to take, where CUDA_VISIBLE_DEVICES names them and `--ranks` does not."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from shards.errors import InputError
+
+_VARIABLE = "CUDA_VISIBLE_DEVICES"
+#: A directory for each GPU of the host.
+_GPUS = Path("/proc/driver/nvidia/gpus")
+
+
+def launcher_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment that DeepSpeed's launcher can start one rank a visible device from.
+
+    It reads the variable as numbers of devices of the host, and on a CPU as numbers of NUMA nodes, which nobody means:
+    there it is left out. Raises `InputError` for what it would end with a traceback for.
+    """
+    found = environment.get(_VARIABLE)
+    if found is None:
+        return dict(environment)
+    numbers = _numbers(found)
+    if _on_cpu(environment, plain=numbers is not None and _GPUS.is_dir()):
+        return {name: value for name, value in environment.items() if name != _VARIABLE}
+    if not found.strip() or found.strip() == "-1":
+        raise InputError(
+            f"{_VARIABLE}={found} leaves no GPU to train on: unset it, or set DS_ACCELERATOR=cpu to train on the CPU"
+        )
+    if numbers is None:
+        raise InputError(
+            f"{_VARIABLE}={found}: DeepSpeed's launcher takes devices by number only, like 0,1 (`nvidia-smi -L` lists "
+            "them with their UUIDs); `torchrun launcher/train.py` takes any"
+        )
+    gpus = len(list(_GPUS.iterdir())) if _GPUS.is_dir() else None
+    if gpus is not None and max(numbers) >= gpus:
+        raise InputError(f"{_VARIABLE}={found}: this host has {gpus} GPUs, numbered from 0")
+    return dict(environment)
+
+
+def _numbers(text: str) -> list[int] | None:
+    words = [word.strip() for word in text.split(",")]
+    return [int(word) for word in words] if all(word.isascii() and word.isdigit() for word in words) else None
+
+
+def _on_cpu(environment: Mapping[str, str], *, plain: bool) -> bool:
+    accelerator = environment.get("DS_ACCELERATOR")
+    if accelerator is not None:
+        return accelerator == "cpu"
+    if plain:
+        return False
+    from deepspeed.accelerator import get_accelerator  # takes seconds, so for what is not clear without it
+
+    return str(get_accelerator().device_name()) == "cpu"

@@ -1,0 +1,179 @@
+"""Where evaluations are kept: by what they are of, so that none is overwritten by one of something else.
+
+The run's own evaluation (its newest checkpoint, the settings of its recipe) lies in `<run>/evaluation`, and so does the
+first of any. Others lie in `<run>/evaluation/<label>`, where the label names what differs: `directions-en-any`,
+`step-00000400--num_beams-1`. What lies in the place of the run's own moves to its label before that is written.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+#: Settings that change no result.
+_WITHOUT_EFFECT = frozenset({"batch_size"})
+_LONGEST_LABEL = 100
+_SUFFIXES = ("-predictions.parquet", ".html", ".json")
+_ROBUSTNESS_SUFFIXES = ("-robustness.parquet", "-robustness.html", "-robustness.json")
+_FACTS = ("checkpoint", "settings", "languages", "lengths", "corpus")
+
+
+def evaluation_folder(where: Path) -> Path:
+    """Return the directory with an evaluation's files: of a run or an exported model, or `<run>/evaluation/<label>`."""
+    if where.parent.name == "evaluation" and not (where / "evaluation").exists():
+        return where
+    return where / "evaluation"
+
+
+def lock_name(split: str) -> str:
+    """Return the name of the file in an evaluation's directory whose lock its writer holds (trainer/run_lock.py)."""
+    return f".{split}.lock"
+
+
+def kept_evaluations(run: Path, split: str) -> list[Path]:
+    """Return the `<run>/evaluation/<label>` that hold an evaluation of `split`, sorted."""
+    try:
+        return sorted(path.parent for path in (run / "evaluation").glob(f"*/{split}.json"))
+    except OSError:
+        return []
+
+
+def same(facts: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
+    """Return True if two evaluations are of the same: then they have the same results."""
+    return all(_with_effect(facts.get(key)) == _with_effect(others.get(key)) for key in _FACTS)
+
+
+def choose(run: Path, split: str, facts: Mapping[str, Any], own: Mapping[str, Any]) -> Path:
+    """Return where the evaluation of `facts` belongs: the run, or `<run>/evaluation/<label>`.
+
+    facts, own: as in a report, with its `step`; own: those of the run's own evaluation.
+    """
+    path = run / "evaluation" / f"{split}.json"
+    there = read(path)
+    if same(own, facts) or not path.exists() or (there is not None and same(there, facts)):
+        return run
+    return _free(run / "evaluation", label(facts, own), split, facts)
+
+
+def make_room(where: Path, split: str, facts: Mapping[str, Any]) -> str | None:
+    """Move an evaluation of something else than `facts` out of the way.
+
+    Returns the line to say where it is kept, None where there is none. Raises `OSError`.
+    """
+    folder = evaluation_folder(where)
+    path = folder / f"{split}.json"
+    if not path.is_file():
+        return None
+    there = read(path)
+    if there is not None and same(there, facts):
+        return None
+    kept = _free(folder, "unreadable" if there is None else label(there, facts), split, there or {})
+    _move(folder, kept, split, (*_ROBUSTNESS_SUFFIXES, *_SUFFIXES))
+    return f"the evaluation that lay in {folder} is of something else: it is kept in {kept}"
+
+
+def make_room_for_robustness(where: Path, split: str, report: Mapping[str, Any]) -> str | None:
+    """The same for a report of perturbations: one of other kinds, severities or seed is moved to a label."""
+    folder = evaluation_folder(where)
+    path = folder / f"{split}-robustness.json"
+    if not path.is_file():
+        return None
+    there = read(path)
+    if there is not None and _perturbed(there) == _perturbed(report):
+        return None
+    number, name = 1, "unreadable" if there is None else _robustness_label(there)
+    while (folder / (kept := name if number == 1 else f"{name}-{number}") / path.name).exists():
+        number += 1
+    _move(folder, folder / kept, split, _ROBUSTNESS_SUFFIXES)
+    return f"the perturbed evaluation that lay in {folder} is of something else: it is kept in {folder / kept}"
+
+
+def label(facts: Mapping[str, Any], own: Mapping[str, Any]) -> str:
+    """Name what `facts` are of by what differs from `own`, in letters that no shell and no file system minds."""
+    parts = []
+    if facts.get("step") != own.get("step"):
+        step = facts.get("step")
+        parts.append(f"step-{step:08d}" if type(step) is int else "step-unknown")
+    elif facts.get("checkpoint") != own.get("checkpoint"):
+        parts.append(f"checkpoint-{_plain(facts.get('checkpoint'))[:8]}")
+    for section in ("settings", "lengths"):
+        of, others = _section(facts, section), _section(own, section)
+        differ = [key for key in of if key not in _WITHOUT_EFFECT and of[key] != others.get(key)]
+        parts += [f"{_plain(key)}-{_plain(of[key])}" for key in differ]
+    if facts.get("languages") != own.get("languages"):
+        parts.append(f"languages-{_plain(facts.get('languages'))}")
+    if facts.get("corpus") != own.get("corpus"):
+        parts.append(f"corpus-{_plain(facts.get('corpus'))[:8]}")
+    return _short("--".join(parts) or "other")
+
+
+def read(path: Path) -> dict[str, Any] | None:
+    """Read a report; None where there is none or it cannot be read as one."""
+    try:
+        report = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return report if isinstance(report, dict) else None
+
+
+def _free(folder: Path, name: str, split: str, facts: Mapping[str, Any]) -> Path:
+    """`folder`/`name`, with a hash of the facts where an evaluation of others has that name."""
+    there = folder / name / f"{split}.json"
+    if not there.exists():
+        return folder / name
+    report = read(there)
+    return folder / name if report is not None and same(report, facts) else folder / f"{name}-{_digest(facts)}"
+
+
+def _move(folder: Path, kept: Path, split: str, suffixes: Sequence[str]) -> None:
+    """The report last: a kill before leaves it, and the same is done again."""
+    kept.mkdir(exist_ok=True)
+    for suffix in suffixes:
+        path = folder / f"{split}{suffix}"
+        if path.is_file():
+            os.replace(path, kept / path.name)
+
+
+def _perturbed(report: Mapping[str, Any]) -> Any:
+    """What a report of perturbations is of."""
+    facts = {key: _with_effect(report.get(key)) for key in _FACTS}
+    return facts, sorted(_section(report, "kinds")), report.get("severities"), report.get("seed")
+
+
+def _robustness_label(report: Mapping[str, Any]) -> str:
+    kinds = _section(report, "kinds")
+    families = sorted({str(kind.get("family")) for kind in kinds.values() if isinstance(kind, dict)})
+    names = sorted(kinds) if len(kinds) <= len(families) else families
+    return _short(f"perturbed-{_plain(names)}--severities-{_plain(report.get('severities'))}")
+
+
+def _section(facts: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = facts.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _with_effect(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return {key: of for key, of in value.items() if key not in _WITHOUT_EFFECT}
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        return "+".join(_plain(one) for one in value)
+    text = str(value).rstrip("/").rpartition("/")[2].replace("*", "any").replace(",", "+").replace(" ", "")
+    return re.sub(r"[^A-Za-z0-9._+-]", "_", text) or "none"
+
+
+def _short(name: str) -> str:
+    if len(name) <= _LONGEST_LABEL:
+        return name
+    return f"{name[:_LONGEST_LABEL]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def _digest(facts: Mapping[str, Any]) -> str:
+    of = {key: _with_effect(facts.get(key)) for key in _FACTS}
+    return hashlib.sha256(json.dumps(of, sort_keys=True).encode()).hexdigest()[:8]
