@@ -1,27 +1,27 @@
 """A recipe: one YAML file that holds everything a run needs except the DeepSpeed keys.
 
 Read strictly: an unknown key is an error that suggests the right one. `extends: NAME` takes another
-recipe's values where a file gives none; trailing `key=value` words override both.
+recipe's values where a file gives none; trailing `key=value` words override both. A leading ~ of a path is the home
+directory.
 """
 
-import re
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
-from urllib.parse import urlsplit
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from models.config import NetworkConfig
 from models.decoding import Decoding
 from models.objectives import ObjectiveConfig, objective_types
-from shards.errors import InputError, did_you_mean
+from shards.errors import InputError
+from shards.locations import CorpusLocation, GuardFile, LocalPath, ModelLocation, holds_secret
 from shards.mixture import MixtureConfig
 from shards.reader import ReaderConfig
+from shards.strict_yaml import write_yaml
+from trainer.recipe_problems import first_problem
+from trainer.recipe_values import coercions, read_values, recipe_names, set_override, split_override
 
-#: Where recipes are looked up by name.
-RECIPES = Path(__file__).resolve().parent.parent / "launcher" / "recipes"
+__all__ = ["Recipe", "Section", "load_recipe", "recipe_names"]
 
 
 class Section(BaseModel):
@@ -31,8 +31,10 @@ class Section(BaseModel):
 
 
 class CorpusSection(Section):
-    path: str = Field(description="a directory that `d2tv prepare` finished, or an http(s):// or s3:// URL of one")
-    tokenizer: str | None = Field(None, description="a tokenizer directory or hub id; null: the corpus' own")
+    path: CorpusLocation = Field(
+        description="a directory that `d2tv prepare` finished, or an http(s):// or s3:// URL of one"
+    )
+    tokenizer: ModelLocation | None = Field(None, description="a tokenizer directory or hub id; null: the corpus' own")
 
 
 class LengthsSection(Section):
@@ -116,7 +118,9 @@ class WatchdogSection(Section):
 class LoaderSection(ReaderConfig, Section):
     threads: int = Field(2, ge=0, description="collating threads a rank; 0 collates in the training thread")
     prefetch: int = Field(4, ge=0, description="micro-batches read ahead")
-    cache: Path | None = Field(None, description="where whole shards of a remote corpus are kept; null: not at all")
+    cache: LocalPath | None = Field(
+        None, description="where whole shards of a remote corpus are kept; null: not at all"
+    )
     cache_bytes: PositiveInt = Field(100_000_000_000, description="and how much of them a host keeps")
     max_unreadable_share: float = Field(
         1e-4, ge=0, lt=1, description="examples that may be unreadable; one always may, unless this is 0"
@@ -139,8 +143,12 @@ class EvaluationSection(Section):
     temperature: float | None = Field(None, gt=0, description="with num_beams=1: draw words at this temperature")
     top_p: float = Field(1.0, gt=0, le=1, description="of the likeliest words that together have this probability")
     seed: int = Field(0, ge=0, description="of what is drawn")
-    labse: Path | None = Field(None, description="directory of LaBSE: meaning similarity and LaSE are scored as well")
-    bertscore: Path | None = Field(None, description="directory of an encoder: BERTScore as well (d2tv[bertscore])")
+    labse: LocalPath | None = Field(
+        None, description="directory of LaBSE: meaning similarity and LaSE are scored as well"
+    )
+    bertscore: LocalPath | None = Field(
+        None, description="directory of an encoder: BERTScore as well (d2tv[bertscore])"
+    )
 
     @model_validator(mode="after")
     def _decodes(self) -> "EvaluationSection":
@@ -159,12 +167,14 @@ class PrometheusSection(Section):
     enabled: bool = True
     address: str = Field("127.0.0.1", description="where to listen: an address, 0.0.0.0, or an interface like eth0")
     port: int = Field(9464, ge=0, le=65535, description="a free one is taken where this one is not free")
-    targets: Path | None = Field(
+    targets: LocalPath | None = Field(
         None, description="directory of file_sd targets, one file an endpoint; null: targets/ beside the run directory"
     )
-    certificate: Path | None = Field(None, description="PEM file: serve https; it is read again when it is replaced")
-    key: Path | None = Field(None, description="its PEM key; null: in the same file")
-    token_file: Path | None = Field(None, description="serve only those who send the bearer token that it holds")
+    certificate: GuardFile | None = Field(
+        None, description="PEM file: serve https; it is read again when it is replaced"
+    )
+    key: GuardFile | None = Field(None, description="its PEM key; null: in the same file")
+    token_file: GuardFile | None = Field(None, description="serve only those who send the bearer token that it holds")
     direction_matrix: bool = Field(False, description="serve every direction, some 100 KB a gauge and scrape")
     last_scrape_seconds: float = Field(
         60.0, ge=0, description="at the end, how long to wait for a Prometheus that has been scraping to come once more"
@@ -200,7 +210,7 @@ class ObjectiveSection(BaseModel):
 class Recipe(Section):
     """The whole recipe. `run` is the directory that receives everything the run writes."""
 
-    run: Path = Field(description="run directory: recipe, metrics.jsonl, checkpoints, evaluation")
+    run: LocalPath = Field(description="run directory: recipe, metrics.jsonl, checkpoints, evaluation")
     corpus: CorpusSection
     network: NetworkConfig
     objective: ObjectiveSection
@@ -229,147 +239,72 @@ class Recipe(Section):
         return self
 
     def dump(self) -> str:
-        """The resolved recipe as YAML, which `load_recipe` reads back to the same recipe."""
-        values = self.model_dump(mode="json")
-        return str(yaml.dump(values, Dumper=_Yaml12Dumper, sort_keys=False, allow_unicode=True))
+        """Return the resolved recipe as YAML, which `load_recipe` reads back to the same recipe."""
+        return write_yaml(self.model_dump(mode="json"))
 
 
 def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe by name or path, with `section.key=value` overrides.
 
-    Raises `InputError`, one line, for a recipe or key that does not exist or a value that does not fit.
+    An override is read as its key's type says: where that is text, a path or one of several words, the value is taken
+    literally, spaces and # included; `a,b` or `[a, b]` is a list; anything else is YAML. `null`, or nothing, is null
+    where a key may be null. Raises `InputError`, one line, for a recipe or key that does not exist, a value that does
+    not fit, and a URL with a password or signature in it, which every run would save.
     """
-    values = _read(name_or_path, seen=())
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals or not key:
-            raise InputError(f"override {override!r} is not of the form key=value, like training.steps=100")
-        # A leading * is an alias to YAML and "any language" to a person.
-        value = text if text.startswith("*") else _parse_yaml(text, f"override {override!r}")
-        _set(values, key, value)
+    values = read_values(name_or_path)
+    words = [split_override(override) for override in overrides]
+    for key, text in words:
+        section, _, rest = key.partition(".")
+        own = _objective_config(values, words) if section == "objective" and rest not in ("", "name") else None
+        if own is None:
+            set_override(values, key, text, Recipe)
+        elif isinstance(values.setdefault(section, {}), dict):
+            set_override(values[section], rest, text, own)
+        else:
+            raise InputError(f"override {key}: 'objective' is a value, not a section")
     try:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
-        raise InputError(f"recipe {name_or_path}: {_first_problem(error, Recipe)}") from error
-    _check_url(recipe.corpus.path)
+        raise InputError(f"recipe {name_or_path}: {first_problem(error, Recipe)}") from None
     config_type, _ = objective_types(recipe.objective.name)
     try:
         settings = recipe.objective.settings()
         settings.check(recipe.network)
     except ValidationError as error:
-        raise InputError(f"recipe {name_or_path}: {_first_problem(error, config_type, 'objective.')}") from error
+        raise InputError(f"recipe {name_or_path}: {first_problem(error, config_type, 'objective.')}") from None
+    for problem in (*coercions(Recipe, values), *coercions(config_type, values["objective"], "objective.")):
+        raise InputError(f"recipe {name_or_path}: {problem}")
     # With the defaults it did not name, so that a saved recipe says all that it stood for.
-    return recipe.model_copy(update={"objective": ObjectiveSection.model_validate(settings.model_dump())})
+    recipe = recipe.model_copy(update={"objective": ObjectiveSection.model_validate(settings.model_dump())})
+    for key, text in _texts(recipe.model_dump(mode="json")):
+        if holds_secret(text):
+            raise InputError(
+                f"{key} holds a user, a password or a signature, which the run would save: leave it out of the URL, "
+                "and use ~/.netrc or the AWS variables instead"
+            )
+    return recipe
 
 
-def _check_url(path: str) -> None:
-    """Refuse a URL that no server has, or that holds a secret: a run saves its recipe."""
+def _objective_config(values: Mapping[str, Any], words: Sequence[tuple[str, str]]) -> type[ObjectiveConfig] | None:
+    """Return the configuration of the objective that the recipe will have; None where its name is missing or unknown,
+    of which validation speaks."""
+    section = values.get("objective")
+    names = [text for key, text in words if key == "objective.name"]
+    name = names[-1] if names else section.get("name") if isinstance(section, dict) else None
     try:
-        url = urlsplit(path)
-    except ValueError as error:
-        raise InputError(f"corpus.path={path} is no URL ({error})") from error
-    if url.scheme and (url.password or url.query):
-        raise InputError("corpus.path holds a password or a signature, which the run would save: use ~/.netrc instead")
+        return objective_types(str(name))[0]
+    except InputError:
+        return None
 
 
-def recipe_names() -> list[str]:
-    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
-
-
-def _read(name_or_path: str, seen: tuple[Path, ...]) -> dict[str, Any]:
-    path = RECIPES / f"{name_or_path}.yaml"
-    if not path.is_file():
-        path = Path(name_or_path)
-    if not path.is_file():
-        near = did_you_mean(name_or_path, recipe_names())
-        raise InputError(f"no recipe {name_or_path!r}{near}: a path, or one of {', '.join(recipe_names())}")
-    if path in seen:
-        raise InputError(f"recipe {path} extends itself")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"recipe {path} cannot be read: {error}") from error
-    values = _parse_yaml(text, f"recipe {path}")
-    if not isinstance(values, dict):
-        raise InputError(f"recipe {path} is not a mapping of sections")
-    parent = values.pop("extends", None)
-    if parent is None:
-        return values
-    sibling = path.parent / f"{parent}.yaml"
-    return _merge(_read(str(sibling) if sibling.is_file() else str(parent), (*seen, path)), values)
-
-
-def _merge(base: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in extra.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        # Another objective has other keys: its parent's would be unknown to it.
-        replaced = key == "objective" and both and value.get("name", merged[key].get("name")) != merged[key].get("name")
-        merged[key] = _merge(merged[key], value) if both and not replaced else value
-    return merged
-
-
-def _set(values: dict[str, Any], key: str, value: Any) -> None:
-    *sections, last = key.split(".")
-    for section in sections:
-        inner = values.setdefault(section, {})
-        if not isinstance(inner, dict):
-            raise InputError(f"override {key}: {section!r} is a value, not a section")
-        values = inner
-    values[last] = value
-
-
-class _Yaml12Loader(yaml.SafeLoader):
-    """YAML 1.1's surprises removed: `no` stays a word (it is a language code), so does a date, and 1e-4 is a number."""
-
-
-class _Yaml12Dumper(yaml.SafeDumper):
-    """Quotes the words that either version of YAML would read as something else, 1e-4 among them."""
-
-
-_SURPRISES = {f"tag:yaml.org,2002:{kind}" for kind in ("bool", "float", "timestamp")}
-_Yaml12Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _SURPRISES]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Yaml12Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|false|False)$"), list("tTfF"))
-for _class in (_Yaml12Loader, _Yaml12Dumper):
-    _class.add_implicit_resolver(
-        "tag:yaml.org,2002:float",
-        re.compile(r"^[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?$"),
-        list("-+.0123456789"),
-    )
-
-
-def _parse_yaml(text: str, where: str) -> Any:
-    try:
-        return yaml.load(text, Loader=_Yaml12Loader)
-    except yaml.YAMLError as error:
-        raise InputError(f"{where} is not YAML: {' '.join(str(error).split())}") from error
-
-
-def _first_problem(error: ValidationError, model: type[BaseModel], prefix: str = "") -> str:
-    """The first thing wrong, in one line, with the closest right key for a wrong one."""
-    problem = error.errors()[0]
-    *sections, last = (str(part) for part in problem["loc"]) if problem["loc"] else ("",)
-    where = prefix + ".".join((*sections, last))
-    if problem["type"] == "extra_forbidden":
-        return f"unknown key {where!r}{did_you_mean(last, _keys_at(model, sections))}"
-    if problem["type"] == "missing":
-        return f"key {where!r} is missing"
-    message = " ".join(problem["msg"].removeprefix("Value error, ").split())
-    value = problem["input"]
-    return f"{where}: {message}" + (f" (got {value!r})" if isinstance(value, str | int | float | bool) else "")
-
-
-def _keys_at(model: type[BaseModel], sections: Sequence[str]) -> list[str]:
-    for section in sections:
-        if section.isdigit():  # a place in a list, whose type was found with its key
-            continue
-        field = model.model_fields.get(section)
-        inner = [field.annotation, *get_args(field.annotation)] if field else []
-        models = [kind for kind in inner if isinstance(kind, type) and issubclass(kind, BaseModel)]
-        if not models:
-            return []
-        model = models[0]
-    return list(model.model_fields)
+def _texts(values: Any, place: str = "") -> Iterator[tuple[str, str]]:
+    """Give every text of a recipe with the key it is at, keys of mappings too."""
+    if isinstance(values, str):
+        yield place, values
+    elif isinstance(values, dict):
+        for key, value in values.items():
+            yield place, key
+            yield from _texts(value, f"{place}.{key}" if place else key)
+    elif isinstance(values, list):
+        for value in values:
+            yield from _texts(value, place)
