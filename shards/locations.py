@@ -5,6 +5,7 @@ import os
 import re
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer
 
@@ -50,7 +51,13 @@ def _local_path(value: Any) -> Any:
 
 def _corpus_location(text: str) -> str:
     _check_text(text)
-    return text if is_url(text) else _without_tilde(text)
+    if not is_url(text):
+        return _without_tilde(text)
+    try:
+        urlsplit(text)
+    except ValueError as error:
+        raise ValueError(f"is no URL ({error})") from None
+    return text
 
 
 def _model_location(text: str) -> str:

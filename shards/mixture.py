@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from shards.directions import parse_directions
 from shards.errors import InputError
@@ -49,14 +49,19 @@ class Weighting(BaseModel):
         "counts before a pattern with a star, that before mms and mxls, those before all; what none names gets nothing",
     )
     max_passes: float | None = Field(
-        None, gt=0, description="how often a direction's examples may come in the whole run, to within a group"
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="how often a direction's examples may come in the whole run, to within a group",
     )
 
 
 class MixtureChange(Weighting):
     """Another weighting from a step on. Keys that it does not name stay as they were."""
 
-    from_step: PositiveInt = Field(description="the steps before it: 100 for a change after the hundredth step")
+    from_step: int = Field(
+        gt=0, le=2**31 - 1, description="the steps before it: 100 for a change after the hundredth step"
+    )
 
 
 class MixtureConfig(Weighting):

@@ -23,6 +23,15 @@ from trainer.recipe_values import coercions, read_values, recipe_names, set_over
 
 __all__ = ["Recipe", "Section", "load_recipe", "recipe_names"]
 
+#: The largest seed that torch takes.
+MOST_SEED = 2**64 - 1
+#: Bounds where no library has one: no hardware comes near, and what lies beyond would end in an error of torch or of
+#: the system, an hour later perhaps. Count: of steps, examples, checkpoints.
+Count = Annotated[int, Field(gt=0, le=2**31 - 1)]
+Seconds = Annotated[int, Field(gt=0, le=31_536_000)]  # a year; the waits of threads and sockets end with 292
+Threads = Annotated[int, Field(ge=0, le=1024)]
+Rows = Annotated[int, Field(gt=0, le=1_048_576)]
+
 
 class Section(BaseModel):
     """A part of a recipe: frozen, and closed to keys it does not know."""
@@ -38,15 +47,19 @@ class CorpusSection(Section):
 
 
 class LengthsSection(Section):
-    document: int = Field(512, ge=2, description="tokens of a document, end token included (Appendix B: 512)")
-    summary: int = Field(84, ge=2, description="tokens of a summary, end token included (Appendix B: 84)")
+    document: int = Field(
+        512, ge=2, le=1_048_576, description="tokens of a document, end token included (Appendix B: 512)"
+    )
+    summary: int = Field(84, ge=2, le=65_536, description="tokens of a summary, end token included (Appendix B: 84)")
 
 
 class BatchSection(Section):
-    group_size: PositiveInt = Field(description="G: examples of one target language, each other's negatives (Eq. 9)")
-    groups_per_step: PositiveInt = Field(description="groups an optimizer step, over all ranks and micro-steps")
-    groups_per_micro_batch: PositiveInt = Field(description="groups a forward pass of one rank")
-    sources_per_target: PositiveInt = Field(
+    group_size: int = Field(
+        gt=0, le=65_536, description="G: examples of one target language, each other's negatives (Eq. 9)"
+    )
+    groups_per_step: Rows = Field(description="groups an optimizer step, over all ranks and micro-steps")
+    groups_per_micro_batch: Rows = Field(description="groups a forward pass of one rank")
+    sources_per_target: Rows = Field(
         1, description="k: source documents a target article; a group then holds G / k, and the mixture counts those"
     )
 
@@ -72,18 +85,18 @@ class OptimizerSection(Section):
 
 class ScheduleSection(Section):
     kind: Literal["inverse_sqrt", "linear"] = "linear"
-    warmup_steps: int = Field(2000, ge=0, description="Table 5: 2,000")
+    warmup_steps: int = Field(2000, ge=0, le=2**31 - 1, description="Table 5: 2,000")
 
 
 class TrainingSection(Section):
-    steps: PositiveInt = Field(description="optimizer steps (Table 5: 10,000)")
-    seed: int = Field(0, ge=0)
+    steps: Count = Field(description="optimizer steps (Table 5: 10,000)")
+    seed: int = Field(0, ge=0, le=MOST_SEED)
     precision: Literal["fp32", "bf16", "fp16"] | None = Field(
         None, description="fills in what --ds_config leaves open; null: what --ds_config enables, else fp32"
     )
-    log_every: PositiveInt = 10
-    validate_every: PositiveInt = 500
-    max_skipped_steps: PositiveInt = Field(
+    log_every: Count = 10
+    validate_every: Count = 500
+    max_skipped_steps: Count = Field(
         20, description="non-finite steps in a row after which the run goes back to its last checkpoint, once"
     )
     spike_deviations: float | None = Field(
@@ -91,15 +104,17 @@ class TrainingSection(Section):
     )
     activation_checkpointing: bool = Field(False, description="compute layers twice: less memory, more time")
     compile: bool = Field(False, description="run the layers through torch.compile; the first steps take minutes")
-    threads_per_rank: PositiveInt | None = Field(None, description="intra-op threads; null: the host's cores shared")
+    threads_per_rank: int | None = Field(
+        None, gt=0, le=1024, description="intra-op threads; null: the host's cores shared"
+    )
 
 
 class CheckpointSection(Section):
     """When state is saved, and which checkpoints stay. One is saved at the end and at a signal as well."""
 
-    every: PositiveInt = Field(500, description="steps between checkpoints")
-    keep_last: PositiveInt = Field(2, description="the newest so many stay")
-    keep_every: PositiveInt | None = Field(None, description="those of steps that this divides stay for good")
+    every: Count = Field(500, description="steps between checkpoints")
+    keep_last: Count = Field(2, description="the newest so many stay")
+    keep_every: Count | None = Field(None, description="those of steps that this divides stay for good")
     keep_best: Literal["mms", "mxls", "mean"] | None = Field(
         None, description="the one of the lowest held-out NLL of this kind (mean: of both kinds' mean) stays, too"
     )
@@ -109,15 +124,15 @@ class WatchdogSection(Section):
     """Seconds without progress after which a run is ended with the stacks of all ranks (exit code 60)."""
 
     enabled: bool = True
-    start: PositiveInt = Field(1800, description="until the first step: joining, loading, compiling")
-    step: PositiveInt = Field(600, description="one optimizer step")
-    checkpoint: PositiveInt = Field(1800, description="waiting for a checkpoint to be written")
-    evaluation: PositiveInt = Field(1800, description="one batch of validation or decoding, and its scoring")
+    start: Seconds = Field(1800, description="until the first step: joining, loading, compiling")
+    step: Seconds = Field(600, description="one optimizer step")
+    checkpoint: Seconds = Field(1800, description="waiting for a checkpoint to be written")
+    evaluation: Seconds = Field(1800, description="one batch of validation or decoding, and its scoring")
 
 
 class LoaderSection(ReaderConfig, Section):
-    threads: int = Field(2, ge=0, description="collating threads a rank; 0 collates in the training thread")
-    prefetch: int = Field(4, ge=0, description="micro-batches read ahead")
+    threads: Threads = Field(2, description="collating threads a rank; 0 collates in the training thread")
+    prefetch: int = Field(4, ge=0, le=65_536, description="micro-batches read ahead")
     cache: LocalPath | None = Field(
         None, description="where whole shards of a remote corpus are kept; null: not at all"
     )
@@ -128,21 +143,21 @@ class LoaderSection(ReaderConfig, Section):
 
 
 class ValidationSection(Section):
-    examples_per_kind: PositiveInt = Field(512, description="held-out examples of each kind, MMS and MXLS")
-    batch_size: PositiveInt = 64
+    examples_per_kind: Count = Field(512, description="held-out examples of each kind, MMS and MXLS")
+    batch_size: Rows = 64
 
 
 class EvaluationSection(Section):
     """What happens after the last step (`d2tv evaluate` does it again with other directions)."""
 
     directions: str = Field("all", description="all, mms, mxls, or a list like en-ru,*-ur")
-    examples_per_kind: PositiveInt | None = Field(None, description="MMS and MXLS each; null: every held-out example")
-    batch_size: PositiveInt = 32
-    num_beams: PositiveInt = Field(4, description="Appendix B: 4; 1: greedy")
-    length_penalty: float = Field(0.6, description="Appendix B: 0.6")
+    examples_per_kind: Count | None = Field(None, description="MMS and MXLS each; null: every held-out example")
+    batch_size: Rows = 32
+    num_beams: int = Field(4, gt=0, le=1024, description="Appendix B: 4; 1: greedy")
+    length_penalty: float = Field(0.6, ge=-10, le=10, description="Appendix B: 0.6")
     temperature: float | None = Field(None, gt=0, description="with num_beams=1: draw words at this temperature")
     top_p: float = Field(1.0, gt=0, le=1, description="of the likeliest words that together have this probability")
-    seed: int = Field(0, ge=0, description="of what is drawn")
+    seed: int = Field(0, ge=0, le=MOST_SEED, description="of what is drawn")
     labse: LocalPath | None = Field(
         None, description="directory of LaBSE: meaning similarity and LaSE are scored as well"
     )
@@ -235,6 +250,16 @@ class Recipe(Section):
             raise ValueError(
                 f"checkpoint.keep_best wants checkpoints of validated steps, but checkpoint.every={save} and "
                 f"training.validate_every={validate} seldom meet: make one a multiple of the other"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _slots_are_numbers(self) -> "Recipe":
+        slots = self.training.steps * self.batch.groups_per_step * self.batch.group_size
+        if slots >= 2**62:
+            raise ValueError(
+                f"training.steps x batch.groups_per_step x batch.group_size are {slots:.3g} examples, and none has a "
+                "number beyond 2^62: lower one of them"
             )
         return self
 

@@ -151,26 +151,30 @@ def coercions(model: type[BaseModel], values: Mapping[str, Any], place: str = ""
     """
     for name, value in values.items():
         field = model.model_fields.get(name)
-        if field is None:
-            continue
-        where, kinds = f"{place}{name}", members(field.annotation)
-        inner = next((kind for kind in kinds if is_model(kind)), None)
-        if isinstance(value, dict) and inner is not None:
-            yield from coercions(inner, value, f"{where}.")
-        elif isinstance(value, list):
-            for kind in kinds:
-                item = next(filter(is_model, members(get_args(kind)[0])), None) if get_origin(kind) is tuple else None
+        if field is not None:
+            bounded = any(isinstance(part, Le) for part in field.metadata)
+            yield from _coercions(field.annotation, value, f"{place}{name}", bounded)
+
+
+def _coercions(annotation: Any, value: Any, where: str, bounded: bool) -> Iterator[str]:
+    kinds = members(annotation)
+    if isinstance(value, dict):
+        for kind in filter(is_model, kinds):
+            yield from coercions(kind, value, f"{where}.")
+    elif isinstance(value, list):
+        for kind in kinds:
+            if get_origin(kind) is tuple:
                 for number, entry in enumerate(value):
-                    if item is not None and isinstance(entry, dict):
-                        yield from coercions(item, entry, f"{where}.{number}.")
-        elif bool in kinds and value is not None and not isinstance(value, bool):
-            yield f"{where}: must be true or false"
-        elif bool not in kinds and any(kind in (int, float) for kind in kinds):
-            if isinstance(value, bool | str):
-                yield f"{where}: must be a {'whole number' if int in kinds else 'number'}, not {_as_yaml(value)}"
-            elif isinstance(value, int) and value >= 2**63 and not any(isinstance(part, Le) for part in field.metadata):
-                yield f"{where}: must be below 2^63, for torch and numpy count in 64 bits"
+                    yield from _coercions(get_args(kind)[0], entry, f"{where}.{number}", bounded)
+    elif bool in kinds:
+        if value is not None and not isinstance(value, bool):
+            yield f"{where}: must be true or false, not {_as_yaml(value)}"
+    elif int in kinds or float in kinds:
+        if isinstance(value, bool | str):
+            yield f"{where}: must be a {'whole number' if int in kinds else 'number'}, not {_as_yaml(value)}"
+        elif isinstance(value, int) and value >= 2**63 and not bounded:
+            yield f"{where}: must be below 2^63, for torch and numpy count in 64 bits"
 
 
-def _as_yaml(value: bool | str) -> str:
+def _as_yaml(value: Any) -> str:
     return f"the text {value!r}" if isinstance(value, str) else str(value).lower()
