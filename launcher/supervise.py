@@ -96,6 +96,8 @@ def supervise(job: Job) -> int:
 
 class _Supervisor:
     def __init__(self, job: Job, wish: Wish) -> None:
+        from trainer.ds_keys import check_ds_keys, read_ds_file
+        from trainer.engine import load_ds_config
         from trainer.recipe import load_recipe
 
         if job.max_restarts < 0:
@@ -106,6 +108,11 @@ class _Supervisor:
             # DeepSpeed would go on with this host alone.
             raise InputError(f"--hostfile {job.hostfile}: no such file")
         recipe = load_recipe(job.recipe, job.overrides)
+        if job.hostfile is None:
+            config = load_ds_config(job.ds_config, recipe, world_size=1)
+        else:
+            config = read_ds_file(job.ds_config)  # the devices are those of other hosts
+        check_ds_keys(job.ds_config, config)
         self._job, self._wish = job, wish
         self._run, self._steps = recipe.run, recipe.training.steps
         self._restarts = Restarts(job.max_restarts, self._newest_checkpoint())

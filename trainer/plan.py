@@ -22,6 +22,7 @@ from trainer.checkpoint import (
     whole_checkpoints,
 )
 from trainer.distributed import Ranks
+from trainer.ds_keys import check_ds_keys
 from trainer.engine import arithmetic, load_ds_config, precision_of
 from trainer.evaluation.scoring.semantic import Models, check_models
 from trainer.recipe import Recipe, load_recipe
@@ -84,6 +85,7 @@ def plan_run(recipe: Recipe, ds_config: Path, ranks: Ranks, resume: Resume = "au
     check_lengths(recipe, tokenizer)
     facts = tokenizer.vocab_size, tokenizer.pad_id, tokenizer.eos_id, tokenizer.related_ids
     check_tokenizer(recipe.network.text, *facts)
+    check_ds_keys(ds_config, config)
     try:
         recipe.run.mkdir(parents=True, exist_ok=True)  # last: a refused run leaves nothing behind
     except OSError as error:

@@ -33,7 +33,7 @@ def first_problem(error: ValidationError, model: type[BaseModel], prefix: str = 
     """Return the first thing wrong, with the closest right key for a wrong one. Shows nothing secret of a URL."""
     problem = error.errors(include_url=False)[0]
     *sections, last = (str(part) for part in problem["loc"]) if problem["loc"] else ("",)
-    where = prefix + ".".join((*sections, last))
+    where = (prefix + ".".join((*sections, last))).rstrip(".")
     if problem["type"] == "extra_forbidden":
         return f"unknown key {without_secrets(where)!r}{did_you_mean(last, _keys_at(model, sections))}"
     if problem["type"] in ("missing", "too_short"):
