@@ -25,6 +25,7 @@ from trainer.distributed import Ranks
 from trainer.ds_keys import check_ds_keys
 from trainer.engine import arithmetic, load_ds_config, precision_of
 from trainer.evaluation.scoring.semantic import Models, check_models
+from trainer.prometheus.guards import check_guards
 from trainer.recipe import Recipe, load_recipe
 from trainer.resume import Resume, check_resume
 from trainer.sharded_state import INDEX
@@ -69,6 +70,7 @@ def plan_run(recipe: Recipe, ds_config: Path, ranks: Ranks, resume: Resume = "au
         world_size=ranks.world_size,
     )
     check_trackers(recipe.tracking)
+    check_guards(recipe.prometheus)
     config = load_ds_config(ds_config, recipe, ranks.world_size)
     check_resume(resume, recipe.run)
     for checkpoint in whole_checkpoints(recipe.run / "checkpoints"):
