@@ -46,12 +46,14 @@ class TextConfig(StrictConfig):
     num_layers: int | None = Field(default=None, gt=0, le=1_024, description="N_e, encoder layers")
     num_decoder_layers: int | None = Field(default=None, gt=0, le=1_024, description="N_d; None: as many as num_layers")
     relative_attention_num_buckets: int | None = Field(
-        default=None, gt=0, le=65_536, description="None: mT5's 32; mT5 only"
+        default=None, ge=4, le=65_536, description="None: mT5's 32; mT5 only"
     )
     relative_attention_max_distance: int | None = Field(
         default=None, gt=0, le=2_147_483_647, description="None: mT5's 128; mT5 only"
     )
-    feed_forward_proj: str | None = Field(default=None, description="None: mT5's gated-gelu; mT5 only")
+    feed_forward_proj: Literal["relu", "gelu", "silu", "gated-relu", "gated-gelu", "gated-silu"] | None = Field(
+        default=None, description="None: mT5's gated-gelu; mT5 only"
+    )
     max_position_embeddings: int | None = Field(
         default=None, gt=0, le=1_048_576, description="longest text in tokens; None: mBART's 1024; mBART only"
     )
@@ -95,6 +97,12 @@ class TextConfig(StrictConfig):
         missing = [name for name in needed if name not in given]
         if missing:
             raise ValueError(f"give either pretrained or the sizes {', '.join(missing)} (or shape, which names them)")
+        buckets, distance = self.relative_attention_num_buckets or 32, self.relative_attention_max_distance or 128
+        if architecture == "mt5" and distance <= buckets // 2:
+            raise ValueError(
+                f"relative_attention_max_distance {distance} must be above half of the {buckets} buckets, which the "
+                "first distances have for themselves"
+            )
         if architecture == "mbart" and self.d_model and self.num_heads and self.d_model % self.num_heads:
             raise ValueError(f"num_heads {self.num_heads} does not divide mBART's d_model {self.d_model}")
         return self

@@ -144,7 +144,7 @@ class _Reader:
             self._refuse(event, "merges another mapping (<<), which is not read: write its keys out")
         # A key is what it was written as: a section of the number 3 is named "3", the language `no` is named "no".
         name = key if isinstance(key, str) else event.value  # type: ignore[attr-defined]
-        line = event.start_mark.line + 1
+        line = _line(event)
         if name in mapping.lines:
             raise InputError(
                 f"{self._where}: key {name!r} stands in line {mapping.lines[name]} and again in line {line}: "
@@ -153,7 +153,11 @@ class _Reader:
         mapping.begin(name, line)
 
     def _refuse(self, event: yaml.Event, what: str) -> NoReturn:
-        raise InputError(f"{self._where}: line {event.start_mark.line + 1} {what}")
+        raise InputError(f"{self._where}: line {_line(event)} {what}")
+
+
+def _line(event: yaml.Event) -> int:
+    return event.start_mark.line + 1 if event.start_mark else 1
 
 
 class _Mapping:

@@ -184,7 +184,7 @@ class _Noted(dict[str, Any]):
         self._log.ask((*self._place, key))
         return super().__getitem__(key)
 
-    def get(self, key: str, default: Any = None) -> Any:  # type: ignore[override]
+    def get(self, key: str, default: Any = None) -> Any:
         self._log.ask((*self._place, key))
         self._log.defaults[*self._place, key] = default
         return super().get(key, default)

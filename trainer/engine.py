@@ -13,7 +13,7 @@ from deepspeed.runtime.precision_config import DeepSpeedBF16Config, DeepSpeedFP1
 from deepspeed.runtime.zero.utils import ZeRORuntimeException
 
 from models.objectives.base import Objective
-from shards.errors import InputError, did_you_mean
+from shards.errors import InputError, did_you_mean, out_of_memory
 from trainer.ds_keys import read_ds_file
 from trainer.recipe import Recipe
 
@@ -160,6 +160,10 @@ def build_engine(objective: Objective, recipe: Recipe, ds_config: dict[str, Any]
     except (AssertionError, DeepSpeedConfigError, NotImplementedError, ValueError, ZeRORuntimeException) as error:
         # Keys that do not go together, or not with this device: what can be known before, check_ds_keys refuses.
         raise InputError(f"DeepSpeed refuses --ds_config: {' '.join(str(error).split())}") from error
+    except (MemoryError, RuntimeError) as error:
+        if (why := out_of_memory(error)) is None:
+            raise
+        raise InputError(f"the optimizer's state does not fit into memory ({why}): choose a smaller network") from error
     # DeepSpeed looks for non-finite gradients (over all ranks, before the optimizer) in half precision
     # only. A poisoned fp32 step would be applied, so the check is on for every precision.
     engine.optimizer.check_grad_overflow = True

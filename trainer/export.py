@@ -31,7 +31,7 @@ from models.network import Network
 from shards.errors import InputError, did_you_mean
 from shards.files import write_atomically
 from shards.index import read_manifest
-from shards.remote import is_url
+from shards.locations import is_url
 from shards.tokenizer import Tokenizer
 from trainer.checkpoint import CORPUS, described, seal, sync
 from trainer.model_card import language_code, model_card

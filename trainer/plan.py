@@ -110,6 +110,12 @@ def check_corpus(recipe: Recipe, corpus: Corpus) -> None:
     """Directions and feature sizes of the recipe against those of the corpus; the models that are to score."""
     check_models(Models(labse=recipe.evaluation.labse, bertscore=recipe.evaluation.bertscore))
     parse_directions(recipe.evaluation.directions, corpus.languages, recipe.mixture.languages)
+    most = int(corpus.direction_counts("train").sum(axis=1).max())
+    if recipe.batch.group_size > most > 0:
+        raise InputError(
+            f"batch.group_size is {recipe.batch.group_size}, but no target language of {corpus.location} has more than "
+            f"{most} examples to train on: set it to at most {most}"
+        )
     vision = recipe.network.vision
     for key, wanted in (("feature_size", vision.feature_size), ("regions", vision.regions)):
         stored = corpus.manifest[key]
@@ -120,7 +126,10 @@ def check_corpus(recipe: Recipe, corpus: Corpus) -> None:
 
 
 def check_lengths(recipe: Recipe, tokenizer: Tokenizer) -> None:
-    """The recipe's lengths against the positions of its backbone, where it has no more than a number of them."""
+    """Hold beams against the vocabulary, and lengths against the positions of a backbone that has a number of them."""
+    beams, words = recipe.evaluation.num_beams, tokenizer.vocab_size
+    if beams > words:
+        raise InputError(f"evaluation.num_beams is {beams}, but the tokenizer has {words} words: set it to fewer")
     longest, lengths = max_length(recipe.network.text), recipe.lengths
     if longest is None:
         return

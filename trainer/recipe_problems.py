@@ -41,7 +41,7 @@ def first_problem(error: ValidationError, model: type[BaseModel], prefix: str = 
             return f"{where.removesuffix(f'.{last}') if last.isdigit() else where}: has too few values"
         return f"key {where!r} is missing"
     if problem["type"] == "value_error":  # ours, which say what they mean
-        return f"{where}: {_own_words(problem)}"
+        return f"{where}: {_own_words(problem)}".removeprefix(": ")
     words = _WORDS.get(problem["type"]) or problem["msg"].replace("Input should be", "must be")
     return f"{where}: {words}{_got(problem['input'])}"
 
