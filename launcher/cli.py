@@ -8,6 +8,7 @@ import sys
 
 from launcher.commands import corpora, evaluation, training, watching
 from shards.errors import InputError, out_of_memory
+from shards.locations import without_secrets
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -16,7 +17,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return int(options.run(options) or 0)
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {without_secrets(str(error))}", file=sys.stderr)
         return 2
     except (MemoryError, RuntimeError) as error:
         if (why := out_of_memory(error)) is None:

@@ -71,7 +71,7 @@ class TextConfig(StrictConfig):
     @classmethod
     def _spell_out_shape(cls, values: Any) -> Any:
         """The sizes in place of the shape that names them, so that a saved recipe says all that it stands for."""
-        if not isinstance(values, dict) or values.get("shape") not in SHAPES:
+        if not isinstance(values, dict) or not isinstance(values.get("shape"), str) or values["shape"] not in SHAPES:
             return values  # what is wrong with it, its field's own type will say
         shape = values["shape"]
         sizes = SHAPES[shape]

@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"]*")
+#: What may be one that lost a slash on its way through a path.
+_LIKE_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/[^\s'\"]*")
 #: The beginning of a URL, also of one that lost a slash on its way through a path.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*:/+)(.*)", re.DOTALL)
 
@@ -29,13 +31,13 @@ def shown(location: str) -> str:
 
 
 def without_secrets(text: str) -> str:
-    """Return `text` with every URL in it as `shown` has it."""
-    return _URL.sub(lambda match: shown(match[0]), shown(text))
+    """Return `text`, a message, with every URL in it as `shown` has it."""
+    return _LIKE_URL.sub(lambda match: shown(match[0]), shown(text))
 
 
 def holds_secret(text: str) -> bool:
     """Return True where `text` is or holds a URL with a user, a password, a query (often a signature) or a fragment."""
-    return without_secrets(text) != text
+    return shown(text) != text or any(shown(match[0]) != match[0] for match in _URL.finditer(text))
 
 
 def _local_path(value: Any) -> Any:

@@ -14,7 +14,7 @@ from models.config import NetworkConfig
 from models.decoding import Decoding
 from models.objectives import ObjectiveConfig, objective_types
 from shards.errors import InputError
-from shards.locations import CorpusLocation, GuardFile, LocalPath, ModelLocation, holds_secret
+from shards.locations import CorpusLocation, GuardFile, LocalPath, ModelLocation, holds_secret, without_secrets
 from shards.mixture import MixtureConfig
 from shards.reader import ReaderConfig
 from shards.strict_yaml import write_yaml
@@ -287,27 +287,31 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
             set_override(values[section], rest, text, own)
         else:
             raise InputError(f"override {key}: 'objective' is a value, not a section")
+    return validated(values, f"recipe {name_or_path}")
+
+
+def validated(values: Mapping[str, Any], where: str) -> Recipe:
+    """Return the recipe of `values`, as YAML gives them. Raises `InputError`, one line; `where` begins most of them."""
+    for key, text in _texts(values):
+        if holds_secret(text):
+            raise InputError(
+                f"{without_secrets(key)} holds a user, a password or a signature, which the run would save: leave "
+                "it out of the URL, and use ~/.netrc or the AWS variables instead"
+            )
     try:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
-        raise InputError(f"recipe {name_or_path}: {first_problem(error, Recipe)}") from None
+        raise InputError(f"{where}: {first_problem(error, Recipe)}") from None
     config_type, _ = objective_types(recipe.objective.name)
     try:
         settings = recipe.objective.settings()
         settings.check(recipe.network)
     except ValidationError as error:
-        raise InputError(f"recipe {name_or_path}: {first_problem(error, config_type, 'objective.')}") from None
+        raise InputError(f"{where}: {first_problem(error, config_type, 'objective.')}") from None
     for problem in (*coercions(Recipe, values), *coercions(config_type, values["objective"], "objective.")):
-        raise InputError(f"recipe {name_or_path}: {problem}")
+        raise InputError(f"{where}: {problem}")
     # With the defaults it did not name, so that a saved recipe says all that it stood for.
-    recipe = recipe.model_copy(update={"objective": ObjectiveSection.model_validate(settings.model_dump())})
-    for key, text in _texts(recipe.model_dump(mode="json")):
-        if holds_secret(text):
-            raise InputError(
-                f"{key} holds a user, a password or a signature, which the run would save: leave it out of the URL, "
-                "and use ~/.netrc or the AWS variables instead"
-            )
-    return recipe
+    return recipe.model_copy(update={"objective": ObjectiveSection.model_validate(settings.model_dump())})
 
 
 def _objective_config(values: Mapping[str, Any], words: Sequence[tuple[str, str]]) -> type[ObjectiveConfig] | None:
@@ -328,7 +332,7 @@ def _texts(values: Any, place: str = "") -> Iterator[tuple[str, str]]:
         yield place, values
     elif isinstance(values, dict):
         for key, value in values.items():
-            yield place, key
+            yield place or "a key", key
             yield from _texts(value, f"{place}.{key}" if place else key)
     elif isinstance(values, list):
         for value in values:

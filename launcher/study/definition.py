@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from launcher.supervise import Job
 from shards.errors import InputError, did_you_mean
+from shards.locations import without_secrets
 from shards.strict_yaml import read_yaml
 from trainer.recipe import MOST_SEED, Recipe, load_recipe
 from trainer.recipe_problems import first_problem
@@ -105,7 +106,7 @@ def trials(
     owned = ("run", "training.seed")
     for override in overrides:
         if override.partition("=")[0] in owned:
-            raise InputError(f"{override}: a study chooses {' and '.join(owned)} itself: leave it out")
+            raise InputError(f"{without_secrets(override)}: a study chooses {' and '.join(owned)} itself: leave it out")
     return [
         Trial(
             model,
