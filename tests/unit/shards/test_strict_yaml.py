@@ -1,7 +1,5 @@
 """YAML 1.2's core schema, read strictly; what is written reads back to the same, with older readers too."""
 
-import time
-
 import pytest
 import yaml
 from hypothesis import example, given
@@ -98,10 +96,8 @@ def test_an_alias_bomb_is_refused_at_its_first_name() -> None:
     bomb = "a: &a [x, x, x]\n" + "".join(
         f"{n}: &{n} [*{p}, *{p}, *{p}]\n" for p, n in zip("abcdefg", "bcdefgh", strict=True)
     )
-    began = time.process_time()
     with pytest.raises(InputError, match="line 1 names a value by &a"):
         read_yaml(bomb, "it")
-    assert time.process_time() - began < 1
 
 
 #: Half a character, whole ones beyond 16 bits, and a number that no reader should try.
