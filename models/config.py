@@ -9,7 +9,6 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from models.backbones.shapes import SHAPES
-from shards.locations import ModelLocation
 
 Architecture = Literal["mt5", "mbart"]
 ShapeName = Literal["mt5_small", "mt5_base", "mt5_large", "mbart50_large"]
@@ -32,9 +31,7 @@ class StrictConfig(BaseModel):
 class TextConfig(StrictConfig):
     """The text encoder and decoder (paper section 2.2), mT5 or mBART-50: a checkpoint, or the sizes of a random one."""
 
-    pretrained: ModelLocation | None = Field(
-        default=None, description="local directory or hub id of an mT5 or mBART checkpoint"
-    )
+    pretrained: str | None = Field(default=None, description="local directory or hub id of an mT5 or mBART checkpoint")
     architecture: Architecture | None = Field(
         default=None, description="None: the checkpoint's own, and mt5 for random weights"
     )

@@ -62,7 +62,8 @@ def _corpus_location(text: str) -> str:
     return text
 
 
-def _model_location(text: str) -> str:
+def model_location(text: str) -> str:
+    """Return the directory or hub id that `text` is, with the home directory for ~/. `ValueError` for anything else."""
     _check_text(text)
     if is_url(text):
         raise ValueError("is a URL: give a directory, or a hub id like owner/name")
@@ -88,7 +89,7 @@ LocalPath = Annotated[
 #: A directory, or a URL of one.
 CorpusLocation = Annotated[str, AfterValidator(_corpus_location)]
 #: A directory, or an id on the Hugging Face hub.
-ModelLocation = Annotated[str, AfterValidator(_model_location)]
+ModelLocation = Annotated[str, AfterValidator(model_location)]
 
 
 class MustBeGiven:

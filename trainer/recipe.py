@@ -8,20 +8,28 @@ directory.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
 
 from models.config import NetworkConfig
 from models.decoding import Decoding
 from models.objectives import ObjectiveConfig, objective_types
 from shards.errors import InputError
-from shards.locations import CorpusLocation, GuardFile, LocalPath, ModelLocation, holds_secret, without_secrets
+from shards.locations import (
+    CorpusLocation,
+    GuardFile,
+    LocalPath,
+    ModelLocation,
+    holds_secret,
+    model_location,
+    without_secrets,
+)
 from shards.mixture import MixtureConfig
 from shards.reader import ReaderConfig
 from shards.strict_yaml import write_yaml
 from trainer.recipe_problems import first_problem
-from trainer.recipe_values import coercions, read_values, recipe_names, set_override, split_override
+from trainer.recipe_values import RECIPES, coercions, read_values, recipe_names, set_override, split_override
 
-__all__ = ["Recipe", "Section", "load_recipe", "recipe_names"]
+__all__ = ["RECIPES", "Recipe", "Section", "load_recipe", "recipe_names"]
 
 #: The largest seed that torch takes.
 MOST_SEED = 2**64 - 1
@@ -242,6 +250,18 @@ class Recipe(Section):
     evaluation: EvaluationSection = EvaluationSection()
     prometheus: PrometheusSection = PrometheusSection()
     tracking: TrackingSection = TrackingSection()
+
+    @field_validator("network", mode="before")
+    @classmethod
+    def _pretrained_is_a_place(cls, value: Any) -> Any:
+        """Read network.text.pretrained as corpus.tokenizer is: models/ knows nothing of directories."""
+        text = value.get("text") if isinstance(value, dict) else None
+        if not isinstance(text, dict) or not isinstance(text.get("pretrained"), str):
+            return value
+        try:
+            return {**value, "text": {**text, "pretrained": model_location(text["pretrained"])}}
+        except ValueError as error:
+            raise ValueError(f"text.pretrained {error}") from None
 
     @model_validator(mode="after")
     def _best_is_measured(self) -> "Recipe":
