@@ -18,6 +18,7 @@ from types import FrameType
 import launcher.train
 from launcher.guard import Guard
 from launcher.processes import Family, StopWish
+from launcher.remote_words import check_remote_words
 from launcher.restarts import Restarts, in_words
 from shards.errors import InputError
 from trainer.exit_codes import BAD_INPUT, FINISHED, STOPPED
@@ -111,6 +112,7 @@ class _Supervisor:
         if job.hostfile is None:
             config = load_ds_config(job.ds_config, recipe, world_size=1)
         else:
+            check_remote_words(job.train_words(None))
             config = read_ds_file(job.ds_config)  # the devices are those of other hosts
         check_ds_keys(job.ds_config, config)
         self._job, self._wish = job, wish
