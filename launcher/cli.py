@@ -7,7 +7,8 @@ import argparse
 import sys
 
 from launcher.commands import corpora, evaluation, training, watching
-from shards.errors import InputError
+from shards.errors import InputError, out_of_memory
+from shards.locations import without_secrets
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -16,7 +17,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return int(options.run(options) or 0)
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {without_secrets(str(error))}", file=sys.stderr)
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        if (why := out_of_memory(error)) is None:
+            raise
+        print(f"error: memory does not suffice ({why}): lower batch sizes, beams or workers", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted" + (": the same command goes on from here" if options.goes_on else ""), file=sys.stderr)

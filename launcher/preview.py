@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from shards.errors import InputError
 from shards.files import check_output
 from shards.index import SPLITS, Corpus, open_corpus
+from shards.locations import shown
 from shards.reader import Reader, ReaderConfig
 from shards.reading import UnreadableError
-from shards.remote import shown
 from shards.schema import Article, Images
 from shards.stores import open_storage
 from shards.writer import encode_key

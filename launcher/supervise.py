@@ -20,6 +20,7 @@ import launcher.train
 from launcher.devices import launcher_environment
 from launcher.guard import Guard
 from launcher.processes import Family, StopWish
+from launcher.remote_words import check_remote_words
 from launcher.restarts import Restarts, in_words
 from shards.errors import InputError
 from trainer.exit_codes import BAD_INPUT, FINISHED, STOPPED
@@ -102,6 +103,8 @@ def supervise(job: Job) -> int:
 
 class _Supervisor:
     def __init__(self, job: Job, wish: Wish) -> None:
+        from trainer.ds_keys import check_ds_keys, read_ds_file
+        from trainer.engine import load_ds_config
         from trainer.recipe import load_recipe
 
         if job.max_restarts < 0:
@@ -114,6 +117,12 @@ class _Supervisor:
         of_all = job.ranks is None and job.hostfile is None
         self._environment = launcher_environment(os.environ) if of_all else dict(os.environ)
         recipe = load_recipe(job.recipe, job.overrides)
+        if job.hostfile is None:
+            config = load_ds_config(job.ds_config, recipe, world_size=1)
+        else:
+            check_remote_words(job.train_words(None))
+            config = read_ds_file(job.ds_config)  # the devices are those of other hosts
+        check_ds_keys(job.ds_config, config)
         self._job, self._wish = job, wish
         self._run, self._steps = recipe.run, recipe.training.steps
         self._restarts = Restarts(job.max_restarts, self._newest_checkpoint())

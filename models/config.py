@@ -36,17 +36,23 @@ class TextConfig(StrictConfig):
         default=None, description="None: the checkpoint's own, and mt5 for random weights"
     )
     shape: ShapeName | None = Field(default=None, description="names the sizes of a random backbone")
-    d_model: int | None = Field(default=None, gt=0, description="D, hidden width")
-    d_ff: int | None = Field(default=None, gt=0, description="width of the feed-forward layers")
-    d_kv: int | None = Field(default=None, gt=0, description="width of one attention head; mT5 only")
-    num_heads: int | None = Field(default=None, gt=0)
-    num_layers: int | None = Field(default=None, gt=0, description="N_e, encoder layers")
-    num_decoder_layers: int | None = Field(default=None, gt=0, description="N_d; None: as many as num_layers")
-    relative_attention_num_buckets: int | None = Field(default=None, gt=0, description="None: mT5's 32; mT5 only")
-    relative_attention_max_distance: int | None = Field(default=None, gt=0, description="None: mT5's 128; mT5 only")
-    feed_forward_proj: str | None = Field(default=None, description="None: mT5's gated-gelu; mT5 only")
+    d_model: int | None = Field(default=None, gt=0, le=65_536, description="D, hidden width")
+    d_ff: int | None = Field(default=None, gt=0, le=1_048_576, description="width of the feed-forward layers")
+    d_kv: int | None = Field(default=None, gt=0, le=65_536, description="width of one attention head; mT5 only")
+    num_heads: int | None = Field(default=None, gt=0, le=4_096)
+    num_layers: int | None = Field(default=None, gt=0, le=1_024, description="N_e, encoder layers")
+    num_decoder_layers: int | None = Field(default=None, gt=0, le=1_024, description="N_d; None: as many as num_layers")
+    relative_attention_num_buckets: int | None = Field(
+        default=None, ge=4, le=65_536, description="None: mT5's 32; mT5 only"
+    )
+    relative_attention_max_distance: int | None = Field(
+        default=None, gt=0, le=2_147_483_647, description="None: mT5's 128; mT5 only"
+    )
+    feed_forward_proj: Literal["relu", "gelu", "silu", "gated-relu", "gated-gelu", "gated-silu"] | None = Field(
+        default=None, description="None: mT5's gated-gelu; mT5 only"
+    )
     max_position_embeddings: int | None = Field(
-        default=None, gt=0, description="longest text in tokens; None: mBART's 1024; mBART only"
+        default=None, gt=0, le=1_048_576, description="longest text in tokens; None: mBART's 1024; mBART only"
     )
     dropout: float = Field(default=0.1, ge=0, lt=1)
     attention_dropout: float | None = Field(
@@ -62,7 +68,7 @@ class TextConfig(StrictConfig):
     @classmethod
     def _spell_out_shape(cls, values: Any) -> Any:
         """The sizes in place of the shape that names them, so that a saved recipe says all that it stands for."""
-        if not isinstance(values, dict) or values.get("shape") not in SHAPES:
+        if not isinstance(values, dict) or not isinstance(values.get("shape"), str) or values["shape"] not in SHAPES:
             return values  # what is wrong with it, its field's own type will say
         shape = values["shape"]
         sizes = SHAPES[shape]
@@ -88,6 +94,12 @@ class TextConfig(StrictConfig):
         missing = [name for name in needed if name not in given]
         if missing:
             raise ValueError(f"give either pretrained or the sizes {', '.join(missing)} (or shape, which names them)")
+        buckets, distance = self.relative_attention_num_buckets or 32, self.relative_attention_max_distance or 128
+        if architecture == "mt5" and distance <= buckets // 2:
+            raise ValueError(
+                f"relative_attention_max_distance {distance} must be above half of the {buckets} buckets, which the "
+                "first distances have for themselves"
+            )
         if architecture == "mbart" and self.d_model and self.num_heads and self.d_model % self.num_heads:
             raise ValueError(f"num_heads {self.num_heads} does not divide mBART's d_model {self.d_model}")
         return self
@@ -103,18 +115,19 @@ class VisionConfig(StrictConfig):
     """The visual encoder (paper section 2.2, Table 5)."""
 
     enabled: bool = Field(default=True, description="false: no visual parameters (Table 2, w/o visual features)")
-    feature_size: int = Field(default=2048, gt=0, description="V, width of a stored region feature (d_v)")
+    feature_size: int = Field(default=2048, gt=0, le=65_536, description="V, width of a stored region feature (d_v)")
     hidden_size: int | None = Field(
         default=None,
         gt=0,
+        le=65_536,
         description="width of the encoder; None: feature_size, the paper's form; else one Linear before",
     )
-    num_layers: int = Field(default=4, gt=0, description="N_v")
-    num_heads: int = Field(default=8, gt=0)
-    ffn_size: int = Field(default=2048, gt=0)
+    num_layers: int = Field(default=4, gt=0, le=1_024, description="N_v")
+    num_heads: int = Field(default=8, gt=0, le=4_096)
+    ffn_size: int = Field(default=2048, gt=0, le=1_048_576)
     dropout: float = Field(default=0.1, ge=0, lt=1)
-    max_images: int = Field(default=5, gt=0, description="n, images an article")
-    regions: int = Field(default=36, gt=0, description="m, regions an image")
+    max_images: int = Field(default=5, gt=0, le=1_024, description="n, images an article")
+    regions: int = Field(default=36, gt=0, le=65_536, description="m, regions an image")
 
     @property
     def width(self) -> int:
@@ -131,8 +144,10 @@ class VisionConfig(StrictConfig):
 class FusionConfig(StrictConfig):
     """Text-vision fusion (paper section 2.2)."""
 
-    hidden_size: int = Field(default=256, gt=0, description="C, common width of the cross-modal attention (d_c)")
-    num_heads: int = Field(default=8, gt=0)
+    hidden_size: int = Field(
+        default=256, gt=0, le=65_536, description="C, common width of the cross-modal attention (d_c)"
+    )
+    num_heads: int = Field(default=8, gt=0, le=4_096)
     dropout: float = Field(default=0.1, ge=0, lt=1)
 
     @model_validator(mode="after")

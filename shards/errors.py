@@ -12,3 +12,14 @@ def did_you_mean(wrong: str, known: Iterable[str]) -> str:
     """ " (did you mean 'x'?)" for the closest of `known`, or the empty string when none is close."""
     close = difflib.get_close_matches(wrong, list(known), n=1, cutoff=0.6)
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def out_of_memory(error: BaseException) -> str | None:
+    """Return the first line of an error that says that memory does not suffice, the host's or a device's, else None.
+
+    torch has no type of its own for the host's.
+    """
+    said = str(error).strip().splitlines()[:1] or [type(error).__name__]
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return said[0]
+    return said[0] if isinstance(error, RuntimeError) and "can't allocate memory" in said[0] else None

@@ -1,5 +1,6 @@
 """Where a pretrained model or tokenizer lies: in a directory, or on the Hugging Face hub under an id."""
 
+import json
 from functools import cache
 from pathlib import Path
 
@@ -28,6 +29,21 @@ def directory_of(where: str, what: str, patterns: tuple[str, ...] = SMALL_FILES)
             f"{what}: there is no such directory, and the hub gives nothing of that id ({reason}): "
             "give a directory that exists"
         ) from error
+
+
+def code_in(directory: Path) -> str | None:
+    """Return a phrase where the model or tokenizer in `directory` is made of Python code beside it, else None.
+
+    Such code is never run here: what is loaded of `directory` is loaded with trust_remote_code=False.
+    """
+    for name in ("config.json", "tokenizer_config.json"):
+        try:
+            settings = json.loads((directory / name).read_text(encoding="utf-8"))
+        except (OSError, RecursionError, ValueError):  # of which whoever reads it says more
+            continue
+        if isinstance(settings, dict) and settings.get("auto_map"):
+            return f"auto_map in {name} names Python code, which is never run: use a model of transformers' own kinds"
+    return None
 
 
 def _is_path(where: str) -> bool:

@@ -30,7 +30,8 @@ from numpy.typing import NDArray
 
 from shards.errors import InputError
 from shards.index_cache import check_ends, default_index_cache, fetch_index, read_remote_manifest
-from shards.remote import RemoteStorage, is_url, shown
+from shards.locations import is_url, shown
+from shards.remote import RemoteStorage
 
 FORMAT_VERSION = 2
 #: Bytes of the .npy header of an array of three dimensions, as numpy writes it since 1.14.

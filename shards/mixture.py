@@ -2,17 +2,24 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from shards.directions import parse_directions
 from shards.errors import InputError
 from shards.languages import languages_in_corpus
 
 Kind = Literal["mms", "mxls"]
+
+
+def _words(value: Any) -> Any:
+    """Take `en,ru` for the list of its words."""
+    return [word.strip() for word in value.split(",")] if isinstance(value, str) else value
+
+
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -29,8 +36,12 @@ class Weighting(BaseModel):
     orientation: Literal["target_first", "source_first"] = "target_first"
     outer_exponent: float = Field(0.5, ge=0, le=1, description="alpha of the outer stage")
     inner_exponent: float = Field(0.75, ge=0, le=1, description="alpha of the inner stage")
-    kinds: tuple[Kind, ...] = Field(("mms", "mxls"), min_length=1, description="monolingual and/or cross-lingual")
-    languages: tuple[str, ...] | None = Field(None, description="a subset, by name or code; all when null")
+    kinds: Annotated[tuple[Kind, ...], BeforeValidator(_words)] = Field(
+        ("mms", "mxls"), min_length=1, description="monolingual and/or cross-lingual"
+    )
+    languages: Annotated[tuple[str, ...] | None, BeforeValidator(_words)] = Field(
+        None, description="a subset like en,ru, by name or code; all when null"
+    )
     directions: str = Field("all", description="a subset, like en-*,*-en,mms (as in evaluation.directions)")
     weights: Mapping[str, Weight] | None = Field(
         None,
@@ -38,14 +49,19 @@ class Weighting(BaseModel):
         "counts before a pattern with a star, that before mms and mxls, those before all; what none names gets nothing",
     )
     max_passes: float | None = Field(
-        None, gt=0, description="how often a direction's examples may come in the whole run, to within a group"
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="how often a direction's examples may come in the whole run, to within a group",
     )
 
 
 class MixtureChange(Weighting):
     """Another weighting from a step on. Keys that it does not name stay as they were."""
 
-    from_step: PositiveInt = Field(description="the steps before it: 100 for a change after the hundredth step")
+    from_step: int = Field(
+        gt=0, le=2**31 - 1, description="the steps before it: 100 for a change after the hundredth step"
+    )
 
 
 class MixtureConfig(Weighting):

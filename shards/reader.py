@@ -36,10 +36,12 @@ class ReaderConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    io_threads: int = Field(4, ge=0, description="reads in flight a rank; 0 reads in the collating thread")
-    max_open_files: int = Field(256, ge=1, description="shards kept open a rank")
-    retries: int = Field(3, ge=0, description="attempts after the first at a record that cannot be read")
-    retry_seconds: float = Field(0.1, ge=0, description="wait before the first retry; doubled before each other one")
+    io_threads: int = Field(4, ge=0, le=1024, description="reads in flight a rank; 0 reads in the collating thread")
+    max_open_files: int = Field(256, ge=1, le=1_048_576, description="shards kept open a rank")
+    retries: int = Field(3, ge=0, le=30, description="attempts after the first at a record that cannot be read")
+    retry_seconds: float = Field(
+        0.1, ge=0, le=3600, description="wait before the first retry; doubled before each other one"
+    )
 
 
 class _Record(NamedTuple):

@@ -6,34 +6,19 @@ Settings that are not ours stay with the libraries: proxies and .netrc for http,
 
 import errno
 import random
-import re
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 from shards.errors import InputError
+from shards.locations import shown, without_secrets
 
 SCHEMES = ("http", "https", "s3")
 #: Files are downloaded in pieces of this many bytes, one request each.
 PIECE = 16 * 1024 * 1024
 #: Seconds before each further attempt at a piece. A start of many ranks is what a server refuses most easily.
 _WAITS = (0.3, 1.0, 3.0)
-
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-
-
-def is_url(location: str) -> bool:
-    return _URL.match(location) is not None
-
-
-def shown(location: str) -> str:
-    """`location` as it may be printed: of a URL, without the user, password, query and fragment."""
-    if not is_url(location):
-        return location
-    scheme, _, rest = location.partition("://")
-    host, slash, path = re.split(r"[?#]", rest, maxsplit=1)[0].partition("/")
-    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
 
 
 class RemoteStorage:
@@ -204,4 +189,4 @@ def _lies_past_the_end(error: Exception) -> bool:
 def _one_line(error: object) -> str:
     """The text of an error without line breaks, and without what is secret in the URLs it names."""
     text = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
-    return re.sub(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"]+", lambda match: shown(match[0]), text)[:300]
+    return without_secrets(text)[:300]

@@ -26,7 +26,7 @@ import sentencepiece
 
 from shards.errors import InputError
 from shards.files import left_overs, write_atomically
-from shards.hub import directory_of
+from shards.hub import code_in, directory_of
 from shards.language_codes import MBART50_CODES
 from shards.languages import LANGUAGE_CODES
 
@@ -123,9 +123,10 @@ class PretrainedTokenizer:
         from transformers import AutoTokenizer  # seconds of import that the other kind does not pay
 
         try:
-            self._model = AutoTokenizer.from_pretrained(str(directory))
+            # Never the code beside it, and no question whether to run it.
+            self._model = AutoTokenizer.from_pretrained(str(directory), trust_remote_code=False)
         except Exception as error:  # its tokenizers, which are not Python, raise no narrower one
-            why = " ".join(str(error).split())
+            why = code_in(directory) or " ".join(str(error).split())
             raise InputError(
                 f"cannot read the tokenizer in {directory} ({why}): copy it anew, or name another directory"
             ) from error

@@ -9,6 +9,7 @@ from models.objectives import Objective, build_objective
 from shards.bundles import BundledSampler
 from shards.collate import Collator, Lengths
 from shards.directions import Direction, parse_directions
+from shards.errors import InputError, out_of_memory
 from shards.fetch import Fetcher, ImageSizes, Transform
 from shards.index import Corpus
 from shards.mixture import segments
@@ -64,16 +65,24 @@ def build_collator(
 
 
 def build_network(recipe: Recipe, tokenizer: Tokenizer) -> Objective:
-    """The objective around a new network, the same on every rank: weights follow from the seed."""
+    """Return the objective around a new network, the same on every rank: weights follow from the seed.
+
+    Raises `InputError` for sizes that memory does not suffice for.
+    """
     torch.manual_seed(recipe.training.seed)
-    network = Network(
-        recipe.network,
-        tokenizer.vocab_size,
-        tokenizer.pad_id,
-        tokenizer.eos_id,
-        related_ids=tokenizer.related_ids,
-        marks_texts=tokenizer.marks_texts,
-    )
+    try:
+        network = Network(
+            recipe.network,
+            tokenizer.vocab_size,
+            tokenizer.pad_id,
+            tokenizer.eos_id,
+            related_ids=tokenizer.related_ids,
+            marks_texts=tokenizer.marks_texts,
+        )
+    except (MemoryError, RuntimeError) as error:
+        if (why := out_of_memory(error)) is None:
+            raise
+        raise InputError(f"the network does not fit into memory ({why}): choose smaller sizes in network.*") from error
     training = recipe.training
     if training.compile:
         own_inductor_cache()

@@ -8,10 +8,13 @@ from typing import Any
 import deepspeed
 import torch
 from deepspeed.accelerator import get_accelerator
+from deepspeed.runtime.config import DeepSpeedConfigError
 from deepspeed.runtime.precision_config import DeepSpeedBF16Config, DeepSpeedFP16Config
+from deepspeed.runtime.zero.utils import ZeRORuntimeException
 
 from models.objectives.base import Objective
-from shards.errors import InputError, did_you_mean
+from shards.errors import InputError, did_you_mean, out_of_memory
+from trainer.ds_keys import read_ds_file
 from trainer.recipe import Recipe
 
 #: Keys the recipe owns: in a DeepSpeed file they are "auto".
@@ -42,12 +45,7 @@ def load_ds_config(path: Path, recipe: Recipe, world_size: int) -> dict[str, Any
     if not path.is_file():
         known = sorted(p.name for p in path.parent.glob("*.json")) if path.parent.is_dir() else []
         raise InputError(f"no DeepSpeed config at {path}{did_you_mean(path.name, known)}; see ds_configs/")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not JSON: {error}") from error
-    if not isinstance(config, dict):
-        raise InputError(f"{path} is not a JSON object")
+    config = read_ds_file(path)
     for key, section in _FORBIDDEN.items():
         if key in config:
             raise InputError(f"{path}: key {key!r} belongs to the recipe's section {section!r}: remove it here")
@@ -157,7 +155,15 @@ def build_engine(objective: Objective, recipe: Recipe, ds_config: dict[str, Any]
         optimizer = torch.optim.AdamW(
             groups, lr=settings.learning_rate, betas=settings.betas, eps=settings.eps, fused=True
         )
-    engine, *_ = deepspeed.initialize(model=objective, optimizer=optimizer, config=ds_config)
+    try:
+        engine, *_ = deepspeed.initialize(model=objective, optimizer=optimizer, config=ds_config)
+    except (AssertionError, DeepSpeedConfigError, NotImplementedError, ValueError, ZeRORuntimeException) as error:
+        # Keys that do not go together, or not with this device: what can be known before, check_ds_keys refuses.
+        raise InputError(f"DeepSpeed refuses --ds_config: {' '.join(str(error).split())}") from error
+    except (MemoryError, RuntimeError) as error:
+        if (why := out_of_memory(error)) is None:
+            raise
+        raise InputError(f"the optimizer's state does not fit into memory ({why}): choose a smaller network") from error
     # DeepSpeed looks for non-finite gradients (over all ranks, before the optimizer) in half precision
     # only. A poisoned fp32 step would be applied, so the check is on for every precision.
     engine.optimizer.check_grad_overflow = True

@@ -32,7 +32,7 @@ from models.network import Network
 from shards.errors import InputError, did_you_mean
 from shards.files import write_atomically
 from shards.index import read_manifest
-from shards.remote import is_url
+from shards.locations import is_url, without_secrets
 from shards.tokenizer import Tokenizer
 from trainer.checkpoint import CORPUS, described, seal, sync
 from trainer.model_card import language_code, model_card
@@ -71,7 +71,7 @@ def export_model(where: Path, directory: Path, dtype: str = "fp32", overrides: S
         raise InputError(f"--dtype {dtype}{did_you_mean(dtype, DTYPES)}: give one of {', '.join(DTYPES)}")
     for override in overrides:
         if override.partition("=")[0] not in _PATHS:
-            raise InputError(f"{override}: an export takes nothing but {'=, '.join(_PATHS)}=")
+            raise InputError(f"{without_secrets(override)}: an export takes nothing but {'=, '.join(_PATHS)}=")
     with _new_directory(directory) as staging, contextlib.ExitStack() as leaving:
         checkpoint = resolve_checkpoint(where)
         leaving.enter_context(reading(checkpoint))

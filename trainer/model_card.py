@@ -8,12 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from models.network import Network
 from shards.errors import InputError
 from shards.index import SPLITS
 from shards.languages import LANGUAGE_CODES
+from shards.strict_yaml import write_yaml
 from shards.tokenizer import SentencePieceTokenizer
 from trainer.checkpoint import TrainState, identity, read_state
 from trainer.engine import precision_of
@@ -83,7 +82,7 @@ def _front_matter(model: Model, data: Mapping[str, Any], kind: str) -> str:
             "safetensors",
         ],
     }
-    return f"---\n{yaml.safe_dump(facts, sort_keys=False, allow_unicode=True)}---"
+    return f"---\n{write_yaml(facts)}---"
 
 
 def _what(model: Model, data: Mapping[str, Any], kind: str) -> str:

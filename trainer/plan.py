@@ -22,9 +22,11 @@ from trainer.checkpoint import (
     whole_checkpoints,
 )
 from trainer.distributed import Ranks
+from trainer.ds_keys import check_ds_keys
 from trainer.engine import arithmetic, load_ds_config, precision_of
 from trainer.evaluation.scoring.semantic import Models, check_models
 from trainer.extensions import check_code_caches
+from trainer.prometheus.guards import check_guards
 from trainer.recipe import Recipe, load_recipe
 from trainer.resume import Resume, check_resume
 from trainer.run_files import check_run_files
@@ -70,6 +72,7 @@ def plan_run(recipe: Recipe, ds_config: Path, ranks: Ranks, resume: Resume = "au
         world_size=ranks.world_size,
     )
     check_trackers(recipe.tracking)
+    check_guards(recipe.prometheus)
     config = load_ds_config(ds_config, recipe, ranks.world_size)
     check_resume(resume, recipe.run)
     for checkpoint in whole_checkpoints(recipe.run / "checkpoints"):
@@ -89,6 +92,7 @@ def plan_run(recipe: Recipe, ds_config: Path, ranks: Ranks, resume: Resume = "au
     facts = tokenizer.vocab_size, tokenizer.pad_id, tokenizer.eos_id, tokenizer.related_ids
     check_tokenizer(recipe.network.text, *facts)
     check_code_caches()
+    check_ds_keys(ds_config, config)
     try:
         recipe.run.mkdir(parents=True, exist_ok=True)  # last: a refused run leaves nothing behind
     except OSError as error:
@@ -111,6 +115,12 @@ def check_corpus(recipe: Recipe, corpus: Corpus) -> None:
     """Directions and feature sizes of the recipe against those of the corpus; the models that are to score."""
     check_models(Models(labse=recipe.evaluation.labse, bertscore=recipe.evaluation.bertscore))
     parse_directions(recipe.evaluation.directions, corpus.languages, recipe.mixture.languages)
+    most = int(corpus.direction_counts("train").sum(axis=1).max())
+    if recipe.batch.group_size > most > 0:
+        raise InputError(
+            f"batch.group_size is {recipe.batch.group_size}, but no target language of {corpus.location} has more than "
+            f"{most} examples to train on: set it to at most {most}"
+        )
     vision = recipe.network.vision
     for key, wanted in (("feature_size", vision.feature_size), ("regions", vision.regions)):
         stored = corpus.manifest[key]
@@ -121,7 +131,10 @@ def check_corpus(recipe: Recipe, corpus: Corpus) -> None:
 
 
 def check_lengths(recipe: Recipe, tokenizer: Tokenizer) -> None:
-    """The recipe's lengths against the positions of its backbone, where it has no more than a number of them."""
+    """Hold beams against the vocabulary, and lengths against the positions of a backbone that has a number of them."""
+    beams, words = recipe.evaluation.num_beams, tokenizer.vocab_size
+    if beams > words:
+        raise InputError(f"evaluation.num_beams is {beams}, but the tokenizer has {words} words: set it to fewer")
     longest, lengths = max_length(recipe.network.text), recipe.lengths
     if longest is None:
         return

@@ -14,9 +14,10 @@ from typing import NoReturn
 import torch
 
 from shards.changes import fingerprint
-from shards.errors import InputError
+from shards.errors import InputError, out_of_memory
 from shards.files import write_atomically
 from shards.loader import Loader
+from shards.locations import without_secrets
 from trainer.build import build_collator, build_evaluator, build_network, has_examples, validated_directions
 from trainer.checkpoint import CORPUS, TrainState, identity, read_state
 from trainer.console import Console
@@ -85,12 +86,22 @@ def _train_and_evaluate(
     plan: Plan, device: torch.device, watchdog: Watchdog, stop: StopRequest, trainer: Trainer
 ) -> bool:
     recipe, ranks = plan.recipe, plan.ranks
+    first = trainer.step
     try:
-        finished = trainer.train()
+        try:
+            finished = trainer.train()
+        except (MemoryError, RuntimeError) as error:
+            # Later it may be a neighbour's doing, and another start goes on; in the first step it is the recipe's.
+            if (why := out_of_memory(error)) is None or trainer.step > first:
+                raise
+            raise InputError(
+                f"memory does not suffice for a step ({why}): lower batch.groups_per_micro_batch, batch.group_size or "
+                "lengths.*, or the sizes in network.*"
+            ) from error
     except InputError as error:
         # Before the threads are waited for, which may be in the middle of slow reads: the launcher ends this process
         # as soon as another rank has left. Only this rank may have met it, so it speaks whichever rank it is.
-        print(f"error: rank {ranks.rank}: {error}", file=sys.stderr, flush=True)
+        print(f"error: rank {ranks.rank}: {without_secrets(str(error))}", file=sys.stderr, flush=True)
         raise PeerError from error
     finally:
         trainer.close()

@@ -19,6 +19,7 @@ from models.config import TextConfig
 from models.network import Network
 from shards.errors import InputError, did_you_mean
 from shards.index import open_corpus
+from shards.locations import without_secrets
 from shards.tokenizer import Tokenizer, open_tokenizer
 from trainer.build import build_network
 from trainer.checkpoint import CORPUS, MANIFEST, damage, read_state, whole_checkpoints
@@ -118,9 +119,9 @@ def trained_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         key = override.partition("=")[0]
         paths = () if model else ("network.text.pretrained",)
         if key.partition(".")[0] in ("network", "objective") and key not in paths:
-            raise InputError(f"{override}: the weights in {path} decide the network: leave it out")
+            raise InputError(f"{without_secrets(override)}: the weights in {path} decide the network: leave it out")
         if model and key == "corpus.tokenizer":
-            raise InputError(f"{override}: {path} holds its own tokenizer: leave it out")
+            raise InputError(f"{without_secrets(override)}: {path} holds its own tokenizer: leave it out")
     recipe = load_recipe(str(path / RECIPE), overrides)
     if not any(override.startswith("run=") for override in overrides):
         recipe = recipe.model_copy(update={"run": run_of(path)})

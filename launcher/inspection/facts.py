@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from shards.index import SPLITS, Corpus
 from shards.languages import LANGUAGE_CODES
+from shards.locations import shown
 from shards.mixture import direction_weights
-from shards.remote import shown
 from trainer.recipe import Recipe
 
 #: Articles a language whose characters are counted. More would only move the digits that nobody reads.

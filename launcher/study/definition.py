@@ -5,12 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from launcher.supervise import Job
 from shards.errors import InputError, did_you_mean
-from trainer.recipe import Recipe, load_recipe
+from shards.locations import without_secrets
+from shards.strict_yaml import read_yaml
+from trainer.recipe import MOST_SEED, Recipe, load_recipe
+from trainer.recipe_problems import first_problem
+from trainer.recipe_values import coercions
 
 STUDIES = Path(__file__).resolve().parent.parent / "studies"
 
@@ -35,7 +38,7 @@ class Definition(_Part):
 
     models: dict[str, str] = Field(min_length=2)
     baseline: str
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0, le=MOST_SEED)], ...] = Field(min_length=1)
     overrides: tuple[str, ...] = ()
     claims: tuple[Claim, ...] = ()
 
@@ -74,23 +77,26 @@ def study_names() -> list[str]:
 
 
 def load_study(name_or_path: str) -> Definition:
-    """By name or path. `InputError`, one line, for what is not there or does not fit."""
+    """Read a study by name or path. `InputError`, one line, for what is not there or does not fit."""
     path = STUDIES / f"{name_or_path}.yaml"
     path = path if path.is_file() else Path(name_or_path)
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         near = did_you_mean(name_or_path, study_names())
         raise InputError(f"no study {name_or_path!r}{near}: a path, or one of {', '.join(study_names())}") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"study {path} is not YAML: {' '.join(str(error).split())}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"study {path} cannot be read: {error}") from error
+    values = read_yaml(text, f"study {path}")
+    if not isinstance(values, dict):
+        raise InputError(f"study {path} is not a mapping of {', '.join(Definition.model_fields)}")
     try:
-        return Definition.model_validate(values)
+        definition = Definition.model_validate(values)
     except ValidationError as error:
-        problem = error.errors()[0]
-        place = ".".join(map(str, problem["loc"]))
-        near = did_you_mean(place, list(Definition.model_fields)) if problem["type"] == "extra_forbidden" else ""
-        raise InputError(f"study {path}: {place}{': ' if place else ''}{problem['msg']}{near}") from error
+        raise InputError(f"study {path}: {first_problem(error, Definition)}") from None
+    for problem in coercions(Definition, values):
+        raise InputError(f"study {path}: {problem}")
+    return definition
 
 
 def trials(
@@ -100,7 +106,7 @@ def trials(
     owned = ("run", "training.seed")
     for override in overrides:
         if override.partition("=")[0] in owned:
-            raise InputError(f"{override}: a study chooses {' and '.join(owned)} itself: leave it out")
+            raise InputError(f"{without_secrets(override)}: a study chooses {' and '.join(owned)} itself: leave it out")
     return [
         Trial(
             model,

@@ -19,7 +19,7 @@ from launcher.verification.shard import ShardReport, check_shard
 from launcher.verification.tables import Articles, check_articles, check_edges
 from shards.errors import InputError
 from shards.index import SPLITS
-from shards.remote import is_url, shown
+from shards.locations import is_url, shown
 from trainer.console import progress_bar
 
 

@@ -4,13 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from launcher.watch.history import History
 from launcher.watch.tail import Tail
 from launcher.watch.words import one_line
 from shards.errors import InputError
 from shards.index import SPLITS
+from shards.strict_yaml import read_yaml
 
 #: What a run directory holds, each from some moment on; before the first of them it is empty.
 _OF_A_RUN = (
@@ -100,11 +99,10 @@ class RunDirectory:
             if (found.st_mtime_ns, found.st_ino) == self._recipe_of:
                 return
             text = path.read_text(encoding="utf-8")
-            # Written so that any version of YAML reads the same from it.
-            recipe = yaml.safe_load(text)
+            recipe = read_yaml(text, "it")
         except FileNotFoundError:
             return
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        except (OSError, UnicodeDecodeError, InputError) as error:
             why = " ".join(str(error).split())
             raise InputError(f"{path} is no recipe ({why}): copy it back from a checkpoint of the run") from error
         self.recipe = recipe if isinstance(recipe, dict) else {}

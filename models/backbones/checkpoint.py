@@ -136,6 +136,7 @@ def load(model_type: _Pretrained, where: str, name: str, **settings: Any) -> Any
                 str(weights.file.parent),
                 attn_implementation="sdpa",
                 dtype=torch.float32,
+                trust_remote_code=False,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # which are ours to refuse, in one line
                 **settings,

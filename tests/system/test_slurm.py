@@ -156,7 +156,7 @@ def test_a_bad_input_is_one_line_a_node_and_not_requeued(slurm: Slurm, tmp_path:
     options = (*TWO_NODES, f"--chdir={tmp_path}")
     job = slurm.submit(tmp_path / "log", "train.sbatch", options=options, REPO=str(ROOT), **arguments)
     assert job.wait() == ("FAILED", BAD_INPUT)
-    error = "error: recipe mms: loader.threads: Input should be a valid integer"
+    error = "error: recipe mms: loader.threads: must be a whole number"
     assert [line[: len(error)] for line in job.output.splitlines() if line.startswith("error:")] == [error] * 2
     assert "Traceback" not in job.output
     assert job.fields()["Restarts"] == "0"

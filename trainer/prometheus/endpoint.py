@@ -1,6 +1,5 @@
 """A rank's metrics, and the server that shows them on the first rank of every node."""
 
-import ipaddress
 import math
 import os
 import platform
@@ -21,6 +20,7 @@ from trainer.distributed import from_first_rank, sum_over_ranks
 from trainer.engine import precision_of
 from trainer.peak import matmul_peak
 from trainer.plan import Plan
+from trainer.prometheus.guards import exposure, is_loopback
 from trainer.prometheus.node_metrics import NodeMetrics
 from trainer.prometheus.run_metrics import RunFacts, RunMetrics
 from trainer.prometheus.server import MetricsServer
@@ -79,6 +79,8 @@ class Endpoint:
         if self._server is None:
             self._warn(f"metrics are not served: {problem}")
             return
+        if self.run is not None and (line := exposure(self._server.address, settings)) is not None:
+            self._warn(line)
         self._announce(self._server)
         threading.Thread(target=self._keep_up, name="metrics upkeep", daemon=True).start()
 
@@ -115,7 +117,7 @@ class Endpoint:
             host = socket.gethostname()
         where = f"{f'[{host}]' if ':' in host else host}:{server.port}"
         self.url = f"{server.scheme}://{where}/metrics"
-        if not self._one_loopback and _is_loopback(host):
+        if not self._one_loopback and is_loopback(host):
             self._warn(
                 "no Prometheus will find these metrics: several hosts serve at their own loopback; set "
                 "prometheus.address to 0.0.0.0 or to an interface"
@@ -158,13 +160,6 @@ def _loopback_of() -> str:
         return f"{boot} {os.readlink('/proc/self/ns/net')}"
     except OSError:
         return socket.gethostname()
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _peak_of_all(plan: Plan, device: torch.device) -> float:

@@ -131,6 +131,28 @@ def test_devices_by_number_stay(monkeypatch: pytest.MonkeyPatch) -> None:
         assert launcher_environment(environment) == environment
 
 
+@pytest.mark.parametrize(
+    ("text", "fix"),
+    [
+        ('{"zero_optimization": {"stage": 2}, "bf16": {}, "bf16": {"enabled": false}}', "'bf16' stands twice"),
+        ('{"zero_optimization": {"stage": 2}, "bf_16": {"enabled": true}}', "did you mean 'bf16'?"),
+        ('{"zero_optimization": {"stage": 2, "overlap_com": true}}', "did you mean 'overlap_comm'?"),
+    ],
+)
+@pytest.mark.parametrize("hosts", [False, True])
+def test_a_ds_config_that_cannot_work_starts_no_rank(
+    tmp_path: Path, text: str, fix: str, hosts: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "ds.json").write_text(text)
+    (tmp_path / "hosts").write_text("here slots=1\n")
+    words = ["--hostfile", str(tmp_path / "hosts")] if hosts else []
+    assert main(["train", "--ds_config", str(tmp_path / "ds.json"), *words, f"run={tmp_path / 'run'}"]) == 2
+    error = capfd.readouterr().err
+    assert fix in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
 def test_unknown_options_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["train", "--ds_config", "ds_configs/zero2_cpu.json", "--resumee", "auto"])

@@ -19,9 +19,10 @@ import torch
 from shards.errors import InputError
 from shards.index import Corpus, content_hash, open_corpus
 from shards.loader import Loader, Partition
+from shards.locations import is_url, shown
 from shards.mixture import MixtureConfig
 from shards.reader import Reader
-from shards.remote import RemoteStorage, is_url, shown
+from shards.remote import RemoteStorage
 from shards.sampler import Sampler
 from shards.storage import LocalStorage
 from shards.stores import open_storage

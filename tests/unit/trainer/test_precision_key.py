@@ -101,7 +101,7 @@ def test_a_file_that_says_the_same_is_taken(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", ["fp8", "16", "true"])
 def test_an_unknown_precision_is_refused(value: str) -> None:
-    with pytest.raises(InputError, match=r"training\.precision: Input should be 'fp32', 'bf16' or 'fp16'"):
+    with pytest.raises(InputError, match=r"training\.precision: must be 'fp32', 'bf16' or 'fp16'"):
         load_recipe("d2tv", [f"training.precision={value}"])
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from shards.errors import InputError
+from shards.hub import code_in
 
 Device = str | torch.device
 Texts = Sequence[tuple[str, str]]
@@ -62,12 +63,14 @@ def _open_labse(directory: Path, device: Device) -> tuple[Any, Any, Callable[[An
     """Tokenizer, encoder, and what makes a vector of its output: the pooler, or sentence-transformers' dense layer."""
     from transformers import AutoModel, AutoTokenizer
 
+    settings = {"local_files_only": True, "trust_remote_code": False}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
-        model = AutoModel.from_pretrained(directory, local_files_only=True).eval().to(device)
+        tokenizer = AutoTokenizer.from_pretrained(directory, **settings)
+        model = AutoModel.from_pretrained(directory, **settings).eval().to(device)
         dense = _dense_layer(directory / "2_Dense", device)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise InputError(f"evaluation.labse={directory} cannot be loaded: {' '.join(str(error).split())}") from error
+        why = code_in(directory) or " ".join(str(error).split())
+        raise InputError(f"evaluation.labse={directory} cannot be loaded: {why}") from error
     if dense is not None:
         return tokenizer, model, lambda output: torch.tanh(dense(output.last_hidden_state[:, 0]))
     if getattr(model, "pooler", None) is None:
@@ -101,6 +104,9 @@ def bertscore_f1(
     if layers is None:
         config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
         layers = config.get("num_hidden_layers") or config["num_layers"]
+    # bert-score loads without trust_remote_code=False: transformers would ask whether to run such code.
+    if code := code_in(directory):
+        raise InputError(f"evaluation.bertscore={directory} cannot be loaded: {code}")
     try:
         scorer = package.BERTScorer(model_type=str(directory.resolve()), num_layers=layers, device=str(device))
     except (OSError, ValueError, KeyError, RuntimeError) as error:

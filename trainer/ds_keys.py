@@ -1,0 +1,260 @@
+"""Which keys and values of a --ds_config file DeepSpeed takes, asked of the installed DeepSpeed itself.
+
+DeepSpeed checks some blocks strictly and reads others key by key, so that a mistyped key there is passed over without a
+word. Its own reader is therefore run on a mapping that notes what it is asked for: what it never asks for is a key that
+it does not know.
+"""
+
+import json
+import math
+from collections.abc import Iterator, KeysView, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from shards.errors import InputError, did_you_mean
+from trainer.recipe_problems import first_problem
+
+#: Characters of a file; DeepSpeed's own examples have 5,000.
+_MOST_CHARACTERS = 262_144
+#: Objects inside each other.
+_MOST_LEVELS = 16
+#: Values that would overflow, or take more memory than there is, in the first step.
+_BOUNDS = (
+    ("zero_optimization", "reduce_bucket_size", 1, 2**36),
+    ("zero_optimization", "allgather_bucket_size", 1, 2**36),
+    ("fp16", "initial_scale_power", 0, 127),
+    ("fp16", "loss_scale", 0, 2.0**127),
+    ("fp16", "min_loss_scale", 0, 2.0**127),
+)
+_Path = tuple[str, ...]
+
+
+def read_ds_file(path: Path) -> dict[str, Any]:
+    """Return the object in a --ds_config file. `InputError`, one line, for no JSON and for a key that comes twice."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+    if len(text) > _MOST_CHARACTERS:
+        raise InputError(f"{path} has {len(text):,} characters, at most {_MOST_CHARACTERS:,} are read")
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        values = dict(pairs)
+        if len(values) < len(pairs):
+            twice = next(key for key in values if sum(name == key for name, _ in pairs) > 1)
+            raise InputError(f"{path}: key {twice!r} stands twice in one object: keep one of the two")
+        return values
+
+    def no_number(word: str) -> float:
+        raise InputError(f"{path}: {word} is no number of JSON: write one")
+
+    try:
+        config = json.loads(text, object_pairs_hook=unique, parse_constant=no_number)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path} is not JSON: {error}") from error
+    except RecursionError:
+        raise InputError(f"{path} goes deeper than {_MOST_LEVELS} levels: flatten it") from None
+    except InputError:
+        raise
+    except ValueError as error:  # a number of thousands of digits
+        raise InputError(f"{path} is not JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise InputError(f"{path} is not a JSON object")
+    if _levels(config) > _MOST_LEVELS:
+        raise InputError(f"{path} goes deeper than {_MOST_LEVELS} levels: flatten it")
+    return config
+
+
+def check_ds_keys(path: Path, config: Mapping[str, Any]) -> None:
+    """Raise `InputError`, one line, for a key that DeepSpeed does not know or a value that it refuses.
+
+    path: of the file, for the message. config: what the file holds, batch sizes filled in or not. Imports DeepSpeed.
+    """
+    from deepspeed.runtime.config import DeepSpeedConfig, DeepSpeedConfigError
+
+    log = _Log()
+    sizes = dict.fromkeys(("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps"), 1)
+    values = _Noted({**config, **sizes, "gradient_clipping": 1.0}, (), log)
+    # Looked at first: DeepSpeed would call methods of what is no object.
+    for key in ("activation_checkpointing", "checkpoint", "data_types", "flops_profiler", "torch_autocast", "timers"):
+        if not isinstance(config.get(key, {}), dict):
+            raise InputError(f"{path}: {key} must be an object with keys, got {json.dumps(config[key])}")
+    _check_values(path, config)
+    try:
+        DeepSpeedConfig(values)
+    except ValidationError as error:
+        raise InputError(f"{path}: {_validation_problem(error, config, log)}") from None
+    except (AssertionError, DeepSpeedConfigError, ValueError) as error:
+        _check_kinds(path, config, log)
+        raise InputError(f"{path}: DeepSpeed refuses it: {' '.join(str(error).split())}") from None
+    except (ArithmeticError, AttributeError, LookupError, TypeError):
+        # A value of the wrong kind may meet any line of its reader, which asked for it last.
+        _check_kinds(path, config, log)
+        raise InputError(
+            f"{path}: {'.'.join(log.last)}: DeepSpeed cannot use {json.dumps(_at(config, log.last)[1])}: see its "
+            "documentation of this key"
+        ) from None
+    for place, known in log.unknown(config):
+        near = did_you_mean(place[-1], known)
+        raise InputError(f"{path}: unknown key {'.'.join(place)!r}{near}: DeepSpeed would pass over it")
+    _check_kinds(path, config, log)
+
+
+def _check_kinds(path: Path, config: Mapping[str, Any], log: "_Log") -> None:
+    """Hold values that DeepSpeed takes as they come against the kind of its default."""
+    for place, default in log.defaults.items():
+        found, value = _at(config, place)
+        if found and not _is_like(value, default):
+            raise InputError(f"{path}: {'.'.join(place)} must be {_in_words(default)}, got {json.dumps(value)}")
+
+
+def _check_values(path: Path, config: Mapping[str, Any]) -> None:
+    """Refuse what DeepSpeed reads without a word and fails at when it builds the engine, or in the first step."""
+    from deepspeed.runtime.config import DtypeEnum
+    from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
+
+    dtypes = [("data_types", key) for key in ("grad_accum_dtype", "param_dtype", "buffer_dtype")]
+    for place in (*dtypes, ("torch_autocast", "dtype")):
+        _, dtype = _at(config, place)
+        try:
+            if dtype is not None:
+                DtypeEnum(dtype)
+        except ValueError:
+            raise InputError(f"{path}: {'.'.join(place)} must be fp32, bf16 or fp16, got {json.dumps(dtype)}") from None
+    for key, field in DeepSpeedZeroConfig.model_fields.items():
+        extra = field.json_schema_extra
+        if _at(config, ("zero_optimization", key))[0] and isinstance(extra, dict) and extra.get("deprecated"):
+            raise InputError(f"{path}: zero_optimization.{key} is an old name: use {extra['new_param']}")
+    for block, key, least, most in _BOUNDS:
+        found, value = _at(config, (block, key))
+        if found and isinstance(value, int | float) and not least <= value <= most:
+            raise InputError(f"{path}: {block}.{key} must be {least:g} to {most:g}, got {value:g}")
+
+
+class _Log:
+    """What DeepSpeed's reader asked for."""
+
+    def __init__(self) -> None:
+        self.asked: set[_Path] = set()
+        self.last: _Path = ()
+        self.defaults: dict[_Path, Any] = {}
+        #: Objects that were taken as a whole, which something else has checked.
+        self.whole: list[_Path] = []
+
+    def ask(self, place: _Path) -> None:
+        self.asked.add(place)
+        self.last = place
+
+    def unknown(self, config: Mapping[str, Any], block: _Path = ()) -> Iterator[tuple[_Path, list[str]]]:
+        """Give the keys of `config` that were never asked for, each with those that are known beside it."""
+        known = [place[-1] for place in self.asked if place[:-1] == block]
+        if block in self.whole or not known or config.get("enabled") is False:
+            return
+        for key, value in config.items():
+            if (*block, key) not in self.asked:
+                yield (*block, key), known
+            elif isinstance(value, dict):
+                yield from self.unknown(value, (*block, key))
+
+
+class _Noted(dict[str, Any]):
+    """A mapping that notes what it is asked for; those inside it do, too."""
+
+    def __init__(self, values: Mapping[str, Any], place: _Path, log: _Log) -> None:
+        super().__init__(
+            (key, _Noted(value, (*place, key), log) if isinstance(value, dict) else value)
+            for key, value in values.items()
+        )
+        self._place, self._log = place, log
+
+    def __copy__(self) -> "_Noted":
+        return self
+
+    def __deepcopy__(self, _memo: Any) -> "_Noted":
+        self._log.whole.append(self._place)
+        return self
+
+    def __contains__(self, key: object) -> bool:
+        self._log.ask((*self._place, str(key)))
+        return super().__contains__(key)
+
+    def __getitem__(self, key: str) -> Any:
+        self._log.ask((*self._place, key))
+        return super().__getitem__(key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self._log.ask((*self._place, key))
+        self._log.defaults[*self._place, key] = default
+        return super().get(key, default)
+
+    def __iter__(self) -> Iterator[str]:
+        self._log.whole.append(self._place)
+        return super().__iter__()
+
+    def keys(self) -> KeysView[str]:  # type: ignore[override]
+        return KeysView(self)  # whose `in` asks this mapping
+
+    def items(self) -> Any:
+        self._log.whole.append(self._place)
+        return super().items()
+
+
+def _validation_problem(error: ValidationError, config: Mapping[str, Any], log: _Log) -> str:
+    """Return what a strict model of DeepSpeed's refuses, in one line, with the place in the file."""
+    place: _Path = tuple(str(part) for part in error.errors()[0]["loc"])
+    # The block is the one that was taken as a whole last, or one of the first level that has such a key.
+    blocks = [*reversed(log.whole), *((key,) for key, value in config.items() if isinstance(value, dict))]
+    block = next((block for block in blocks if block and _at(config, (*block, *place))[0]), ())
+    model = next((model for model in _models() if model.__name__ == error.title), BaseModel)
+    return first_problem(error, model, "".join(f"{key}." for key in block))
+
+
+def _models() -> list[type[BaseModel]]:
+    from deepspeed.runtime.config_utils import DeepSpeedConfigModel
+
+    found = [DeepSpeedConfigModel]
+    for model in found:
+        found += model.__subclasses__()
+    return found
+
+
+def _at(config: Any, place: _Path) -> tuple[bool, Any]:
+    """Return whether there is something at `place`, and what."""
+    for key in place:
+        if not isinstance(config, dict) or key not in config:
+            return False, None
+        config = config[key]
+    return True, config
+
+
+def _levels(value: Any) -> int:
+    deepest, waiting = 0, [(value, 1)]
+    while waiting:
+        value, level = waiting.pop()
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        deepest = max(deepest, level)
+        waiting += [(each, level + 1) for each in inner]
+    return deepest
+
+
+def _is_like(value: Any, default: Any) -> bool:
+    """Return True where a value is of the kind of DeepSpeed's default; "auto" is its word for the default."""
+    if default is None:
+        return True
+    if value == "auto" or default == "auto" or isinstance(default, list | dict | tuple):
+        return not isinstance(default, dict) or isinstance(value, dict)
+    if value is None or isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(value, bool) and isinstance(default, bool)
+    if isinstance(default, int | float):
+        return isinstance(value, int | float) and math.isfinite(value)
+    return not isinstance(default, str) or isinstance(value, str)
+
+
+def _in_words(default: Any) -> str:
+    if isinstance(default, bool):
+        return "true or false"
+    if isinstance(default, int | float):
+        return "a number"
+    return "an object with keys" if isinstance(default, dict) else "text"
