@@ -5,7 +5,6 @@ description that the page carries, both written by people. Documents are long, a
 what the emoji corpus lacks. Pages are Mallard, as LANGUAGE/DOCUMENT/PAGE.page.
 """
 
-import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from shards.errors import InputError
 from shards.features import BATCH_SIZE, GridFeatures, grid_boxes
 from shards.index import SPLITS
 from shards.languages import language_name
-from shards.pixels import DAMAGED_IMAGE, storable
+from shards.pixels import DamagedImageError, decode, read_image_file, storable
 from shards.problems import Problems
 from shards.schema import Article, Images, Story
 from shards.writer import split_of
@@ -258,16 +257,15 @@ class HelpSource:
             opened: dict[str, Image.Image] = {}
             for figure in figures[first : first + BATCH_SIZE]:
                 try:
-                    data = Path(figure).read_bytes()
-                    with Image.open(io.BytesIO(data)) as image:
-                        picture = image.convert("RGBA")
+                    data = read_image_file(Path(figure))
+                    picture = decode(data)
                     if self._pixels:
                         files[figure] = storable(data)
                         if files[figure] != data:
                             problems.count("figure kept as PNG", Path(figure).name)
                     opened[figure] = picture
-                except DAMAGED_IMAGE:
-                    problems.count("unreadable figure", Path(figure).name)
+                except DamagedImageError as error:
+                    problems.count("unreadable figure", f"{Path(figure).name}: {error}")
             if opened:
                 roi_IRV = self._extractor.extract(list(opened.values()))
                 features.update(zip(opened, roi_IRV, strict=True))

@@ -21,7 +21,7 @@ from PIL import Image
 from shards.errors import InputError
 from shards.index import Corpus, open_corpus
 from shards.merge import finish_corpus
-from shards.pixels import DAMAGED_IMAGE, decode, storable, suffix_of
+from shards.pixels import DamagedImageError, decode, storable, suffix_of
 from shards.reader import Reader, ReaderConfig
 from shards.reading import UnreadableError
 from shards.schema import Article, Images, Story
@@ -206,7 +206,7 @@ def test_what_is_neither_png_nor_jpeg_becomes_png() -> None:
     assert suffix_of(stored) == "png"
     np.testing.assert_array_equal(np.asarray(decode(stored)), np.asarray(picture))
     assert storable(stored) == stored
-    with pytest.raises(DAMAGED_IMAGE):
+    with pytest.raises(DamagedImageError):
         storable(b"GIF89a")
 
 
