@@ -15,6 +15,7 @@ from shards.corpora import Progress
 from shards.corpora.crosssum_files import text_at
 from shards.corpora.crosssum_images import FeatureFiles, OpenFiles
 from shards.corpora.crosssum_index import open_index, read_meta, reading
+from shards.corpora.crosssum_texts import kept_text
 from shards.corpora.listing import Listing
 from shards.corpora.npm import Package
 from shards.index import SPLITS
@@ -123,17 +124,19 @@ class CrossSumSource:
         edges = []
         for article, url, _, text_file, offset, length, summary_file, summary_offset, summary_length in rows:
             language = language_of[article]
-            record = text_at(texts[text_file], text_file, offset, length)
+            record = _record(database, texts, text_file, offset, length)
             summary = record["summary"]
             if (summary_file, summary_offset) != (text_file, offset):
-                summary = text_at(texts[summary_file], summary_file, summary_offset, summary_length)["summary"]
+                summary = _record(database, texts, summary_file, summary_offset, summary_length)["summary"]
             articles.append(Article(language=language, text=record["text"], summary=summary, url=url))
             url_hash = hashlib.sha1(url.encode()).hexdigest()
-            places = database.execute(
+            places: dict[int, list[str]] = {}
+            for image, name in database.execute(
                 "SELECT images.number, path FROM images JOIN files ON files.number = file"
-                " WHERE url_hash = ? ORDER BY images.number",
+                " WHERE url_hash = ? ORDER BY images.number, file",
                 (bytes.fromhex(url_hash),),
-            ).fetchall()
+            ):
+                places.setdefault(image, []).append(name)
             if (own := features.read(url, url_hash, places, problems)) is not None:
                 images[language] = own
             targets = {article} | {
@@ -143,6 +146,12 @@ class CrossSumSource:
         return Story(
             key=_key(database, rows), articles=tuple(articles), images=images or None, edges=tuple(sorted(edges))
         )
+
+
+def _record(
+    database: sqlite3.Connection, texts: OpenFiles[int], name: str, offset: int, length: int | None
+) -> dict[str, Any]:
+    return kept_text(database, offset) if length is None else text_at(texts[name], name, offset, length)
 
 
 def _key(database: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> str:

@@ -25,6 +25,7 @@ from shards.pixels import DamagedImageError, decode, storable, suffix_of
 from shards.reader import Reader, ReaderConfig
 from shards.reading import UnreadableError
 from shards.schema import Article, Images, Story
+from shards.texts import has_text
 from shards.writer import encode_key, index_path, shard_is_whole, split_of, write_shard
 from tests import strange
 from tests.tiny import make_corpus, make_stories
@@ -37,7 +38,7 @@ KEYS = st.one_of(
         ["a.b/c d", "../../etc", "خبر/۱۲.jpg", "x" * 300, "新闻 " * 100, "%2E", "~", ".", "__key__", "a\nb\0c"]
     ),
 )
-TEXTS = st.text(min_size=1, max_size=60).filter(str.strip)
+TEXTS = st.text(min_size=1, max_size=60).filter(has_text)
 
 
 def random_images(count: int, seed: int) -> Images:
