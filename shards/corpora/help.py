@@ -24,7 +24,7 @@ from shards.corpora.npm import RESNET, Package, fetch
 from shards.errors import InputError
 from shards.features import BATCH_SIZE, GridFeatures, grid_boxes
 from shards.index import SPLITS
-from shards.languages import language_name
+from shards.languages import find_language
 from shards.pixels import DamagedImageError, decode, read_image_file, storable
 from shards.problems import Problems
 from shards.schema import Article, Images, Story
@@ -42,10 +42,6 @@ UNTRANSLATED_SHARE = 0.5
 #: Folders that are not named by their language's code alone.
 _FOLDERS = {
     "C": "english",
-    "zh_CN": "chinese_simplified",
-    "zh_SG": "chinese_simplified",
-    "zh_TW": "chinese_traditional",
-    "zh_HK": "chinese_traditional",
     "sr@latin": "serbian_latin",
 }
 #: Where two folders are one language: which is asked first for a page. The others are asked by name.
@@ -98,18 +94,13 @@ def list_pages(data: Path | None) -> Listing:
 
 
 def folder_language(folder: str) -> str | None:
-    """The language of a folder named as a locale ("C", "pt_BR", "sr@latin"); None for one that is not ours."""
+    """Return the language of a folder named as a locale ("C", "pt_BR", "sr@latin"); None for one that is not ours."""
     if folder in _FOLDERS:
         return _FOLDERS[folder]
     place, _, script = folder.partition("@")
     if script not in ("", "cyrillic"):  # English in Shavian, Catalan of Valencia
         return None
-    for name in (place, place.partition("_")[0]):
-        try:
-            return language_name(name)
-        except InputError:
-            continue
-    return None
+    return find_language(place) or find_language(place.partition("_")[0])
 
 
 class HelpSource:
