@@ -90,7 +90,7 @@ def language_name(text: str) -> str:
 
 def find_language(text: str) -> str | None:
     """Return the name of a language as `language_name` does; None for what is none."""
-    words = "-".join(text.lower().replace("_", " ").replace("-", " ").split())
+    words = "-".join(text.lower().replace("_", " ").split())
     name = words.replace("-", "_")
     return name if name in LANGUAGE_CODES else _NAME_OF_CODE.get(words)
 
