@@ -45,11 +45,13 @@ class CrossSumSource:
     ) -> None:
         """`stories` keeps the first so many, in an order that mixes languages and splits.
 
-        Raises: InputError as `shards.corpora.crosssum_index.open_index`.
+        Raises: InputError as `shards.corpora.crosssum_index.open_index`, and for too many problems.
         """
         self.name = "crosssum"
         self._root = listing.root
+        self._listed = listing.problems
         self._index = open_index(listing, work, max_problems, progress)
+        Problems(limit=max_problems).add(self.problems())
         with reading(self._index) as database:
             self._limit = stories if stories is not None else read_meta(database, "counts")["stories"]
             counts: dict[int, int] = dict(
@@ -74,9 +76,12 @@ class CrossSumSource:
                     yield self._story(database, texts, features, SPLITS.index(split), number, problems)
 
     def problems(self) -> Problems:
-        """What the index counted: see crosssum_files.py and crosssum_stories.py."""
+        """Return what listing and index counted: see listing.py, crosssum_files.py and crosssum_stories.py."""
+        problems = Problems()
+        problems.add(self._listed)
         with reading(self._index) as database:
-            return Problems.from_json(read_meta(database, "problems"))
+            problems.add(Problems.from_json(read_meta(database, "problems")))
+        return problems
 
     def provenance(self) -> dict[str, Any]:
         """How many articles by language, pairs, stories and images there are, and the features' shape."""

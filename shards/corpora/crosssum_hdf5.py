@@ -47,6 +47,13 @@ def visit_names(path: Path, visit: Callable[[str], None]) -> None:
         raise raised[0]
 
 
+def inside(group: Any, key: str) -> Any:
+    """Return what a group has under a name; `TypeError` where that is a link into another file, which may block."""
+    if type(group.get(key, getlink=True)).__name__ == "ExternalLink":
+        raise TypeError(f"{key} is in another file")
+    return group[key]
+
+
 def _damaged(path: Path, error: Exception) -> InputError:
     why = (str(error).splitlines() or [type(error).__name__])[0]
     return InputError(f"{path} is damaged, or no HDF5 file ({why}): get it again, or remove it")

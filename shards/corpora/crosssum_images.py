@@ -14,7 +14,7 @@ from typing import Any, Generic, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from shards.corpora.crosssum_hdf5 import H5PY_ERRORS, open_features
+from shards.corpora.crosssum_hdf5 import H5PY_ERRORS, inside, open_features
 from shards.problems import Problems
 from shards.schema import Images
 
@@ -95,8 +95,8 @@ class FeatureFiles(OpenFiles[Any]):
 
     def _image(self, name: str, image: str) -> "_Image":
         try:
-            group = self[name][image]
-            features, boxes = (_of_numbers(group[key]) for key in ("features", "boxes"))
+            group = inside(self[name], image)
+            features, boxes = (_of_numbers(inside(group, key)) for key in ("features", "boxes"))
             shapes = features.shape, boxes.shape
             # Before anything is read: a file of some bytes may say that it holds terabytes.
             if shapes != (self._shape, (*self._shape[:1], 4)):
@@ -157,7 +157,10 @@ def _of_numbers(dataset: Any) -> Any:
 
 
 def _number(group: Any, key: str) -> float:
-    value = group[key] if key in group else group.attrs[key]
+    try:
+        value = inside(group, key)
+    except KeyError:
+        value = group.attrs[key]
     if value.shape not in ((), (1,)):
         raise ValueError(f"{key} is not one number")
     return float(np.asarray(value, np.float64).reshape(()))

@@ -19,7 +19,7 @@ from typing import Any
 
 from shards.corpora import Progress
 from shards.corpora.crosssum_files import TEXTS, text_files
-from shards.corpora.crosssum_hdf5 import H5PY_ERRORS, open_features, visit_names
+from shards.corpora.crosssum_hdf5 import H5PY_ERRORS, inside, open_features, visit_names
 from shards.corpora.crosssum_stories import plan_stories
 from shards.corpora.crosssum_texts import add_texts, count_halves
 from shards.corpora.listing import Listing
@@ -129,8 +129,7 @@ def read_meta(database: sqlite3.Connection, name: str) -> Any:
 
 
 def _about(listing: Listing) -> dict[str, Any]:
-    others = listing.problems.to_json()
-    return {"version": _VERSION, "files": listing.fingerprint(), "others": others}
+    return {"version": _VERSION, "files": listing.fingerprint()}
 
 
 def _build(
@@ -145,7 +144,6 @@ def _build(
         "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA locking_mode = EXCLUSIVE;"
         f"PRAGMA cache_size = -64000; PRAGMA temp_store = MEMORY; BEGIN; {_SCHEMA}"
     )
-    problems.add(listing.problems)
     packed = sum(size for name, size in listing.files if name.lower().endswith(ARCHIVES))
 
     def tell(done: int) -> None:
@@ -209,7 +207,7 @@ def _feature_shape(database: sqlite3.Connection, root: Path) -> list[int] | None
     for path, url_hash, number in rows:
         with open_features(root / path) as features:
             try:
-                shape = features[f"{url_hash.hex()}_{number}"]["features"].shape
+                shape = inside(inside(features, f"{url_hash.hex()}_{number}"), "features").shape
             except H5PY_ERRORS:  # counted when it is wanted
                 continue
             if len(shape) == 2 and 0 < shape[0] * shape[1] <= LARGEST_IMAGE:

@@ -10,6 +10,9 @@ from typing import Any
 from shards.errors import InputError
 from shards.problems import Problems
 
+#: One of these is in every corpus, or in the directory that one is built in.
+_OWN = frozenset({"prepare.lock", "story_keys.txt"})
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Listing:
@@ -34,7 +37,8 @@ class Listing:
 def list_files(root: Path, suffixes: Iterable[str], kind_of_other: Callable[[str], str | None]) -> Listing:
     """List the files below `root` whose names end in one of `suffixes`, in small or capital letters.
 
-    Links to directories are followed, each directory once. Of every other file `kind_of_other` says, by its path
+    Links to directories are followed, each directory once. Corpora that were prepared below `root` are no data, those
+    that are being prepared included. Of every other file `kind_of_other` says, by its path
     below `root`, which kind of problem it is, or None. Counted besides: "unreadable file", for what has such a name
     and is no file (a link to nothing, a FIFO), and for directories that cannot be read.
 
@@ -57,6 +61,9 @@ def list_files(root: Path, suffixes: Iterable[str], kind_of_other: Callable[[str
             folders.clear()
             continue
         seen.add(real)
+        if not _OWN.isdisjoint(names):
+            folders.clear()
+            continue
         for name in sorted(names):
             path = Path(folder, name)
             below = path.relative_to(root).as_posix()

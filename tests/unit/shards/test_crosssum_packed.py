@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from shards.corpora import Source, open_source
+from shards.corpora.listing import list_files
 from shards.errors import InputError
 from shards.problems import Problems
 from shards.schema import Story
@@ -263,3 +264,12 @@ def test_nothing_to_read_says_what_is_there(tmp_path: Path) -> None:
     (tmp_path / "english_train.json").write_text("{}")
     with pytest.raises(InputError, match=r"no \.jsonl file below .*unknown file name 1 \(english_train\.json\)"):
         open_source("crosssum", cache=tmp_path, work=tmp_path, data=tmp_path, without_images=True)
+
+
+def test_a_corpus_below_the_data_is_none_of_it(tree: CrossSumTree) -> None:
+    """Its tars are no archives of texts, and while it is built the data stays the same."""
+    before = list_files(tree.root, (".jsonl", ".tar"), lambda _: "unknown file name")
+    for name in ("done/story_keys.txt", "done/train-000000.tar", "new.partial/prepare.lock", "new.partial/a/b.tar"):
+        (tree.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree.root / name).touch()
+    assert list_files(tree.root, (".jsonl", ".tar"), lambda _: "unknown file name") == before
