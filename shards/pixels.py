@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from shards.inputs import open_input
 
@@ -138,6 +138,6 @@ def _why(error: BaseException) -> str:
     """Say in one line what is wrong; Pillow's own words where they are fit for a person."""
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return f"it has more than {Image.MAX_IMAGE_PIXELS:,} pixels: make it smaller"
-    if isinstance(error, Image.UnidentifiedImageError):
+    if isinstance(error, UnidentifiedImageError):
         return f"its format is none of {', '.join(_FORMATS)}, or it is damaged"
     return f"it is damaged: {' '.join(str(error).split())[:200] or type(error).__name__}"

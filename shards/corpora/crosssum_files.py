@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from shards.corpora.listing import Listing
@@ -92,7 +92,7 @@ def text_files(
         if name.lower().endswith(LINES):
             with open(path, "rb") as file:
                 packed = is_compressed(file)
-            _add_file(found, name, size, packed, partial(open, path, "rb"), problems)
+            _add_file(found, name, size, packed, partial(_open, path), problems)
         elif name.lower().endswith(ARCHIVES):
             try:
                 for member in unpacked.members(path, lambda member: member.lower().endswith(LINES)):
@@ -106,6 +106,10 @@ def text_files(
             if progress:
                 progress(done)
     return sorted(found, key=lambda file: (file.target is not None, _base(file.name), file.packed, file.name))
+
+
+def _open(path: Path) -> BinaryIO:
+    return open(path, "rb")
 
 
 def _base(name: str) -> str:

@@ -162,9 +162,9 @@ class _Header(tarfile.TarInfo):
     def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
         try:
             return super().fromtarfile(archive)
-        except tarfile.EOFHeaderError:
-            raise
         except tarfile.HeaderError as error:
+            if type(error).__name__ == "EOFHeaderError":  # the end, by a name that tarfile keeps for itself
+                raise
             raise tarfile.ReadError(f"{error}, where a member or the end should be") from error
 
 
@@ -183,6 +183,6 @@ def _members(path: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
             while (header := tar.next()) is not None:
                 if not header.isdir():
                     yield header.name, tar.extractfile(header) if header.isreg() else None
-                tar.members.clear()  # which it keeps, for reading in any order
+                tar.members.clear()  # type: ignore[attr-defined]  # else it keeps them, to read in any order
         while content.read(_BLOCK):  # to the end, where checksums are
             pass
