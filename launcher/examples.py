@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from PIL import Image
 
 from launcher.preview import read_images, spoken_key
 from shards.index import Corpus
-from shards.pixels import DAMAGED_IMAGE
+from shards.pixels import DamagedImageError, decode
 from shards.reader import Reader
 from shards.reading import UnreadableError
 from shards.schema import Images
@@ -108,7 +107,7 @@ def read(
                 images, sizes = _seen(read_images(corpus, reader, owner), max_images)
         except UnreadableError as error:
             problem = str(error)
-        except DAMAGED_IMAGE as error:
+        except DamagedImageError as error:
             problem = f"an image is damaged: {error}"
         found.append(
             Example(
@@ -134,10 +133,10 @@ def _seen(images: Images, most: int) -> tuple[Images, tuple[tuple[int, int], ...
 
 
 def _small(file: bytes) -> tuple[bytes, tuple[int, int]]:
-    with Image.open(io.BytesIO(file)) as image:
-        if len(file) <= _LARGE:
-            return file, image.size
-        image.thumbnail((_SIDE, _SIDE))
-        smaller = io.BytesIO()
-        image.convert("RGBA").save(smaller, "PNG")
-        return smaller.getvalue(), image.size
+    image = decode(file)
+    if len(file) <= _LARGE:
+        return file, image.size
+    image.thumbnail((_SIDE, _SIDE))
+    smaller = io.BytesIO()
+    image.convert("RGBA").save(smaller, "PNG")
+    return smaller.getvalue(), image.size

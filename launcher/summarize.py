@@ -1,22 +1,28 @@
 """`d2tv summarize`: a trained model on documents of one's own, from files, JSONL or standard input."""
 
+import io
 import json
+import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from transformers.utils.logging import disable_progress_bar
 
+from launcher.documents import Defaults, Document, is_jsonl, read_documents
 from models.decoding import Decoding
 from shards.errors import InputError
 from shards.languages import language_name
+from shards.pixels import DamagedImageError, read_image
 from shards.schema import Batch
+from shards.texts import has_text
 from trainer.trained import Model, data_of, find_trained, load_model, trained_recipe
 
 #: Corpora whose features are those that we can make of an image ourselves (shards/features.py).
@@ -27,14 +33,13 @@ _TOGETHER = 16
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """A document to summarize. where: what to call it in an error. record: the JSONL line that it came from."""
+    """A document to summarize. source, target: names of languages. where: what to call it in an error."""
 
     text: str
     source: str | None
     target: str
     images: tuple[Path, ...]
     where: str
-    record: dict[str, Any] | None = None
 
 
 class Summarizer:
@@ -61,14 +66,39 @@ class Summarizer:
 
     def language(self, word: str, option: str) -> str:
         """A language that the model knows, by name or code; `InputError` names it, and those that it knows."""
-        name = language_name(word)
+        try:
+            name = language_name(word)
+        except InputError as error:
+            raise InputError(f"{option}: {error}") from error
         if name not in self.languages:
-            raise InputError(f"{option} {word}: {self._path} knows no {name}; it knows {', '.join(self.languages)}")
+            raise InputError(f"{option} {name}: {self._path} knows no {name}; it knows {', '.join(self.languages)}")
         return name
 
+    def request(self, document: Document) -> Request:
+        """Return what to write of a document; `InputError` where the model cannot do it, or an image is damaged."""
+        of_line = document.record is not None
+        source_option, target_option = (
+            f'{document.where}: "{key}"' if of_line else f"--{key}" for key in ("from", "to")
+        )
+        if document.target is None:
+            raise InputError(
+                f"{document.where}: say in which language: --to LANGUAGE, one of {', '.join(self.languages)}"
+            )
+        request = Request(
+            text=document.text,
+            source=None if document.source is None else self.language(document.source, source_option),
+            target=self.language(document.target, target_option),
+            images=document.images,
+            where=document.where,
+        )
+        self.check(request)
+        for path in request.images:  # before the first summary is computed, which may take hours
+            _picture(path, request.where)
+        return request
+
     def check(self, request: Request) -> None:
-        """Whether the model can do it. `InputError` says why not."""
-        if not request.text.strip():
+        """Raise `InputError`, which says why, where the model cannot do it."""
+        if not has_text(request.text):
             raise InputError(f"{request.where}: there is no text in it")
         if request.source is None and self._model.tokenizer.marks_texts:
             raise InputError(
@@ -83,7 +113,7 @@ class Summarizer:
             )
 
     def __call__(self, requests: Sequence[Request]) -> list[str]:
-        """Their summaries. Requests are checked first."""
+        """Return the summaries of requests, which are checked first."""
         for request in requests:
             self.check(request)
         ids_BN = self._model.network.generate(self._batch(requests), self._decoding)
@@ -131,45 +161,37 @@ class Summarizer:
         )
 
     def _extract(self, paths: Sequence[Path], where: str) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
-        from PIL import Image, UnidentifiedImageError
-
         from shards.corpora.npm import RESNET, default_cache, fetch
         from shards.features import GridFeatures, grid_boxes
 
         if self._features is None:
             self._features = GridFeatures(fetch(RESNET, default_cache()))
-        pictures = []
-        for path in paths:
-            try:
-                with Image.open(path) as picture:
-                    pictures.append(picture.convert("RGBA"))
-            except (OSError, UnidentifiedImageError) as error:
-                raise InputError(f"{where}: {path} is no image that can be read ({error})") from error
-        return self._features.extract(pictures), grid_boxes()
+        return self._features.extract([_picture(path, where) for path in paths]), grid_boxes()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Defaults:
-    """What the command line says, for documents that do not say it themselves: languages as typed, images."""
-
-    source: str | None
-    target: str | None
-    images: tuple[Path, ...]
+def _picture(path: Path, where: str) -> Image.Image:
+    try:
+        return read_image(path)
+    except DamagedImageError as error:
+        raise InputError(f"{where}: {path} is no image that can be read: {error}") from error
 
 
 def summarize(where: Path, files: Sequence[str], defaults: Defaults, overrides: Sequence[str]) -> None:
-    """Write the summary of every document to standard output: text for text, a JSONL line for a JSONL line.
+    """Write the summary of every document to standard output, in UTF-8: text for text, a JSONL line for a JSONL line.
 
-    files: paths, - for standard input (also where there is none). Raises `InputError`, one line. All documents of a
-    file are checked before one of them is written.
+    files: paths, - for standard input (also where there is none). All documents of a file are checked before one of
+    them is written.
+
+    Raises: InputError, one line, also for a standard output that does not take it.
     """
-    if defaults.images and (len(files) > 1 or any(name.endswith(".jsonl") for name in files)):
+    if defaults.images and (len(files) > 1 or any(is_jsonl(name) for name in files)):
         raise InputError("--images are of one document: give one file of text, or name them in the lines of a JSONL")
+    if sys.stdout is None:  # a shell's `>&-`
+        raise InputError("standard output is closed, so the summaries would be lost: send them to a file")
     summarizer = Summarizer(where, overrides)
     for name in files or ["-"]:
-        requests = list(_requests(name, summarizer, defaults))
-        for request in requests:
-            summarizer.check(request)
+        documents = list(read_documents(name, defaults))
+        requests = [summarizer.request(document) for document in documents]
         # Long ones together: what is padded is computed.
         order = sorted(range(len(requests)), key=lambda place: -len(requests[place].text))
         written = [""] * len(requests)
@@ -177,75 +199,23 @@ def summarize(where: Path, files: Sequence[str], defaults: Defaults, overrides: 
             places = order[begin : begin + _TOGETHER]
             for place, text in zip(places, summarizer([requests[place] for place in places]), strict=True):
                 written[place] = text
-        for request, text in zip(requests, written, strict=True):
-            if request.record is None:
-                print(text)
-            else:
-                print(json.dumps(request.record | {"summary": text}, ensure_ascii=False))
+        _write(
+            text if document.record is None else json.dumps(document.record | {"summary": text}, ensure_ascii=False)
+            for document, text in zip(documents, written, strict=True)
+        )
 
 
-def _requests(name: str, summarizer: Summarizer, defaults: Defaults) -> Iterator[Request]:
-    if name == "-":
-        yield _of_text(_read(sys.stdin, "standard input"), "standard input", summarizer, defaults)
-        return
-    path = Path(name)
+def _write(lines: Iterable[str]) -> None:
+    """Write lines to standard output; `InputError` where it takes no more of them."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: what is read is UTF-8 as well
     try:
-        with open(path, encoding="utf-8") as file:
-            text = _read(file, name)
+        for line in lines:
+            print(line)
+        sys.stdout.flush()
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    if path.suffix != ".jsonl":
-        yield _of_text(text, name, summarizer, defaults)
-        return
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            yield _of_line(line, path, f"{name}, line {number}", summarizer, defaults)
-
-
-def _read(file: TextIO, where: str) -> str:
-    try:
-        return file.read()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{where} is not UTF-8 text: {error.reason} at byte {error.start}") from error
-
-
-def _of_text(text: str, where: str, summarizer: Summarizer, defaults: Defaults) -> Request:
-    if defaults.target is None:
-        raise InputError(f"{where}: say in which language: --to LANGUAGE, one of {', '.join(summarizer.languages)}")
-    return Request(
-        text=text,
-        source=None if defaults.source is None else summarizer.language(defaults.source, "--from"),
-        target=summarizer.language(defaults.target, "--to"),
-        images=defaults.images,
-        where=where,
-    )
-
-
-def _of_line(line: str, path: Path, where: str, summarizer: Summarizer, defaults: Defaults) -> Request:
-    """text, and where they are not the command line's: from, to, images (paths beside the file)."""
-    try:
-        record = json.loads(line)
-    except ValueError as error:
-        raise InputError(f"{where} is not JSON: {error}") from error
-    if not isinstance(record, dict) or not isinstance(record.get("text"), str):
-        raise InputError(f'{where} is no object with a "text"')
-    images = record.get("images", [])
-    if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
-        raise InputError(f'{where}: "images" is no list of paths')
-    for key in ("from", "to"):
-        if not isinstance(record.get(key, ""), str):
-            raise InputError(f'{where}: "{key}" is no language')
-    own = Defaults(
-        source=record.get("from", defaults.source),
-        target=record.get("to", defaults.target),
-        images=tuple(path.parent / image for image in images),
-    )
-    request = _of_text(record["text"], where, summarizer, own)
-    return Request(
-        text=request.text,
-        source=request.source,
-        target=request.target,
-        images=request.images,
-        where=where,
-        record=record,
-    )
+        # What is still buffered would fail once more when Python ends, and print a traceback.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise InputError(
+            f"standard output cannot be written ({error.strerror}): not all summaries are there"
+        ) from error

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from shards.errors import InputError
-from shards.languages import languages_in_corpus
+from shards.languages import find_language, languages_in_corpus
 
 #: (source, target) as numbers in the corpus' languages.
 Direction = tuple[int, int]
@@ -12,8 +12,8 @@ Direction = tuple[int, int]
 def parse_directions(text: str, languages: Sequence[str], subset: Sequence[str] | None = None) -> list[Direction]:
     """The directions named by `text`, in order of (target, source), without repeats.
 
-    Languages are names or codes, `*` is any; `source-target`, or `source>target` where a code has a hyphen
-    (`zh-Hant>en`). `subset` limits what `*` and the words `all`, `mms`, `mxls` cover.
+    Languages are names or codes, `*` is any; `source-target` or `source>target`, codes with a hyphen included
+    (`zh-TW-en`). `subset` limits what `*` and the words `all`, `mms`, `mxls` cover.
     """
     allowed = [languages.index(name) for name in languages_in_corpus(subset or languages, languages)]
     found: set[Direction] = set()
@@ -21,14 +21,26 @@ def parse_directions(text: str, languages: Sequence[str], subset: Sequence[str] 
         if pattern in ("all", "mms", "mxls"):
             found |= {(s, t) for s in allowed for t in allowed if pattern == "all" or (s == t) == (pattern == "mms")}
             continue
-        source, mark, target = pattern.partition(">") if ">" in pattern else pattern.partition("-")
-        if not mark:
-            raise InputError(
-                f"directions: {pattern!r} is none of all, mms, mxls, or a pair like en-ru, *-ur, zh-Hant>en"
-            )
+        source, target = _sides(pattern)
         sides = [
             allowed if side.strip() == "*" else [languages.index(languages_in_corpus([side], languages)[0])]
             for side in (source, target)
         ]
         found |= {(s, t) for s in sides[0] for t in sides[1]}
     return sorted(found, key=lambda direction: (direction[1], direction[0]))
+
+
+def _sides(pattern: str) -> tuple[str, str]:
+    """Split a pattern into source and target: at ">", else at the hyphen that has a language or * on both sides."""
+    if ">" in pattern:
+        source, _, target = pattern.partition(">")
+        return source, target
+    pieces = pattern.split("-")
+    splits = [("-".join(pieces[:place]), "-".join(pieces[place:])) for place in range(1, len(pieces))]
+    if not splits or find_language(pattern):  # zh-TW is one language
+        raise InputError(f"directions: {pattern!r} is none of all, mms, mxls, or a pair like en-ru, *-ur, zh-TW>en")
+    sound = [sides for sides in splits if all(side.strip() == "*" or find_language(side) for side in sides)]
+    if len(sound) > 1:
+        pairs = " or ".join(">".join(sides) for sides in sound)
+        raise InputError(f"directions: {pattern!r} may be read in two ways: write {pairs}")
+    return sound[0] if sound else splits[0]

@@ -12,8 +12,23 @@ NAMED, SHOWN = 5, 2
 #: "missing features": an article without an image.  "mixed split": a story whose articles and pairs the official
 #: files put into several splits; the most held-out one has it.  "edge across stories": a pair that is left out
 #: because its articles' stories have a language in common, and a story holds one article a language.
-#: "figure kept as PNG": an image whose file is neither PNG nor JPEG, in a corpus that keeps the pixels.
-INFORMATION = frozenset({"missing features", "mixed split", "edge across stories", "figure kept as PNG"})
+#: "figure kept as PNG": an image whose file is neither PNG nor JPEG, in a corpus that keeps the pixels.  "repeated
+#: file" and "repeated image": one whose content another has as well; it is read once.  "empty file": one without a
+#: line.  "other file": one that no source reads, such as a README or a picture.
+INFORMATION = frozenset(
+    {
+        "missing features",
+        "mixed split",
+        "edge across stories",
+        "figure kept as PNG",
+        "repeated file",
+        "repeated image",
+        "empty file",
+        "other file",
+    }
+)
+#: Characters of a place's name that are kept.
+_LONGEST = 300
 
 
 @dataclass(slots=True)
@@ -28,16 +43,22 @@ class Problems:
     limit: int | None = None
 
     def count(self, kind: str, where: str) -> None:
-        """One more `kind` ("empty summary"), met at `where` (a url, a file and line)."""
+        """Count one more `kind` ("empty summary"), met at `where` (a url, a file and line).
+
+        Raises: InputError when the limit is passed.
+        """
         self.counts[kind] = self.counts.get(kind, 0) + 1
         names = self.named.setdefault(kind, [])
         if len(names) < NAMED:
-            names.append(where)
+            names.append(_printable(where))
         if kind not in INFORMATION:
             self._check()
 
     def add(self, other: "Problems") -> None:
-        """Everything that `other` holds, after what is here."""
+        """Count everything that `other` holds, after what is here.
+
+        Raises: InputError when the limit is passed.
+        """
         for kind, count in other.counts.items():
             self.counts[kind] = self.counts.get(kind, 0) + count
             names = self.named.setdefault(kind, [])
@@ -59,6 +80,14 @@ class Problems:
             for kind in kinds
         ]
 
+    def summary(self, *, information: bool = False) -> str:
+        """Return one line of all kinds, the most frequent first, each with where it was met first."""
+        kinds = self.counts.keys() if information else self.counts.keys() - INFORMATION
+        return "; ".join(
+            f"{kind} {self.counts[kind]:,} ({_first(self.named[kind], self.counts[kind])})"
+            for kind in sorted(kinds, key=lambda kind: (kind in INFORMATION, -self.counts[kind], kind))
+        )
+
     def to_json(self) -> str:
         return json.dumps({"counts": self.counts, "named": self.named}, ensure_ascii=False)
 
@@ -69,12 +98,17 @@ class Problems:
     def _check(self) -> None:
         if self.limit is None or self.total <= self.limit:
             return
-        kinds = sorted(self.counts.keys() - INFORMATION, key=lambda kind: (-self.counts[kind], kind))
-        named = [f"{kind} {self.counts[kind]:,} ({_first(self.named[kind], self.counts[kind])})" for kind in kinds]
         raise InputError(
-            f"{self.total:,} problems in the input, of which --max-problems allows {self.limit:,}: {'; '.join(named)}. "
+            f"{self.total:,} problems in the input, of which --max-problems allows {self.limit:,}: {self.summary()}. "
             "Mend the input, or raise --max-problems to go on without what is broken"
         )
+
+
+def _printable(where: str) -> str:
+    """Return the name of a place without line breaks and other characters that would change a terminal's state."""
+    if len(where) > _LONGEST:
+        where = where[: _LONGEST - 3] + "..."
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in where)
 
 
 def _first(names: list[str], count: int) -> str:

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from shards.checksum import crc32c
 from shards.errors import InputError
 from shards.index import NPY_HEADER, Corpus
-from shards.pixels import DAMAGED_IMAGE, decode
+from shards.pixels import DamagedImageError, decode
 from shards.reading import Reading, Request, Room, UnreadableError, coalesce, is_sound, scratch
 from shards.schema import Article
 from shards.storage import Storage
@@ -143,10 +143,8 @@ class Reader:
         for number, data in enumerate(self.image_files(row)):
             try:
                 pictures.append(decode(data))
-            except DAMAGED_IMAGE as error:
-                raise UnreadableError(
-                    f"{self._image(row, number)}: is no picture ({' '.join(str(error).split())}): prepare again"
-                ) from error
+            except DamagedImageError as error:
+                raise UnreadableError(f"{self._image(row, number)}: is no picture ({error}): prepare again") from error
         return tuple(pictures)
 
     def image_files(self, row: int) -> tuple[bytes, ...]:

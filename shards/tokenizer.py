@@ -17,7 +17,7 @@ import io
 import json
 import re
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -233,13 +233,24 @@ def train_sentencepiece(
     """Train a unigram model of at most `vocab_size` pieces, with byte fallback, into `directory`.
 
     The file that `open_tokenizer` looks for is written last, so that half a tokenizer is none.
+
+    Raises: InputError where SentencePiece cannot, and what reading `texts` raises.
     """
     directory.mkdir(parents=True, exist_ok=True)
     # Through memory: given a file name, SentencePiece would store that path in the model and change its hash.
     model = io.BytesIO()
+    raised: list[BaseException] = []
+
+    def lines() -> Iterator[str]:
+        try:
+            yield from texts
+        except BaseException as error:  # SentencePiece would make a RuntimeError of it, also of Ctrl-C
+            raised.append(error)
+            raise
+
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(texts),
+            sentence_iterator=lines(),
             model_writer=model,
             vocab_size=vocab_size,
             hard_vocab_limit=False,  # a small corpus has fewer pieces to offer
@@ -256,6 +267,8 @@ def train_sentencepiece(
             minloglevel=2,
         )
     except RuntimeError as error:
+        if raised:
+            raise raised[0] from None
         raise InputError(f"SentencePiece could not train {vocab_size} pieces: {str(error).splitlines()[-1]}") from error
     for left_over in left_overs(directory, SENTENCEPIECE_FILES):  # of a call that was killed
         left_over.unlink()

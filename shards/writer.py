@@ -24,6 +24,7 @@ from shards.index import ARTICLE, PIXELS, SPLITS
 from shards.pixels import suffix_of
 from shards.problems import Problems
 from shards.schema import Images, Story
+from shards.texts import has_text
 
 
 def split_of(key: str) -> str:
@@ -134,7 +135,7 @@ def _check(story: Story, number_of: dict[str, int]) -> None:
     for article in story.articles:
         if article.language not in number_of:
             raise InputError(f"story {story.key!r}: language {article.language!r} is not one of the corpus' languages")
-        if not article.text.strip() or not article.summary.strip():
+        if not (has_text(article.text) and has_text(article.summary)):
             raise InputError(f"story {story.key!r}, {article.language}: empty text or summary")
         try:
             "".join((story.key, article.url, article.text, article.summary)).encode()

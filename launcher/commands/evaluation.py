@@ -110,7 +110,8 @@ def _compare(options: argparse.Namespace) -> None:
 
 
 def _summarize(options: argparse.Namespace) -> None:
-    from launcher.summarize import Defaults, summarize
+    from launcher.documents import Defaults
+    from launcher.summarize import summarize
 
     defaults = Defaults(source=options.source, target=options.to, images=tuple(options.images))
     summarize(options.trained, options.files, defaults, options.set)

@@ -121,10 +121,10 @@ def _build_in(
             progress=progress,
         )
     tasks = shard_tasks(source, settings.stories_per_shard)
-    if not tasks:
-        raise InputError(f"the {source.name} corpus has no story: see that its data is what it should be")
     problems = Problems(limit=share.max_problems)
     problems.add(source.problems())
+    if not any(task.split == "train" for task in tasks):  # the tokenizer would have nothing to learn from, hours later
+        raise InputError(_without_stories(source, tasks, problems))
     if not share.finish:
         _download(source, cache, say)
         mine = tasks
@@ -174,6 +174,13 @@ def _opening_progress() -> Iterator[Progress]:
     finally:
         if tasks:
             bar.stop()
+
+
+def _without_stories(source: Source, tasks: list[ShardTask], problems: Problems) -> str:
+    """Say that there is nothing to train on, and all that was wrong with the input."""
+    where = "story in its training split" if tasks else "story"
+    why = problems.summary(information=True)
+    return f"the {source.name} corpus has no {where}: " + (why or "see that its data is what it should be")
 
 
 def _download(source: Source, cache: Path, say: Callable[[str], None]) -> None:

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from launcher.verification.findings import Findings
 from launcher.verification.manifest import Manifest
 from launcher.verification.tables import open_table
-from launcher.verification.tars import one_line
 from shards.index import PIXELS
-from shards.pixels import DAMAGED_IMAGE, SUFFIXES, decode, suffix_of
+from shards.pixels import SUFFIXES, DamagedImageError, decode, suffix_of
 
 _ROWS = 1 << 17  # images a block: 4 MB
 #: How the member of an image file is named, at its end.
@@ -98,6 +97,6 @@ def image_problem(name: str, content: bytes) -> str | None:
         return "is not of the format that its name says"
     try:
         decode(content)
-    except DAMAGED_IMAGE as error:
-        return f"is no picture ({one_line(error)})"
+    except DamagedImageError as error:
+        return f"is no picture ({error})"
     return None

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.index import DAMAGED_ARRAY, NPY_HEADER
+from shards.texts import has_text
 
 _CHUNK = 1 << 20
 
@@ -76,7 +77,7 @@ def parse_texts(content: bytes) -> tuple[list[bytes] | None, str | None]:
         pieces = [fields[key].encode() for key in wanted]
     except UnicodeEncodeError:
         return None, "holds text that is not Unicode"
-    empty = [key for key in wanted[1:] if not fields[key].strip()]
+    empty = [key for key in wanted[1:] if not has_text(fields[key])]
     return pieces, f"its {' and its '.join(empty)} is empty" if empty else None
 
 

@@ -114,12 +114,20 @@ def data_files(name: str, data: Path | None, *, without_images: bool = False) ->
     if name == "crosssum":
         if data is None:
             raise InputError("crosssum needs --data DIR: a directory of XL-Sum and CrossSum .jsonl files")
-        listing = list_files(data, (".jsonl",) if without_images else (".jsonl", ".h5", ".hdf5"))
-        if not any(path.endswith(".jsonl") for path, _ in listing.files):
+        from shards.corpora.crosssum_files import FEATURES, TEXTS, kind_of_other
+
+        def kind(other: str) -> str | None:
+            return None if without_images and other.lower().endswith(FEATURES) else kind_of_other(other)
+
+        listing = list_files(data, TEXTS if without_images else (*TEXTS, *FEATURES), kind)
+        names = [name.lower() for name, _ in listing.files]
+        if not any(name.endswith(TEXTS) for name in names):
+            there = listing.problems.summary(information=True)
             raise InputError(
-                f"no .jsonl file below {data}: --data must hold XL-Sum's {{language}}_train.jsonl and so on"
+                f"no .jsonl file below {data}, nor an archive: --data must hold XL-Sum's {{language}}_train.jsonl and "
+                f"so on{f'; what is there: {there}' if there else ''}"
             )
-        if not without_images and all(path.endswith(".jsonl") for path, _ in listing.files):
+        if not without_images and all(name.endswith(TEXTS) for name in names):
             raise InputError(
                 f"no feature file (.h5, .hdf5) below {data}: add MM-Sum's, or build text alone with --without-images"
             )

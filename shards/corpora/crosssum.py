@@ -15,6 +15,7 @@ from shards.corpora import Progress
 from shards.corpora.crosssum_files import text_at
 from shards.corpora.crosssum_images import FeatureFiles, OpenFiles
 from shards.corpora.crosssum_index import open_index, read_meta, reading
+from shards.corpora.crosssum_texts import kept_text
 from shards.corpora.listing import Listing
 from shards.corpora.npm import Package
 from shards.index import SPLITS
@@ -44,11 +45,13 @@ class CrossSumSource:
     ) -> None:
         """`stories` keeps the first so many, in an order that mixes languages and splits.
 
-        Raises: InputError as `shards.corpora.crosssum_index.open_index`.
+        Raises: InputError as `shards.corpora.crosssum_index.open_index`, and for too many problems.
         """
         self.name = "crosssum"
         self._root = listing.root
+        self._listed = listing.problems
         self._index = open_index(listing, work, max_problems, progress)
+        Problems(limit=max_problems).add(self.problems())
         with reading(self._index) as database:
             self._limit = stories if stories is not None else read_meta(database, "counts")["stories"]
             counts: dict[int, int] = dict(
@@ -73,9 +76,12 @@ class CrossSumSource:
                     yield self._story(database, texts, features, SPLITS.index(split), number, problems)
 
     def problems(self) -> Problems:
-        """What the index counted: see crosssum_files.py and crosssum_stories.py."""
+        """Return what listing and index counted: see listing.py, crosssum_files.py and crosssum_stories.py."""
+        problems = Problems()
+        problems.add(self._listed)
         with reading(self._index) as database:
-            return Problems.from_json(read_meta(database, "problems"))
+            problems.add(Problems.from_json(read_meta(database, "problems")))
+        return problems
 
     def provenance(self) -> dict[str, Any]:
         """How many articles by language, pairs, stories and images there are, and the features' shape."""
@@ -123,17 +129,19 @@ class CrossSumSource:
         edges = []
         for article, url, _, text_file, offset, length, summary_file, summary_offset, summary_length in rows:
             language = language_of[article]
-            record = text_at(texts[text_file], text_file, offset, length)
+            record = _record(database, texts, text_file, offset, length)
             summary = record["summary"]
             if (summary_file, summary_offset) != (text_file, offset):
-                summary = text_at(texts[summary_file], summary_file, summary_offset, summary_length)["summary"]
+                summary = _record(database, texts, summary_file, summary_offset, summary_length)["summary"]
             articles.append(Article(language=language, text=record["text"], summary=summary, url=url))
             url_hash = hashlib.sha1(url.encode()).hexdigest()
-            places = database.execute(
+            places: dict[int, list[str]] = {}
+            for image, name in database.execute(
                 "SELECT images.number, path FROM images JOIN files ON files.number = file"
-                " WHERE url_hash = ? ORDER BY images.number",
+                " WHERE url_hash = ? ORDER BY images.number, file",
                 (bytes.fromhex(url_hash),),
-            ).fetchall()
+            ):
+                places.setdefault(image, []).append(name)
             if (own := features.read(url, url_hash, places, problems)) is not None:
                 images[language] = own
             targets = {article} | {
@@ -143,6 +151,12 @@ class CrossSumSource:
         return Story(
             key=_key(database, rows), articles=tuple(articles), images=images or None, edges=tuple(sorted(edges))
         )
+
+
+def _record(
+    database: sqlite3.Connection, texts: OpenFiles[int], name: str, offset: int, length: int | None
+) -> dict[str, Any]:
+    return kept_text(database, offset) if length is None else text_at(texts[name], name, offset, length)
 
 
 def _key(database: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> str:

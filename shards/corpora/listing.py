@@ -2,20 +2,25 @@
 
 import hashlib
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from shards.errors import InputError
+from shards.problems import Problems
+
+#: One of these is in every corpus, or in the directory that one is built in.
+_OWN = frozenset({"prepare.lock", "story_keys.txt"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Listing:
-    """files: (path below `root` with forward slashes, size in bytes), sorted."""
+    """files: (path below `root` with forward slashes, size in bytes), sorted.  problems: what is not among them."""
 
     root: Path
     files: tuple[tuple[str, int], ...]
+    problems: Problems = field(default_factory=Problems)
 
     def fingerprint(self) -> dict[str, Any]:
         """Number and bytes of the files, and a hash of their names and sizes. JSON-able, the same on every machine."""
@@ -29,28 +34,47 @@ class Listing:
         }
 
 
-def list_files(root: Path, suffixes: Iterable[str]) -> Listing:
-    """The files below `root` that end in one of `suffixes`. Links to directories are followed, each directory once.
+def list_files(root: Path, suffixes: Iterable[str], kind_of_other: Callable[[str], str | None]) -> Listing:
+    """List the files below `root` whose names end in one of `suffixes`, in small or capital letters.
 
-    Raises: InputError when `root` is not a directory, or one of them has a name that is not UTF-8.
+    Links to directories are followed, each directory once. Corpora that were prepared below `root` are no data, those
+    that are being prepared included. Of every other file `kind_of_other` says, by its path
+    below `root`, which kind of problem it is, or None. Counted besides: "unreadable file", for what has such a name
+    and is no file (a link to nothing, a FIFO), and for directories that cannot be read.
+
+    Raises: InputError when `root` is not a directory, or one of the files has a name that is not UTF-8.
     """
     if not root.is_dir():
         raise InputError(f"{root} is not a directory: name the one that holds the data with --data DIR")
     endings = tuple(suffixes)
     found: list[tuple[str, int]] = []
+    problems = Problems()
     seen: set[str] = set()
-    for folder, folders, names in os.walk(root, followlinks=True):
+
+    def unreadable(error: OSError) -> None:
+        problems.count("unreadable file", f"{os.path.relpath(error.filename, root)}: {error.strerror}")
+
+    for folder, folders, names in os.walk(root, onerror=unreadable, followlinks=True):
         folders.sort()  # so that of two links to one directory the same one is followed everywhere
         real = os.path.realpath(folder)
         if real in seen:
             folders.clear()
             continue
         seen.add(real)
-        for name in names:
+        if not _OWN.isdisjoint(names):
+            folders.clear()
+            continue
+        for name in sorted(names):
             path = Path(folder, name)
-            if name.endswith(endings) and path.is_file():
-                found.append((_utf8(path.relative_to(root).as_posix(), root), path.stat().st_size))
-    return Listing(root=root, files=tuple(sorted(found)))
+            below = path.relative_to(root).as_posix()
+            if not name.lower().endswith(endings):
+                if kind := kind_of_other(below):
+                    problems.count(kind, below)
+            elif path.is_file():
+                found.append((_utf8(below, root), path.stat().st_size))
+            else:
+                problems.count("unreadable file", f"{below}: a link to nothing" if path.is_symlink() else below)
+    return Listing(root=root, files=tuple(sorted(found)), problems=problems)
 
 
 def _utf8(name: str, root: Path) -> str:

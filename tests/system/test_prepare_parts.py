@@ -1,9 +1,11 @@
 """`d2tv prepare crosssum` at scale, in small: workers, parts of a job, kills, bad input, memory."""
 
+import gzip
 import json
 import os
 import random
 import signal
+import tarfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -117,6 +119,32 @@ def test_parts_in_any_order_give_the_same_corpus(
     assert corpus.content_hash == undisturbed.content_hash
     assert not (tmp_path / "corpus.partial").exists()
     assert build(settings, out, data, finish=True) is not None  # complete is complete
+
+
+def test_parts_and_workers_of_packed_texts_give_the_same_corpus(
+    undisturbed: Corpus, settings: PrepareSettings, data: Path, tmp_path: Path
+) -> None:
+    """An archive a language as XL-Sum publishes them, and compressed pairs, with the features beside them."""
+    packed = tmp_path / "packed"
+    for path in (path for path in data.rglob("*") if path.is_file()):
+        (packed / path.parent.name).mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".h5":
+            (packed / path.parent.name / path.name).symlink_to(path)
+        elif "-" in path.name:
+            (packed / path.parent.name / f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+    for language in ("english", "french", "hindi", "urdu"):
+        with tarfile.open(packed / f"{language}_XLSum_v2.0.tar.bz2", "w:bz2") as archive:
+            for path in sorted((data / "xlsum").glob(f"{language}_*")):
+                archive.add(path, path.name)
+    build(settings, tmp_path / "corpus", packed, part=(2, 2))
+    build(settings, tmp_path / "corpus", packed, part=(1, 2), workers=2)
+    corpus = build(settings, tmp_path / "corpus", packed, finish=True)
+    assert corpus is not None
+    # The hash of all content also covers the provenance, where the files' names are.
+    for what in ("languages", "splits", "shards", "files"):
+        assert corpus.manifest[what] == undisturbed.manifest[what]
+    counts = corpus.manifest["provenance"]["problems"]["counts"]
+    assert counts == undisturbed.manifest["provenance"]["problems"]["counts"]
 
 
 def test_parts_at_the_same_time_in_one_directory(undisturbed: Corpus, data: Path, tmp_path: Path) -> None:

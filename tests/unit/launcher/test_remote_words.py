@@ -31,8 +31,11 @@ def test_what_is_taken_arrives_as_it_is(word: str) -> None:
         "run=a>b",
         "run={a,b}",
         "run=a\tb",
-    ]
-    + ["run=$HOME x", "run=`id` x", "run=a\\ b", "run=(a)"],
+        "run=$HOME x",
+        "run=`id` x",
+        "run=a\\ b",
+        "run=(a)",
+    ],
 )
 def test_what_a_shell_would_change_is_refused(word: str) -> None:
     with pytest.raises(InputError, match="write it into a recipe file") as caught:

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -53,7 +54,7 @@ def test_files_standard_input_and_lines_have_the_same_summaries(
     together = run(capsys, model, "--to", "ur", *files)
     assert len(together) == len(TEXTS)
     assert len(set(together)) > 1
-    monkeypatch.setattr("sys.stdin", io.StringIO(TEXTS[1]))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(TEXTS[1].encode())))
     assert run(capsys, model, "--to", "urdu") == [together[1]]
 
     lines = [{"text": text, "id": number} for number, text in enumerate(TEXTS)]
@@ -98,7 +99,18 @@ def test_what_a_model_does_not_know_is_named(
         ("a", b" \n", "there is no text in it"),
         ("a", b"\xff\xfe", "is not UTF-8 text"),
         ("a.jsonl", b'{"text": "x"}\n{"text"', "a.jsonl, line 2 is not JSON"),
-        ("a.jsonl", b'["x"]', 'line 1 is no object with a "text"'),
+        ("a.jsonl", b'["x"]', "line 1 is not a JSON object"),
+        ("a", "\u200b\ufeff\u00ad\u3164\u2800\ufe0f\x00 ".encode(), "there is no text in it"),
+        ("a", b"La rivi\xe8re", "a is not UTF-8 text (invalid continuation byte at byte 7)"),
+        ("a", "words".encode("utf-16"), "a is not UTF-8 text but UTF-16"),
+        ("a.JSONL", b'{"text": "x"}\n\xff', "a.JSONL, line 2 is not UTF-8 text"),
+        ("a.jsonl", b'{"text": "half \\ud800 a pair"}', "line 1 holds half a surrogate pair"),
+        ("a.jsonl", b'{"text": "x", "title": ["\\udfff"]}', "line 1 holds half a surrogate pair"),
+        ("a.jsonl", b'{"text": "x", "n": ' + b"9" * 5000 + b"}", "line 1 is JSON with a number that is too long"),
+        ("a.jsonl", b'{"text": ' + b"[" * 100_000, "line 1 is JSON with a number that is too long or too much within"),
+        ("a.jsonl", b'{"text": "x", "to": "klingon"}', "line 1: \"to\": unknown language 'klingon'"),
+        ("a.jsonl", b'{"text": "x", "from": "welsh"}', 'line 1: "from" welsh: '),
+        ("a.jsonl", b'{"text": "x", "images": ["a\\u0000.png"]}', "was trained on image features"),
         ("a.jsonl", b'{"text": 3}', 'line 1 is no object with a "text"'),
         ("a.jsonl", b'{"text": "x", "to": 3}', 'line 1: "to" is no language'),
         ("a.jsonl", b'{"text": "x", "images": "a.png"}', '"images" is no list of paths'),
@@ -166,3 +178,81 @@ def test_it_is_what_the_network_writes_of_the_text_alone(model: Path) -> None:
     (alone,) = summarizer([request])
     other = Request(text=TEXTS[1], source=None, target="hindi", images=(), where="there")
     assert summarizer([other, request])[1] == alone
+
+
+def test_a_byte_order_mark_and_strange_but_sound_text_are_read(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "plain").write_text(TEXTS[0])
+    (tmp_path / "marked").write_text(TEXTS[0], encoding="utf-8-sig")
+    plain, marked = run(capsys, model, "--to", "ur", tmp_path / "plain", tmp_path / "marked")
+    assert marked == plain
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbf" + TEXTS[0].encode())))
+    assert run(capsys, model, "--to", "ur") == [plain]
+    lines = [{"text": TEXTS[0]}, {"text": TEXTS[0], "title": "line\u2028separator"}, {"text": "nul \0 and \x1b"}]
+    content = b"\xef\xbb\xbf" + "\r\n".join(json.dumps(line, ensure_ascii=False) for line in lines).encode() + b"\r\n"
+    (tmp_path / "marked.jsonl").write_bytes(content + b"\xef\xbb\xbf\n")
+    assert main(["summarize", str(model), "--to", "ur", str(tmp_path / "marked.jsonl")]) == 0
+    records = [json.loads(line) for line in capsys.readouterr().out.removesuffix("\n").split("\n")]
+    assert [record["summary"] for record in records[:2]] == [plain] * 2
+    assert [record["text"] for record in records] == [line["text"] for line in lines]
+
+
+@pytest.mark.parametrize("content", [b"La rivi\xe8re est froide", b"\xed\xa0\x80", b"\xff\xfeh\0i\0"])
+def test_bytes_on_standard_input_that_are_no_text(
+    model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    # As Python opens it under LANG=C and C.UTF-8.
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content), "utf-8", errors="surrogateescape"))
+    assert "standard input is not UTF-8 text" in refused(capsys, model, "--to", "ur")
+
+
+def test_standard_streams_that_are_closed(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    assert "standard input is closed" in refused(capsys, model, "--to", "ur")
+    monkeypatch.setattr("sys.stdout", None)
+    (tmp_path / "a").write_text(TEXTS[0])
+    assert main(["summarize", str(model), "--to", "ur", str(tmp_path / "a")]) == 2
+    assert "standard output is closed" in capsys.readouterr().err
+
+
+def test_output_is_utf_8_whatever_the_locale_and_a_closed_pipe_is_one_line(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": "étoile"}), encoding="utf-8")
+    written = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, "ascii"))
+    assert main(["summarize", str(model), "--to", "ur", str(tmp_path / "a.jsonl")]) == 0
+    assert json.loads(written.getvalue().decode())["text"] == "étoile"
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as output:  # whose end, which writes what is buffered, does not fail once more
+        monkeypatch.setattr("sys.stdout", output)
+        assert main(["summarize", str(model), "--to", "ur", str(tmp_path / "a.jsonl")]) == 2
+    assert "standard output cannot be written (Broken pipe): not all summaries are there" in capsys.readouterr().err
+
+
+def test_what_is_no_file_never_blocks(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(tmp_path / "fifo.jsonl")
+    for name, what in (("fifo.jsonl", "it is a pipe"), (".", "it is a directory")):
+        assert f"cannot be read: {what}, not a file" in refused(capsys, model, "--to", "ur", tmp_path / name)
+    reader, writer = os.pipe()  # a shell's <(command)
+    os.write(writer, TEXTS[0].encode())
+    os.close(writer)
+    (tmp_path / "a").write_text(TEXTS[0])
+    together = run(capsys, model, "--to", "ur", tmp_path / "a", f"/dev/fd/{reader}")
+    os.close(reader)
+    assert together[0] == together[1]
+
+
+def test_a_document_beyond_measure_is_refused(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shards.texts.LONGEST", 100)
+    monkeypatch.setattr("launcher.documents.LONGEST", 100)
+    (tmp_path / "a").write_text("long " * 50)
+    assert "a is longer than" in refused(capsys, model, "--to", "ur", tmp_path / "a")
+    (tmp_path / "a.jsonl").write_text('{"text": "short"}\n' + json.dumps({"text": "long " * 50}) + "\n")
+    assert "a.jsonl, line 2 is longer than" in refused(capsys, model, "--to", "ur", tmp_path / "a.jsonl")

@@ -118,6 +118,7 @@ def test_every_kind_of_bad_input_is_counted_named_and_left_out(tree: CrossSumTre
     tree.image(url, 7, features="text")
     tree.image(url, 8)
     tree.image(url, 8, file="mmsum/second.h5")
+    tree.image(url, 8, file="mmsum/third.h5", img_w=641)
     tree.image(url, 0, group="cover")
     stories, _, problems = load(opened(tree))
     assert problems.counts == {
@@ -129,6 +130,7 @@ def test_every_kind_of_bad_input_is_counted_named_and_left_out(tree: CrossSumTre
         "unknown file name": 1,
         "article without text or summary": 1,
         "duplicate pair": 1,
+        "repeated image": 1,
         "duplicate image": 1,
         "unknown image id": 1,
         "missing image": 1,

@@ -17,12 +17,43 @@ def test_there_are_crosssums_45_with_codes_of_their_own() -> None:
     assert list(LANGUAGE_CODES) == sorted(LANGUAGE_CODES)  # their order gives mT5's start tokens
 
 
-@pytest.mark.parametrize(("text", "hint"), [("engish", "english"), ("sr_latn", "sr-Latn"), ("xx-unheard-of", "")])
-def test_an_unknown_language_suggests_the_closest(text: str, hint: str) -> None:
-    with pytest.raises(InputError, match="unknown language") as caught:
-        language_name(text)
-    assert (f"did you mean {hint!r}" in str(caught.value)) == bool(hint)
-    assert "\n" not in str(caught.value)
+@pytest.mark.parametrize(
+    ("name", "texts"),
+    [
+        ("chinese_simplified", "zh-CN zh_CN ZH-cn zh-Hans zh_Hans_CN zh-SG chinese-simplified"),
+        ("chinese_traditional", "zh-TW zh_tw zh-Hant zh-HK zh-Hant-TW"),
+        ("serbian_latin", "sr-Latn sr_latn SERBIAN-LATIN"),
+        ("serbian_cyrillic", "sr sr-Cyrl sr_cyrl"),
+        ("nepali", "np ne NP"),
+    ],
+)
+def test_crosssums_own_codes_and_other_ways_to_write_one(name: str, texts: str) -> None:
+    for text in texts.split():
+        assert language_name(text) == name
+
+
+CHINESE, SERBIAN = ("'chinese_simplified' or 'chinese_traditional'", "'serbian_cyrillic' or 'serbian_latin'")
+
+
+@pytest.mark.parametrize(
+    ("hint", "texts"),
+    [
+        ("'english'", ("engish", "Englisch")),
+        (CHINESE, ("chinese", "Chinees", "zh-XX", "zh-Latn", "chinese_hant")),
+        (SERBIAN, ("serbian", "srbian", "sr-RS", "sr-lat", "serbian_latn")),
+        (
+            "",
+            ("xx-unheard-of", "fi", "ben", "som", "az-Arab", "uzbek-cyrillic", "kurdish", "norwegian", "cn", "", "\n"),
+        ),
+    ],
+)
+def test_an_unknown_language_suggests_a_close_one_and_never_one_of_two_scripts(hint: str, texts: tuple[str]) -> None:
+    for text in texts:
+        with pytest.raises(InputError, match="unknown language") as caught:
+            language_name(text)
+        assert (f"(did you mean {hint}?)" in str(caught.value)) == bool(hint), text
+        assert ("did you mean" in str(caught.value)) == bool(hint), text
+        assert "\n" not in str(caught.value)
 
 
 def test_languages_keep_the_order_given_and_must_be_there() -> None:

@@ -21,10 +21,11 @@ from PIL import Image
 from shards.errors import InputError
 from shards.index import Corpus, open_corpus
 from shards.merge import finish_corpus
-from shards.pixels import DAMAGED_IMAGE, decode, storable, suffix_of
+from shards.pixels import DamagedImageError, decode, storable, suffix_of
 from shards.reader import Reader, ReaderConfig
 from shards.reading import UnreadableError
 from shards.schema import Article, Images, Story
+from shards.texts import has_text
 from shards.writer import encode_key, index_path, shard_is_whole, split_of, write_shard
 from tests import strange
 from tests.tiny import make_corpus, make_stories
@@ -37,7 +38,7 @@ KEYS = st.one_of(
         ["a.b/c d", "../../etc", "خبر/۱۲.jpg", "x" * 300, "新闻 " * 100, "%2E", "~", ".", "__key__", "a\nb\0c"]
     ),
 )
-TEXTS = st.text(min_size=1, max_size=60).filter(str.strip)
+TEXTS = st.text(min_size=1, max_size=60).filter(has_text)
 
 
 def random_images(count: int, seed: int) -> Images:
@@ -206,7 +207,7 @@ def test_what_is_neither_png_nor_jpeg_becomes_png() -> None:
     assert suffix_of(stored) == "png"
     np.testing.assert_array_equal(np.asarray(decode(stored)), np.asarray(picture))
     assert storable(stored) == stored
-    with pytest.raises(DAMAGED_IMAGE):
+    with pytest.raises(DamagedImageError):
         storable(b"GIF89a")
 
 

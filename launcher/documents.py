@@ -1,0 +1,111 @@
+"""Documents for `d2tv summarize`: read from text files, JSONL files and standard input; all of them are UTF-8."""
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from shards.errors import InputError
+from shards.inputs import open_input
+from shards.texts import LONGEST, check_encodable, decode, parse_object, read_lines
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Document:
+    """A text, its languages as a person typed them, and its images.
+
+    where: what to call it in an error.  record: the JSONL line that it came from.
+    """
+
+    text: str
+    source: str | None
+    target: str | None
+    images: tuple[Path, ...]
+    where: str
+    record: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Defaults:
+    """What the command line says, for documents that do not say it themselves: languages as typed, images."""
+
+    source: str | None
+    target: str | None
+    images: tuple[Path, ...]
+
+
+def is_jsonl(name: str) -> bool:
+    """Return True if a file's name says that its lines are JSON."""
+    return name.lower().endswith(".jsonl")
+
+
+def read_documents(name: str, defaults: Defaults) -> Iterator[Document]:
+    """Yield the documents of a file: the one of a text, those in the lines of a JSONL.
+
+    name: its path; "-" for standard input, which is a text.
+
+    Raises: InputError for what cannot be read, is not UTF-8, or is no document; it names the file and the line.
+    """
+    if name == "-":
+        if sys.stdin is None:  # a shell's `<&-`
+            raise InputError("standard input is closed: name a file")
+        yield _text(sys.stdin.buffer, "standard input", defaults)
+        return
+    try:
+        with open_input(Path(name), pipes=True) as file:
+            if is_jsonl(name):
+                yield from _lines(file, Path(name), defaults)
+            else:
+                yield _text(file, name, defaults)
+    except OSError as error:
+        raise InputError(f"{name} cannot be read: {error.strerror}") from error
+
+
+def _text(file: BinaryIO, where: str, defaults: Defaults) -> Document:
+    try:
+        data = file.read(LONGEST + 1)
+    except OSError as error:
+        raise InputError(f"{where} cannot be read: {error.strerror}") from error
+    if len(data) > LONGEST:
+        raise InputError(
+            f"{where} is longer than {LONGEST >> 20} MiB: give one document a file, or one a line of JSONL"
+        )
+    try:
+        text = decode(data)
+    except ValueError as error:
+        raise InputError(f"{where} {error}") from error
+    return Document(text=text, source=defaults.source, target=defaults.target, images=defaults.images, where=where)
+
+
+def _lines(file: BinaryIO, path: Path, defaults: Defaults) -> Iterator[Document]:
+    for number, _, line in read_lines(file):
+        if line.strip(b"\xef\xbb\xbf \t\r\n"):
+            where = f"{path}, line {number}"
+            try:
+                record = parse_object(line)
+                check_encodable(json.dumps(record, ensure_ascii=False))  # it is written back with its summary
+            except ValueError as error:
+                raise InputError(f"{where} {error}") from error
+            yield _of_record(record, path.parent, where, defaults)
+
+
+def _of_record(record: dict[str, Any], folder: Path, where: str, defaults: Defaults) -> Document:
+    """Take text, and where they are not the command line's: from, to, images (paths beside the file)."""
+    if not isinstance(record.get("text"), str):
+        raise InputError(f'{where} is no object with a "text"')
+    images = record.get("images", [])
+    if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
+        raise InputError(f'{where}: "images" is no list of paths')
+    for key in ("from", "to"):
+        if not isinstance(record.get(key, ""), str):
+            raise InputError(f'{where}: "{key}" is no language')
+    return Document(
+        text=record["text"],
+        source=record.get("from", defaults.source),
+        target=record.get("to", defaults.target),
+        images=tuple(folder / image for image in images),
+        where=where,
+        record=record,
+    )
