@@ -18,6 +18,7 @@ from typing import Any
 from shards.errors import InputError
 from shards.file_lock import locked
 from shards.files import write_atomically
+from shards.reading_files import read_json, read_regular
 
 _NOTE, _PARTS, _LOCK = "settings.json", "parts.json", "prepare.lock"
 _SCRATCH = (_NOTE, _PARTS, _LOCK, "tokenizer-settings.json", "crosssum.lock", "*.sqlite", "*.partial")
@@ -82,9 +83,15 @@ def note_parts(work: Path, parts: int) -> None:
 def parts_of(work: Path) -> int | None:
     """Into how many parts the work was last divided; None where it was not."""
     try:
-        return int(json.loads((work / _PARTS).read_text(encoding="utf-8"))["parts"])
+        noted = read_json(work / _PARTS)
     except FileNotFoundError:
         return None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{work / _PARTS} is damaged ({error}): remove {work}, or choose another --out") from error
+    parts = noted.get("parts") if isinstance(noted, dict) else None
+    if type(parts) is not int or not 0 < parts < 1 << 31:
+        raise InputError(f"{work / _PARTS} is damaged (no number of parts): remove {work}, or choose another --out")
+    return parts
 
 
 def clean(directory: Path) -> None:
@@ -98,7 +105,7 @@ def _is_foreign(work: Path, text: str) -> bool:
     """Whether something is in `work` that was not begun with the settings `text`."""
     note = work / _NOTE
     if note.is_file():
-        return note.read_text(encoding="utf-8") != text
+        return read_regular(note) != text.encode()
     return any(path.name != _LOCK for path in work.iterdir())
 
 

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from launcher.verification.findings import Findings
-from launcher.verification.manifest import Manifest
 from launcher.verification.tables import open_table
 from launcher.verification.tars import one_line
 from shards.index import PIXELS
+from shards.manifest import Manifest
 from shards.pixels import DAMAGED_IMAGE, SUFFIXES, decode, suffix_of
 
 _ROWS = 1 << 17  # images a block: 4 MB

@@ -12,13 +12,14 @@ from pathlib import Path
 from rich.console import Console
 
 from launcher.verification.findings import Findings
-from launcher.verification.manifest import Manifest, check_file, check_keys, read_claims
+from launcher.verification.manifest import check_file, check_keys, read_claims
 from launcher.verification.parts import ShardTask
 from launcher.verification.pixels import check_pixels
 from launcher.verification.shard import ShardReport, check_shard
 from launcher.verification.tables import Articles, check_articles, check_edges
 from shards.errors import InputError
 from shards.index import SPLITS
+from shards.manifest import Manifest
 from shards.remote import is_url, shown
 from trainer.console import progress_bar
 
