@@ -8,7 +8,7 @@ import json
 import os
 import stat
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 #: The largest file that is read into memory whole.
 MOST_BYTES = 1 << 30
@@ -18,24 +18,26 @@ MOST_LEVELS = 100
 
 
 def read_regular(path: Path, most: int = MOST_BYTES) -> bytes:
-    """Read a regular file whole.
+    """Read a regular file whole. Raise `OSError` as `open_regular`, and for a file of more than `most` bytes."""
+    with open_regular(path) as file:
+        if os.fstat(file.fileno()).st_size > most:
+            raise OSError(errno.EFBIG, f"is larger than {most:,} bytes", str(path))
+        return file.read()
 
-    Raise `OSError` for anything else under that name (opening a FIFO would wait for its writer for ever) and for a
-    file of more than `most` bytes.
-    """
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file to read. Raise `OSError` for anything else under that name: opening a FIFO would wait for
+    its writer for ever."""
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        found = os.fstat(handle)
-        if stat.S_ISDIR(found.st_mode):
-            raise IsADirectoryError(errno.EISDIR, "is a directory", str(path))
-        if not stat.S_ISREG(found.st_mode):
-            raise OSError(errno.EINVAL, "is no regular file", str(path))
-        if found.st_size > most:
-            raise OSError(errno.EFBIG, f"is larger than {most:,} bytes", str(path))
-        with open(handle, "rb", closefd=False) as file:
-            return file.read()
-    finally:
+        mode = os.fstat(handle).st_mode
+        if not stat.S_ISREG(mode):
+            code = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+            raise OSError(code, "is no regular file", str(path))
+        return open(handle, "rb")
+    except BaseException:
         os.close(handle)
+        raise
 
 
 def parse_json(data: bytes | str) -> Any:

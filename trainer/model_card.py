@@ -14,6 +14,7 @@ from models.network import Network
 from shards.errors import InputError
 from shards.index import SPLITS
 from shards.languages import LANGUAGE_CODES
+from shards.reading_files import read_json
 from shards.tokenizer import SentencePieceTokenizer
 from trainer.checkpoint import TrainState, identity, read_state
 from trainer.engine import precision_of
@@ -107,7 +108,7 @@ def _what(model: Model, data: Mapping[str, Any], kind: str) -> str:
 def _training(model: Model, checkpoint: Path, state: TrainState) -> str:
     recipe = model.recipe
     file = checkpoint / "ds_config.json"
-    config = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    config = read_json(file) if file.is_file() else {}
     batch, optimizer, schedule = recipe.batch, recipe.optimizer, recipe.schedule
     examples = batch.group_size * batch.groups_per_step
     began = load_recipe(str(checkpoint / RECIPE)).network.text.pretrained  # as it was called when training began

@@ -1,6 +1,5 @@
 """What a study found, as study.md, table.tex and table.html: the table, the claims, the spread over seeds, the cost."""
 
-import json
 import os
 import platform
 import statistics
@@ -19,6 +18,7 @@ from launcher.pages.page import write_page
 from launcher.study.claims import Outcome, check_claims, is_of_kind
 from launcher.study.definition import Definition, DirectionKind, Trial
 from shards.languages import language_name
+from shards.reading_files import parse_json, read_regular
 from trainer.evaluation.scoring.rouge import TYPES
 
 #: A line for every attempt at a training: what it took.
@@ -158,11 +158,15 @@ def _facts(definition: Definition, trials: Sequence[Trial], out: Path, command: 
 def _costs(out: Path) -> Iterator[dict[str, Any]]:
     """An attempt that was killed has no line, or a part of one."""
     path = out / COSTS
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+    for line in read_regular(path).split(b"\n") if path.is_file() else []:
         try:
-            yield dict(json.loads(line))
+            record = parse_json(line)
         except ValueError:
             continue
+        if not isinstance(record, dict) or not isinstance(record.get("run"), str):
+            continue
+        if all(type(record.get(key)) in (int, float) for key in ("wall_seconds", "cpu_seconds")):
+            yield record
 
 
 def _machine() -> str:

@@ -1,6 +1,5 @@
 """A run directory, read without the trainer: what its recipe says, its records, its checkpoints and evaluations."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from launcher.watch.tail import Tail
 from launcher.watch.words import one_line
 from shards.errors import InputError
 from shards.index import SPLITS
+from shards.reading_files import read_json, read_regular
 
 #: What a run directory holds, each from some moment on; before the first of them it is empty.
 _OF_A_RUN = ("recipe.yaml", "metrics.jsonl", "unreadable.jsonl", "checkpoints", "evaluation", "stacks", "report.html")
@@ -64,7 +64,8 @@ class RunDirectory:
     def checkpoint(self, name: str) -> str | None:
         """The checkpoint that `latest` or `best` names."""
         try:
-            return one_line((self.path / "checkpoints" / name).read_text(encoding="utf-8", errors="replace").strip())
+            named = read_regular(self.path / "checkpoints" / name, most=4096)
+            return one_line(named.decode(errors="replace").strip())
         except OSError:
             return None
 
@@ -75,7 +76,7 @@ class RunDirectory:
             if path.stem not in SPLITS:  # such as what perturbations cost
                 continue
             try:
-                report = json.loads(path.read_bytes())
+                report = read_json(path)
             except (OSError, ValueError):
                 report = None
             found[path.stem] = report if isinstance(report, dict) else None
@@ -87,7 +88,7 @@ class RunDirectory:
             found = path.stat()
             if (found.st_mtime_ns, found.st_ino) == self._recipe_of:
                 return
-            text = path.read_text(encoding="utf-8")
+            text = read_regular(path).decode()
             # Written so that any version of YAML reads the same from it.
             recipe = yaml.safe_load(text)
         except FileNotFoundError:

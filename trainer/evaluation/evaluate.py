@@ -19,6 +19,7 @@ from shards.index import Corpus
 from shards.quotas import Ints
 from shards.reader import Reader
 from shards.reading import UnreadableError
+from shards.reading_files import read_json
 from shards.sampler import Groups
 from shards.tokenizer import Tokenizer
 from trainer.checkpoint import identity, read_state
@@ -258,6 +259,14 @@ class Evaluator:
 
 
 def read_report(run: Path, split: str) -> dict[str, Any] | None:
-    """A finished evaluation of `run`, or None."""
+    """Read a finished evaluation of `run`; None where there is none. Raise `InputError` for a damaged one."""
     path = run / "evaluation" / f"{split}.json"
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+    if not path.exists():
+        return None
+    try:
+        report = read_json(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is not JSON ({error}): d2tv evaluate {run} --split {split}") from error
+    if not isinstance(report, dict):
+        raise InputError(f"{path} is no evaluation: d2tv evaluate {run} --split {split}")
+    return report

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from shards.files import write_atomically
+from shards.reading_files import read_json
 
 #: Who lives touches its file once a minute. One that nobody has touched for so long may be left behind ...
 _SILENT_SECONDS = 300.0
@@ -90,7 +91,7 @@ def sweep(directory: Path, ours: Target) -> None:
     nobody has touched for a day. Files that are not ours to judge stay."""
     for path in directory.glob("*.json"):
         with contextlib.suppress(OSError, ValueError, KeyError, IndexError, TypeError):
-            labels = json.loads(path.read_text(encoding="utf-8"))[0]["labels"]
+            labels = read_json(path)[0]["labels"]
             if _is_gone(labels, time.time() - path.stat().st_mtime, ours):
                 path.unlink()
 
