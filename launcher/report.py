@@ -4,7 +4,7 @@ from pathlib import Path
 
 from launcher.pages.page import write_page
 from launcher.watch.run_directory import RunDirectory
-from launcher.watch.words import one_line
+from shards.printable import one_line
 
 
 def report(path: Path, out: Path | None) -> None:

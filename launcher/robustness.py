@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from launcher.pages.page import write_page
 from launcher.pages.robustness import as_percent, robustness_page
+from trainer.terminal import Console
 
 
 def show_robustness(run: Path, report: Mapping[str, Any]) -> None:

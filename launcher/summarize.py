@@ -17,6 +17,7 @@ from models.decoding import Decoding
 from shards.errors import InputError
 from shards.languages import language_name
 from shards.schema import Batch
+from trainer.terminal import data_output
 from trainer.trained import Model, data_of, find_trained, load_model, trained_recipe
 
 #: Corpora whose features are those that we can make of an image ourselves (shards/features.py).
@@ -179,9 +180,9 @@ def summarize(where: Path, files: Sequence[str], defaults: Defaults, overrides: 
                 written[place] = text
         for request, text in zip(requests, written, strict=True):
             if request.record is None:
-                print(text)
+                print(text, file=data_output())
             else:
-                print(json.dumps(request.record | {"summary": text}, ensure_ascii=False))
+                print(json.dumps(request.record | {"summary": text}, ensure_ascii=False), file=data_output())
 
 
 def _requests(name: str, summarizer: Summarizer, defaults: Defaults) -> Iterator[Request]:

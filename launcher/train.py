@@ -14,8 +14,10 @@ from pathlib import Path
 from types import TracebackType
 
 from shards.errors import InputError
+from shards.printable import one_line
 from trainer.exit_codes import BAD_INPUT, FINISHED, STOPPED
 from trainer.output import make_output_unbreakable
+from trainer.terminal import PrintableStream
 
 DEFAULT_RECIPE = "d2tv"
 #: How long a rank that was left alone waits for the watchdog's verdict.
@@ -81,7 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
         leave()
     except InputError as error:
         # Only this rank may have met it (a damaged shard, say), so it speaks whichever rank it is.
-        print(f"error: rank {ranks.rank}: {error}", file=sys.stderr, flush=True)
+        print(f"error: rank {ranks.rank}: {one_line(str(error))}", file=sys.stderr, flush=True)
         signals.close()
         watchdog.close("failed")
         return BAD_INPUT
@@ -101,7 +103,7 @@ def end_at_once(kind: type[BaseException], error: BaseException, trace: Tracebac
     time.sleep(PEER_SECONDS)
     # torch calls this with sys.stderr held back, to print it afterwards: there is no afterwards.
     with contextlib.suppress(OSError):
-        traceback.print_exception(kind, error, trace, file=sys.__stderr__)
+        traceback.print_exception(kind, error, trace, file=PrintableStream(sys.__stderr__ or sys.stderr))
     sys.stdout.flush()
     os._exit(1)
 
@@ -109,7 +111,7 @@ def end_at_once(kind: type[BaseException], error: BaseException, trace: Tracebac
 def refuse(error: InputError) -> int:
     """Say it in one line, once a host: its ranks see the same input, so the first speaks and the others wait."""
     if os.environ.get("LOCAL_RANK", "0") == "0":
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        print(f"error: {one_line(str(error))}", file=sys.stderr, flush=True)
     else:
         time.sleep(5)  # the launcher ends all ranks when one leaves: the first must have spoken by then
     return BAD_INPUT

@@ -4,6 +4,8 @@ import os
 import sys
 from typing import Any, TextIO
 
+from trainer.terminal import PrintableStream
+
 
 class _Unbreakable:
     """A text stream whose failed writes are lost. After the first, all of the process' output to it goes nowhere."""
@@ -35,5 +37,5 @@ class _Unbreakable:
 
 
 def make_output_unbreakable() -> None:
-    """From now on `print` and all else that writes to sys.stdout and sys.stderr never fails."""
-    sys.stdout, sys.stderr = _Unbreakable(sys.stdout), _Unbreakable(sys.stderr)
+    """Have `print` and all else that writes to sys.stdout and sys.stderr never fail, and give a terminal no orders."""
+    sys.stdout, sys.stderr = (PrintableStream(_Unbreakable(stream)) for stream in (sys.stdout, sys.stderr))

@@ -6,7 +6,8 @@ from typing import Any
 from launcher.pages.choice import Pair, heat_maps
 from launcher.pages.dots import Dots, dots
 from launcher.pages.page import escape, table
-from launcher.watch.words import number, one_line
+from launcher.watch.words import number
+from shards.printable import one_line
 from trainer.evaluation.resource_classes import CLASSES, resource_class
 
 #: More languages than this are not drawn, only listed.

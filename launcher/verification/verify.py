@@ -9,8 +9,6 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
 
-from rich.console import Console
-
 from launcher.verification.findings import Findings
 from launcher.verification.manifest import check_file, check_keys, read_claims
 from launcher.verification.parts import ShardTask
@@ -22,6 +20,7 @@ from shards.index import SPLITS
 from shards.manifest import Manifest
 from shards.remote import is_url, shown
 from trainer.console import progress_bar
+from trainer.terminal import Console
 
 
 def default_workers() -> int:

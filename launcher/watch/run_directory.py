@@ -7,9 +7,9 @@ import yaml
 
 from launcher.watch.history import History
 from launcher.watch.tail import Tail
-from launcher.watch.words import one_line
 from shards.errors import InputError
 from shards.index import SPLITS
+from shards.printable import one_line
 from shards.reading_files import read_json, read_regular
 
 #: What a run directory holds, each from some moment on; before the first of them it is empty.

@@ -15,7 +15,8 @@ from launcher.watch.history import RECENT, Curve, Event
 from launcher.watch.run_directory import RunDirectory
 from launcher.watch.sparkline import sparkline
 from launcher.watch.state import Phase, State, state_of
-from launcher.watch.words import duration, figure, number, one_line, size
+from launcher.watch.words import duration, figure, number, size
+from shards.printable import one_line
 
 _COLOURS: dict[Phase, str] = {
     "not begun": "dim",

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from rich.console import Console
 
 from models.network import Network
 from shards.collate import Collator
@@ -41,6 +40,7 @@ from trainer.evaluation.scoring.score import score
 from trainer.evaluation.scoring.semantic import Models
 from trainer.evaluation.unigram import UnigramBaseline
 from trainer.recipe import Recipe
+from trainer.terminal import Console
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
