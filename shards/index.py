@@ -137,6 +137,23 @@ class Corpus:
         counts: NDArray[np.int64] = np.diff(self.directions[split]).reshape(size, size)
         return counts
 
+    @property
+    def tokenizer(self) -> Path:
+        """The directory of the tokenizer that the corpus trained, each file of it what the manifest says.
+
+        Raise `InputError` for a damaged file: one of the right size would be trained with.
+        """
+        for name, entry in self.manifest["files"].items():
+            if name.startswith("tokenizer/"):
+                path = self.directory / name
+                try:
+                    found = hashlib.sha256(read_regular(path)).hexdigest()
+                except OSError as error:
+                    raise InputError(f"{path} cannot be read ({error.strerror}): prepare the corpus again") from error
+                if found != entry["sha256"]:
+                    raise InputError(f"{path} is not what was written (its SHA-256 differs): prepare the corpus again")
+        return self.directory / "tokenizer"
+
     def story_keys(self) -> list[str]:
         """The percent-encoded key of every story, by story number. Raise `InputError` for a file that holds others."""
         path = self.directory / "story_keys.txt"

@@ -4,8 +4,8 @@ import re
 
 from shards.printable import one_line
 
-#: What begins something inside a line. An underscore within a word, as in mms_mxls, does not.
-_SPECIAL = re.compile(r"[\\`*\[\]|~$]|(?<![0-9A-Za-z])_|_(?![0-9A-Za-z])")
+#: What begins something inside a line. An underscore within a word or behind one does not.
+_SPECIAL = re.compile(r"[\\`*\[\]|~$]|(?<![0-9A-Za-z])_")
 
 
 def as_text(text: str) -> str:

@@ -80,7 +80,7 @@ def plan_run(recipe: Recipe, ds_config: Path, ranks: Ranks, resume: Resume = "au
         _check_same_recipe(recipe, config, checkpoint)
         check_resumable(read_state(checkpoint), checkpoint, seed=recipe.training.seed, manifest=corpus.manifest)
         break
-    tokenizer = open_tokenizer(recipe.corpus.tokenizer or corpus.directory / "tokenizer")
+    tokenizer = open_tokenizer(recipe.corpus.tokenizer or corpus.tokenizer)
     check_lengths(recipe, tokenizer)
     facts = tokenizer.vocab_size, tokenizer.pad_id, tokenizer.eos_id, tokenizer.related_ids
     check_tokenizer(recipe.network.text, *facts)

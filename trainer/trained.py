@@ -57,7 +57,7 @@ def load_model(path: Path, overrides: Sequence[str] = ()) -> Model:
     if directory is None:
         corpus = open_corpus(recipe.corpus.path)
         check_same_corpus(path, corpus.content_hash, recipe.corpus.path)
-        directory = str(corpus.directory / "tokenizer")
+        directory = str(corpus.tokenizer)
     tokenizer = open_tokenizer(directory)
     return Model(recipe=recipe, tokenizer=tokenizer, network=trained_network(recipe, tokenizer, path))
 

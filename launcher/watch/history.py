@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from launcher.watch.directions import KEPT, Directions, sum_directions
-from launcher.watch.words import number
+from launcher.watch.words import number, whole
 from trainer.metrics import parse_record
 
 #: Train records that "recent" means: means over languages, times of a step.
@@ -160,10 +160,10 @@ class History:
         return self.times.values[min(bisect_left(self.times.steps, event.step), len(self.times.steps) - 1)]
 
     def _start(self, record: Mapping[str, Any], time: float | None) -> None:
-        world_size = number(record.get("world_size"))
-        self.lives.append(Life(step=record["step"], began=time, world_size=round(world_size) if world_size else None))
-        told = number(record.get("restarts"))
-        self.restarts = len(self.lives) - 1 if told is None else round(told)
+        world_size = whole(record.get("world_size"))
+        self.lives.append(Life(step=record["step"], began=time, world_size=world_size or None))
+        told = whole(record.get("restarts"))
+        self.restarts = len(self.lives) - 1 if told is None else told
 
     def _train(self, record: Mapping[str, Any], time: float | None) -> None:
         step = record["step"]

@@ -14,6 +14,12 @@ def number(value: object) -> float | None:
         return math.inf
 
 
+def whole(value: object) -> int | None:
+    """A number of a record as a whole one; None for anything else, NaN and the infinities too."""
+    found = number(value)
+    return round(found) if found is not None and abs(found) < 1 << 53 else None
+
+
 def duration(seconds: float) -> str:
     """About how long: two units at most."""
     seconds = max(seconds, 0.0)

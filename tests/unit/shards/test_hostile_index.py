@@ -13,9 +13,13 @@ import numpy as np
 import pytest
 
 from launcher.cli import main
+from shards.checksum import crc32c
 from shards.errors import InputError
 from shards.index import ARTICLE, Corpus, content_hash, open_corpus
 from shards.merge import finish_corpus
+from shards.reader import Reader, ReaderConfig
+from shards.reading import UnreadableError
+from shards.tokenizer import open_tokenizer
 from tests.tiny import make_corpus
 
 
@@ -235,3 +239,57 @@ def test_zip_bombs_are_not_unpacked(copy: Path) -> None:
     np.savez_compressed(part, articles=np.zeros(50_000_000, np.uint8))
     with pytest.raises(InputError, match="more than its own size"):
         finish_corpus(copy, name="tiny", languages=("english", "french", "hindi", "urdu"), provenance={})
+
+
+@pytest.mark.parametrize("name", ["spiece.model", "d2tv_tokenizer.json"])
+def test_damage_of_the_same_size_to_a_tokenizer(copy: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    path = copy / "tokenizer" / name
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=rf"{re.escape(str(path))} is not what was written"):
+        _ = open_corpus(copy).tokenizer
+    assert main(["verify", str(copy), "--workers", "1"]) == 1
+    assert f"tokenizer/{name}: is not what was written" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("data", [b"", b"\0" * 100, b"\xff" * 5000])
+def test_a_tokenizer_that_is_none(copy: Path, data: bytes) -> None:
+    (copy / "tokenizer" / "spiece.model").write_bytes(data)
+    with pytest.raises(InputError, match="no SentencePiece model"):
+        open_tokenizer(copy / "tokenizer")
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "problem"),
+    [
+        ("roi", np.nan, "not all finite"),
+        ("roi", np.inf, "not all finite"),
+        ("roi", -np.inf, "not all finite"),
+        ("boxes", np.nan, r"not all in \[0, 1\]"),
+        ("boxes", 1e30, r"not all in \[0, 1\]"),
+        ("boxes", -0.5, r"not all in \[0, 1\]"),
+    ],
+)
+def test_features_that_are_no_numbers_are_unreadable(copy: Path, kind: str, value: float, problem: str) -> None:
+    """Though their checksum fits: a placeholder stands for them, and they are counted and named."""
+    table = np.load(copy / "articles.npy")
+    row = int(np.flatnonzero(table["images"] > 0)[0])
+    record = table[row]
+    tar = copy / json.loads((copy / "manifest.json").read_text())["shards"][record["shard"]]["name"]
+    data = bytearray(tar.read_bytes())
+    begin, length = int(record[f"{kind}_offset"]), int(record[f"{kind}_length"])
+    wrong = np.array([value], np.float16 if kind == "roi" else np.float32).tobytes()
+    data[begin + 128 : begin + 128 + len(wrong)] = wrong
+    tar.write_bytes(data)
+    table[f"{kind}_crc"][table[f"{kind}_offset"] == begin] = crc32c(bytes(data[begin : begin + length]))
+    np.save(copy / "articles.npy", table)
+    reseal(copy)
+    corpus = open_corpus(copy)
+    reader = Reader(corpus, ReaderConfig(io_threads=0))
+    roi, boxes = np.zeros((1, 4, 36, 32), np.float16), np.zeros((1, 4, 36, 4), np.float32)
+    [outcome] = reader.images([row], roi, boxes).finish()
+    reader.close()
+    assert isinstance(outcome, UnreadableError)
+    assert re.search(problem, str(outcome))
+    assert main(["verify", str(copy), "--workers", "1"]) == 1
