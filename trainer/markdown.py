@@ -11,7 +11,7 @@ _SPECIAL = re.compile(r"[\\`*\[\]|~$]|(?<![0-9A-Za-z])_")
 def as_text(text: str) -> str:
     """Escape a text so that it is shown as it is written, on its line."""
     shown = _SPECIAL.sub(lambda found: "\\" + found.group(), one_line(text))
-    return re.sub(r"&(?=[#0-9A-Za-z]+;)", "&amp;", shown).replace("<", "&lt;")
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", re.sub(r"&(?=[#0-9A-Za-z]+;)", "&amp;", shown))
 
 
 def as_code(text: str) -> str:

@@ -267,6 +267,19 @@ def read_report(run: Path, split: str) -> dict[str, Any] | None:
         report = read_json(path)
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is not JSON ({error}): d2tv evaluate {run} --split {split}") from error
+    if not _is_report(report):
+        raise InputError(f"{path} is no evaluation of ours: d2tv evaluate {run} --split {split}")
+    return dict(report)
+
+
+def _is_report(report: Any) -> bool:
+    """Whether the parts of a report that every release writes are of their types."""
     if not isinstance(report, dict):
-        raise InputError(f"{path} is no evaluation: d2tv evaluate {run} --split {split}")
-    return report
+        return False
+    tables = [report.get(key, {}) for key in ("by_kind", "by_target", "nll")]
+    return all(
+        isinstance(table, dict)
+        and all(isinstance(scores, dict) for scores in table.values())
+        and all(type(value) in (int, float) for scores in table.values() for value in scores.values())
+        for table in tables
+    ) and all(isinstance(report.get(key, {}), dict) for key in ("settings", "macro", "directions"))

@@ -111,7 +111,7 @@ def test_markdown_shows_names_as_they_are() -> None:
     )
     lines = as_markdown(sheet).splitlines()
     assert len(lines) == 5
-    assert r"a\|b\`c\`\[d\](http://e)&lt;script>\*f\* \_\_g__ \~\~h\~\~␊# i &amp;lt; \$x\$␛" in lines[2]
+    assert r"a\|b\`c\`\[d\](http://e)&lt;script>\*f\* \_\_g_\_ \~\~h\~\~␊# i &amp;lt; \$x\$␛" in lines[2]
     assert "| mms_mxls |" in lines[2]
     assert "<script" not in as_markdown(sheet)
 
