@@ -16,6 +16,7 @@ from transformers.utils.logging import disable_progress_bar
 from models.decoding import Decoding
 from shards.errors import InputError
 from shards.languages import language_name
+from shards.reading_files import parse_json
 from shards.schema import Batch
 from trainer.terminal import data_output
 from trainer.trained import Model, data_of, find_trained, load_model, trained_recipe
@@ -225,7 +226,7 @@ def _of_text(text: str, where: str, summarizer: Summarizer, defaults: Defaults) 
 def _of_line(line: str, path: Path, where: str, summarizer: Summarizer, defaults: Defaults) -> Request:
     """text, and where they are not the command line's: from, to, images (paths beside the file)."""
     try:
-        record = json.loads(line)
+        record = parse_json(line)
     except ValueError as error:
         raise InputError(f"{where} is not JSON: {error}") from error
     if not isinstance(record, dict) or not isinstance(record.get("text"), str):

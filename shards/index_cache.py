@@ -5,7 +5,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from shards.corpora.npm import default_cache
@@ -39,8 +39,6 @@ def fetch_index(remote: RemoteStorage, manifest: Mapping[str, Any], cache: Path)
     Each file is checked against its SHA-256 when it comes. The processes of a host may call this at once: one
     downloads, the others wait. `InputError` for what cannot be had or is not what the manifest says.
     """
-    for name in [*manifest["files"], *(shard["name"] for shard in manifest["shards"])]:
-        _check_name(name, remote)
     directory = cache / str(manifest["content_hash"])
     if _is_whole(directory, manifest):  # also where the cache was made by another and cannot be written
         return directory
@@ -109,10 +107,3 @@ def _fetch(remote: RemoteStorage, name: str, entry: Mapping[str, Any], path: Pat
 def _unreadable(remote: RemoteStorage, name: str, error: OSError) -> InputError:
     hint = "copy the corpus there again" if error.errno == errno.ENOENT else "check the URL, the network and the server"
     return InputError(f"cannot read {remote.shown(name)}: {error.strerror}: {hint}")
-
-
-def _check_name(name: str, remote: RemoteStorage) -> None:
-    """Names become paths on this machine, and the manifest came from another."""
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in name:
-        raise InputError(f"{remote.shown('manifest.json')} names a file {name!r}: that is no corpus of ours")
