@@ -46,8 +46,8 @@ def parse_json(data: bytes | str) -> Any:
         value = json.loads(data)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
-    brackets = (b"[", b"{") if isinstance(data, bytes) else ("[", "{")
-    if sum(data.count(bracket) for bracket in brackets) > MOST_LEVELS:  # type: ignore[arg-type]
+    opened = data.count(b"[") + data.count(b"{") if isinstance(data, bytes) else data.count("[") + data.count("{")
+    if opened > MOST_LEVELS:
         _check_levels(value)
     return value
 

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 from trainer.terminal import PrintableStream
 
@@ -38,4 +38,6 @@ class _Unbreakable:
 
 def make_output_unbreakable() -> None:
     """Have `print` and all else that writes to sys.stdout and sys.stderr never fail, and give a terminal no orders."""
-    sys.stdout, sys.stderr = (PrintableStream(_Unbreakable(stream)) for stream in (sys.stdout, sys.stderr))
+    sys.stdout, sys.stderr = (
+        PrintableStream(cast(TextIO, _Unbreakable(stream))) for stream in (sys.stdout, sys.stderr)
+    )

@@ -6,7 +6,6 @@ and a time limit from its beginning to its end, and where there are too many, th
 
 import contextlib
 import hmac
-import io
 import socket
 import ssl
 import threading
@@ -14,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 from wsgiref.simple_server import ServerHandler, WSGIRequestHandler
 
 import psutil
@@ -235,7 +234,7 @@ class _Handler(WSGIRequestHandler):
         if not self.parse_request():
             return
         exchange = _Exchange(
-            self.rfile, cast(io.BufferedIOBase, self.wfile), self.get_stderr(), self.get_environ(), multithread=False
+            self.rfile, cast(IO[bytes], self.wfile), self.get_stderr(), self.get_environ(), multithread=False
         )
         exchange.request_handler = self  # type: ignore[attr-defined]
         exchange.run(self.server.get_app())  # type: ignore[attr-defined]
