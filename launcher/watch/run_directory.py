@@ -93,8 +93,8 @@ class RunDirectory:
             recipe = yaml.safe_load(text)
         except FileNotFoundError:
             return
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            why = " ".join(str(error).split())
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+            why = " ".join(str(error).split())[:200]
             raise InputError(f"{path} is no recipe ({why}): copy it back from a checkpoint of the run") from error
         self.recipe = recipe if isinstance(recipe, dict) else {}
         self.recipe_text = text

@@ -3,8 +3,10 @@ terminal gets no orders. Counts are printed (`pytest -s`)."""
 
 import json
 import math
+import os
 import random
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -105,3 +107,36 @@ def test_hostile_records_and_reports(tmp_path: Path, seed: int, capsys: pytest.C
     print(f"seed {seed}: {codes}")
     assert codes["watch", 0] > RUNS / 2
     assert codes["report", 0] > RUNS / 2
+
+
+FILES = (
+    *("metrics.jsonl", "unreadable.jsonl", "recipe.yaml", "evaluation/test.json", "checkpoints/latest"),
+    *("checkpoints/best", "evaluation/test-predictions.parquet", "evaluation/test-robustness.json"),
+)
+MAKERS: dict[str, Callable[[Path], object]] = {
+    "fifo": os.mkfifo,
+    "directory": os.mkdir,
+    "empty": Path.touch,
+    "binary": lambda path: path.write_bytes(bytes(range(256)) * 9),
+    "deep": lambda path: path.write_bytes(b"[" * 100_000),
+    "deep object": lambda path: path.write_bytes(b'{"a":' * 100_000),
+    "huge number": lambda path: path.write_bytes(b"9" * 100_000),
+    "null": lambda path: path.write_bytes(b"null"),
+    "list": lambda path: path.write_bytes(b"[1, 2]"),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_other_things_under_the_names_of_files(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing waits, and each command ends with 0 or with one line."""
+    for kind, make in MAKERS.items():
+        run = tmp_path / kind
+        write_run(run, random.Random(3))
+        (run / "checkpoints").mkdir()
+        (run / name).unlink(missing_ok=True)
+        make(run / name)
+        for command in ("watch --once", "report", "compare"):
+            word, *options = command.split()
+            code = main([word, str(run), *(options if word != "compare" else [str(run)])])
+            said = capsys.readouterr()
+            assert code == 0 or (code == 2 and said.err.count("\n") == 1), (kind, command, said.err)

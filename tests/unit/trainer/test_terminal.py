@@ -1,6 +1,7 @@
 """Nothing that a corpus, a run or an error holds gives a terminal orders, is read as markup, or breaks a document."""
 
 import io
+import re
 import sys
 from pathlib import Path
 
@@ -127,3 +128,11 @@ def test_latex_keeps_to_its_rows() -> None:
     text = as_latex(sheet)
     assert r"{[}1cm{]}␊\textbackslash{}input\{x\}" in text
     assert "\n\\end{x}" not in text
+
+
+def test_nothing_else_makes_a_console() -> None:
+    """rich's own reads markup and lets control characters through."""
+    root = Path(__file__).parents[3]
+    files = [path for room in ("launcher", "trainer", "shards", "models") for path in (root / room).rglob("*.py")]
+    found = re.compile(r"^from rich(\.console)? import .*\b(Console|print)\b|^import rich|from_markup\(", re.MULTILINE)
+    assert [path.name for path in files if found.search(path.read_text())] == ["terminal.py"]
