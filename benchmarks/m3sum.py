@@ -94,7 +94,8 @@ def make_index(directory: Path) -> Corpus:
         name, size = f"train-{shard:06d}.tar", (len(table) // _SHARDS + 1) * member
         with open(directory / name, "wb") as file:
             file.truncate(size)
-        shards.append({"name": name, "bytes": size, "stories": 0})
+        stories = int(table["story"].max()) + 1 if shard == 0 else 0  # in which shard a story is, nothing here asks
+        shards.append({"name": name, "bytes": size, "stories": stories})
     write_atomically(directory / "text.bin", bytes(arena))
     write_atomically(directory / "story_keys.txt", b"".join(b"%d\n" % k for k in range(table["story"].max() + 1)))
     arrays = {"articles": table}

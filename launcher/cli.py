@@ -4,29 +4,38 @@ Training is `deepspeed launcher/train.py`, or `d2tv train`, which starts it agai
 """
 
 import argparse
+import errno
 import sys
 
 from launcher.commands import corpora, evaluation, training, watching
 from shards.errors import InputError, out_of_memory
-from shards.locations import without_secrets
+from shards.printable import error_line, one_line
+from trainer.terminal import printable_output
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one subcommand. Exit code 2 and one line for an input that a person can mend."""
-    options = _parse(arguments)
-    try:
-        return int(options.run(options) or 0)
-    except InputError as error:
-        print(f"error: {without_secrets(str(error))}", file=sys.stderr)
-        return 2
-    except (MemoryError, RuntimeError) as error:
-        if (why := out_of_memory(error)) is None:
-            raise
-        print(f"error: memory does not suffice ({why}): lower batch sizes, beams or workers", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted" + (": the same command goes on from here" if options.goes_on else ""), file=sys.stderr)
-        return 130
+    with printable_output():
+        options = _parse(arguments)
+        try:
+            return int(options.run(options) or 0)
+        except InputError as error:
+            print(f"error: {error_line(error)}", file=sys.stderr)
+            return 2
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:  # the one that no command asks about before
+                raise
+            name = str(error.filename)
+            print(f"error: {one_line(name[:80])}...: a name may have 255 bytes, a path 4,096", file=sys.stderr)
+            return 2
+        except (MemoryError, RuntimeError) as error:
+            if (why := out_of_memory(error)) is None:
+                raise
+            print(f"error: memory does not suffice ({why}): lower batch sizes, beams or workers", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            print("interrupted" + (": the same command goes on from here" if options.goes_on else ""), file=sys.stderr)
+            return 130
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:

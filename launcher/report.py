@@ -4,8 +4,8 @@ from pathlib import Path
 
 from launcher.pages.page import write_page
 from launcher.watch.run_directory import RunDirectory
-from launcher.watch.words import one_line
 from shards.files import check_output
+from shards.printable import one_line
 
 
 def report(path: Path, out: Path | None) -> None:

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from launcher.pages.page import write_page
 from launcher.pages.robustness import as_percent, robustness_page
 from trainer.evaluation.kept import evaluation_folder
+from trainer.terminal import Console
 
 
 def show_robustness(run: Path, report: Mapping[str, Any]) -> None:

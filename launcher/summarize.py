@@ -23,6 +23,7 @@ from shards.languages import language_name
 from shards.pixels import DamagedImageError, read_image
 from shards.schema import Batch
 from shards.texts import has_text
+from trainer.terminal import data_output
 from trainer.trained import Model, data_of, find_trained, load_model, trained_recipe
 
 #: Corpora whose features are those that we can make of an image ourselves (shards/features.py).
@@ -207,12 +208,13 @@ def summarize(where: Path, files: Sequence[str], defaults: Defaults, overrides: 
 
 def _write(lines: Iterable[str]) -> None:
     """Write lines to standard output; `InputError` where it takes no more of them."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: what is read is UTF-8 as well
+    output = data_output()
+    if isinstance(output, io.TextIOWrapper):
+        output.reconfigure(encoding="utf-8")  # whatever the locale: what is read is UTF-8 as well
     try:
         for line in lines:
-            print(line)
-        sys.stdout.flush()
+            print(line, file=output)
+        output.flush()
     except OSError as error:
         # What is still buffered would fail once more when Python ends, and print a traceback.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

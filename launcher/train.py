@@ -16,10 +16,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from shards.errors import InputError
-from shards.locations import without_secrets
+from shards.printable import error_line
 from trainer.exit_codes import BAD_INPUT, FINISHED, STOPPED
 from trainer.output import make_output_unbreakable
 from trainer.stop import EarlyStop, StopRequest
+from trainer.terminal import PrintableStream
 
 if TYPE_CHECKING:
     from trainer.distributed import Ranks
@@ -100,7 +101,7 @@ def _train(options: argparse.Namespace, early: EarlyStop) -> int:
         leave()
     except InputError as error:
         # Only this rank may have met it (a damaged shard, say), so it speaks whichever rank it is.
-        print(f"error: rank {ranks.rank}: {without_secrets(str(error))}", file=sys.stderr, flush=True)
+        print(f"error: rank {ranks.rank}: {error_line(error)}", file=sys.stderr, flush=True)
         signals.close()
         watchdog.close("failed")
         return BAD_INPUT
@@ -139,7 +140,7 @@ def end_at_once(kind: type[BaseException], error: BaseException, trace: Tracebac
     time.sleep(PEER_SECONDS)
     # torch calls this with sys.stderr held back, to print it afterwards: there is no afterwards.
     with contextlib.suppress(OSError):
-        traceback.print_exception(kind, error, trace, file=sys.__stderr__)
+        traceback.print_exception(kind, error, trace, file=PrintableStream(sys.__stderr__ or sys.stderr))
     sys.stdout.flush()
     os._exit(1)
 
@@ -147,7 +148,7 @@ def end_at_once(kind: type[BaseException], error: BaseException, trace: Tracebac
 def refuse(error: InputError) -> int:
     """Say it in one line, once a host: its ranks see the same input, so the first speaks and the others wait."""
     if os.environ.get("LOCAL_RANK", "0") == "0":
-        print(f"error: {without_secrets(str(error))}", file=sys.stderr, flush=True)
+        print(f"error: {error_line(error)}", file=sys.stderr, flush=True)
     else:
         time.sleep(5)  # the launcher ends all ranks when one leaves: the first must have spoken by then
     return BAD_INPUT

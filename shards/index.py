@@ -13,6 +13,7 @@ A corpus directory holds
     manifest.json                 written last: a corpus without one is not a corpus
 """
 
+import errno
 import hashlib
 import json
 import re
@@ -30,12 +31,17 @@ from numpy.typing import NDArray
 
 from shards.errors import InputError
 from shards.index_cache import check_ends, default_index_cache, fetch_index, read_remote_manifest
+from shards.index_check import table_problem
 from shards.locations import is_url, shown
+from shards.manifest import INDEX_FILES, check_manifest
+from shards.manifest import SPLITS as SPLITS  # the others have it from here
+from shards.reading_files import parse_json, read_regular
 from shards.remote import RemoteStorage
 
 FORMAT_VERSION = 2
 #: Bytes of the .npy header of an array of three dimensions, as numpy writes it since 1.14.
 NPY_HEADER = 128
+_KEYS = re.compile(rb"(?:[A-Za-z0-9_~%-]+\n)*")
 #: What numpy raises for a damaged .npy or .npz: it reads a header as Python's own syntax.
 DAMAGED_ARRAY = (
     ArithmeticError,
@@ -53,7 +59,6 @@ DAMAGED_ARRAY = (
     zipfile.BadZipFile,
     zlib.error,
 )
-SPLITS = ("train", "validation", "test")
 
 #: Names of the files that a corpus directory holds, those of its tokenizer left out.
 CORPUS_FILES = re.compile(
@@ -140,17 +145,39 @@ class Corpus:
         counts: NDArray[np.int64] = np.diff(self.directions[split]).reshape(size, size)
         return counts
 
+    @property
+    def tokenizer(self) -> Path:
+        """The directory of the tokenizer that the corpus trained, each file of it what the manifest says.
+
+        Raise `InputError` for a damaged file: one of the right size would be trained with.
+        """
+        for name, entry in self.manifest["files"].items():
+            if name.startswith("tokenizer/"):
+                path = self.directory / name
+                try:
+                    found = hashlib.sha256(read_regular(path)).hexdigest()
+                except OSError as error:
+                    raise InputError(f"{path} cannot be read ({error.strerror}): prepare the corpus again") from error
+                if found != entry["sha256"]:
+                    raise InputError(f"{path} is not what was written (its SHA-256 differs): prepare the corpus again")
+        return self.directory / "tokenizer"
+
     def story_keys(self) -> list[str]:
-        """The percent-encoded key of every story, by story number."""
-        return (self.directory / "story_keys.txt").read_text(encoding="ascii").splitlines()
+        """The percent-encoded key of every story, by story number. Raise `InputError` for a file that holds others."""
+        path = self.directory / "story_keys.txt"
+        data = read_regular(path)
+        stories = sum(shard["stories"] for shard in self.manifest["shards"])
+        if data.count(b"\n") != stories or not _KEYS.fullmatch(data):
+            raise InputError(f"{path} does not hold {stories:,} percent-encoded keys: prepare the corpus again")
+        return data.decode("ascii").splitlines()
 
 
 def open_corpus(location: Path | str, *, index_cache: Path | None = None) -> Corpus:
     """Open a finished corpus, in a directory or under an http(s):// or s3:// URL.
 
-    `InputError` when there is none, or when it is not what its manifest says. Looks at names and sizes alone;
-    `d2tv verify` reads every byte. Of a URL, the index is downloaded once into `index_cache` (default:
-    `default_index_cache()`), and the first and last shard stand for all.
+    Raise `InputError` when there is none, or when it is not what its manifest says. Look at names and sizes of the
+    shards, and at the tables of the index; `d2tv verify` reads every byte. Of a URL, the index is downloaded once
+    into `index_cache` (default: `default_index_cache()`), and the first and last shard stand for all.
     """
     if is_url(str(location)):
         return _open_url(str(location), index_cache or default_index_cache())
@@ -189,14 +216,18 @@ def read_manifest(directory: Path) -> dict[str, Any]:
             f"no corpus at {directory} (manifest.json is missing): run `d2tv prepare SOURCE --out {directory}`, "
             "or set corpus.path="
         )
-    return parse_manifest(path.read_bytes(), str(path))
+    try:
+        data = read_regular(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): mend its permissions") from error
+    return parse_manifest(data, str(path))
 
 
 def parse_manifest(data: bytes, where: str) -> dict[str, Any]:
     """The manifest with these bytes, checked against its own hash. `where`: its name in an error."""
     try:
-        manifest = json.loads(data.decode("utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        manifest = parse_json(data.decode("utf-8"))
+    except ValueError as error:
         raise InputError(f"{where} is not JSON ({error}): prepare the corpus again") from error
     version = manifest.get("format_version") if isinstance(manifest, dict) else None
     if version != FORMAT_VERSION:
@@ -207,7 +238,12 @@ def parse_manifest(data: bytes, where: str) -> dict[str, Any]:
     for key in ("languages", "regions", "feature_size", "max_images", "files", "shards", "splits", "content_hash"):
         if key not in manifest:  # read by others, so its absence is told here
             raise InputError(f"{where} lacks {key!r}: prepare the corpus again")
-    if manifest["content_hash"] != content_hash(manifest):
+    claims = check_manifest(manifest, where)
+    for missing in [name for name in INDEX_FILES if name not in claims.files]:
+        raise InputError(f"{where} does not vouch for {missing}: prepare the corpus again")
+    for missing in [split for split in SPLITS if split not in claims.splits]:
+        raise InputError(f"{where} lacks the split {missing}: prepare the corpus again")
+    if claims.content_hash != content_hash(manifest):
         raise InputError(f"{where} was changed after it was written (its hash differs): prepare the corpus again")
     return dict(manifest)
 
@@ -220,7 +256,10 @@ def content_hash(manifest: Mapping[str, Any]) -> str:
 
 
 def map_index(directory: Path, manifest: Mapping[str, Any], *, location: str) -> Corpus:
-    """The corpus whose index files lie in `directory` and whose shards lie at `location`."""
+    """Map the corpus whose index files lie in `directory` and whose shards lie at `location`.
+
+    Raise `InputError` where the tables do not fit one another, the manifest or the sizes of the shards.
+    """
     for name, entry in manifest["files"].items():
         _check_size(directory / name, entry["bytes"])
     try:
@@ -229,22 +268,45 @@ def map_index(directory: Path, manifest: Mapping[str, Any], *, location: str) ->
             url=location if is_url(location) else None,
             directory=directory,
             manifest=manifest,
-            articles=np.load(directory / "articles.npy", mmap_mode="r"),
+            articles=map_array(directory / "articles.npy"),
             text=np.memmap(directory / "text.bin", np.uint8, mode="r"),
-            edges={s: np.load(directory / f"edges-{s}.npy", mmap_mode="r") for s in SPLITS},
-            directions={s: np.load(directory / f"directions-{s}.npy") for s in SPLITS},
-            pixels=np.load(directory / "pixels.npy", mmap_mode="r") if "pixels.npy" in manifest["files"] else None,
+            edges={s: map_array(directory / f"edges-{s}.npy") for s in SPLITS},
+            directions={s: np.array(map_array(directory / f"directions-{s}.npy")) for s in SPLITS},
+            pixels=map_array(directory / "pixels.npy") if "pixels.npy" in manifest["files"] else None,
         )
     except DAMAGED_ARRAY as error:
-        raise InputError(f"the index in {directory} is damaged ({error}): prepare the corpus again") from error
+        why = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(f"the index in {directory} is damaged ({why}): prepare the corpus again") from error
     size = len(corpus.languages) ** 2 + 1
     if (
-        corpus.articles.dtype != ARTICLE
-        or any(len(corpus.directions[split]) != size for split in SPLITS)
-        or (corpus.pixels is not None and corpus.pixels.dtype != PIXELS)
+        (corpus.articles.dtype, corpus.articles.ndim) != (ARTICLE, 1)
+        or any(pairs.dtype != np.int32 or pairs.shape[1:] != (2,) for pairs in corpus.edges.values())
+        or any(starts.dtype != np.int64 or starts.shape != (size,) for starts in corpus.directions.values())
+        or (corpus.pixels is not None and (corpus.pixels.dtype, corpus.pixels.ndim) != (PIXELS, 1))
     ):
         raise InputError(f"the index in {directory} is not of this format: prepare the corpus again")
+    problem = table_problem(
+        check_manifest(manifest, str(directory / "manifest.json")),
+        corpus.articles,
+        len(corpus.text),
+        dict(corpus.edges),
+        dict(corpus.directions),
+        corpus.pixels,
+    )
+    if problem is not None:
+        raise InputError(
+            f"the index in {directory} is damaged ({problem}): `d2tv verify {directory}` lists all that is wrong; "
+            "prepare the corpus again"
+        )
     return corpus
+
+
+def map_array(path: Path) -> NDArray[Any]:
+    """Map a .npy file. Raise one of `DAMAGED_ARRAY`; a FIFO or a directory under the name is an `OSError`."""
+    if not path.is_file():
+        raise FileNotFoundError(errno.ENOENT, "is missing, or no regular file", str(path))
+    mapped: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    return mapped
 
 
 def _check_size(path: Path, size: int) -> None:

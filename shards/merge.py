@@ -16,7 +16,6 @@ from shards.files import left_overs, whole_file, write_atomically
 from shards.index import (
     ARTICLE,
     CORPUS_FILES,
-    DAMAGED_ARRAY,
     FORMAT_VERSION,
     PIXELS,
     SPLITS,
@@ -24,6 +23,7 @@ from shards.index import (
     content_hash,
     open_corpus,
 )
+from shards.part_index import parse_texts, read_part
 from shards.problems import Problems
 
 
@@ -38,7 +38,7 @@ def finish_corpus(directory: Path, *, name: str, languages: Sequence[str], prove
     parts = sorted(directory.glob("*.index.npz"), key=lambda p: (SPLITS.index(p.name.split("-")[0]), p.name))
     if not parts:
         raise InputError(f"no shards in {directory}: nothing to finish")
-    shards = _merge_articles(directory, parts)
+    shards = _merge_articles(directory, parts, len(languages))
     sizes = {(shard["regions"], shard["width"]) for shard in shards if shard["width"]}
     if len(sizes) > 1:
         raise InputError(
@@ -118,11 +118,11 @@ def shard_problems(directory: Path) -> Problems:
     """What was wrong with the input of all shards in `directory`, added up in the order of their names."""
     found = Problems()
     for part in sorted(directory.glob("*.index.npz")):
-        found.add(Problems.from_json(str(_read(part)["problems"])))
+        found.add(Problems.from_json(str(read_part(part)["problems"])))
     return found
 
 
-def _merge_articles(directory: Path, parts: Sequence[Path]) -> list[dict[str, Any]]:
+def _merge_articles(directory: Path, parts: Sequence[Path], languages: int) -> list[dict[str, Any]]:
     """Write articles.npy, text.bin and story_keys.txt; what the manifest wants to know of each shard."""
     shards: list[dict[str, Any]] = []
     rows = stories = arena = 0
@@ -131,13 +131,17 @@ def _merge_articles(directory: Path, parts: Sequence[Path]) -> list[dict[str, An
         whole_file(directory / "text.bin") as text,
         whole_file(directory / "story_keys.txt") as keys,
     ):
-        total = sum(len(_read(part)["articles"]) for part in parts)
+        total = sum(len(read_part(part)["articles"]) for part in parts)
         np.lib.format.write_array_header_1_0(
             articles, {"descr": np.lib.format.dtype_to_descr(ARTICLE), "fortran_order": False, "shape": (total,)}
         )
         for number, part in enumerate(parts):
-            saved = _read(part)
+            saved = read_part(part)
             table, part_keys = saved["articles"], [str(key) for key in saved["keys"]]
+            if int(table["language"].max(initial=0)) >= languages:
+                raise InputError(
+                    f"{part} is damaged (it names a language that is none of {languages}): delete it and prepare again"
+                )
             tar_bytes = int(saved["tar_bytes"])
             tar = directory / (part.name.removesuffix(".index.npz") + ".tar")
             if not tar.is_file() or tar.stat().st_size != tar_bytes:
@@ -178,8 +182,9 @@ def _copy_texts(tar: Path, part: Path, table: NDArray[np.void], text: Any, arena
             data = os.pread(handle, int(record["json_length"]), int(record["json_offset"]))
             if crc32c(data) != int(record["json_crc"]):
                 raise InputError(f"{tar} is not the tar that {part} was written with: delete both and prepare again")
-            fields = json.loads(data)
-            pieces = [fields[key].encode() for key in ("url", "text", "summary")]
+            pieces, problem = parse_texts(data)
+            if pieces is None:
+                raise InputError(f"{tar}: the article at byte {record['json_offset']} {problem}: prepare it again")
             joined = b"".join(pieces)
             text.write(joined)
             record["text_offset"] = arena
@@ -196,7 +201,7 @@ def _merge_pixels(directory: Path, parts: Sequence[Path]) -> bool:
     counts: list[int] = []
     lacking = None
     for part in parts:
-        saved = _read(part)
+        saved = read_part(part)
         counts.append(len(saved["pixels"]) if "pixels" in saved else 0)
         if not counts[-1] and saved["articles"]["images"].any():
             lacking = part
@@ -211,7 +216,7 @@ def _merge_pixels(directory: Path, parts: Sequence[Path]) -> bool:
         )
         for number, part in enumerate(parts):
             if counts[number]:
-                table = _read(part)["pixels"]
+                table = read_part(part)["pixels"]
                 table["shard"] = number
                 file.write(table.tobytes())
     return True
@@ -249,17 +254,9 @@ def _merge_edges(directory: Path, split: str, shards: Sequence[Mapping[str, Any]
 
 def _directions(part: Path, languages: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """A shard's edges by its own rows, and each one's direction target * L + source."""
-    saved = _read(part)
+    saved = read_part(part)
     pairs, language = saved["edges"].astype(np.int64), saved["articles"]["language"].astype(np.int64)
     return pairs, language[pairs[:, 1]] * languages + language[pairs[:, 0]]
-
-
-def _read(part: Path) -> dict[str, NDArray[Any]]:
-    try:
-        with np.load(part) as saved:
-            return dict(saved)
-    except DAMAGED_ARRAY as error:
-        raise InputError(f"{part} is damaged ({error}): delete it and prepare again") from error
 
 
 def _describe(path: Path) -> dict[str, Any]:

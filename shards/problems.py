@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass, field
 
 from shards.errors import InputError
+from shards.reading_files import parse_json
 
 #: How many of each kind are kept by name, and how many of them are shown.
 NAMED, SHOWN = 5, 2
@@ -93,7 +94,17 @@ class Problems:
 
     @classmethod
     def from_json(cls, text: str) -> "Problems":
-        return cls(**json.loads(text))
+        """Read back what `to_json` gave. Raise `ValueError` for anything else."""
+        values = parse_json(text)
+        counts, named = (values.get(key) if isinstance(values, dict) else None for key in ("counts", "named"))
+        if not isinstance(counts, dict) or not isinstance(named, dict) or set(counts) != set(named):
+            raise ValueError("no counted problems")
+        for kind, count in counts.items():
+            names = named[kind]
+            whole = type(count) is int and 0 <= count < 1 << 53
+            if not whole or not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+                raise ValueError(f"no counted problems of the kind {kind!r}")
+        return cls(counts=counts, named=named)
 
     def _check(self) -> None:
         if self.limit is None or self.total <= self.limit:

@@ -22,7 +22,7 @@ from shards.checksum import crc32c
 from shards.errors import InputError
 from shards.index import NPY_HEADER, Corpus
 from shards.pixels import DamagedImageError, decode
-from shards.reading import Reading, Request, Room, UnreadableError, coalesce, is_sound, scratch
+from shards.reading import Reading, Request, Room, UnreadableError, coalesce, content_problem, is_sound, scratch
 from shards.schema import Article
 from shards.storage import Storage
 from shards.stores import open_storage
@@ -226,7 +226,12 @@ class Reader:
                 self._storage.forget(self._shards[run[0].shard])  # what is wrong may be a copy of it
         except OSError:
             pass  # told of, if it stays so, by the attempts below
-        return [(request.place, error) for request in failed if (error := self._retry(request, given_up)) is not None]
+        errors = {request.place: self._retry(request, given_up) for request in failed}
+        for request in run:
+            if errors.get(request.place) is None and (problem := content_problem(request)) is not None:
+                where = self._where(request.shard, request.begin, request.what)
+                errors[request.place] = UnreadableError(f"{where}: {problem}")
+        return [(place, error) for place, error in errors.items() if error is not None]
 
     def _retry(self, request: Request, given_up: threading.Event) -> UnreadableError | None:
         """Attempts at one record that just failed, with a growing wait before each; None when one succeeds."""

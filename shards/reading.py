@@ -118,5 +118,20 @@ def is_sound(request: Request) -> bool:
     return True
 
 
+def content_problem(request: Request) -> str | None:
+    """Return what is wrong with features whose checksums are right, None where they are numbers and boxes as they
+    should be: what a hand has written into a tar may be NaN, and one would end in all weights."""
+    if request.what != "features":
+        return None
+    roi, boxes = (parts[1] for _, parts in request.members)  # behind the header
+    # All bits of the exponent are set in NaN and the infinities. Five times as fast as isfinite of halves.
+    if (np.frombuffer(roi, np.uint16) & 0x7FFF).max(initial=0) >= 0x7C00:
+        return "its features are not all finite"
+    corners = np.frombuffer(boxes, np.float32)
+    if not (corners.min(initial=0) >= 0 and corners.max(initial=0) <= 1):  # NaN fails both
+        return "its boxes are not all in [0, 1]"
+    return None
+
+
 def scratch(size: int) -> memoryview:
     return memoryview(bytearray(size))

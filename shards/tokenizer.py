@@ -29,6 +29,7 @@ from shards.files import left_overs, write_atomically
 from shards.hub import code_in, directory_of
 from shards.language_codes import MBART50_CODES
 from shards.languages import LANGUAGE_CODES
+from shards.reading_files import read_regular
 
 PAD_ID, EOS_ID, UNK_ID = 0, 1, 2
 _MODEL, _MARKER = "spiece.model", "d2tv_tokenizer.json"
@@ -91,7 +92,14 @@ class SentencePieceTokenizer:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._model = sentencepiece.SentencePieceProcessor(model_file=str(directory / _MODEL))
+        path = directory / _MODEL
+        try:
+            # Parsed from memory: the library would wait for a FIFO, and says less of what it cannot parse.
+            data = read_regular(path)
+            self._model = sentencepiece.SentencePieceProcessor(model_proto=data or b"\0")  # it takes b"" for no model
+        except (OSError, RuntimeError) as error:
+            why = " ".join(str(error).split())
+            raise InputError(f"{path} is no SentencePiece model ({why}): copy the tokenizer anew") from error
 
     @property
     def vocab_size(self) -> int:

@@ -19,12 +19,17 @@ from typing import Any
 from shards.changes import fingerprint, what_changed
 from shards.errors import InputError
 from shards.files import write_atomically
+from shards.reading_files import read_json
 from trainer.recipe import CheckpointSection
 from trainer.tidying import MANIFEST as MANIFEST
 from trainer.tidying import clear, is_being_read, is_directory, point, remove, set_aside, strange_checkpoint, unpoint
 
 #: What the run remembers of its corpus.
 CORPUS = "corpus.json"
+#: What no manifest of a checkpoint or of an exported model leaves out.
+REQUIRED = frozenset({"state.json"})
+#: Files with these endings may be read: by us, by transformers, by the tokenizers.
+_READ = frozenset({".bin", ".json", ".model", ".safetensors", ".yaml"})
 #: Names that a checkpoint has before it is committed and after it was discarded; what carries one may go at any time.
 STAGING, DISCARDED = ".staging-", ".discarded-"
 #: What a checkpoint of the same step was renamed to, to make room for its successor.
@@ -218,12 +223,23 @@ def best_checkpoint(checkpoints: Collection[Path], metric: str) -> Path | None:
 
 
 def damage(checkpoint: Path, names: Collection[str] | None = None) -> str | None:
-    """What is wrong with a checkpoint (with the files `names` of it alone) by its own manifest, or None."""
+    """Return what is wrong with a checkpoint or an exported model by its own manifest, None where it is sound.
+
+    names: look at these files alone. A manifest vouches for every file that is read; one that does not name them all,
+    an empty one above all, is damaged.
+    """
     try:
-        files = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
+        files = read_json(checkpoint / MANIFEST)
         wanted = {name: (entry["bytes"], entry["sha256"]) for name, entry in files.items()}
+        needed = {*(REQUIRED if names is None else names)}
+        if names is None:
+            needed |= {path.name for path in checkpoint.iterdir() if path.suffix in _READ and path.name != MANIFEST}
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         return f"{MANIFEST} is not one: {error!r}"
+    if unnamed := sorted(needed - wanted.keys()):
+        return f"{MANIFEST} does not name {unnamed[0]}"
+    if odd := [name for name in wanted if name.startswith("/") or not {"", "..", "\0"}.isdisjoint(name.split("/"))]:
+        return f"{MANIFEST} names {odd[0]!r}, which is no file of it"
     # Hashing leaves Python's lock alone, so that files are read side by side.
     with ThreadPoolExecutor() as pool:
         looked_at = [name for name in wanted if names is None or name in names]
@@ -262,12 +278,21 @@ def state_json(state: TrainState) -> str:
 
 
 def read_state(checkpoint: Path) -> TrainState:
-    """The state in `checkpoint`; `InputError` where another version of this project wrote it."""
-    values = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
+    """Read the state in `checkpoint`. Raise `InputError` where another version wrote it, or no version of ours."""
     try:
-        return TrainState(**values)
-    except TypeError as error:
+        state = TrainState(**read_json(checkpoint / "state.json"))
+    except (OSError, TypeError, ValueError) as error:
         raise InputError(f"{checkpoint}/state.json is not this version's ({error}): choose another run=") from error
+    numbers = (state.step, state.attempts, state.seed, state.slot, state.world_size, state.unreadable)
+    nll = {} if state.validation is None else state.validation
+    if (
+        not all(type(number) is int and abs(number) < 1 << 64 for number in numbers)
+        or min(state.step, state.attempts, state.slot) < 0
+        or not isinstance(state.corpus, str)
+        or not (isinstance(nll, dict) and all(type(value) in (int, float) for value in nll.values()))
+    ):
+        raise InputError(f"{checkpoint}/state.json holds values of other types: copy the checkpoint anew")
+    return state
 
 
 def check_resumable(state: TrainState, checkpoint: Path, *, seed: int, manifest: Mapping[str, Any]) -> None:
@@ -278,10 +303,12 @@ def check_resumable(state: TrainState, checkpoint: Path, *, seed: int, manifest:
             "another run="
         )
     if state.corpus != manifest["content_hash"]:
-        before = json.loads((checkpoint / CORPUS).read_text(encoding="utf-8"))
+        try:
+            changed = what_changed(read_json(checkpoint / CORPUS), fingerprint(manifest))
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            changed = f"{CORPUS} does not say how it differs: {error!r}"
         raise InputError(
-            f"the corpus is not the one that {checkpoint} was trained on ({what_changed(before, fingerprint(manifest))}"
-            "): restore it or choose another run="
+            f"the corpus is not the one that {checkpoint} was trained on ({changed}): restore it or choose another run="
         )
 
 

@@ -5,14 +5,15 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from trainer.terminal import Console as TerminalConsole
 
 
 def progress_bar(**options: Any) -> Progress:
     """A bar with count, elapsed time and ETA, the same in every stage of the project."""
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -26,7 +27,7 @@ class Console:
     """The trainer's voice. A line goes above the bar, so a log file reads the same without it."""
 
     def __init__(self, steps: int, first_step: int) -> None:
-        self._out = RichConsole(file=sys.stdout, highlight=False, soft_wrap=True)
+        self._out = TerminalConsole(file=sys.stdout, soft_wrap=True)
         self._steps, self._first = steps, first_step
         self._began = time.monotonic()
         self._bar = progress_bar(console=self._out, disable=not self._out.is_terminal)

@@ -1,6 +1,7 @@
 """metrics.jsonl: what a run tells of itself, one JSON object a line."""
 
 import json
+import math
 import os
 import sys
 from collections.abc import Mapping
@@ -9,6 +10,10 @@ from typing import Any
 
 from shards.errors import InputError
 from shards.files import write_atomically
+from shards.reading_files import parse_json, read_regular
+
+#: A log that is larger is no longer read as a whole.
+_MOST_BYTES = 1 << 34
 
 
 class MetricsLog:
@@ -17,7 +22,7 @@ class MetricsLog:
     def __init__(self, path: Path, resume_step: int | None) -> None:
         """Begin anew where `resume_step` is None. Else as after `rewind`. Starts stay on record."""
         self._path = path
-        self._cut = self._complained = False
+        self._cut = self._complained = self._told_of_bad = False
         self._open(resume_step)
 
     def rewind(self, step: int) -> None:
@@ -26,21 +31,29 @@ class MetricsLog:
         self._open(step)
 
     def _open(self, resume_step: int | None) -> None:
+        """Rewrite the file without the lines that will come again. What is no record stays where it is."""
         path = self._path
-        kept: list[str] = []
-        if path.is_file():
-            for line in path.read_text(encoding="utf-8").splitlines():
+        kept: list[bytes] = []
+        bad: list[int] = []
+        try:
+            lines = read_regular(path, most=_MOST_BYTES).split(b"\n") if path.exists() else []
+            for number, line in enumerate(lines, 1):
                 record = parse_record(line)
                 if record is None:
+                    if number == len(lines):  # empty, or cut short by a kill
+                        break
+                    bad += [number] if line.strip() else []
+                elif record["kind"] != "start" and (resume_step is None or record["step"] > resume_step):
                     continue
-                if record.get("kind") == "start" or (resume_step is not None and record["step"] <= resume_step):
-                    kept.append(line + "\n")
-        try:
-            write_atomically(path, "".join(kept).encode())  # a kill in this very moment must not lose the history
+                kept.append(line + b"\n")
+            write_atomically(path, b"".join(kept))  # a kill in this very moment must not lose the history
             # Unbuffered and kept open for the whole run: a kill loses at most one line.
             self._file = open(path, "ab", buffering=0)  # noqa: SIM115
         except OSError as error:
             raise InputError(f"{path} cannot be written: {error}") from error
+        if bad and not self._told_of_bad:
+            self._told_of_bad = True
+            print(f"warning: {passed_over(path, len(bad), bad[0])}", file=sys.stderr, flush=True)
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Append a line. One that a full disk does not take is lost, which is said once: it ends no training."""
@@ -74,15 +87,43 @@ def append_record(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a metrics.jsonl."""
-    records = (parse_record(line) for line in path.read_text(encoding="utf-8").splitlines())
-    return [record for record in records if record is not None]
+    """Read the records of a metrics.jsonl in order; what is no record is passed over. Raise `OSError`."""
+    lines = read_regular(path, most=_MOST_BYTES).split(b"\n")
+    return [record for line in lines if (record := parse_record(line)) is not None]
+
+
+def read_validations(path: Path) -> list[tuple[int, dict[str, float]]]:
+    """Read step and held-out NLL by kind of every validation of a metrics.jsonl, in order. Raise `OSError`."""
+    found = []
+    for record in read_metrics(path):
+        nll = record.get("nll")
+        if record["kind"] == "validation" and isinstance(nll, dict):
+            found.append((record["step"], {kind: _float(value) for kind, value in nll.items()}))
+    return found
+
+
+def _float(value: object) -> float:
+    """A number of a record as a float; NaN for what is none, or none that a float can hold."""
+    try:
+        return float(value) if isinstance(value, int | float) else math.nan
+    except OverflowError:
+        return math.nan
 
 
 def parse_record(line: str | bytes) -> dict[str, Any] | None:
-    """The record in a line; None for one that a kill or a full disk cut."""
+    """Parse the record in a line: an object with a `kind` and a `step`. None for anything else: a line that a kill or
+    a full disk cut, bytes of a damaged disk, JSON of somebody else."""
     try:
-        record = json.loads(line)
+        record = parse_json(line)
     except ValueError:
         return None
-    return record if isinstance(record, dict) and type(record.get("step")) is int else None
+    if not isinstance(record, dict) or not isinstance(record.get("kind"), str):
+        return None
+    step = record.get("step")
+    return record if type(step) is int and 0 <= step < 1 << 53 else None
+
+
+def passed_over(path: Path, count: int, first: int) -> str:
+    """Say in one line how many lines of a log are no records."""
+    lines = f"line {first} is" if count == 1 else f"{count:,} lines, {first} the first, are"
+    return f"{path}: {lines} no record of ours: passed over, and kept where {'it is' if count == 1 else 'they are'}"

@@ -12,6 +12,7 @@ from models.network import Network
 from shards.errors import InputError
 from shards.index import SPLITS
 from shards.languages import LANGUAGE_CODES
+from shards.reading_files import read_json
 from shards.strict_yaml import write_yaml
 from shards.tokenizer import SentencePieceTokenizer
 from trainer.checkpoint import TrainState, identity, read_state
@@ -20,6 +21,7 @@ from trainer.evaluation.closing_table import BESIDE, BESIDE_MEANS
 from trainer.evaluation.evaluate import read_report
 from trainer.evaluation.kept import evaluation_folder, kept_evaluations
 from trainer.evaluation.scoring.rouge import TYPES
+from trainer.markdown import as_code, as_text
 from trainer.model_card_code import loading
 from trainer.recipe import load_recipe
 from trainer.trained import RECIPE, Model, run_of
@@ -100,19 +102,19 @@ def _what(model: Model, data: Mapping[str, Any], kind: str) -> str:
     return (
         f"It reads {reads}, in any of {count} languages, and writes a summary in any of them: an {_NAMES[kind]} text "
         f"backbone{', a visual encoder and a fusion of both' if network.vision.enabled else ''}.{images}\n\n"
-        f"Objective: `{json.dumps(objective.model_dump(mode='json'))}`, of {paper}."
+        f"Objective: {as_code(json.dumps(objective.model_dump(mode='json')))}, of {paper}."
     )
 
 
 def _training(model: Model, checkpoint: Path, state: TrainState) -> str:
     recipe = model.recipe
     file = checkpoint / "ds_config.json"
-    config = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    config = read_json(file) if file.is_file() else {}
     batch, optimizer, schedule = recipe.batch, recipe.optimizer, recipe.schedule
     examples = batch.group_size * batch.groups_per_step
     began = load_recipe(str(checkpoint / RECIPE)).network.text.pretrained  # as it was called when training began
     rows = [
-        ("began from", f"`{began}`" if began else "random weights"),
+        ("began from", as_code(began) if began else "random weights"),
         ("steps", f"{state.step:,} of {recipe.training.steps:,}"),
         ("batch", f"{examples:,} examples a step, in groups of {batch.group_size} of one target language"),
         ("learning rate", f"{optimizer.learning_rate:g}, {schedule.kind} after {schedule.warmup_steps:,} steps"),
@@ -121,7 +123,7 @@ def _training(model: Model, checkpoint: Path, state: TrainState) -> str:
         ("lengths", f"documents {recipe.lengths.document}, summaries {recipe.lengths.summary} tokens"),
         ("seed", str(recipe.training.seed)),
         ("examples that could not be read", f"{state.unreadable:,}"),
-        ("checkpoint", f"`{identity(checkpoint)}` (SHA-256 of its manifest)"),
+        ("checkpoint", f"{as_code(identity(checkpoint))} (SHA-256 of its manifest)"),
     ]
     return f"{_table(('', ''), rows)}\n\nEvery key is in [recipe.yaml](recipe.yaml)."
 
@@ -152,13 +154,13 @@ def _data(data: Mapping[str, Any]) -> str:
             " ".join([*(one[key] for key in ("name", "version") if key in one), f"({one['license']})"])
             for one in data["licences"]
         ]
-        licences = f"Made from: {', '.join(named)}."
+        licences = as_text(f"Made from: {', '.join(named)}.")
     else:
         licences = "Licences: the corpus' manifest names none."
-    languages = ", ".join(f"{name} ({language_code(name)})" for name in data["languages"])
+    languages = as_text(", ".join(f"{name} ({language_code(name)})" for name in data["languages"]))
     return "\n\n".join(
         [
-            f"Corpus `{data['name']}`, content hash `{data['content_hash']}`: {count} languages, up to "
+            f"Corpus {as_code(data['name'])}, content hash {as_code(data['content_hash'])}: {count} languages, up to "
             f"{count * count:,} directions (source > target). What the run remembers of it is in "
             "[corpus.json](corpus.json).",
             _table(("split", "stories", "articles", "examples"), rows, right=3),
@@ -194,12 +196,13 @@ def _report(report: Mapping[str, Any]) -> str:
     for kind, scores in by_kind.items():
         nll = report["nll"].get(kind)
         losses = (f"{nll['model']:.3f}", f"{nll['unigram']:.3f}") if nll else ("-", "-")
-        rows.append((kind.upper(), *_spelled(scores, TYPES), *losses))
+        rows.append((as_text(kind.upper()), *_spelled(scores, TYPES), *losses))
     rouge = ("R-1", "R-2", "R-L")
     unreadable = f" ({report['unreadable']} more could not be read)" if report["unreadable"] else ""
     parts = [
         f"The {report['split']} split: {report['examples']:,} examples{unreadable} of directions "
-        f"`{settings['directions']}`, beam {settings['num_beams']}, length penalty {settings['length_penalty']:g}. "
+        f"{as_code(settings['directions'])}, beam {settings['num_beams']}, "
+        f"length penalty {settings['length_penalty']:g}. "
         "ROUGE (R) in per cent; NLL in nats a token, beside that of a unigram model. MMS: within a language; "
         "MXLS: from one into another.",
         _table(("kind", *rouge, "NLL", "unigram"), rows, right=5),
@@ -207,11 +210,11 @@ def _report(report: Mapping[str, Any]) -> str:
     # A release that scored ROUGE alone has none of these.
     beside = {head: name for head, name in BESIDE.items() if any(name in scores for scores in by_kind.values())}
     if beside:
-        rows = [(kind.upper(), *_spelled(scores, list(beside.values()))) for kind, scores in by_kind.items()]
+        rows = [(as_text(kind.upper()), *_spelled(scores, list(beside.values()))) for kind, scores in by_kind.items()]
         parts += [f"Beside ROUGE, in per cent ({BESIDE_MEANS}):", _table(("kind", *beside), rows, right=len(beside))]
     measures = dict(zip(rouge, TYPES, strict=True)) | ({"wrong": beside["wrong"]} if "wrong" in beside else {})
     rows = [
-        (f"{name} ({language_code(name)})", *_spelled(scores, list(measures.values())))
+        (as_text(f"{name} ({language_code(name)})"), *_spelled(scores, list(measures.values())))
         for name, scores in by_target.items()
     ]
     parts += [
@@ -226,7 +229,7 @@ def _spelled(scores: Mapping[str, float], names: Sequence[str]) -> list[str]:
 
 
 def _start_tokens(model: Model, languages: Sequence[str]) -> str:
-    rows = [(name, language_code(name), str(model.tokenizer.start_id(name))) for name in languages]
+    rows = [(as_text(name), as_text(language_code(name)), str(model.tokenizer.start_id(name))) for name in languages]
     return _table(("language", "code", "id"), rows, right=1)
 
 

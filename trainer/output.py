@@ -2,7 +2,9 @@
 
 import os
 import sys
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
+
+from trainer.terminal import PrintableStream
 
 
 class _Unbreakable:
@@ -35,5 +37,7 @@ class _Unbreakable:
 
 
 def make_output_unbreakable() -> None:
-    """From now on `print` and all else that writes to sys.stdout and sys.stderr never fails."""
-    sys.stdout, sys.stderr = _Unbreakable(sys.stdout), _Unbreakable(sys.stderr)
+    """Have `print` and all else that writes to sys.stdout and sys.stderr never fail, and give a terminal no orders."""
+    sys.stdout, sys.stderr = (
+        PrintableStream(cast(TextIO, _Unbreakable(stream))) for stream in (sys.stdout, sys.stderr)
+    )

@@ -1,6 +1,5 @@
 """What of a run can be refused before any rank joins: its recipe, corpus, DeepSpeed config and checkpoints."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from shards.errors import InputError
 from shards.index import Corpus, open_corpus
 from shards.loader import Partition
 from shards.reader import Reader
+from shards.reading_files import read_json
 from shards.sampler import Sampler
 from shards.tokenizer import Tokenizer, open_tokenizer
 from trainer.build import build_reader, build_sampler
@@ -87,7 +87,7 @@ def plan_run(recipe: Recipe, ds_config: Path, ranks: Ranks, resume: Resume = "au
         break
     if not whole_checkpoints(recipe.run / "checkpoints"):
         check_run_files(recipe.run)
-    tokenizer = open_tokenizer(recipe.corpus.tokenizer or corpus.directory / "tokenizer")
+    tokenizer = open_tokenizer(recipe.corpus.tokenizer or corpus.tokenizer)
     check_lengths(recipe, tokenizer)
     facts = tokenizer.vocab_size, tokenizer.pad_id, tokenizer.eos_id, tokenizer.related_ids
     check_tokenizer(recipe.network.text, *facts)
@@ -150,7 +150,7 @@ def check_lengths(recipe: Recipe, tokenizer: Tokenizer) -> None:
 
 def _check_same_recipe(recipe: Recipe, ds_config: dict[str, Any], checkpoint: Path) -> None:
     """A run goes on with the recipe and precision it began with; `InputError` names the first key that differs."""
-    before = json.loads((checkpoint / "ds_config.json").read_text(encoding="utf-8"))
+    before = read_json(checkpoint / "ds_config.json")
     begun_in, going_on_in = arithmetic(before), arithmetic(ds_config)
     for key in begun_in:
         if begun_in[key] != going_on_in[key]:

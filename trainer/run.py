@@ -30,7 +30,7 @@ from trainer.evaluation.kept import evaluation_folder, lock_name
 from trainer.exit_codes import STOPPED
 from trainer.loop import Trainer
 from trainer.memory import keep_freed_memory
-from trainer.metrics import MetricsLog, append_record, read_metrics
+from trainer.metrics import MetricsLog, append_record, read_metrics, read_validations
 from trainer.plan import Plan
 from trainer.prometheus.endpoint import Endpoint
 from trainer.recent import DirectionSums
@@ -294,8 +294,7 @@ def _is_evaluated(recipe: Recipe, checkpoint: Path) -> bool:
 def validations(run: Path) -> list[dict[str, float]]:
     """Held-out NLL by kind at every validation of a run, in order."""
     path = run / "metrics.jsonl"
-    records = read_metrics(path) if path.is_file() else []
-    return [dict(record["nll"]) for record in records if record["kind"] == "validation"]
+    return [nll for _, nll in read_validations(path)] if path.is_file() else []
 
 
 def set_threads(recipe: Recipe, ranks: Ranks) -> None:

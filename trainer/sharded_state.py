@@ -6,7 +6,6 @@ parameter) or one of the optimizer's own (`exp_avg`, `exp_avg_sq`). `tensors.jso
 so a rank of any world size opens only the files that it needs, and reads of them only its own elements.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from shards.errors import InputError
+from shards.reading_files import read_json
 from trainer.engine import loss_scaler
 
 #: Which file holds what, beside the files.
@@ -123,12 +123,24 @@ class _Saved:
 
     def __init__(self, checkpoint: Path) -> None:
         self._checkpoint = checkpoint
-        index = json.loads((checkpoint / INDEX).read_text(encoding="utf-8"))
-        self.facts: dict[str, Any] = index["facts"]
         self.places: dict[str, list[tuple[int, int, str]]] = {}
-        for file, entries in index["files"].items():
-            for key, (start, numel) in entries.items():
-                self.places.setdefault(key, []).append((start, numel, file))
+        try:
+            index = read_json(checkpoint / INDEX)
+            self.facts: dict[str, Any] = index["facts"]
+            for file, entries in index["files"].items():
+                for key, (start, numel) in entries.items():
+                    self.places.setdefault(key, []).append((_count(start), _count(numel), file))
+            for shape, dtype in self.facts["parameters"].values():
+                if not isinstance(getattr(torch, dtype), torch.dtype):
+                    raise TypeError(f"{dtype!r} is no precision")
+                for size in shape:
+                    _count(size)
+            if not all(isinstance(name, str) for name in self.facts["aliases"].values()):
+                raise TypeError("an alias is no name")
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"{checkpoint / INDEX} is not one of ours ({error!r}): copy the checkpoint anew"
+            ) from error
         self._open: dict[str, Any] = {}
 
     def read_into(self, key: str, start: int, to: Tensor) -> None:
@@ -159,6 +171,12 @@ class _Saved:
                     f"{self._checkpoint} is of another network: {name} is {before.get(name, ['absent'])[0]} there and "
                     f"{now.get(name, ['absent'])[0]} here"
                 )
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 1 << 53:
+        raise TypeError(f"{value!r:.80} is no number of elements")
+    return value
 
 
 def _slices(engine: Any) -> Iterator[tuple[str, Any]]:

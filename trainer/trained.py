@@ -5,7 +5,6 @@ trainer/export.py wrote; its `state.json` and `manifest.json` are like a checkpo
 in the reports of its evaluation, in the same way.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +19,11 @@ from models.network import Network
 from shards.errors import InputError, did_you_mean
 from shards.index import open_corpus
 from shards.locations import without_secrets
+from shards.reading_files import read_json
 from shards.tokenizer import Tokenizer, open_tokenizer
 from trainer.build import build_network
 from trainer.checkpoint import CORPUS, MANIFEST, damage, read_state, whole_checkpoints
-from trainer.metrics import read_metrics
+from trainer.metrics import read_validations
 from trainer.recipe import Recipe, load_recipe
 from trainer.sharded_state import INDEX, model_weights
 
@@ -58,7 +58,7 @@ def load_model(path: Path, overrides: Sequence[str] = ()) -> Model:
     if directory is None:
         corpus = open_corpus(recipe.corpus.path)
         check_same_corpus(path, corpus.content_hash, recipe.corpus.path)
-        directory = str(corpus.directory / "tokenizer")
+        directory = str(corpus.tokenizer)
     tokenizer = open_tokenizer(directory)
     return Model(recipe=recipe, tokenizer=tokenizer, network=trained_network(recipe, tokenizer, path))
 
@@ -72,7 +72,11 @@ def find_trained(where: Path) -> Path:
     """The directory of an exported model, or the checkpoint that `where` means; sound. Reads every byte of it."""
     if not is_model(where):
         return resolve_checkpoint(where)
-    if problem := damage(where):
+    problem = damage(where)
+    absent = [name for name in (TEXT, CONFIG, RECIPE, STATE, CORPUS) if not (where / name).is_file()]
+    if problem is None and absent:
+        problem = f"{absent[0]} is missing"
+    if problem is not None:
         raise InputError(f"{where} is damaged: {problem}: copy it anew, or export it again")
     return where
 
@@ -171,8 +175,15 @@ def trained_network(recipe: Recipe, tokenizer: Tokenizer, path: Path) -> Network
 
 def data_of(path: Path) -> dict[str, Any]:
     """What a checkpoint or model remembers of its corpus' manifest (shards/changes.py)."""
-    values: dict[str, Any] = json.loads((path / CORPUS).read_text(encoding="utf-8"))
-    return values
+    try:
+        values = read_json(path / CORPUS)
+        sound = isinstance(values["content_hash"], str) and all(isinstance(name, str) for name in values["languages"])
+        sound = sound and all(isinstance(entry["sha256"], str) for entry in values["files"].values())
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise InputError(f"{path / CORPUS} cannot be read ({error!r}): copy {path} anew") from error
+    if not sound:
+        raise InputError(f"{path / CORPUS} holds values of other types: copy {path} anew")
+    return dict(values)
 
 
 def course_until(path: Path) -> list[dict[str, float]]:
@@ -181,8 +192,7 @@ def course_until(path: Path) -> list[dict[str, float]]:
     if not log.is_file():
         return []
     last = read_state(path).step
-    records = [record for record in read_metrics(log) if record["kind"] == "validation" and record["step"] <= last]
-    return [dict(record["nll"]) for record in records]
+    return [nll for step, nll in read_validations(log) if step <= last]
 
 
 def _check_text(network: Network, directory: Path) -> None:

@@ -104,11 +104,12 @@ def _train(options: argparse.Namespace) -> int:
 
 def _recipe(options: argparse.Namespace) -> None:
     from trainer.recipe import load_recipe, recipe_names
+    from trainer.terminal import data_output
 
     if options.name is None:
         print("\n".join(recipe_names()))
     else:
-        print(load_recipe(options.name, options.overrides).dump(), end="")
+        print(load_recipe(options.name, options.overrides).dump(), end="", file=data_output())
 
 
 def _study(options: argparse.Namespace) -> int:

@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from launcher.pages.page import escape, page, table
 from shards.errors import InputError
 from shards.files import check_output, write_output
+from shards.printable import one_line
+from trainer import markdown
+from trainer.terminal import Console
 
 Format = Literal["text", "markdown", "latex", "html"]
 
@@ -63,17 +65,19 @@ def words(text: str) -> Cell:
 
 
 def as_markdown(sheet: Sheet) -> str:
-    """A table of GitHub's Markdown."""
+    """Write a table of GitHub's Markdown."""
 
     def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+        return "| " + " | ".join(cells) + " |"
 
     def spelled(part: Part) -> str:
-        return (f"**{part.text}**" if part.best else part.text) + part.mark.replace("*", r"\*")
+        text = markdown.as_text(part.text)
+        return (f"**{text}**" if part.best else text) + markdown.as_text(part.mark)
 
     rule = ["---"] * sheet.labels + ["---:"] * (len(sheet.head) - sheet.labels)
     rows = [line(_spelled(row, spelled)) for row in sheet.rows]
-    return "\n".join([line(sheet.head), line(rule), *rows, "", sheet.note]) + "\n"
+    head = [markdown.as_text(text) for text in sheet.head]
+    return "\n".join([line(head), line(rule), *rows, "", markdown.as_text(sheet.note)]) + "\n"
 
 
 def as_latex(sheet: Sheet) -> str:
@@ -89,14 +93,16 @@ def as_latex(sheet: Sheet) -> str:
         if number and number in sheet.rules:
             lines.append(r"\midrule")
         lines.append(" & ".join(_spelled(row, spelled)) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", f"% {sheet.note}"]) + "\n"
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", f"% {one_line(sheet.note)}"]) + "\n"
 
 
 def _tex(text: str) -> str:
     special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     special.update({sign: f"\\{sign}" for sign in "&%$#_{}"})
     special.update({">": r"$\rightarrow$", "→": r"$\rightarrow$", "*": r"$^{*}$", "²": r"$^{2}$", "±": r"$\pm$"})
-    return "".join(special.get(sign, sign) for sign in text)
+    # Behind the end of a row a bracket would begin an argument of it.
+    special.update({"[": "{[}", "]": "{]}", "<": r"\textless{}", "|": r"\textbar{}"})
+    return "".join(special.get(sign, sign) for sign in one_line(text))
 
 
 def as_html(sheet: Sheet) -> str:

@@ -6,14 +6,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 from rich.text import Text
 
 from launcher.inspection.facts import SAMPLE, CorpusFacts, Direction, MixtureFacts, corpus_facts, mixture_facts
 from launcher.inspection.views import RAMP, levels, mixture_lines, percent, pixels_line
 from shards.files import check_output
 from shards.index import open_corpus
+from shards.printable import one_line
 from trainer.recipe import load_recipe
+from trainer.terminal import Console
 
 _LABEL = 8  # columns of a row's label in the heat map
 _TOTAL = 11  # and of its sum
@@ -47,7 +48,7 @@ def inspect_corpus(location: str, recipe_name: str, overrides: Sequence[str], *,
 
 
 def _say(console: Console, line: str | Text) -> None:
-    console.print(line, markup=False, soft_wrap=True)
+    console.print(one_line(line) if isinstance(line, str) else line, soft_wrap=True)
 
 
 def _print_totals(facts: CorpusFacts, console: Console) -> None:

@@ -168,7 +168,7 @@ class _Axis:
         """Lines across the plot, with their values to the left."""
         values = ticks(self._low, self._high, 5)
         if self.logarithmic:
-            decades = range(math.floor(self._low), math.ceil(self._high) + 1)
+            decades = range(max(math.floor(self._low), -307), min(math.ceil(self._high), 307) + 1)  # what floats hold
             sizes = (1,) if len(decades) > 4 else (1, 2, 5)
             values = [size * 10.0**decade for decade in decades for size in sizes]
             values = [value for value in values if self._low <= math.log10(value) <= self._high]

@@ -11,7 +11,7 @@ from launcher.examples import Example
 from launcher.pages import choice, curves, dots, matrix, regions, run_results, scores
 from launcher.pages.page import escape, page
 from launcher.pages.writing import written_in
-from launcher.watch.words import one_line
+from shards.printable import one_line
 from trainer.evaluation.predictions import Prediction
 
 #: Characters of a document that are shown.

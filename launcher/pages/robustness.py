@@ -8,7 +8,7 @@ from launcher.pages import curves
 from launcher.pages.curves import COLOURS, Chart, Marks, chart
 from launcher.pages.page import escape, page, table
 from launcher.watch.history import Curve
-from launcher.watch.words import one_line
+from shards.printable import one_line
 from trainer.evaluation.robustness.plan import by_reason
 
 #: How the measures are called.

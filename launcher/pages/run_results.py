@@ -17,7 +17,8 @@ from launcher.watch.directions import LEAST_EXAMPLES
 from launcher.watch.history import History
 from launcher.watch.run_directory import RunDirectory
 from launcher.watch.tail import read_records
-from launcher.watch.words import figure, one_line
+from launcher.watch.words import figure
+from shards.printable import one_line
 
 _WORST, _LISTED = 20, 100
 

@@ -6,7 +6,8 @@ from typing import Any
 from launcher.pages.choice import Pair, heat_maps
 from launcher.pages.dots import Dots, dots
 from launcher.pages.page import escape, table
-from launcher.watch.words import number, one_line
+from launcher.watch.words import number
+from shards.printable import one_line
 from trainer.evaluation.resource_classes import CLASSES, resource_class
 
 #: More languages than this are not drawn, only listed.
@@ -45,6 +46,9 @@ _MAPPED = ("rougeL", "rouge1", "rouge2", "bertscore", "lase", "wrong_language", 
 #: The classes as a person reads them.
 CLASS_NAMES = dict(zip(CLASSES, ("under 1,000", "1,000 to 5,000", "over 5,000"), strict=True))
 _MACRO = "Means of the directions' means, each direction once."
+
+#: No score or count of ours reaches it; NaN fails the comparison, too.
+_LARGEST = 1e15
 
 Scores = Mapping[str, Mapping[str, float]]
 
@@ -215,12 +219,13 @@ def _found(report: Mapping[str, Any]) -> list[list[str]]:
 
 
 def scores_of(report: Mapping[str, Any], key: str) -> dict[str, dict[str, float]]:
-    """name -> measure -> number, of what a report says under `key`; whatever is no number is left out."""
+    """Return name -> measure -> number of what a report says under `key`, without what is no number or no score."""
     found: dict[str, dict[str, float]] = {}
     value = report.get(key)
     for name, scores in value.items() if isinstance(value, dict) else ():
         if isinstance(scores, dict):
-            found[name] = {key: score for key, one in scores.items() if (score := number(one)) is not None}
+            numbers = {key: number(one) for key, one in scores.items()}
+            found[name] = {key: one for key, one in numbers.items() if one is not None and abs(one) < _LARGEST}
     return found
 
 

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 
 from launcher.pages.page import escape, table
 from launcher.watch.history import Event, History, Life
-from launcher.watch.words import duration, figure, moment, number, one_line, size
+from launcher.watch.words import duration, figure, moment, number, size
+from shards.printable import one_line
 
 WIDTH = 1080
 _LEFT, _RIGHT, _TOP, _LANE, _AXIS = 96, 40, 8, 30, 26

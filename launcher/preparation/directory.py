@@ -19,6 +19,7 @@ from shards.errors import InputError
 from shards.file_lock import locked
 from shards.files import is_regular, left_overs, partial_file, write_atomically
 from shards.index import CORPUS_FILES
+from shards.reading_files import read_json
 from shards.tokenizer import SENTENCEPIECE_FILES
 
 _LOCK, _SCRATCH = "prepare.lock", ".d2tv-prepare"
@@ -96,10 +97,17 @@ def note_parts(work: Path, parts: int) -> None:
 
 def parts_of(work: Path) -> int | None:
     """Return into how many parts the work was last divided; None where it was not."""
+    path = scratch(work) / _PARTS
     try:
-        return int(json.loads((scratch(work) / _PARTS).read_text(encoding="utf-8"))["parts"])
+        noted = read_json(path)
     except FileNotFoundError:
         return None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is damaged ({error}): remove {work}, or choose another --out") from error
+    parts = noted.get("parts") if isinstance(noted, dict) else None
+    if type(parts) is not int or not 0 < parts < 1 << 31:
+        raise InputError(f"{path} is damaged (no number of parts): remove {work}, or choose another --out")
+    return parts
 
 
 def clean(directory: Path) -> None:

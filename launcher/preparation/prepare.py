@@ -12,8 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from launcher.preparation.directory import begin, clean, held, leave, note_parts, parts_of, scratch
 from launcher.preparation.settings import PrepareSettings, Share, check
 from launcher.preparation.shards import ShardTask, shard_tasks, write_shards
@@ -26,6 +24,7 @@ from shards.merge import finish_corpus, shard_problems
 from shards.problems import Problems
 from shards.writer import shard_is_whole
 from trainer.console import progress_bar
+from trainer.terminal import Console
 
 
 def prepare(

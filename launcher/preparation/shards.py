@@ -4,19 +4,18 @@ import multiprocessing
 import os
 import signal
 import threading
-import zipfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from shards.corpora import Source
 from shards.errors import InputError
 from shards.index import SPLITS
+from shards.part_index import read_part
 from shards.problems import Problems
 from shards.writer import index_path, shard_is_whole, write_shard
 
@@ -134,9 +133,4 @@ def _write(source: Source, task: ShardTask, directory: Path, limit: int | None) 
 
 
 def _problems_of(tar: Path) -> Problems:
-    part = index_path(tar)
-    try:
-        with np.load(part) as saved:
-            return Problems.from_json(str(saved["problems"]))
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise InputError(f"{part} is damaged ({error}): delete it and prepare again") from error
+    return Problems.from_json(str(read_part(index_path(tar))["problems"]))

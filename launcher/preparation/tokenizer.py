@@ -4,12 +4,15 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from launcher.preparation.directory import tokenizer_note
 from shards.errors import InputError
 from shards.files import write_atomically
+from shards.part_index import parse_texts, read_part
+from shards.reading_files import read_json
 from shards.tokenizer import train_sentencepiece
 
 #: Bytes of JSON a language to train on; of more, every second article is taken, or every third, and so on.
@@ -27,7 +30,7 @@ def train_tokenizer(work: Path, languages: Sequence[str], *, vocab_size: int, ch
     """
     wanted = {"vocab_size": vocab_size, "character_coverage": character_coverage}
     note = tokenizer_note(work)
-    if note.is_file() and json.loads(note.read_text(encoding="utf-8")) == wanted:
+    if _noted(note) == wanted:
         return
     if not any(work.glob("train-*.index.npz")):
         raise InputError("no story is in the training split, so there is nothing to train a tokenizer on: add data")
@@ -42,6 +45,14 @@ def train_tokenizer(work: Path, languages: Sequence[str], *, vocab_size: int, ch
     write_atomically(note, json.dumps(wanted).encode())
 
 
+def _noted(note: Path) -> Any:
+    """The settings that the tokenizer was trained with; None where there is no such note, or none to be read."""
+    try:
+        return read_json(note)
+    except (OSError, ValueError):
+        return None
+
+
 def training_texts(work: Path, languages: int, limit: int = LANGUAGE_BYTES) -> Iterator[str]:
     """Documents and summaries of the training shards, in lines of at most 1,000 characters.
 
@@ -50,22 +61,22 @@ def training_texts(work: Path, languages: int, limit: int = LANGUAGE_BYTES) -> I
     parts = sorted(work.glob("train-*.index.npz"))
     sizes = np.zeros(languages, np.int64)
     for part in parts:
-        with np.load(part) as saved:
-            articles = saved["articles"]
+        articles = read_part(part)["articles"]
         np.add.at(sizes, articles["language"], articles["json_length"].astype(np.int64))
     strides = -(-sizes // limit)
     seen = np.zeros(languages, np.int64)
     for part in parts:
-        with np.load(part) as saved:
-            articles = saved["articles"]
+        articles = read_part(part)["articles"]
         handle = os.open(part.with_name(part.name.removesuffix(".index.npz") + ".tar"), os.O_RDONLY)
         try:
             for language, offset, length in articles[["language", "json_offset", "json_length"]].tolist():
                 seen[language] += 1
                 if (seen[language] - 1) % strides[language] == 0:
-                    record = json.loads(os.pread(handle, length, offset))
-                    yield from _lines(record["text"])
-                    yield from _lines(record["summary"])
+                    pieces, problem = parse_texts(os.pread(handle, length, offset))
+                    if pieces is None:
+                        raise InputError(f"{part}: the article at byte {offset} of its tar {problem}: prepare it again")
+                    for text in pieces[1:]:
+                        yield from _lines(text.decode())
         finally:
             os.close(handle)
 

@@ -1,6 +1,5 @@
 """What a study found, as study.md, table.tex and table.html: the table, the claims, the spread over seeds, the cost."""
 
-import json
 import os
 import platform
 import statistics
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
-from rich.console import Console
 
 from launcher.comparison.blocks import as_sheet, blocks
 from launcher.comparison.sheet import Sheet, as_latex, as_markdown, as_page, as_text, words
@@ -19,7 +17,10 @@ from launcher.study.claims import Outcome, check_claims, is_of_kind
 from launcher.study.definition import Definition, DirectionKind, Trial
 from shards.files import write_output
 from shards.languages import language_name
+from shards.reading_files import parse_json, read_regular
+from trainer import markdown
 from trainer.evaluation.scoring.rouge import TYPES
+from trainer.terminal import Console
 
 #: What is written of the whole study.
 RESULTS = ("study.md", "table.tex", "table.html")
@@ -50,7 +51,7 @@ def write_results(
     claims, spread = _claims(outcomes, count), _spread(definition, by_seed)
     text = "\n".join(
         [
-            f"# {table.title}\n",
+            f"# {markdown.as_text(table.title)}\n",
             *(f"- {line}" for line in _facts(definition, trials, out, command)),
             "\n## Scores\n",
             f"Held-out examples, the mean of {count} seeds; ROUGE F1 in per cent.\n",
@@ -142,7 +143,7 @@ def _plus_minus(means: Sequence[float]) -> str:
 
 def _facts(definition: Definition, trials: Sequence[Trial], out: Path, command: str) -> Iterator[str]:
     recipe = trials[0].recipe
-    yield f"Command: `{command}`"
+    yield f"Command: {markdown.as_code(command)}"
     yield f"Finished {datetime.now(UTC):%Y-%m-%d}, on {_machine()}."
     costs = [cost for cost in _costs(out) if cost["run"] in {trial.run.name for trial in trials}]
     wall, cpu = (sum(cost[key] for cost in costs) for key in ("wall_seconds", "cpu_seconds"))
@@ -152,18 +153,22 @@ def _facts(definition: Definition, trials: Sequence[Trial], out: Path, command: 
         f"in {len(costs)} attempts{f'; of {untold} trainings the cost is not known' if untold else ''}."
     )
     examples = recipe.batch.group_size * recipe.batch.groups_per_step
-    yield f"{recipe.training.steps:,} steps of {examples} examples each; corpus {recipe.corpus.path}."
-    yield f"Tested against {definition.baseline}; recipes: {', '.join(definition.models.values())}."
+    yield f"{recipe.training.steps:,} steps of {examples} examples each; corpus {markdown.as_code(recipe.corpus.path)}."
+    yield markdown.as_text(f"Tested against {definition.baseline}; recipes: {', '.join(definition.models.values())}.")
 
 
 def _costs(out: Path) -> Iterator[dict[str, Any]]:
     """An attempt that was killed has no line, or a part of one."""
     path = out / COSTS
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+    for line in read_regular(path).split(b"\n") if path.is_file() else []:
         try:
-            yield dict(json.loads(line))
+            record = parse_json(line)
         except ValueError:
             continue
+        if not isinstance(record, dict) or not isinstance(record.get("run"), str):
+            continue
+        if all(type(record.get(key)) in (int, float) for key in ("wall_seconds", "cpu_seconds")):
+            yield record
 
 
 def _machine() -> str:

@@ -10,8 +10,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from launcher.comparison.significance import check_samples
 from launcher.study.definition import Trial, load_study, trials
 from launcher.study.results import COSTS, RESULTS, write_results
@@ -24,6 +22,7 @@ from trainer.evaluation.evaluate import read_report
 from trainer.exit_codes import FINISHED
 from trainer.plan import FREE_SECTIONS
 from trainer.recipe import load_recipe
+from trainer.terminal import Console
 from trainer.trained import RECIPE, check_same_corpus
 
 

@@ -1,7 +1,6 @@
 """The manifest, the hashes of the files that it vouches for, and the stories' keys."""
 
 import hashlib
-import json
 import os
 import re
 from array import array
@@ -9,56 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
-from pydantic import BaseModel, Field, ValidationError
 
 from launcher.verification.findings import SHOWN, Findings
 from shards.errors import InputError
 from shards.index import FORMAT_VERSION, SPLITS, content_hash
+from shards.manifest import INDEX_FILES, Manifest, check_manifest
+from shards.reading_files import read_json
 
 #: Keys whose hashes are in memory at a time, 16 bytes each.
 _KEYS = 1 << 21
 _KEY = re.compile(rb"[A-Za-z0-9_~%-]+")
-
-
-class _File(BaseModel):
-    bytes: int
-    sha256: str
-
-
-class _Shard(BaseModel):
-    name: str = Field(pattern=rf"^({'|'.join(SPLITS)})-[^/]*\.tar$")
-    bytes: int
-    stories: int = Field(ge=0)
-
-    @property
-    def split(self) -> str:
-        return self.name.split("-")[0]
-
-
-class _Split(BaseModel):
-    stories: int
-    articles: int
-    edges: int
-
-
-class Manifest(BaseModel):
-    """The part of manifest.json that the rest of the corpus is held against."""
-
-    languages: tuple[str, ...] = Field(min_length=1)
-    regions: int
-    feature_size: int
-    max_images: int
-    pixels: bool = False
-    splits: dict[str, _Split]
-    shards: tuple[_Shard, ...]
-    files: dict[str, _File]
-    content_hash: str
-
-    @property
-    def first_stories(self) -> NDArray[np.int64]:
-        """(shards + 1) the first story of every shard, and the number of stories."""
-        return np.cumsum([0, *(shard.stories for shard in self.shards)], dtype=np.int64)
 
 
 def read_claims(directory: Path, findings: Findings) -> Manifest:
@@ -70,21 +29,17 @@ def read_claims(directory: Path, findings: Findings) -> Manifest:
     if not path.is_file():
         raise InputError(f"no corpus at {directory} (manifest.json is missing): name the directory of a finished one")
     try:
-        values = json.loads(path.read_bytes())
-        version = values.get("format_version") if isinstance(values, dict) else None
-        if version != FORMAT_VERSION:
-            raise InputError(
-                f"{path} has format version {version}, this release reads {FORMAT_VERSION}: prepare the corpus again"
-            )
-        manifest = Manifest.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{path}, {where}: {first['msg']}: prepare the corpus again") from error
-    except InputError:
-        raise
+        values = read_json(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): mend its permissions") from error
     except ValueError as error:
         raise InputError(f"{path} is not JSON ({error}): prepare the corpus again") from error
+    version = values.get("format_version") if isinstance(values, dict) else None
+    if version != FORMAT_VERSION:
+        raise InputError(
+            f"{path} has format version {version}, this release reads {FORMAT_VERSION}: prepare the corpus again"
+        )
+    manifest = check_manifest(values, str(path))
     if manifest.content_hash != content_hash(values):
         findings.add("manifest.json: was changed after it was written (its hash differs)")
     for split in SPLITS:
@@ -98,7 +53,7 @@ def read_claims(directory: Path, findings: Findings) -> Manifest:
     names = [shard.name for shard in manifest.shards]
     for name in sorted({name for name in names if names.count(name) > 1}):
         findings.add(f"manifest.json: names {name} more than once")
-    needed = {"articles.npy", "text.bin", "story_keys.txt"} | ({"pixels.npy"} if manifest.pixels else set())
+    needed = set(INDEX_FILES) | ({"pixels.npy"} if manifest.pixels else set())
     for missing in sorted(needed - set(manifest.files)):
         findings.add(f"manifest.json: does not vouch for {missing}")
     return manifest
@@ -107,6 +62,9 @@ def read_claims(directory: Path, findings: Findings) -> Manifest:
 def check_file(directory: Path, manifest: Manifest, name: str, findings: Findings) -> None:
     """Size and SHA-256 of one file of the index."""
     path, claim = directory / name, manifest.files[name]
+    if path.exists() and not path.is_file():  # opening a FIFO would wait for ever
+        findings.add(f"{name}: is no regular file")
+        return
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -126,11 +84,13 @@ def check_keys(directory: Path, manifest: Manifest, findings: Findings) -> list[
     starts, total = manifest.first_stories.tolist(), int(manifest.first_stories[-1])
     begins: list[int] = []
     number = place = 0
+    if not path.is_file():
+        return None  # told of with its size
     try:
         for line in _lines(path):
             while len(begins) < len(manifest.shards) and starts[len(begins)] == number:
                 begins.append(place)
-            if not _KEY.fullmatch(line.rstrip(b"\n")):
+            if not (line.endswith(b"\n") and _KEY.fullmatch(line[:-1])):
                 findings.add(f"story_keys.txt, line {number + 1}: {line[:80]!r} is not a percent-encoded key")
             number, place = number + 1, place + len(line)
         if number != total:

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from launcher.verification.findings import Findings
-from launcher.verification.manifest import Manifest
 from launcher.verification.tables import open_table
 from shards.index import PIXELS
+from shards.manifest import Manifest
 from shards.pixels import SUFFIXES, DamagedImageError, decode, suffix_of
 
 _ROWS = 1 << 17  # images a block: 4 MB

@@ -13,8 +13,9 @@ import numpy as np
 from launcher.verification.findings import Findings
 from launcher.verification.parts import ShardTask, check_part, read_images, read_keys, read_rows
 from launcher.verification.pixels import IMAGE_NAME, image_problem, indexed_files
-from launcher.verification.tars import Walk, parse_array, parse_texts, walk_tar
+from launcher.verification.tars import Walk, parse_array, walk_tar
 from shards.checksum import crc32c
+from shards.part_index import parse_texts
 from shards.pixels import SUFFIXES
 
 #: From an article's features to its boxes: padding, and three blocks of header where a name is long.

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from launcher.verification.findings import Findings
-from launcher.verification.manifest import Manifest
 from launcher.verification.tars import one_line
-from shards.index import ARTICLE, DAMAGED_ARRAY
+from shards.index import ARTICLE, DAMAGED_ARRAY, map_array
+from shards.manifest import Manifest
 
 _ROWS = 1 << 17  # articles a block: 11 MB
 _EDGES = 1 << 19  # edges a block: 8 MB
@@ -211,8 +211,7 @@ class _EdgeCheck:
 def open_table(directory: Path, name: str, findings: Findings) -> NDArray[Any] | None:
     """A mapped array, or None; what is missing was told of with its size."""
     try:
-        mapped: NDArray[Any] = np.load(directory / name, mmap_mode="r")
-        return mapped
+        return map_array(directory / name)
     except FileNotFoundError:
         return None
     except DAMAGED_ARRAY as error:

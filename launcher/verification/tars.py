@@ -1,7 +1,6 @@
 """What a tar and its members hold, by themselves."""
 
 import io
-import json
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.index import DAMAGED_ARRAY, NPY_HEADER
-from shards.texts import has_text
 
 _CHUNK = 1 << 20
 
@@ -60,25 +58,6 @@ def _chunks(path: Path, begin: int) -> Iterator[bytes]:
 def one_line(error: BaseException) -> str:
     """What an error says, or its name: some of numpy's take several lines."""
     return " ".join(str(error).split())[:200] or type(error).__name__
-
-
-def parse_texts(content: bytes) -> tuple[list[bytes] | None, str | None]:
-    """Url, text and summary of an article in UTF-8, or None; and what is wrong with it."""
-    try:
-        fields = json.loads(content)
-    except ValueError as error:
-        return None, f"is not JSON ({error})"
-    wanted = ("url", "text", "summary")
-    if not isinstance(fields, dict) or sorted(fields) != sorted(wanted):
-        return None, f"must hold {', '.join(wanted)} and nothing else"
-    if not all(isinstance(fields[key], str) for key in wanted):
-        return None, "holds a value that is no text"
-    try:
-        pieces = [fields[key].encode() for key in wanted]
-    except UnicodeEncodeError:
-        return None, "holds text that is not Unicode"
-    empty = [key for key in wanted[1:] if not has_text(fields[key])]
-    return pieces, f"its {' and its '.join(empty)} is empty" if empty else None
 
 
 def parse_array(content: bytes, dtype: np.dtype[Any]) -> tuple[NDArray[Any] | None, str | None]:

@@ -9,10 +9,8 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
 
-from rich.console import Console
-
 from launcher.verification.findings import Findings
-from launcher.verification.manifest import Manifest, check_file, check_keys, read_claims
+from launcher.verification.manifest import check_file, check_keys, read_claims
 from launcher.verification.parts import ShardTask
 from launcher.verification.pixels import check_pixels
 from launcher.verification.shard import ShardReport, check_shard
@@ -20,7 +18,9 @@ from launcher.verification.tables import Articles, check_articles, check_edges
 from shards.errors import InputError
 from shards.index import SPLITS
 from shards.locations import is_url, shown
+from shards.manifest import Manifest
 from trainer.console import progress_bar
+from trainer.terminal import Console
 
 
 def default_workers() -> int:

@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from launcher.watch.directions import KEPT, Directions, sum_directions
-from launcher.watch.words import number
+from launcher.watch.words import number, whole
 from trainer.metrics import parse_record
 
 #: Train records that "recent" means: means over languages, times of a step.
@@ -64,6 +64,7 @@ class History:
 
     def __init__(self) -> None:
         self.records = 0
+        self.passed_over = 0  # lines that are no records
         self.step = 0  # of the last train record
         self.curves: dict[str, dict[str, Curve]] = {}  # loss, nll, held-out, scalars: by name; rates: the others
         self.times = Curve()  # Unix time of every train record
@@ -91,14 +92,15 @@ class History:
         return int(self.last_validation["step"]) if self.last_validation else -1
 
     def add(self, line: bytes) -> None:
-        """Note one line; one that is no record is passed over."""
+        """Note one line; one that is no record is counted and passed over."""
         if line.startswith(_DIRECTIONS):
             self._directions.append(line)
             return
         record = parse_record(line)
         if record is None:
+            self.passed_over += bool(line.strip())
             return
-        kind = record.get("kind")
+        kind = record["kind"]
         if kind == "directions":
             self._directions.append(line)
             return
@@ -118,7 +120,7 @@ class History:
             self._validation(record)
         elif kind == "end":
             life.outcome = str(record.get("outcome"))
-        elif isinstance(kind, str) and kind != "start":
+        elif kind != "start":
             self.events.append(Event(kind, record["step"], time, record))
 
     def of_kind(self, kind: str) -> list[Event]:
@@ -158,10 +160,10 @@ class History:
         return self.times.values[min(bisect_left(self.times.steps, event.step), len(self.times.steps) - 1)]
 
     def _start(self, record: Mapping[str, Any], time: float | None) -> None:
-        world_size = number(record.get("world_size"))
-        self.lives.append(Life(step=record["step"], began=time, world_size=round(world_size) if world_size else None))
-        told = number(record.get("restarts"))
-        self.restarts = len(self.lives) - 1 if told is None else round(told)
+        world_size = whole(record.get("world_size"))
+        self.lives.append(Life(step=record["step"], began=time, world_size=world_size or None))
+        told = whole(record.get("restarts"))
+        self.restarts = len(self.lives) - 1 if told is None else told
 
     def _train(self, record: Mapping[str, Any], time: float | None) -> None:
         step = record["step"]

@@ -1,14 +1,14 @@
 """A run directory, read without the trainer: what its recipe says, its records, its checkpoints and evaluations."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from launcher.watch.history import History
 from launcher.watch.tail import Tail
-from launcher.watch.words import one_line
 from shards.errors import InputError
 from shards.index import SPLITS
+from shards.printable import one_line
+from shards.reading_files import read_json, read_regular
 from shards.strict_yaml import read_yaml
 
 #: What a run directory holds, each from some moment on; before the first of them it is empty.
@@ -66,7 +66,8 @@ class RunDirectory:
     def checkpoint(self, name: str) -> str | None:
         """The checkpoint that `latest` or `best` names."""
         try:
-            return one_line((self.path / "checkpoints" / name).read_text(encoding="utf-8", errors="replace").strip())
+            named = read_regular(self.path / "checkpoints" / name, most=4096)
+            return one_line(named.decode(errors="replace").strip())
         except OSError:
             return None
 
@@ -85,7 +86,7 @@ class RunDirectory:
             if path.stem not in SPLITS:  # such as what perturbations cost
                 continue
             try:
-                report = json.loads(path.read_bytes())
+                report = read_json(path)
             except (OSError, ValueError):
                 report = None
             name = path.relative_to(folder).with_suffix("").as_posix()
@@ -98,12 +99,12 @@ class RunDirectory:
             found = path.stat()
             if (found.st_mtime_ns, found.st_ino) == self._recipe_of:
                 return
-            text = path.read_text(encoding="utf-8")
+            text = read_regular(path).decode()
             recipe = read_yaml(text, "it")
         except FileNotFoundError:
             return
-        except (OSError, UnicodeDecodeError, InputError) as error:
-            why = " ".join(str(error).split())
+        except (OSError, ValueError) as error:  # InputError and UnicodeDecodeError are ValueErrors
+            why = " ".join(str(error).split())[:200]
             raise InputError(f"{path} is no recipe ({why}): copy it back from a checkpoint of the run") from error
         self.recipe = recipe if isinstance(recipe, dict) else {}
         self.recipe_text = text

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from shards.errors import InputError
+from shards.reading_files import open_regular
 from trainer.metrics import parse_record
 
 #: Bytes before the place of reading that must still be what they were.
@@ -34,7 +35,7 @@ class Tail:
         was_there = self._file is not None
         self.close()
         try:
-            self._file = open(self._path, "rb")  # noqa: SIM115
+            self._file = open_regular(self._path)
         except FileNotFoundError:
             return was_there
         except OSError as error:

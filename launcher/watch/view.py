@@ -15,7 +15,8 @@ from launcher.watch.history import RECENT, Curve, Event
 from launcher.watch.run_directory import RunDirectory
 from launcher.watch.sparkline import sparkline
 from launcher.watch.state import Phase, State, state_of
-from launcher.watch.words import duration, figure, number, one_line, size
+from launcher.watch.words import duration, figure, number, size
+from shards.printable import one_line
 
 _COLOURS: dict[Phase, str] = {
     "not begun": "dim",
@@ -37,7 +38,7 @@ def view(run: RunDirectory, now: float, width: int) -> RenderableType:
     """Everything at `now`, a Unix time, in `width` columns."""
     state = state_of(run, now)
     parts: list[RenderableType] = [_title(run, now), _progress(run, state), Text(state.words, _COLOURS[state.phase])]
-    if run.history.records:
+    if run.history.records or run.history.passed_over:
         parts += [Text(""), _curves(run, width), Text(""), _facts(run, now, width)]
     return Group(*parts)
 
@@ -142,6 +143,7 @@ def _facts(run: RunDirectory, now: float, width: int) -> Table:
         ("checkpoint", _checkpoint(run, now)),
         ("last spike", _spike(run, now)),
         ("last rollback", _rollback(run, now)),
+        ("passed over", _passed_over(run)),
         *_worst(run, width - _LABELS),
     ):
         if text:
@@ -233,6 +235,15 @@ def _rollback(run: RunDirectory, now: float) -> str:
     came_from = number(events[-1].record.get("from_step"))
     start = f"from step {came_from:,.0f} " if came_from is not None else ""
     return f"{start}to step {events[-1].step:,}{_ago(events[-1], run, now)}"
+
+
+def _passed_over(run: RunDirectory) -> str:
+    """Lines of metrics.jsonl that are no records."""
+    count = run.history.passed_over
+    if not count:
+        return ""
+    what = "1 line that is no record" if count == 1 else f"{count:,} lines that are no records"
+    return f"{what}, in metrics.jsonl"
 
 
 def _ago(event: Event, run: RunDirectory, now: float) -> str:

@@ -7,12 +7,12 @@ import sys
 import time
 from pathlib import Path
 
-from rich.console import Console
 from rich.live import Live
 
 from launcher.watch.run_directory import RunDirectory
 from launcher.watch.view import view
 from shards.errors import InputError
+from trainer.terminal import Console
 
 
 def watch(path: Path, *, once: bool, interval: float) -> None:
@@ -22,8 +22,9 @@ def watch(path: Path, *, once: bool, interval: float) -> None:
     """
     if not (interval > 0 and math.isfinite(interval)):
         raise InputError(f"--interval {interval:g} is no time to wait: give seconds, more than 0")
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal without our letters shows something else
+    stream = getattr(sys.stdout, "rich_proxied_file", sys.stdout)
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="replace")  # a terminal without our letters shows something else
     console = Console(file=sys.stdout, highlight=False)
     try:
         run = RunDirectory(path)

@@ -3,18 +3,6 @@
 import math
 from datetime import UTC, datetime
 
-#: Of control characters a terminal would make orders: pictures of themselves. Halves of surrogate pairs have no bytes.
-_UNPRINTABLE = (
-    {code: 0x2400 + code for code in range(32)}
-    | dict.fromkeys([*range(0x80, 0xA0), *range(0xD800, 0xE000)], 0xFFFD)
-    | {127: 0x2421}
-)
-
-
-def one_line(text: str) -> str:
-    """Text that any stream takes and that stays on its line."""
-    return text.translate(_UNPRINTABLE)
-
 
 def number(value: object) -> float | None:
     """A number of a record, NaN and the infinities among them; None for anything else."""
@@ -24,6 +12,12 @@ def number(value: object) -> float | None:
         return float(value)
     except OverflowError:
         return math.inf
+
+
+def whole(value: object) -> int | None:
+    """A number of a record as a whole one; None for anything else, NaN and the infinities too."""
+    found = number(value)
+    return round(found) if found is not None and abs(found) < 1 << 53 else None
 
 
 def duration(seconds: float) -> str:

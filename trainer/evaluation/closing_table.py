@@ -4,11 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from trainer.evaluation.kept import evaluation_folder
 from trainer.evaluation.scoring.rouge import TYPES
+from trainer.terminal import Console
 
 #: Head of a column -> measure of what stands beside ROUGE. Those with a model are there where it was given.
 BESIDE = {

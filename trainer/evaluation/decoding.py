@@ -18,6 +18,7 @@ from shards.errors import InputError
 from shards.files import is_regular
 from shards.index import Corpus
 from shards.quotas import Ints
+from shards.reading_files import parse_json, read_regular
 from shards.sampler import Groups
 
 #: A rank's file: key and rank.
@@ -87,12 +88,18 @@ class Predictions:
         """Batch -> what was predicted for its examples. A line that a kill cut short does not count."""
         found: dict[int, list[dict[str, Any]]] = {}
         for path in sorted(self._directory.glob(f"{self._key}-*.jsonl")):
-            for line in path.read_bytes().splitlines():
+            try:
+                lines = read_regular(path).split(b"\n")
+            except OSError as error:
+                raise InputError(f"{path} cannot be read ({error.strerror}): remove it") from error
+            for line in lines:
                 try:
-                    record = json.loads(line)
-                    found[int(record["batch"])] = record["rows"]
+                    record = parse_json(line)
+                    batch, rows = record["batch"], record["rows"]
                 except (ValueError, KeyError, TypeError):
                     continue
+                if type(batch) is int and isinstance(rows, list) and all(isinstance(row, dict) for row in rows):
+                    found[batch] = rows
         return found
 
     def add(self, rank: int, batch: int, rows: Sequence[dict[str, Any]]) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from rich.console import Console
 
 from models.network import Network
 from shards.collate import Collator
@@ -19,6 +18,7 @@ from shards.index import Corpus
 from shards.quotas import Ints
 from shards.reader import Reader
 from shards.reading import UnreadableError
+from shards.reading_files import read_json
 from shards.sampler import Groups
 from shards.tokenizer import Tokenizer
 from trainer.checkpoint import identity, read_state
@@ -41,6 +41,7 @@ from trainer.evaluation.scoring.score import score
 from trainer.evaluation.scoring.semantic import Models
 from trainer.evaluation.unigram import UnigramBaseline
 from trainer.recipe import Recipe
+from trainer.terminal import Console
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -272,6 +273,30 @@ def facts_of(recipe: Recipe, checkpoint: Path, corpus: str) -> dict[str, Any]:
 
 
 def read_report(where: Path, split: str) -> dict[str, Any] | None:
-    """Return a finished evaluation of `where` (a run, or one of its `evaluation/<label>`), or None."""
+    """Read a finished evaluation of `where` (a run, or one of its `evaluation/<label>`); None where there is none.
+
+    Raises: InputError for a damaged one.
+    """
     path = evaluation_folder(where) / f"{split}.json"
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+    if not path.exists():
+        return None
+    try:
+        report = read_json(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is not JSON ({error}): evaluate again with d2tv evaluate") from error
+    if not _is_report(report):
+        raise InputError(f"{path} is no evaluation of ours: evaluate again with d2tv evaluate")
+    return dict(report)
+
+
+def _is_report(report: Any) -> bool:
+    """Return True if the parts of a report that every release writes are of their types."""
+    if not isinstance(report, dict):
+        return False
+    tables = [report.get(key, {}) for key in ("by_kind", "by_target", "nll")]
+    return all(
+        isinstance(table, dict)
+        and all(isinstance(scores, dict) for scores in table.values())
+        and all(type(value) in (int, float) for scores in table.values() for value in scores.values())
+        for table in tables
+    ) and all(isinstance(report.get(key, {}), dict) for key in ("settings", "macro", "directions"))

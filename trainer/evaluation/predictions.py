@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from shards.errors import InputError
 from shards.files import write_atomically
+from shards.reading_files import open_regular, parse_json
 from trainer.evaluation.kept import evaluation_folder, kept_evaluations
 
 #: What stands before the measures.
@@ -31,6 +33,8 @@ _COLUMNS = pa.schema(
 )
 #: Where the table says what it is of.
 _FACTS = b"d2tv.facts"
+#: No measure of ours reaches it: a larger score is damage, and sums of such have no end.
+_LARGEST_SCORE = 1e6
 #: An example: story, source and target language.
 Key = tuple[str, str, str]
 
@@ -91,7 +95,12 @@ def read_predictions(run: Path, split: str) -> list[Prediction]:
 
 def read_facts(run: Path, split: str) -> Any:
     """What the predictions depend on; None where they do not say. `InputError` as from `read_predictions`."""
-    return json.loads((_read(run, split, texts=False, measures=()).schema.metadata or {}).get(_FACTS, b"null"))
+    facts = (_read(run, split, texts=False, measures=()).schema.metadata or {}).get(_FACTS, b"null")
+    try:
+        return parse_json(facts)
+    except ValueError as error:
+        path = predictions_path(run, split)
+        raise InputError(f"{path} is damaged ({error}): d2tv evaluate {run} --split {split}") from error
 
 
 def read_scores(run: Path, split: str, measures: Sequence[str] | None = None) -> dict[Key, dict[str, float]]:
@@ -111,7 +120,7 @@ def _read(run: Path, split: str, *, texts: bool = True, measures: Sequence[str] 
     path = predictions_path(run, split)
     again = f"d2tv evaluate {run} --split {split}"
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             parquet = pq.ParquetFile(file, page_checksum_verification=True)
             schema = parquet.schema_arrow
             wrong = [field.name for field in _COLUMNS if schema.names.count(field.name) != 1]
@@ -121,13 +130,22 @@ def _read(run: Path, split: str, *, texts: bool = True, measures: Sequence[str] 
             left_out = set() if texts else {"prediction", "reference"}
             if measures is not None:
                 left_out |= set(schema.names) - set(_COLUMNS.names) - set(measures)
-            return parquet.read([name for name in schema.names if name not in left_out])
+            table = parquet.read([name for name in schema.names if name not in left_out])
     except FileNotFoundError as error:
         kept = [str(path) for path in kept_evaluations(run, split)]
         others = f", or name one that is kept: {', '.join(kept)}" if kept else ""
         raise InputError(f"{run} has no evaluation of {split}: {again}{others}") from error
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{path} cannot be read ({' '.join(str(error).split())}): {again}") from error
+    for field in table.schema:
+        column = table.column(field.name)
+        if field.name in _COLUMNS.names and column.null_count and not _COLUMNS.field(field.name).nullable:
+            raise InputError(f"{path} is no table of predictions ({field.name} has rows without a value): {again}")
+        # NaN and the infinities fail the comparison; where a score is not defined, there is none.
+        scored = field.name not in _COLUMNS.names and field.type == pa.float64()
+        if scored and pc.any(pc.invert(pc.less_equal(pc.abs(column), _LARGEST_SCORE))).as_py():
+            raise InputError(f"{path} holds {field.name} that is no score: {again}")
+    return table
 
 
 def _scores(table: Any) -> list[dict[str, float | None]]:

@@ -59,7 +59,7 @@ def evaluate(
     corpus = open_corpus(recipe.corpus.path)
     check_same_corpus(path, corpus.content_hash, str(corpus.directory))
     check_corpus(recipe, corpus)
-    tokenizer = open_tokenizer(recipe.corpus.tokenizer or corpus.directory / "tokenizer")
+    tokenizer = open_tokenizer(recipe.corpus.tokenizer or corpus.tokenizer)
     check_lengths(recipe, tokenizer)
     with reading(path), group_of_one() as (alone, device), contextlib.ExitStack() as leaving:
         network = trained_network(recipe, tokenizer, path)

@@ -1,6 +1,7 @@
 """The HTTP server of an endpoint: a registry at /metrics, over TLS and behind a bearer token where asked for.
 
-Nothing that a client does, or fails to do, reaches the training: every connection has a thread and a time limit.
+Nothing that a client does, or fails to do, reaches the training, nor another client: every connection has a thread
+and a time limit from its beginning to its end, and where there are too many, the oldest makes room for the newest.
 """
 
 import contextlib
@@ -12,8 +13,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler
+from typing import IO, Any, cast
+from wsgiref.simple_server import ServerHandler, WSGIRequestHandler
 
 import psutil
 from prometheus_client import CollectorRegistry
@@ -21,12 +22,15 @@ from prometheus_client.exposition import ThreadingWSGIServer
 
 from trainer.prometheus.exposition import CONTENT_TYPE, Exposition
 
-#: How long a connection may be silent.
-_CONNECTION_SECONDS = 10.0
-#: How soon it notices that it is to end.
+#: How long a connection may last, handshake, request and answer together: one that sends or takes a byte now and then
+#: would live for ever. Prometheus itself gives up after 10 s by default.
+_DEADLINE_SECONDS = 30.0
+#: How soon the server notices that it is to end, or that a connection is over its time.
 _POLL_SECONDS = 0.2
 #: Connections at a time.
 _CONNECTIONS = 64
+#: How long a connection that was cut off has to give back its place.
+_ROOM_SECONDS = 1.0
 _Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
@@ -42,9 +46,13 @@ class MetricsServer:
         certificate: Path | None = None,
         key: Path | None = None,
         token_file: Path | None = None,
+        deadline_seconds: float = _DEADLINE_SECONDS,
     ) -> None:
-        """address: to listen at, or an interface by its name.  port: 0 for any free one.  certificate, key: PEM files
+        """Bind and serve.
+
+        address: to listen at, or an interface by its name.  port: 0 for any free one.  certificate, key: PEM files
         (the key may be in the first, and is not encrypted).  token_file: who asks must say what it holds.
+        deadline_seconds: how long a connection may last.
 
         Raises `OSError`, which names the file, the address or the port.
         """
@@ -60,7 +68,7 @@ class MetricsServer:
         class Server(_Server):
             address_family = family
 
-        self._server = Server((self.address, port), _Handler, tls)
+        self._server = Server((self.address, port), _Handler, tls, deadline_seconds)
         self.port = int(self._server.server_port)
         self._server.set_app(application)
         serve = partial(self._server.serve_forever, poll_interval=_POLL_SECONDS)
@@ -71,6 +79,11 @@ class MetricsServer:
     def is_scraped(self) -> bool:
         """Whether somebody has scraped within the last minutes."""
         return self._scrapes.are_expected()
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open now."""
+        return self._server.connections
 
     def wait_for_a_scrape(self, most_seconds: float) -> None:
         """Until the next scrape has its answer, or `hurry` is called."""
@@ -203,8 +216,28 @@ class _Scrapes:
             self._changed.notify_all()
 
 
+class _Exchange(ServerHandler):
+    def log_exception(self, exc_info: Any) -> None:
+        """Print the trace of a fault of ours; a client that goes away or is cut off is none."""
+        if not issubclass(exc_info[0], OSError):
+            super().log_exception(exc_info)
+
+
 class _Handler(WSGIRequestHandler):
-    timeout = _CONNECTION_SECONDS
+    def handle(self) -> None:
+        """Answer one request, as the standard library's handler does."""
+        self.raw_requestline = self.rfile.readline(65537)
+        if len(self.raw_requestline) > 65536:
+            self.requestline = self.request_version = self.command = ""
+            self.send_error(414)
+            return
+        if not self.parse_request():
+            return
+        exchange = _Exchange(
+            self.rfile, cast(IO[bytes], self.wfile), self.get_stderr(), self.get_environ(), multithread=False
+        )
+        exchange.request_handler = self  # type: ignore[attr-defined]
+        exchange.run(self.server.get_app())  # type: ignore[attr-defined]
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing: a scrape every 15 seconds is no news."""
@@ -222,11 +255,11 @@ class _Tls:
         self._context, self._loaded = self._load()
 
     def wrap(self, connection: socket.socket) -> ssl.SSLSocket:
-        """The handshake, in the connection's own thread."""
+        """Wrap a connection whose handshake is still to come, in the connection's own thread."""
         with contextlib.suppress(OSError):  # in the middle of being replaced: the one before is still good
             if self._stamps() != self._loaded:
                 self._context, self._loaded = self._load()
-        return self._context.wrap_socket(connection, server_side=True)
+        return self._context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
 
     def _stamps(self) -> list[int]:
         return [path.stat().st_mtime_ns for path in self._files if path is not None]
@@ -246,27 +279,63 @@ class _Tls:
 
 
 class _Server(ThreadingWSGIServer):
-    request_queue_size = 16
+    request_queue_size = 128
 
-    def __init__(self, where: tuple[str, int], handler: type[_Handler], tls: _Tls | None) -> None:
-        self._tls, self._room = tls, threading.BoundedSemaphore(_CONNECTIONS)
+    def __init__(
+        self, where: tuple[str, int], handler: type[_Handler], tls: _Tls | None, deadline_seconds: float
+    ) -> None:
+        self._tls, self._deadline = tls, deadline_seconds
+        self._room = threading.BoundedSemaphore(_CONNECTIONS)
+        # By the client's address, the oldest first: its socket, and when it began.
+        self._open: dict[Any, tuple[socket.socket, float]] = {}
+        self._lock = threading.Lock()
         super().__init__(where, handler)
 
+    @property
+    def connections(self) -> int:
+        with self._lock:
+            return len(self._open)
+
+    def service_actions(self) -> None:
+        """Cut off the connections that are over their time. The serving loop calls this."""
+        now = time.monotonic()
+        with self._lock:
+            late = [one for one, began in self._open.values() if now - began > self._deadline]
+        for connection in late:
+            _cut_off(connection)
+
     def process_request(self, request: Any, client_address: Any) -> None:
-        """A thread for a connection; none for one too many: descriptors are the training's, too."""
+        """Give a connection its thread. Their number is limited, for descriptors are the training's, too: the oldest
+        makes room, since a scrape is done in a moment and what has been there for long is none."""
         if not self._room.acquire(blocking=False):
+            with self._lock:
+                oldest = next((one for one, _ in self._open.values()), None)
+            if oldest is not None:
+                _cut_off(oldest)
+            if not self._room.acquire(timeout=_ROOM_SECONDS):
+                self.shutdown_request(request)
+                return
+        with self._lock:
+            self._open[client_address] = (request, time.monotonic())
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # no thread is to be had
+            self._forget(client_address)
             self.shutdown_request(request)
-            return
-        super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._room.release()
+            self._forget(client_address)
+
+    def _forget(self, client_address: Any) -> None:
+        with self._lock:
+            del self._open[client_address]
+        self._room.release()
 
     def server_bind(self) -> None:
-        """Without the name server that the standard library would ask for this host's name."""
+        """Bind without the name server that the standard library would ask for this host's name."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
@@ -276,9 +345,18 @@ class _Server(ThreadingWSGIServer):
     def finish_request(self, request: Any, client_address: Any) -> None:
         if self._tls is None:
             return super().finish_request(request, client_address)
-        request.settimeout(_CONNECTION_SECONDS)
         with self._tls.wrap(request) as connection:
+            with self._lock:  # it has taken the descriptor of the socket that was there
+                self._open[client_address] = (connection, self._open[client_address][1])
+            connection.do_handshake()
             return super().finish_request(connection, client_address)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Nothing: clients that go away, or speak something else, are no news."""
+        """Ignore clients that go away, are cut off, or speak something else."""
+
+
+def _cut_off(connection: socket.socket) -> None:
+    """Wake the thread that waits for a connection: its reads and writes end now."""
+    with contextlib.suppress(OSError):  # it has just ended
+        # Not TLS' own shutdown, which takes from the other thread what that is using.
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from shards.files import is_regular, write_atomically
+from shards.reading_files import read_json
 
 #: Who lives touches its file once a minute. One that nobody has touched for so long may be left behind ...
 _SILENT_SECONDS = 300.0
@@ -97,9 +98,9 @@ def sweep(directory: Path, ours: Target) -> None:
     """
     for path in directory.glob("*.json"):
         with contextlib.suppress(OSError, ValueError, KeyError, IndexError, TypeError, AttributeError):
-            if not is_regular(path):  # to read a FIFO would block
+            if not is_regular(path):
                 continue
-            labels = json.loads(path.read_text(encoding="utf-8"))[0]["labels"]
+            labels = read_json(path)[0]["labels"]
             name = _file_name(labels["run"], labels[f"{_META}run"], labels["node"], labels["rank"])
             if path.name == name and _is_gone(labels, time.time() - path.stat().st_mtime, ours):
                 path.unlink()

@@ -121,7 +121,7 @@ def test_blocks_are_laid_out_as_in_the_papers_table(runs: list[Path], capsys: py
     assert [row[:2] for row in rows] == [
         ["urdu →", "base"], ["", "better_"], ["english →", "base"], ["", "better_"], ["Avg.", "base"], ["", "better_"]
     ]  # fmt: skip
-    assert note[0].startswith("R-1 / R-L; 240 examples of test, 60 stories; * p < 0.05")
+    assert note[0].startswith("R-1 / R-L; 240 examples of test, 60 stories; \\* p < 0.05")
     assert "corrected for 18 tests" in note[0]
     assert empty == [""]
     # Cross-lingual scores are better by 2, and so bold and marked; monolingual ones are as good.

@@ -1,6 +1,5 @@
 """Local shards: few files stay open however many there are, and every read is filled."""
 
-import json
 import os
 import subprocess
 import sys
@@ -12,8 +11,8 @@ import google_crc32c
 import numpy as np
 import pytest
 
-from shards.index import SPLITS, content_hash
-from shards.merge import finish_corpus
+from shards.index import SPLITS
+from shards.merge import finish_corpus, write_manifest
 from shards.schema import Article, Images, Story
 from shards.storage import LocalStorage
 from shards.writer import write_shard
@@ -41,18 +40,20 @@ def many_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
         articles["roi_crc"][shard] = google_crc32c.value(bytes(data[begin:end]))
         (many / f"train-{shard:06d}.tar").write_bytes(data)
     np.save(many / "articles.npy", articles)
-    for name in (
-        "text.bin",
-        "story_keys.txt",
-        *(f"{kind}-{s}.npy" for kind in ("edges", "directions") for s in SPLITS),
-    ):
+    for name in ("text.bin", *(f"{kind}-{s}.npy" for kind in ("edges", "directions") for s in SPLITS)):
         (many / name).write_bytes((model / name).read_bytes())
-    manifest = {
-        **corpus.manifest,
-        "shards": [{"name": f"train-{shard:06d}.tar", "bytes": len(data), "stories": 1} for shard in range(SHARDS)],
-        "files": {},
-    }
-    (many / "manifest.json").write_text(json.dumps({**manifest, "content_hash": content_hash(manifest)}))
+    (many / "story_keys.txt").write_text("".join(f"{shard}\n" for shard in range(SHARDS)))
+    write_manifest(
+        many,
+        name="many",
+        languages=("english",),
+        regions=2,
+        feature_size=4,
+        max_images=1,
+        splits=dict(corpus.manifest["splits"]) | {"train": {"stories": SHARDS, "articles": SHARDS, "edges": 1}},
+        shards=[{"name": f"train-{shard:06d}.tar", "bytes": len(data), "stories": 1} for shard in range(SHARDS)],
+        provenance={},
+    )
     return many
 
 

@@ -116,3 +116,64 @@ def test_a_run_does_not_go_on_with_another_corpus_and_says_what_changed(tmp_path
     other = make_corpus(tmp_path / "other", stories=40, seed=1)  # the same in all numbers
     with pytest.raises(InputError, match=r"content of .*articles\.npy.*text\.bin"):
         check_resumable(state, tmp_path, manifest=other.manifest, **now)
+
+
+@pytest.mark.parametrize(
+    ("manifest", "problem"),
+    [
+        (b"", "is not one"),
+        (b"{}", "does not name"),
+        (b"[]", "is not one"),
+        (b"null", "is not one"),
+        (b'{"state.json": null}', "is not one"),
+        (b'{"state.json": {"bytes": "1", "sha256": 3}}', "does not name"),
+        (b'{"a":' * 50_000, "is not one"),
+        (b"\xff", "is not one"),
+    ],
+)
+def test_a_manifest_that_vouches_for_nothing_is_damage(tmp_path: Path, manifest: bytes, problem: str) -> None:
+    checkpoint = make_checkpoint(tmp_path)
+    (checkpoint / "manifest.json").write_bytes(manifest)
+    assert problem in str(damage(checkpoint))
+    assert damage(checkpoint, ("state.json",))
+
+
+def test_a_file_that_is_read_and_not_vouched_for_is_damage(tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path)
+    files = json.loads((checkpoint / "manifest.json").read_text())
+    for name in ("recipe.yaml", "state.json"):
+        (checkpoint / "manifest.json").write_text(json.dumps({key: files[key] for key in files if key != name}))
+        assert damage(checkpoint) == f"manifest.json does not name {name}"
+    for name in ("added_tokens.json", "model.safetensors", "spiece.model"):
+        (checkpoint / "manifest.json").write_text(json.dumps(files))
+        (checkpoint / name).write_text("{}")
+        assert damage(checkpoint) == f"manifest.json does not name {name}"
+        (checkpoint / name).unlink()
+    (checkpoint / "README.md").write_text("A person's own words.")
+    assert damage(checkpoint) is None
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/hostname", "a/../../b", "x" * 300])
+def test_a_manifest_that_names_other_places_is_damage(tmp_path: Path, name: str) -> None:
+    checkpoint = make_checkpoint(tmp_path)
+    files = json.loads((checkpoint / "manifest.json").read_text())
+    (checkpoint / "manifest.json").write_text(json.dumps(files | {name: {"bytes": 0, "sha256": ""}}))
+    assert damage(checkpoint)
+
+
+def test_a_fifo_in_a_checkpoint_is_damage(tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path)
+    for name in ("recipe.yaml", "manifest.json"):
+        (checkpoint / name).unlink()
+        os.mkfifo(checkpoint / name)
+        assert damage(checkpoint)
+
+
+@pytest.mark.parametrize(
+    "change", [{"step": "1"}, {"step": -1}, {"seed": 10**400}, {"corpus": 3}, {"validation": [1]}, {"more": 1}]
+)
+def test_a_state_of_other_types_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
+    values = {"step": 1, "attempts": 1, "seed": 1, "slot": 0, "world_size": 1, "corpus": "x"} | change
+    (tmp_path / "state.json").write_text(json.dumps(values))
+    with pytest.raises(InputError, match=r"state\.json"):
+        read_state(tmp_path)

@@ -6,7 +6,7 @@ import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -153,6 +153,26 @@ def cut(file: Path) -> None:
     file.write_bytes(file.read_bytes()[:-100])
 
 
+def flip(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+def empty(file: Path) -> None:
+    file.write_text("{}")
+
+
+def forget(name: str) -> Callable[[Path], None]:
+    """A manifest that no longer vouches for a file."""
+
+    def harm(file: Path) -> None:
+        files = json.loads(file.read_text())
+        file.write_text(json.dumps({key: files[key] for key in files if key != name}))
+
+    return harm
+
+
 def edit(file: Path) -> None:
     save_file({name: tensor for name, tensor in load_file(file).items() if "gate" not in name}, file)
 
@@ -166,6 +186,13 @@ def edit(file: Path) -> None:
         ("vision.safetensors", cut, "vision.safetensors is not what was written"),
         ("config.json", Path.unlink, "config.json is missing"),
         ("manifest.json", Path.unlink, "manifest.json is not one"),
+        ("manifest.json", cut, "manifest.json is not one"),
+        ("manifest.json", empty, "manifest.json does not name"),
+        ("manifest.json", forget("model.safetensors"), "manifest.json does not name model.safetensors"),
+        ("manifest.json", forget("spiece.model"), "manifest.json does not name spiece.model"),
+        ("manifest.json", forget("corpus.json"), "manifest.json does not name corpus.json"),
+        ("spiece.model", flip, "spiece.model is not what was written"),
+        ("d2tv_tokenizer.json", flip, "d2tv_tokenizer.json is not what was written"),
     ],
 )
 def test_a_damaged_model(
@@ -183,6 +210,7 @@ def test_a_damaged_model(
         ("model.safetensors", cut, "model.safetensors cannot be read"),
         ("vision.safetensors", cut, "vision.safetensors cannot be read"),
         ("vision.safetensors", edit, r"vision.safetensors lacks 2 tensors, fusion.gate.bias first"),
+        ("spiece.model", empty, "spiece.model is no SentencePiece model"),
     ],
 )
 def test_files_that_are_sealed_but_do_not_fit(model: Path, tmp_path: Path, name: str, harm: object, told: str) -> None:

@@ -1,11 +1,13 @@
 """metrics.jsonl across kills and resumes."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from trainer.metrics import MetricsLog, append_record, read_metrics
+from shards.errors import InputError
+from trainer.metrics import MetricsLog, append_record, read_metrics, read_validations
 
 
 def steps_in(path: Path) -> list[int]:
@@ -42,7 +44,7 @@ def test_a_last_line_that_a_kill_cut_short_is_dropped(tmp_path: Path, tail: str)
 
 def test_lines_can_be_read_while_the_run_goes_on(tmp_path: Path) -> None:
     log = MetricsLog(tmp_path / "metrics.jsonl", 0)
-    log.write({"step": 1})
+    log.write({"kind": "train", "step": 1})
     assert steps_in(tmp_path / "metrics.jsonl") == [1]
     log.close()
 
@@ -50,7 +52,9 @@ def test_lines_can_be_read_while_the_run_goes_on(tmp_path: Path) -> None:
 def test_a_first_start_begins_anew_and_counts_those_that_came_to_nothing(tmp_path: Path) -> None:
     """Step 0 included: its validation will come again."""
     path = tmp_path / "metrics.jsonl"
-    path.write_text('{"step": 0}\n{"kind": "start", "step": 0}\n{"kind": "train", "step": 7}\n{"kind": "sta')
+    path.write_text(
+        '{"kind": "validation", "step": 0}\n{"kind": "start", "step": 0}\n{"kind": "train", "step": 7}\n{"kind": "sta'
+    )
     MetricsLog(path, None).close()
     assert read_metrics(path) == [{"kind": "start", "step": 0}]
     path.write_text('{"kind": "start", "step": 8}\n{"kind": "train", "step": 9}\n{"kind": "train", "step": 3}\n')
@@ -58,7 +62,7 @@ def test_a_first_start_begins_anew_and_counts_those_that_came_to_nothing(tmp_pat
     assert steps_in(path) == [8, 3]
 
 
-@pytest.mark.parametrize("before", ["", '{"step": 1}\n', '{"step": 1}\n{"step": 2, "ki'])
+@pytest.mark.parametrize("before", ["", '{"kind": "a", "step": 1}\n', '{"kind": "a", "step": 1}\n{"step": 2, "ki'])
 def test_a_line_behind_a_closed_log_is_whole_whatever_stands_before_it(tmp_path: Path, before: str) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text(before)
@@ -69,3 +73,60 @@ def test_a_line_behind_a_closed_log_is_whole_whatever_stands_before_it(tmp_path:
 def test_a_line_that_cannot_be_appended_is_told_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     append_record(tmp_path / "none" / "metrics.jsonl", {"kind": "end", "step": 9})
     assert "metrics.jsonl cannot be written" in capsys.readouterr().err
+
+
+BAD_LINES = [
+    b"\xff\xfe broken",
+    b'{"step": 1}',
+    b'{"kind": "train"}',
+    b'{"kind": 3, "step": 1}',
+    b'{"kind": "train", "step": "1"}',
+    b'{"kind": "train", "step": -1}',
+    b'{"kind": "train", "step": 1' + b"0" * 400 + b"}",
+    b'{"kind": "train", "step": true}',
+    b"[" * 100_000,
+    b"9" * 5000,
+    b"[]",
+    b"\0" * 40,
+]
+
+
+@pytest.mark.parametrize("bad", BAD_LINES)
+def test_a_bad_line_never_blocks_a_resume_and_is_kept(
+    tmp_path: Path, bad: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "metrics.jsonl"
+    first, second, third = (b'{"kind": "train", "step": %d}' % step for step in (1, 2, 3))
+    path.write_bytes(b"\n".join([first, bad, second, bad, third, b""]))
+    assert steps_in(path) == [1, 2, 3]
+    log = MetricsLog(path, 2)
+    assert path.read_bytes() == b"\n".join([first, bad, second, bad, b""])
+    log.rewind(1)
+    log.close()
+    assert path.read_bytes() == b"\n".join([first, bad, bad, b""])
+    said = capsys.readouterr().err
+    assert said == (
+        f"warning: {path}: 2 lines, 2 the first, are no record of ours: passed over, and kept where they are\n"
+    )
+
+
+def test_validations_of_any_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    lines = [
+        '{"kind": "validation", "step": 1, "nll": {"mms": 2.5, "mxls": NaN}}',
+        '{"kind": "validation", "step": 2, "nll": {"mms": 1e300, "mxls": 1' + "0" * 400 + "}}",
+        '{"kind": "validation", "step": 3, "nll": [1]}',
+        '{"kind": "validation", "step": 4}',
+        '{"kind": "validation", "step": 5, "nll": {"mms": "1"}}',
+    ]
+    path.write_text("\n".join(lines) + "\n")
+    found = read_validations(path)
+    assert [step for step, _ in found] == [1, 2, 5]
+    assert repr(found[0][1]) == "{'mms': 2.5, 'mxls': nan}"
+    assert repr(found[1][1]) == "{'mms': 1e+300, 'mxls': nan}"
+
+
+def test_a_fifo_in_place_of_the_log_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "metrics.jsonl")
+    with pytest.raises(InputError, match="no regular file"):
+        MetricsLog(tmp_path / "metrics.jsonl", 3)

@@ -1,10 +1,13 @@
 """The HTTP server of an endpoint against real clients: TLS, tokens, clients that misbehave, the last scrape."""
 
+import contextlib
 import datetime
 import http.client
 import ipaddress
+import select
 import socket
 import ssl
+import struct
 import threading
 import urllib.error
 import urllib.request
@@ -19,7 +22,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from prometheus_client import CollectorRegistry, Gauge
 
-from tests.support.waiting import HANGING
+from tests.support.waiting import HANGING, until
 from trainer.prometheus.server import MetricsServer, interface_address
 
 
@@ -158,16 +161,106 @@ def test_an_encrypted_key_asks_nobody(registry: CollectorRegistry, tmp_path: Pat
         MetricsServer(registry, address="127.0.0.1", port=0, certificate=certificate, key=key)
 
 
-def test_connections_beyond_a_number_are_turned_away(registry: CollectorRegistry) -> None:
+def drip(server: MetricsServer, start: bytes, drop: bytes) -> tuple[socket.socket, threading.Thread]:
+    """A client that never ends its request and is never silent, until it is cut off."""
+    client = socket.create_connection((server.address, server.port))
+    client.sendall(start)
+
+    def go_on() -> None:
+        with contextlib.suppress(OSError):
+            while not select.select([client], [], [], 0.02)[0] or client.recv(65536):
+                client.sendall(drop)
+
+    thread = threading.Thread(target=go_on)
+    thread.start()
+    return client, thread
+
+
+def test_the_oldest_connection_makes_room_for_the_newest(registry: CollectorRegistry) -> None:
     """Each takes a thread and a descriptor of the training's process."""
-    with serving(registry) as server:
+    with serving(registry, deadline_seconds=3600) as server:
         before = threading.active_count()
         silent = [socket.create_connection((server.address, server.port)) for _ in range(200)]
-        silent[-1].settimeout(HANGING)
-        assert silent[-1].recv(1) == b""
+        silent[0].settimeout(HANGING)
+        assert silent[0].recv(1) == b""
+        for _ in range(3):  # none of the 64 that are left keeps a scrape out
+            assert "d2tv_step 7.0" in scrape(server)
         assert threading.active_count() - before <= 64
+        assert server.connections <= 64
         for connection in silent:
             connection.close()
+        until(lambda: server.connections == 0)
+
+
+@pytest.mark.parametrize(
+    ("start", "drop"),
+    [(b"GET /metrics HTTP/1.1\r\n", b"X-A: b\r\n"), (b"GE", b"T"), (b"GET /metrics HTTP/1.1\r\nX: ", b"y")],
+)
+def test_a_request_that_never_ends_is_cut_off(
+    registry: CollectorRegistry, start: bytes, drop: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The time counts from the beginning of a connection, not from its last byte."""
+    with serving(registry, deadline_seconds=0.3) as server:
+        clients = [drip(server, start, drop) for _ in range(5)]
+        for client, thread in clients:
+            thread.join(HANGING)
+            assert not thread.is_alive()
+            client.close()
+        until(lambda: server.connections == 0)
+        assert "d2tv_step 7.0" in scrape(server)
+    assert capfd.readouterr().err == ""
+
+
+def test_dripping_clients_starve_no_scrape(registry: CollectorRegistry) -> None:
+    with serving(registry, deadline_seconds=3600) as server:
+        clients = [drip(server, b"GET /metrics HTTP/1.1\r\n", b"X-A: b\r\n") for _ in range(64)]
+        until(lambda: server.connections == 64)
+        for _ in range(3):
+            assert "d2tv_step 7.0" in scrape(server)
+        for client, thread in clients:
+            with contextlib.suppress(OSError):
+                client.shutdown(socket.SHUT_RDWR)
+            thread.join(HANGING)
+            client.close()
+
+
+@pytest.mark.parametrize("secure", [False, True])
+@pytest.mark.parametrize("leaves", [False, True])
+def test_a_reader_that_takes_nothing_is_cut_off(
+    tmp_path: Path, secure: bool, leaves: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """leaves: it goes away in the middle of the answer, with a reset."""
+    registry = CollectorRegistry()
+    Gauge("d2tv_large", "x" * 16_000_000, registry=registry).set(7)
+    certificate, key = write_certificate(tmp_path)
+    files = {"certificate": certificate, "key": key} if secure else {}
+    with serving(registry, deadline_seconds=3600 if leaves else 1.0, **files) as server:
+        client = socket.create_connection((server.address, server.port))
+        if secure:
+            client = ssl.create_default_context(cafile=certificate).wrap_socket(client, server_hostname="127.0.0.1")
+        client.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+        assert client.recv(1)
+        if leaves:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.close()
+        until(lambda: server.connections == 0)
+        client.close()
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("data", [b"", b"\x16\x03\x01\x02\x00\x01", b"GET /metrics HTTP/1.1\r\n\r\n", b"\xff" * 5000])
+def test_a_handshake_that_is_none_or_never_ends_is_cut_off(
+    registry: CollectorRegistry, tmp_path: Path, data: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    certificate, key = write_certificate(tmp_path)
+    with serving(registry, certificate=certificate, key=key, deadline_seconds=0.3) as server:
+        client = socket.create_connection((server.address, server.port))
+        until(lambda: server.connections == 1)
+        client.sendall(data)
+        until(lambda: server.connections == 0)
+        client.close()
+        assert "d2tv_step 7.0" in scrape(server, tls=ssl.create_default_context(cafile=certificate))
+    assert capfd.readouterr().err == ""
 
 
 def test_a_bearer_token(registry: CollectorRegistry, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """The table of predictions: what was written is read again, whole, and what is damaged is told of."""
 
+import math
+import os
 import tempfile
 from pathlib import Path
 
@@ -46,7 +48,7 @@ def write(run: Path, rows: list[Prediction]) -> Path:
     return predictions_path(run, "test")
 
 
-SCORE = st.none() | st.floats(allow_nan=False)
+SCORE = st.none() | st.floats(-100, 100)
 
 
 @given(
@@ -90,3 +92,18 @@ def test_what_is_not_there_or_damaged_is_one_line(tmp_path: Path) -> None:
         pq.write_table(other, path)
         with pytest.raises(InputError, match=f"^{path} is no table of predictions .*: {again}$"):
             read_scores(tmp_path, "test")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e300])
+def test_numbers_that_are_no_scores_are_refused(tmp_path: Path, value: float) -> None:
+    write(tmp_path, rows_of([("a", "b", None)] * 2, [(0.5, None), (value, 0.5)]))
+    for read in (read_predictions, read_scores):
+        with pytest.raises(InputError, match=f"{MEASURES[0]} that is no score: d2tv evaluate"):
+            read(tmp_path, "test")
+
+
+def test_a_fifo_in_place_of_the_table_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "evaluation").mkdir()
+    os.mkfifo(predictions_path(tmp_path, "test"))
+    with pytest.raises(InputError, match="no regular file"):
+        read_predictions(tmp_path, "test")

@@ -4,7 +4,6 @@ Nothing is downloaded: where no directory is given, there is no such measure.
 """
 
 import importlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 
 from shards.errors import InputError
 from shards.hub import code_in
+from shards.reading_files import read_json
 
 Device = str | torch.device
 Texts = Sequence[tuple[str, str]]
@@ -102,8 +102,11 @@ def bertscore_f1(
     package = _bert_score()
     layers = package.utils.model2layers.get(directory.resolve().name)
     if layers is None:
-        config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-        layers = config.get("num_hidden_layers") or config["num_layers"]
+        try:
+            config = read_json(directory / "config.json")
+            layers = config.get("num_hidden_layers") or config["num_layers"]
+        except (OSError, ValueError, LookupError, AttributeError) as error:
+            raise InputError(f"evaluation.bertscore={directory} cannot be loaded: config.json: {error!r}") from error
     # bert-score loads without trust_remote_code=False: transformers would ask whether to run such code.
     if code := code_in(directory):
         raise InputError(f"evaluation.bertscore={directory} cannot be loaded: {code}")

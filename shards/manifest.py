@@ -1,0 +1,106 @@
+"""What manifest.json of a corpus must hold, whoever wrote it: types and ranges of everything that the code reads."""
+
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints, ValidationError
+
+from shards.errors import InputError
+
+SPLITS = ("train", "validation", "test")
+#: The files of the index that every corpus has.
+INDEX_FILES = (
+    "articles.npy",
+    "text.bin",
+    "story_keys.txt",
+    *(f"{kind}-{split}.npy" for kind in ("edges", "directions") for split in SPLITS),
+)
+#: The longest name of a file that Linux file systems take.
+_LONGEST_NAME = 255
+
+
+def _file_name(name: str) -> str:
+    """A path below the corpus: names become paths on this machine, and the manifest may come from another one."""
+    if name.isascii() and len(name) <= _LONGEST_NAME and not {"/", "\0"} & set(name) and name.strip("."):
+        return name  # as nearly all are, and there may be thousands
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in name:
+        raise ValueError(f"{name[:80]!r} is no file of a corpus of ours")
+    if any(len(part.encode(errors="replace")) > _LONGEST_NAME for part in path.parts):
+        raise ValueError(f"{name[:80]!r}... is longer than the {_LONGEST_NAME} bytes that a file's name may have")
+    return name
+
+
+def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) < len(names):
+        raise ValueError("names a language twice")
+    return names
+
+
+#: A number of things or bytes. Python's integers have no end, those of the index have.
+_Count = Annotated[int, Field(strict=True, ge=0, lt=1 << 53)]
+#: What fits into the index' fields of 16 bits.
+_Small = Annotated[int, Field(strict=True, ge=0, lt=1 << 16)]
+_FileName = Annotated[str, AfterValidator(_file_name)]
+_ShardName = Annotated[_FileName, StringConstraints(pattern=rf"^({'|'.join(SPLITS)})-[^/]*\.tar$")]
+_Language = Annotated[str, StringConstraints(min_length=1, max_length=100)]
+
+
+class FileClaim(BaseModel):
+    """Size and hash of one file of the index."""
+
+    bytes: _Count
+    sha256: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
+
+
+class ShardClaim(BaseModel):
+    """Size and stories of one shard."""
+
+    name: _ShardName
+    bytes: _Count
+    stories: _Count
+
+    @property
+    def split(self) -> str:
+        return self.name.split("-")[0]
+
+
+class SplitClaim(BaseModel):
+    """What one split holds."""
+
+    stories: _Count
+    articles: _Count
+    edges: _Count
+
+
+class Manifest(BaseModel):
+    """The part of manifest.json that the rest of the corpus is held against."""
+
+    languages: Annotated[tuple[_Language, ...], Field(min_length=1, max_length=1 << 12), AfterValidator(_distinct)]
+    regions: _Small
+    feature_size: _Count
+    max_images: _Small
+    pixels: bool = False
+    splits: dict[str, SplitClaim]
+    shards: tuple[ShardClaim, ...]
+    files: dict[_FileName, FileClaim]
+    content_hash: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
+    provenance: dict[str, Any] = {}
+
+    @property
+    def first_stories(self) -> NDArray[np.int64]:
+        """(shards + 1) the first story of every shard, and the number of stories."""
+        return np.cumsum([0, *(shard.stories for shard in self.shards)], dtype=np.int64)
+
+
+def check_manifest(values: Mapping[str, Any], where: str) -> Manifest:
+    """Check types and ranges of a manifest. Raise `InputError` that names the file, `where`, and the key at fault."""
+    try:
+        return Manifest.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        key = ".".join(str(part) for part in first["loc"])[:200]
+        raise InputError(f"{where}, {key}: {first['msg']}: prepare the corpus again") from error
