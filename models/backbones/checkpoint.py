@@ -3,6 +3,7 @@
 Read from its files rather than from a loaded model: transformers drops what the model it loads has no place for.
 """
 
+import json
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +23,6 @@ from transformers.utils import logging as transformers_logging
 from models.config import Architecture, TextConfig
 from shards.errors import InputError
 from shards.hub import SMALL_FILES, directory_of
-from shards.reading_files import read_json
 
 #: Positions of a random mBART where the recipe does not say: mBART-50's.
 MBART_POSITIONS = 1024
@@ -221,8 +221,8 @@ def _read(file: Path, name: str) -> Tensor | None:
 
 def _json(file: Path) -> Any:
     try:
-        return read_json(file)
-    except (OSError, ValueError) as error:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"network.text.pretrained: {file} is not JSON ({error}): copy it anew") from error
 
 
