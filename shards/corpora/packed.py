@@ -179,7 +179,8 @@ def _members(path: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
         return
     with open(path, "rb") as file:
         content = decompressed(file)
-        with tarfile.open(fileobj=content, mode="r|", tarinfo=_Header) as tar:
+        # A compressed one is read through; in another one what is not wanted, which may be gigabytes, is skipped.
+        with tarfile.open(fileobj=content, mode="r:" if content is file else "r|", tarinfo=_Header) as tar:
             while (header := tar.next()) is not None:
                 if not header.isdir():
                     yield header.name, tar.extractfile(header) if header.isreg() else None
