@@ -21,7 +21,7 @@ from models.network import Network
 from models.objectives.base import Objective, Outputs
 from models.objectives.d2tv import D2TV, D2TVConfig
 from models.synthetic import EOS_ID, PAD_ID
-from shards.schema import Batch
+from shards.batch import Batch
 from trainer.distributed import Ranks, join, sum_over_ranks
 from trainer.engine import build_engine, load_ds_config
 from trainer.loop import total_loss

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from transformers.utils.logging import disable_progress_bar
 
 from models.decoding import Decoding
+from shards.batch import Batch
 from shards.errors import InputError
 from shards.languages import language_name
-from shards.schema import Batch
 from trainer.trained import Model, data_of, find_trained, load_model, trained_recipe
 
 #: Corpora whose features are those that we can make of an image ourselves (shards/features.py).

@@ -23,8 +23,8 @@ from models.fusion import Fusion
 from models.layers import LayerRunner
 from models.losses.linear_cross_entropy import linear_cross_entropy
 from models.vision import VisualEncoder
+from shards.batch import Batch
 from shards.errors import InputError
-from shards.schema import Batch
 
 
 class Network(nn.Module):

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
+from shards.batch import Batch
 from shards.errors import InputError
 from shards.sampler import Groups, Sampler
-from shards.schema import Batch
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

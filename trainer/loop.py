@@ -12,11 +12,11 @@ from typing import Any, NoReturn
 import torch
 
 from models.objectives.base import Outputs
+from shards.batch import Batch
 from shards.errors import InputError
 from shards.index import Corpus
 from shards.loader import Loader
 from shards.reader import Reader
-from shards.schema import Batch
 from trainer.checkpoint import TrainState, read_state
 from trainer.distributed import PeerError, Ranks, raise_together, sum_over_ranks
 from trainer.engine import loss_scaler

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from models.config import NetworkConfig, StrictConfig
 from models.network import Network
-from shards.schema import Batch
+from shards.batch import Batch
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -26,8 +26,8 @@ from models.losses.contrast import Negatives, contrast_anchors, target_oriented_
 from models.losses.distillation import Distance, alpha, distillation_distance
 from models.network import Network, by_row, real_rows
 from models.objectives.base import Objective, ObjectiveConfig, Outputs, Term
+from shards.batch import Batch
 from shards.errors import InputError
-from shards.schema import Batch
 
 
 class D2TVConfig(ObjectiveConfig):

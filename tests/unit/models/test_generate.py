@@ -11,7 +11,7 @@ from models.arrangement import arrange
 from models.decoding import Decoding
 from models.network import Network
 from models.synthetic import EOS_ID, PAD_ID, random_batch, tiny_config
-from shards.schema import Batch
+from shards.batch import Batch
 
 
 @pytest.fixture(params=[2, 3], ids=["as deep as the encoder", "deeper"])
