@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from transformers.utils.logging import disable_progress_bar
 
-from models.decoding import Decoding
+from models.config import Decoding
 from shards.batch import Batch
 from shards.errors import InputError
 from shards.languages import language_name

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 
 from models.network import Network
-from models.objectives import Objective, build_objective
+from models.objectives.base import Objective
 from shards.bundles import BundledSampler
 from shards.collate import Collator, Lengths
 from shards.directions import Direction, parse_directions
@@ -75,7 +75,7 @@ def build_network(recipe: Recipe, tokenizer: Tokenizer) -> Objective:
     )
     training = recipe.training
     network.run_layers(activation_checkpointing=training.activation_checkpointing, compile=training.compile)
-    return build_objective(recipe.objective.name, recipe.objective.settings(), network)
+    return recipe.objective.settings().build(network)
 
 
 def has_examples(recipe: Recipe, corpus: Corpus, split: str) -> bool:

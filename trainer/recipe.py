@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
-from models.config import NetworkConfig
-from models.decoding import Decoding
-from models.objectives import ObjectiveConfig, objective_types
+from models.config import Decoding, NetworkConfig
+from models.objectives import objective_config
+from models.objectives.config import ObjectiveConfig
 from shards.errors import InputError, did_you_mean
 from shards.mixture import MixtureConfig
 from shards.reader import ReaderConfig
@@ -193,8 +193,7 @@ class ObjectiveSection(BaseModel):
 
     def settings(self) -> ObjectiveConfig:
         """The objective's own, validated configuration."""
-        config_type, _ = objective_types(self.name)
-        return config_type.model_validate(self.model_dump())
+        return objective_config(self.name).model_validate(self.model_dump())
 
 
 class Recipe(Section):
@@ -252,7 +251,7 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     except ValidationError as error:
         raise InputError(f"recipe {name_or_path}: {_first_problem(error, Recipe)}") from error
     _check_url(recipe.corpus.path)
-    config_type, _ = objective_types(recipe.objective.name)
+    config_type = objective_config(recipe.objective.name)
     try:
         settings = recipe.objective.settings()
         settings.check(recipe.network)

@@ -48,7 +48,7 @@ def test_models_know_nothing_of_files_and_ranks() -> None:
     for path in (ROOT / "models").rglob("*.py"):
         text = path.read_text(encoding="utf-8")
         hub = {"hub"} if path.relative_to(ROOT) == Path("models/backbones/checkpoint.py") else set()
-        assert set(re.findall(r"^from shards\.(\w+)", text, re.M)) <= {"schema", "errors"} | hub, path
+        assert set(re.findall(r"^from shards\.(\w+)", text, re.M)) <= {"batch", "errors"} | hub, path
         assert "torch.distributed" not in text or path.relative_to(ROOT) == Path("models/losses/gather.py"), path
 
 
