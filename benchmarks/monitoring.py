@@ -33,11 +33,12 @@ from benchmarks.loader import machine
 from shards.languages import LANGUAGE_CODES
 from shards.schema import Unreadable
 from tests.tiny import make_corpus
-from trainer.distributed import join, leave, ranks_from_environment
+from trainer.distributed import join, leave
 from trainer.evaluation.scoring.rouge import TYPES
 from trainer.loop import Trainer
 from trainer.plan import plan_run
 from trainer.prometheus.run_metrics import UNREADABLE
+from trainer.ranks import ranks_from_environment
 from trainer.recipe import load_recipe
 from trainer.run import build_trainer, set_threads
 

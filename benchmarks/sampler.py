@@ -25,8 +25,9 @@ from benchmarks.m3sum import IMAGES, REGIONS, WIDTH, make_index
 from shards.collate import Collator, Lengths
 from shards.fetch import Fetcher, ImageSizes
 from shards.index import Corpus, open_corpus
-from shards.loader import Loader, Partition
+from shards.loader import Loader
 from shards.mixture import MixtureConfig
+from shards.partition import Partition
 from shards.reader import Reader
 from shards.sampler import Sampler
 from shards.tokenizer import open_tokenizer

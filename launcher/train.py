@@ -52,18 +52,21 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Train; the exit code is one of trainer/exit_codes.py."""
     options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
-    from trainer.distributed import PeerError, join, leave, ranks_from_environment
     from trainer.plan import plan_run
+    from trainer.ranks import ranks_from_environment
     from trainer.recipe import load_recipe
-    from trainer.run import execute
-    from trainer.stop import StopRequest
-    from trainer.watchdog import Watchdog
 
     try:
         ranks = ranks_from_environment()
         plan = plan_run(load_recipe(options.recipe, options.overrides), options.ds_config, ranks, options.resume)
     except InputError as error:
         return refuse(error)
+    # What is refused above costs no import of torch and DeepSpeed, which takes seconds.
+    from trainer.distributed import PeerError, join, leave
+    from trainer.run import execute
+    from trainer.stop import StopRequest
+    from trainer.watchdog import Watchdog
+
     # torch warns of its own deprecated call inside DeepSpeed, once a rank; a person can do nothing about it.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
     # Its end without `close` is a death, of which the other ranks are told.

@@ -9,7 +9,7 @@ import torch.distributed as dist
 
 from shards.index import Corpus
 from tests.tiny import make_corpus
-from trainer.distributed import Ranks
+from trainer.ranks import Ranks
 
 torch.set_num_threads(1)
 # No test asserts how long something takes: machines are shared.

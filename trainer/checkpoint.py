@@ -22,6 +22,8 @@ from shards.files import write_atomically
 from trainer.recipe import CheckpointSection
 
 MANIFEST = "manifest.json"
+#: Which file of tensors holds what, beside the files (trainer/sharded_state.py).
+INDEX = "tensors.json"
 #: What the run remembers of its corpus.
 CORPUS = "corpus.json"
 #: Names that a checkpoint has before it is committed and after it was discarded; what carries one may go at any time.

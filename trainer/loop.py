@@ -18,12 +18,13 @@ from shards.index import Corpus
 from shards.loader import Loader
 from shards.reader import Reader
 from trainer.checkpoint import TrainState, read_state
-from trainer.distributed import PeerError, Ranks, raise_together, sum_over_ranks
+from trainer.distributed import PeerError, raise_together, sum_over_ranks
 from trainer.engine import loss_scaler
 from trainer.evaluation.heldout import HeldOut
 from trainer.ledger import gather_unreadable, too_many_unreadable
 from trainer.prometheus.endpoint import Endpoint
 from trainer.rank_meter import RankMeter
+from trainer.ranks import Ranks
 from trainer.recipe import Recipe
 from trainer.reporting import Reporting
 from trainer.resume import newest_sound_checkpoint

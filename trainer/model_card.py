@@ -16,7 +16,7 @@ from shards.index import SPLITS
 from shards.languages import LANGUAGE_CODES
 from shards.tokenizer import SentencePieceTokenizer
 from trainer.checkpoint import TrainState, identity, read_state
-from trainer.engine import precision_of
+from trainer.ds_config import precision_of
 from trainer.evaluation.closing_table import BESIDE, BESIDE_MEANS
 from trainer.evaluation.evaluate import read_report
 from trainer.evaluation.scoring.rouge import TYPES

@@ -16,10 +16,10 @@ from shards.changes import fingerprint
 from shards.errors import InputError
 from shards.files import write_atomically
 from shards.loader import Loader
-from trainer.build import build_collator, build_evaluator, build_network, has_examples, validated_directions
+from trainer.build import build_collator, build_evaluator, build_network
 from trainer.checkpoint import CORPUS, TrainState, identity, read_state, whole_checkpoints
 from trainer.console import Console
-from trainer.distributed import PeerError, Ranks, from_first_rank
+from trainer.distributed import PeerError, from_first_rank
 from trainer.engine import build_engine
 from trainer.evaluation.closing_table import print_report
 from trainer.evaluation.evaluate import read_report
@@ -30,6 +30,7 @@ from trainer.memory import keep_freed_memory
 from trainer.metrics import MetricsLog, append_record, read_metrics
 from trainer.plan import Plan
 from trainer.prometheus.endpoint import Endpoint
+from trainer.ranks import Ranks
 from trainer.recent import DirectionSums
 from trainer.recipe import Recipe
 from trainer.reporting import Reporting
@@ -38,6 +39,7 @@ from trainer.saver import Saver
 from trainer.sharded_state import restore
 from trainer.spikes import SpikeDetector
 from trainer.stop import StopRequest
+from trainer.stream import has_examples, validated_directions
 from trainer.trackers import open_trackers
 from trainer.watchdog import Watchdog
 

@@ -18,10 +18,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from shards.errors import InputError
+from trainer.checkpoint import INDEX
 from trainer.engine import loss_scaler
 
-#: Which file holds what, beside the files.
-INDEX = "tensors.json"
 _MASTER = "master"
 #: Parameters that are not trained, and buffers: whole, in rank 0's file.
 _FIXED = "fixed"

@@ -23,7 +23,7 @@ from shards.sampler import Groups
 from shards.tokenizer import Tokenizer
 from trainer.checkpoint import identity, read_state
 from trainer.console import progress_bar
-from trainer.distributed import Ranks, from_first_rank, raise_together
+from trainer.distributed import from_first_rank, raise_together
 from trainer.evaluation.averages import languages_found, summarise, training_pairs
 from trainer.evaluation.decoding import Predictions, decoding_batches
 from trainer.evaluation.heldout import (
@@ -36,9 +36,10 @@ from trainer.evaluation.heldout import (
 )
 from trainer.evaluation.predictions import Prediction, write_predictions
 from trainer.evaluation.scoring.measures import Pair
+from trainer.evaluation.scoring.models import Models
 from trainer.evaluation.scoring.score import score
-from trainer.evaluation.scoring.semantic import Models
 from trainer.evaluation.unigram import UnigramBaseline
+from trainer.ranks import Ranks
 from trainer.recipe import Recipe
 
 

@@ -14,7 +14,8 @@ from shards.errors import InputError
 from shards.index import Corpus
 from shards.quotas import Ints
 from shards.sampler import Groups
-from trainer.distributed import Ranks, raise_together, sum_over_ranks
+from trainer.distributed import raise_together, sum_over_ranks
+from trainer.ranks import Ranks
 
 
 def choose_examples(corpus: Corpus, split: str, directions: Sequence[Direction], *, total: int | None) -> Groups:

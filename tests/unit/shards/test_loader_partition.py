@@ -10,8 +10,9 @@ import torch
 from shards.batch import Batch
 from shards.errors import InputError
 from shards.index import Corpus
-from shards.loader import Loader, Partition
+from shards.loader import Loader
 from shards.mixture import MixtureConfig
+from shards.partition import Partition
 from shards.sampler import Groups, Sampler
 from tests.tiny import tiny_collator
 

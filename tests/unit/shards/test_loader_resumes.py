@@ -16,8 +16,9 @@ import pytest
 
 from shards.batch import Batch
 from shards.index import Corpus, open_corpus
-from shards.loader import Loader, Partition
+from shards.loader import Loader
 from shards.mixture import MixtureConfig
+from shards.partition import Partition
 from shards.reader import Reader, ReaderConfig
 from shards.sampler import Sampler
 from tests.tiny import make_corpus, tiny_collator

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from trainer.evaluation.scoring.measures import MEASURES, Pair, measures_of, rouge_of
+from trainer.evaluation.scoring.models import Models
 from trainer.evaluation.scoring.processes import map_chunks
 from trainer.evaluation.scoring.rouge import ROUGE
-from trainer.evaluation.scoring.semantic import Models, bertscore_f1, labse_similarity
+from trainer.evaluation.scoring.semantic import bertscore_f1, labse_similarity
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
