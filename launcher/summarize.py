@@ -134,7 +134,8 @@ class Summarizer:
         from PIL import Image, UnidentifiedImageError
 
         from shards.corpora.npm import RESNET, default_cache, fetch
-        from shards.features import GridFeatures, grid_boxes
+        from shards.features import GridFeatures
+        from shards.grid import grid_boxes
 
         if self._features is None:
             self._features = GridFeatures(fetch(RESNET, default_cache()))

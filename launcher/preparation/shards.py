@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from shards.corpora import Source
 from shards.errors import InputError
@@ -75,6 +74,8 @@ def write_shards(
             problems.add(_write(source, task, directory, problems.limit))
             advance(task.stories)
         return
+    import torch  # not before there are features to share cores for
+
     workers = min(workers, len(missing))
     threads = max(1, torch.get_num_threads() // workers)
     others = set(multiprocessing.active_children())
@@ -107,6 +108,8 @@ _worker_source: Source
 
 
 def _begin_worker(source: Source, threads: int) -> None:
+    import torch
+
     global _worker_source
     _worker_source = source
     torch.set_num_threads(threads)
