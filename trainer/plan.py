@@ -71,8 +71,8 @@ def plan_run(recipe: Recipe, ds_config: Path, ranks: Ranks, resume: Resume = "au
         world_size=ranks.world_size,
     )
     check_trackers(recipe.tracking)
-    config = load_ds_config(ds_config, recipe, ranks.world_size)
     check_resume(resume, recipe.run)
+    config = load_ds_config(ds_config, recipe, ranks.world_size)
     for checkpoint in whole_checkpoints(recipe.run / "checkpoints"):
         if not (checkpoint / INDEX).is_file() and (checkpoint / "deepspeed").is_dir():
             raise InputError(

@@ -22,10 +22,15 @@ from shards.index import SPLITS
 from shards.remote import is_url, shown
 from trainer.console import progress_bar
 
+#: A worker takes as long to start as one process to check so much.
+_BYTES_A_WORKER = 2**27
 
-def default_workers() -> int:
-    """One a core that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+def default_workers(location: str) -> int:
+    """Return one a core that this process may use, but no more than the shards in `location` are worth."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    size = sum(path.stat().st_size for path in Path(location).glob("*.tar") if path.is_file())
+    return min(cores, 1 + size // _BYTES_A_WORKER)
 
 
 def verify(location: str, workers: int) -> int:
