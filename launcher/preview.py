@@ -21,6 +21,7 @@ from shards.remote import shown
 from shards.schema import Article, Images
 from shards.stores import open_storage
 from shards.writer import encode_key
+from trainer.progress import stage
 
 _BLOCK = 1 << 20
 #: Keys that one that does not exist is compared with: comparing a million would take a minute.
@@ -68,7 +69,8 @@ def preview(location: str, story: str, out: Path | None) -> None:
     from launcher.pages.page import write_page
     from launcher.pages.story import story_page
 
-    corpus = open_corpus(location)
+    with stage("opening the corpus"):
+        corpus = open_corpus(location)
     keys = corpus.story_keys()
     view = view_story(corpus, find_story(keys, story), keys)
     path = out or Path(f"preview-{view.key}.html")

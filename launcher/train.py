@@ -53,12 +53,15 @@ def main(arguments: list[str] | None = None) -> int:
     """Train; the exit code is one of trainer/exit_codes.py."""
     options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
     from trainer.plan import plan_run
+    from trainer.progress import stage
     from trainer.ranks import ranks_from_environment
     from trainer.recipe import load_recipe
 
     try:
         ranks = ranks_from_environment()
-        plan = plan_run(load_recipe(options.recipe, options.overrides), options.ds_config, ranks, options.resume)
+        recipe = load_recipe(options.recipe, options.overrides)
+        with stage("checking corpus, tokenizer and checkpoints", quiet=not ranks.is_first):
+            plan = plan_run(recipe, options.ds_config, ranks, options.resume)
     except InputError as error:
         return refuse(error)
     # What is refused above costs no import of torch and DeepSpeed, which takes seconds.
@@ -75,7 +78,8 @@ def main(arguments: list[str] | None = None) -> int:
     # To be ignored first: what signals tell the watchdog it cannot hear once it is closed.
     signals = contextlib.ExitStack()
     try:
-        device = join(ranks, patient=plan.recipe.watchdog.enabled)
+        with stage("joining the other ranks", quiet=not ranks.is_first):
+            device = join(ranks, patient=plan.recipe.watchdog.enabled)
         watchdog.connect()
         # Not before: a rank that waits for others to join has nothing to save, and must end when its launcher says.
         stop = StopRequest(watchdog.signals)

@@ -35,6 +35,7 @@ from shards.remote import is_url
 from shards.tokenizer import Tokenizer
 from trainer.checkpoint import CORPUS, described, seal, sync
 from trainer.model_card import language_code, model_card
+from trainer.progress import stage
 from trainer.recipe import load_recipe
 from trainer.trained import CONFIG, RECIPE, REST, STATE, Model, data_of, load_model, resolve_checkpoint, rest_of
 
@@ -70,7 +71,7 @@ def export_model(where: Path, directory: Path, dtype: str = "fp32", overrides: S
     for override in overrides:
         if override.partition("=")[0] not in _PATHS:
             raise InputError(f"{override}: an export takes nothing but {'=, '.join(_PATHS)}=")
-    with _new_directory(directory) as staging:
+    with _new_directory(directory) as staging, stage("exporting"):
         checkpoint = resolve_checkpoint(where)
         model, data = load_model(checkpoint, overrides), data_of(checkpoint)
         _cast(model.network, dtype)

@@ -48,6 +48,10 @@ def total_loss(outputs: Outputs, counts: Mapping[str, float]) -> torch.Tensor:
     return torch.stack([term.weight * term.sum / max(counts[name], 1.0) for name, term in terms]).sum()
 
 
+#: What a log is told of a phase without a detail of its own.
+_DOING: dict[Phase, str] = {"checkpoint": "waiting for the checkpoint", "evaluation": "measuring held-out examples"}
+
+
 class Trainer:
     """Trains from `state` to the recipe's last step, validating and checkpointing on the way.
 
@@ -375,6 +379,8 @@ class Trainer:
     def phase(self, name: Phase, detail: str = "") -> None:
         """Something was done, and now this begins: for the watchdog, and for those who watch from outside."""
         self._watchdog.phase(name, detail)
+        if self.reporting:
+            self.reporting.console.phase(detail or _DOING.get(name, name))
         if self.endpoint.node:
             self.endpoint.node.progress()
 

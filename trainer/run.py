@@ -29,6 +29,7 @@ from trainer.loop import Trainer
 from trainer.memory import keep_freed_memory
 from trainer.metrics import MetricsLog, append_record, read_metrics
 from trainer.plan import Plan
+from trainer.progress import stage
 from trainer.prometheus.endpoint import Endpoint
 from trainer.ranks import Ranks
 from trainer.recent import DirectionSums
@@ -61,7 +62,8 @@ def execute(plan: Plan, device: torch.device, watchdog: Watchdog, stop: StopRequ
         if finished and ranks.is_first:
             # Nothing is left to stop: a signal ends the wait.
             stop.from_now_on(trainer.endpoint.hurry)
-            trainer.endpoint.last_scrape(print)
+            with stage("waiting for the last scrape"):
+                trainer.endpoint.last_scrape(print)
     finally:
         _end(trainer, recipe.run, outcome)
     return finished
@@ -135,13 +137,17 @@ def build_trainer(
 ) -> Trainer:
     """The trainer at the newest sound checkpoint, or at step 0. All ranks call it, after `join`."""
     recipe, ranks, corpus = plan.recipe, plan.ranks, plan.corpus
-    engine = build_engine(build_network(recipe, plan.tokenizer), recipe, plan.ds_config)
-    checkpoint = newest_sound_checkpoint(recipe.run / "checkpoints", ranks)
+    quiet = not ranks.is_first
+    with stage("building network and optimizer", quiet=quiet):
+        engine = build_engine(build_network(recipe, plan.tokenizer), recipe, plan.ds_config)
+    with stage("checking the checkpoints", quiet=quiet):
+        checkpoint = newest_sound_checkpoint(recipe.run / "checkpoints", ranks)
     if checkpoint is None:
         state = TrainState(seed=recipe.training.seed, slot=0, world_size=ranks.world_size, corpus=corpus.content_hash)
     else:
         state = read_state(checkpoint)
-        restore(engine, checkpoint)
+        with stage("reading the checkpoint", quiet=quiet):
+            restore(engine, checkpoint)
     collate = build_collator(recipe, corpus, plan.reader, plan.tokenizer, device)
 
     def open_loader(attempt: int) -> Loader:

@@ -12,6 +12,7 @@ from rich.text import Text
 from launcher.inspection.facts import SAMPLE, CorpusFacts, Direction, MixtureFacts, corpus_facts, mixture_facts
 from launcher.inspection.views import RAMP, levels, mixture_lines, percent, pixels_line
 from shards.index import open_corpus
+from trainer.progress import stage
 from trainer.recipe import load_recipe
 
 _LABEL = 8  # columns of a row's label in the heat map
@@ -25,8 +26,9 @@ def inspect_corpus(location: str, recipe_name: str, overrides: Sequence[str], *,
     cannot be written.
     """
     recipe = load_recipe(recipe_name, overrides)
-    facts = corpus_facts(open_corpus(location), split)
-    mixture = mixture_facts(facts, recipe, recipe_name)
+    with stage("reading the corpus"):
+        facts = corpus_facts(open_corpus(location), split)
+        mixture = mixture_facts(facts, recipe, recipe_name)
     console = Console(file=sys.stdout, highlight=False)
     _print_totals(facts, console)
     if mixture is not None:

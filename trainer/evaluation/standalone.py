@@ -14,6 +14,7 @@ from trainer.evaluation.closing_table import print_report
 from trainer.evaluation.robustness.plan import Wanted
 from trainer.evaluation.robustness.run import check_wanted, finished, measure
 from trainer.plan import check_corpus, check_lengths
+from trainer.progress import stage
 from trainer.recipe import Recipe
 from trainer.trained import check_same_corpus, course_until, find_trained, trained_network, trained_recipe
 
@@ -46,13 +47,15 @@ def evaluate(
     """
     path = find_trained(where)
     recipe = trained_recipe(path, overrides)
-    corpus = open_corpus(recipe.corpus.path)
+    with stage("opening the corpus"):
+        corpus = open_corpus(recipe.corpus.path)
     check_same_corpus(path, corpus.content_hash, str(corpus.directory))
     check_corpus(recipe, corpus)
     tokenizer = open_tokenizer(recipe.corpus.tokenizer or corpus.directory / "tokenizer")
     check_lengths(recipe, tokenizer)
     with group_of_one() as (alone, device), contextlib.ExitStack() as leaving:
-        network = trained_network(recipe, tokenizer, path)
+        with stage("loading the model"):
+            network = trained_network(recipe, tokenizer, path)
         evaluator = build_evaluator(recipe, corpus, tokenizer, alone, device)
         leaving.callback(evaluator.reader.close)
         network.to(device).eval()
