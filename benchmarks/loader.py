@@ -38,6 +38,7 @@ from benchmarks.loader_clock import Round
 from benchmarks.loader_records import RECORD_BYTES
 from benchmarks.loader_rounds import CONTENDERS, FULL, OURS, PEERS, PREAD, QUICK, Setting, Size, measure
 from shards.errors import InputError
+from trainer.progress import stage
 
 Rounds = dict[Setting, list[Round]]
 
@@ -146,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console()
     size = QUICK if options.quick else FULL
     try:
-        with scratch(options.dir, size) as directory:
+        with scratch(options.dir, size) as directory, stage("measuring loaders"):
             measured = measure(directory, size, options.peers_python, console.print)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)

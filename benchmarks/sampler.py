@@ -32,6 +32,7 @@ from shards.reader import Reader
 from shards.sampler import Sampler
 from shards.tokenizer import open_tokenizer
 from trainer.checkpoint import TrainState, state_json
+from trainer.progress import stage
 
 GROUP, GROUPS_A_CALL = 8, 4
 FAR = 10**10
@@ -139,9 +140,10 @@ def main() -> int:
     directory = options.dir or Path(tempfile.mkdtemp(prefix="d2tv-sampler-"))
     kept = (directory / "manifest.json").is_file()
     try:
-        if not kept:
-            make_index(directory)
-        found = figures(directory, quick=options.quick)
+        with stage("measuring the sampler"):
+            if not kept:
+                make_index(directory)
+            found = figures(directory, quick=options.quick)
     finally:
         if not kept:
             shutil.rmtree(directory)

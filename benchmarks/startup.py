@@ -27,6 +27,7 @@ from benchmarks.loader import machine
 from tests.runs import eventful_records, write_recipe, write_records
 from tests.tiny import make_corpus
 from trainer.evaluation.predictions import Prediction, write_predictions
+from trainer.progress import track
 
 _ROOT = Path(__file__).resolve().parent.parent
 _LANGUAGES = ("english", "french", "hindi", "urdu")
@@ -116,7 +117,7 @@ def measure(wanted: Mapping[str, Command], rounds: int) -> dict[str, Any]:
     """Return the figures. A first round is not counted: in it Python compiles its files."""
     series: dict[str, list[float]] = {name: [] for name in wanted}
     cpu, wall = 0.0, 0.0
-    for number in range(rounds + 1):
+    for number in track(range(rounds + 1), "rounds"):
         for name, command in wanted.items():
             spent, took = seconds(command)
             if number:

@@ -43,6 +43,7 @@ from benchmarks.step_rounds import (
     two_ranks,
 )
 from benchmarks.step_shapes import SHAPES
+from trainer.progress import stage
 
 Figures = dict[str, float | str | None]
 PARTS = ("train", "loss", "ranks", "share")
@@ -260,7 +261,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         compile=options.compile,
     )
     console = Console()
-    flat = measure(plan, options.only, options.data, console)
+    with stage("measuring steps"):
+        flat = measure(plan, options.only, options.data, console)
     summary = Table("figure", "", "what", box=box.SIMPLE)
     for name, what in FIGURES.items():
         value = flat[name]

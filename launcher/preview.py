@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
 
 from shards.errors import InputError
 from shards.index import SPLITS, Corpus, open_corpus
@@ -69,7 +70,7 @@ def preview(location: str, story: str, out: Path | None) -> None:
     from launcher.pages.page import write_page
     from launcher.pages.story import story_page
 
-    with stage("opening the corpus"):
+    with stage("opening the corpus", out=Console(stderr=True, highlight=False)):
         corpus = open_corpus(location)
     keys = corpus.story_keys()
     view = view_story(corpus, find_story(keys, story), keys)

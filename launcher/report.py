@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+from rich.console import Console
+
 from launcher.pages.page import write_page
 from launcher.watch.run_directory import RunDirectory
 from launcher.watch.words import one_line
+from trainer.progress import stage
 
 
 def report(path: Path, out: Path | None) -> None:
@@ -16,5 +19,6 @@ def report(path: Path, out: Path | None) -> None:
 
     run = RunDirectory(path)
     out = out or path / "report.html"
-    write_page(out, run_page(run))
+    with stage("reading the run", out=Console(stderr=True, highlight=False)):
+        write_page(out, run_page(run))
     print(f"page: {one_line(str(out))}")

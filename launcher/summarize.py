@@ -11,16 +11,20 @@ from typing import Any, TextIO
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich.console import Console
 from transformers.utils.logging import disable_progress_bar
 
 from models.config import Decoding
 from shards.batch import Batch
 from shards.errors import InputError
 from shards.languages import language_name
+from trainer.progress import stage, track
 from trainer.trained import Model, data_of, find_trained, load_model, trained_recipe
 
 #: Corpora whose features are those that we can make of an image ourselves (shards/features.py).
 _GRID_CORPORA = ("emoji", "help")
+#: Where progress goes: standard output is for summaries.
+_ERRORS = Console(stderr=True, highlight=False)
 #: Documents that are written together.
 _TOGETHER = 16
 
@@ -52,7 +56,8 @@ class Summarizer:
     def _model(self) -> Model:
         """Loaded when it is needed: what can be refused without it is refused at once."""
         disable_progress_bar()
-        return load_model(self._path, self._overrides)
+        with stage("loading the model", out=_ERRORS):
+            return load_model(self._path, self._overrides)
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -174,7 +179,7 @@ def summarize(where: Path, files: Sequence[str], defaults: Defaults, overrides: 
         # Long ones together: what is padded is computed.
         order = sorted(range(len(requests)), key=lambda place: -len(requests[place].text))
         written = [""] * len(requests)
-        for begin in range(0, len(order), _TOGETHER):
+        for begin in track(range(0, len(order), _TOGETHER), "batches of documents", out=_ERRORS):
             places = order[begin : begin + _TOGETHER]
             for place, text in zip(places, summarizer([requests[place] for place in places]), strict=True):
                 written[place] = text

@@ -33,7 +33,7 @@ from rich.progress import (
 from rich.text import Text
 
 #: A stage that is over sooner prints nothing in a log.
-FIRST_SECONDS = 5.0
+FIRST_SECONDS = 10.0
 #: No stage leaves a log without a line for longer. Thirty are promised.
 SILENT_SECONDS = 20.0
 #: The rate is that of so long: a corpus has easy parts and hard ones.
@@ -295,7 +295,9 @@ def _bar(out: Console) -> Progress:
         TextColumn("eta"),
         TimeRemainingColumn(),
         console=out,
-        redirect_stdout=not out.stderr,  # a command's output is not for standard error
+        # Where standard output is for what the command was asked for, nothing of the bar stays, and nothing joins it.
+        redirect_stdout=not out.stderr,
+        transient=out.stderr,
     )
 
 

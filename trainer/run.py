@@ -161,15 +161,16 @@ def build_trainer(
         )
 
     endpoint = Endpoint(plan, device)
-    held_out = HeldOut(
-        corpus,
-        collate,
-        split="validation",
-        directions=validated_directions(recipe, corpus),
-        examples_per_kind=recipe.validation.examples_per_kind,
-        batch_size=recipe.validation.batch_size,
-        ranks=ranks,
-    )
+    with stage("choosing held-out examples", quiet=quiet):
+        held_out = HeldOut(
+            corpus,
+            collate,
+            split="validation",
+            directions=validated_directions(recipe, corpus),
+            examples_per_kind=recipe.validation.examples_per_kind,
+            batch_size=recipe.validation.batch_size,
+            ranks=ranks,
+        )
     return Trainer(
         engine=engine,
         recipe=recipe,

@@ -26,7 +26,7 @@ def inspect_corpus(location: str, recipe_name: str, overrides: Sequence[str], *,
     cannot be written.
     """
     recipe = load_recipe(recipe_name, overrides)
-    with stage("reading the corpus"):
+    with stage("reading the corpus", out=Console(stderr=True, highlight=False)):
         facts = corpus_facts(open_corpus(location), split)
         mixture = mixture_facts(facts, recipe, recipe_name)
     console = Console(file=sys.stdout, highlight=False)

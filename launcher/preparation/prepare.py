@@ -159,16 +159,17 @@ def _build_in(
 def _opening(source: str) -> Iterator[Progress]:
     """Show how far a source is with what it does while it is opened: downloads, or reading all of its files."""
     with stage(f"opening the {source} corpus") as opening:
-        doing = ""
+        doing, last = "", 0
 
         def show(what: str, done: int, total: int) -> None:
-            nonlocal doing
+            nonlocal doing, last
             if what != doing:
-                doing = what
+                doing, last = what, total
                 opening.note(what)
             opening.reach(done, total)
 
         yield show
+        opening.reach(last)
 
 
 def _download(source: Source, cache: Path, say: Callable[[str], None]) -> None:

@@ -57,28 +57,28 @@ def test_a_long_stage_prints_soon_and_at_least_every_30_seconds_with_rate_and_et
     lines, times = logged(100, 180, lambda shown, at: shown.reach(at // 2))
     assert times[0] == pytest.approx(FIRST_SECONDS, abs=1)
     assert max(after - before for before, after in zip([0, *times], times, strict=False)) < 30
-    assert lines[0] == "features: 2/100 (2%), 2.5 s each, 0:05 elapsed, eta 4:05"
-    assert lines[-2].startswith("features: 82/100 (82%), 2.0 s each, 2:45 elapsed, eta 0:3")
+    assert lines[0] == "features: 5/100 (5%), 2.0 s each, 0:10 elapsed, eta 3:10"
+    assert lines[-2].startswith("features: 85/100 (85%), 2.0 s each, 2:50 elapsed, eta 0:")
     assert lines[-1] == "features: 89/100 left after 3:00"
 
 
 def test_a_stage_that_counts_nothing_says_that_it_goes_on() -> None:
-    lines, times = logged(None, 50)
+    lines, times = logged(None, 55)
     assert lines == [
-        "features: still at it, 0:05 elapsed",
-        "features: still at it, 0:25 elapsed",
-        "features: still at it, 0:45 elapsed",
-        "features: done in 0:50",
+        "features: still at it, 0:10 elapsed",
+        "features: still at it, 0:30 elapsed",
+        "features: still at it, 0:50 elapsed",
+        "features: done in 0:55",
     ]
-    assert times == [5, 25, 45, 50]
+    assert times == [10, 30, 50, 55]
 
 
 def test_a_short_stage_prints_nothing() -> None:
-    assert logged(10, 4.9, lambda shown, at: shown.advance())[0] == []
+    assert logged(10, 9.9, lambda shown, at: shown.advance())[0] == []
 
 
 def test_nothing_done_yet_has_no_eta() -> None:
-    assert logged(10, 6)[0][0] == "features: 0/10 (0%), 0:05 elapsed, eta unknown"
+    assert logged(10, 11)[0][0] == "features: 0/10 (0%), 0:10 elapsed, eta unknown"
 
 
 def test_what_an_earlier_start_did_makes_no_rate() -> None:
