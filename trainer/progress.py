@@ -278,7 +278,8 @@ def _live(what: str, total: float | None, out: Console) -> Iterator[Stage]:
         finally:
             _shown.remove_task(task)
         return
-    _shown = _bar(out)
+    # Nothing stays of a stage that counts nothing, nor where standard output is for what the command was asked for.
+    _shown = _bar(out, transient=total is None or out.stderr)
     try:
         with _shown:
             yield _LiveStage(_shown, _shown.add_task(what, total=total))
@@ -286,7 +287,7 @@ def _live(what: str, total: float | None, out: Console) -> Iterator[Stage]:
         _shown = None
 
 
-def _bar(out: Console) -> Progress:
+def _bar(out: Console, *, transient: bool) -> Progress:
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -295,9 +296,8 @@ def _bar(out: Console) -> Progress:
         TextColumn("eta"),
         TimeRemainingColumn(),
         console=out,
-        # Where standard output is for what the command was asked for, nothing of the bar stays, and nothing joins it.
-        redirect_stdout=not out.stderr,
-        transient=out.stderr,
+        redirect_stdout=not out.stderr,  # what is printed meanwhile stays on standard output
+        transient=transient,
     )
 
 
