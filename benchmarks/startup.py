@@ -68,6 +68,11 @@ def commands(folder: Path) -> dict[str, Command]:
         "refused_prepare": Command(
             words=(*_D2TV, "prepare", "crosssum", "--out", str(folder / "new")), code=2, says="needs --data"
         ),
+        "refused_train": Command(
+            words=(*_D2TV, "train", "--ds_config", _DS_CONFIG, "traning.steps=100", new),
+            code=2,
+            says="did you mean 'training'",
+        ),
         **{name: Command(words=(*_TRAIN, *words), code=2, says=says) for name, (says, words) in refused.items()},
     }
 
