@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console as RichConsole
 
-from trainer.progress import SILENT_SECONDS, in_minutes, spoke, stage
+from trainer.progress import SILENT_SECONDS, in_minutes, line_printed, stage
 
 
 class Console:
@@ -51,7 +51,7 @@ class Console:
 
     def say(self, message: str) -> None:
         self._out.print(message, markup=False)
-        spoke()
+        line_printed()
 
     def close(self) -> None:
         self._open.close()

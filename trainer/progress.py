@@ -58,15 +58,15 @@ class Stage(Protocol):
 
 
 @dataclass(slots=True)
-class Voice:
+class LastLine:
     """What the stages of a process share: those inside one another, and short ones in a row, are one silence."""
 
-    spoke: float = 0.0  # when a line was last printed, or the silence began
+    at: float = 0.0  # when a line was last printed, or the silence began
     stages: int = 0  # that have begun and not ended
     ended: float = 0.0  # when the last one did
 
 
-_voice = Voice()
+_last_line = LastLine()
 
 
 class LogStage:
@@ -80,14 +80,14 @@ class LogStage:
         *,
         first: float = FIRST_SECONDS,
         clock: Callable[[], float] = time.monotonic,
-        voice: Voice = _voice,
+        last_line: LastLine = _last_line,
     ) -> None:
         self._what, self._total, self._say, self._first = what, total, say, first
-        self._clock, self._voice, self._lock = clock, voice, threading.Lock()
+        self._clock, self._last_line, self._lock = clock, last_line, threading.Lock()
         self._began = clock()
-        if not voice.stages and self._began - voice.ended > _MOMENT_SECONDS:
-            voice.spoke = self._began
-        voice.stages += 1
+        if not last_line.stages and self._began - last_line.ended > _MOMENT_SECONDS:
+            last_line.at = self._began
+        last_line.stages += 1
         self._done = 0.0
         self._samples = deque([(self._began, 0.0)])  # (when, how much was done)
         self._note: tuple[str, float] | None = None
@@ -114,9 +114,9 @@ class LogStage:
 
     def due_in(self) -> float:
         """Return the seconds until a line is due; 0 or less: now."""
-        due = self._voice.spoke + SILENT_SECONDS
+        due = self._last_line.at + SILENT_SECONDS
         if not self._printed:
-            due = min(due, max(self._began, self._voice.spoke) + self._first)
+            due = min(due, max(self._began, self._last_line.at) + self._first)
         return due - self._clock()
 
     def tick(self) -> None:
@@ -133,16 +133,16 @@ class LogStage:
                 whole = self._total is None or self._done >= self._total
                 count = f"{self._count()} " if self._done or not whole else ""
                 self._print(f"{self._what}: {count}{'done in' if whole else 'left after'} {took}")
-            self._voice.stages -= 1
-            self._voice.ended = self._clock()
+            self._last_line.stages -= 1
+            self._last_line.ended = self._clock()
 
     def _print(self, line: str) -> None:
-        self._voice.spoke, self._printed = self._clock(), True
+        self._last_line.at, self._printed = self._clock(), True
         self._say(line)
 
     def _line(self) -> str:
         now = self._clock()
-        parts = [f"{self._count()}{self._share()}" if self._done or self._total is not None else "still at it"]
+        parts = [f"{self._count()}{self._share()}" if self._done or self._total is not None else "still running"]
         began, done = self._samples[0]
         rate = (self._done - done) / (now - began) if now > began else 0.0
         if rate > 0:
@@ -176,7 +176,7 @@ class _LiveStage:
         """A terminal's bar moves by itself."""
 
 
-class _Untold:
+class _QuietStage:
     """A stage on a rank that prints nothing."""
 
     def advance(self, amount: float = 1) -> None: ...
@@ -201,7 +201,7 @@ def stage(
     quiet: not at all, on ranks other than the first.  first: seconds until the first line in a log.
     """
     if quiet:
-        yield _Untold()
+        yield _QuietStage()
         return
     out = out or Console(highlight=False, soft_wrap=True)
     live = out.is_terminal and not out.is_dumb_terminal
@@ -233,9 +233,9 @@ def counting(items: Iterable[Item], advance: Callable[[], None]) -> Iterator[Ite
         advance()
 
 
-def spoke() -> None:
+def line_printed() -> None:
     """Note that this process has just printed something else that shows how far it is."""
-    _voice.spoke = time.monotonic()
+    _last_line.at = time.monotonic()
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console
 
-from trainer.progress import FIRST_SECONDS, LogStage, Voice, in_minutes, stage, tick_until, track
+from trainer.progress import FIRST_SECONDS, LastLine, LogStage, in_minutes, stage, tick_until, track
 
 
 class Clock:
@@ -39,7 +39,7 @@ def logged(
     """A stage of so many seconds; `work` is called at every second."""
     clock = Clock(end=seconds)
     log = Log(clock)
-    shown = LogStage("features", total, log.say, clock=clock, voice=Voice())
+    shown = LogStage("features", total, log.say, clock=clock, last_line=LastLine())
 
     def wait(until: float) -> bool:
         for _ in range(int(until)):
@@ -65,9 +65,9 @@ def test_a_long_stage_prints_soon_and_at_least_every_30_seconds_with_rate_and_et
 def test_a_stage_that_counts_nothing_says_that_it_goes_on() -> None:
     lines, times = logged(None, 55)
     assert lines == [
-        "features: still at it, 0:10 elapsed",
-        "features: still at it, 0:30 elapsed",
-        "features: still at it, 0:50 elapsed",
+        "features: still running, 0:10 elapsed",
+        "features: still running, 0:30 elapsed",
+        "features: still running, 0:50 elapsed",
         "features: done in 0:55",
     ]
     assert times == [10, 30, 50, 55]
@@ -85,7 +85,7 @@ def test_what_an_earlier_start_did_makes_no_rate() -> None:
     """900 of 1,000 are found done in the first moment; the rest takes a second each."""
     clock = Clock()
     log = Log(clock)
-    shown = LogStage("shards", 1000, log.say, clock=clock, voice=Voice())
+    shown = LogStage("shards", 1000, log.say, clock=clock, last_line=LastLine())
     shown.reach(900)
     for _ in range(10):
         clock.now += 1
@@ -97,7 +97,7 @@ def test_what_an_earlier_start_did_makes_no_rate() -> None:
 def test_a_rate_is_that_of_the_last_minutes() -> None:
     clock = Clock()
     log = Log(clock)
-    shown = LogStage("shards", 10_000, log.say, clock=clock, voice=Voice())
+    shown = LogStage("shards", 10_000, log.say, clock=clock, last_line=LastLine())
     for each in [100] * 50 + [1] * 150:
         clock.now += 1
         shown.advance(each)
@@ -107,10 +107,10 @@ def test_a_rate_is_that_of_the_last_minutes() -> None:
 
 
 def test_short_stages_in_a_row_are_no_long_silence() -> None:
-    clock, voice = Clock(), Voice()
+    clock, last_line = Clock(), LastLine()
     log = Log(clock)
     for number in range(30):
-        shown = LogStage(f"part {number}", 4, log.say, clock=clock, voice=voice)
+        shown = LogStage(f"part {number}", 4, log.say, clock=clock, last_line=last_line)
         for _ in range(4):
             clock.now += 1
             shown.advance()
@@ -121,9 +121,9 @@ def test_short_stages_in_a_row_are_no_long_silence() -> None:
 
 
 def test_a_stage_inside_another_speaks_for_both() -> None:
-    clock, voice = Clock(), Voice()
+    clock, last_line = Clock(), LastLine()
     log = Log(clock)
-    outer, inner = (LogStage(name, 100, log.say, clock=clock, voice=voice) for name in ("outer", "inner"))
+    outer, inner = (LogStage(name, 100, log.say, clock=clock, last_line=last_line) for name in ("outer", "inner"))
     for _ in range(60):
         clock.now += 1
         inner.tick()
@@ -137,7 +137,7 @@ def test_a_stage_inside_another_speaks_for_both() -> None:
 def test_a_silent_step_says_what_is_being_done_and_for_how_long() -> None:
     clock = Clock()
     log = Log(clock)
-    shown = LogStage("training", 100, log.say, clock=clock, voice=Voice())
+    shown = LogStage("training", 100, log.say, clock=clock, last_line=LastLine())
     shown.reach(12)
     clock.now += 30
     shown.note("step 13")
