@@ -17,6 +17,12 @@ hypothesis.settings.register_profile("shared machines", deadline=None)
 hypothesis.settings.load_profile("shared machines")
 
 
+@pytest.fixture(autouse=True)
+def no_lines_of_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stage prints lines when it takes long, which depends on the machine: what a test reads must not."""
+    monkeypatch.setattr("trainer.progress.tick_until", lambda *_: None)
+
+
 @pytest.fixture
 def alone() -> Iterator[Ranks]:
     """A process group of one, for what sums over ranks."""
