@@ -36,6 +36,7 @@ from shards.errors import InputError
 from shards.files import check_output
 from trainer.evaluation.decoding import decoding_batches
 from trainer.evaluation.heldout import take_groups
+from trainer.progress import stage
 
 FULL = Size(batch=12, sources=1, document=192, summary=32, rounds=5)
 QUICK = Size(batch=3, sources=1, document=24, summary=4, rounds=1)
@@ -147,7 +148,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1, help="of both sides (default: %(default)s)")
     options = parser.parse_args(arguments)
     check_output(options.json)
-    figures = measure(QUICK if options.quick else FULL, options.threads)
+    with stage("decoding, ours and plain"):
+        figures = measure(QUICK if options.quick else FULL, options.threads)
     pairs, sample, rounds = (450, 90, 1) if options.quick else (100_000, 5_000, 3)
     processes = 1 if options.quick else len(os.sched_getaffinity(0))
     rouge = scoring.measure(pairs=pairs, sample=sample, rounds=rounds, processes=processes)

@@ -15,13 +15,12 @@ from transformers import GenerationConfig, MT5ForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutput
 
 from benchmarks.plain_d2tv import PlainD2TV
-from models.config import NetworkConfig
-from models.decoding import Decoding
+from models.config import Decoding, NetworkConfig
 from models.network import Network
+from shards.batch import Batch
 from shards.index import Corpus
 from shards.quotas import Ints
 from shards.sampler import Groups
-from shards.schema import Batch
 
 
 def batches_by_direction(groups: Groups, corpus: Corpus, size: int) -> Iterator[Ints]:

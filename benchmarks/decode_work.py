@@ -9,8 +9,7 @@ import numpy as np
 import torch
 
 from benchmarks.step_shapes import network_config
-from models.config import NetworkConfig
-from models.decoding import Decoding
+from models.config import Decoding, NetworkConfig
 from models.network import Network
 from shards.collate import Collator, Lengths
 from shards.errors import InputError

@@ -39,6 +39,7 @@ from shards.index import Corpus
 from tests.tiny import make_corpus, tiny_overrides
 from trainer.checkpoint import damage, whole_checkpoints
 from trainer.exit_codes import STOPPED
+from trainer.progress import stage, track
 
 _DS_CONFIG = Path(__file__).resolve().parent.parent / "tests" / "fp32.json"
 #: Seconds between failures: a bad day on a large cluster.
@@ -160,11 +161,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="faults-") as name:
         folder = Path(name)
         corpus = make_corpus(folder / "corpus", stories=60)
-        costs = saving_costs(corpus, folder, options.shape, 3 if options.quick else 10)
+        with stage("what a checkpoint costs"):
+            costs = saving_costs(corpus, folder, options.shape, 3 if options.quick else 10)
         say.print(f"a checkpoint: {costs}", markup=False)
-        terms = [term_to_checkpoint(corpus, folder / f"term-{k}") for k in range(1 if options.quick else 5)]
+        ends = track(range(1 if options.quick else 5), "runs that SIGTERM ends")
+        terms = [term_to_checkpoint(corpus, folder / f"term-{k}") for k in ends]
         steps = 60 if options.quick else 1000
-        kills = kill_runs(corpus, folder, kills=most, steps=steps, seed=options.seed, say=say)
+        with stage(f"{most} kills"):
+            kills = kill_runs(corpus, folder, kills=most, steps=steps, seed=options.seed, say=say)
     takedowns = kills.takedowns or kills.takedowns_starting
     restart, noticed = statistics.median(kills.restarts), statistics.median(takedowns)
     figures = {

@@ -9,10 +9,11 @@ import sys
 import time
 from pathlib import Path
 
-from trainer.distributed import join, leave, ranks_from_environment
+from trainer.distributed import join, leave
 from trainer.loop import Trainer
 from trainer.memory import keep_freed_memory
 from trainer.plan import plan_run
+from trainer.ranks import ranks_from_environment
 from trainer.recipe import load_recipe
 from trainer.run import build_trainer, set_threads
 

@@ -39,6 +39,7 @@ from benchmarks.loader_rounds import CONTENDERS, FULL, OURS, PEERS, PREAD, QUICK
 from benchmarks.output import run, write_figures
 from shards.errors import InputError
 from shards.files import check_output
+from trainer.progress import stage
 
 Rounds = dict[Setting, list[Round]]
 
@@ -148,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console()
     size = QUICK if options.quick else FULL
     try:
-        with scratch(options.dir, size) as directory:
+        with scratch(options.dir, size) as directory, stage("measuring loaders"):
             measured = measure(directory, size, options.peers_python, console.print)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)

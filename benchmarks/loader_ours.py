@@ -12,9 +12,10 @@ from benchmarks.loader_clock import Round, time_round
 from benchmarks.loader_records import BATCH, LANGUAGES, RECORD_BYTES, ROI_SHAPE, Delivered, check, make_record
 from shards.fetch import Fetched, Fetcher, ImageSizes
 from shards.index import Corpus
-from shards.loader import Loader, Partition
+from shards.loader import Loader
 from shards.merge import finish_corpus
 from shards.mixture import MixtureConfig
+from shards.partition import Partition
 from shards.reader import Reader, ReaderConfig
 from shards.sampler import Sampler
 from shards.schema import Article, Images, Story

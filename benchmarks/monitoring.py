@@ -34,11 +34,13 @@ from shards.files import check_output
 from shards.languages import LANGUAGE_CODES
 from shards.schema import Unreadable
 from tests.tiny import make_corpus
-from trainer.distributed import join, leave, ranks_from_environment
+from trainer.distributed import join, leave
 from trainer.evaluation.scoring.rouge import TYPES
 from trainer.loop import Trainer
 from trainer.plan import plan_run
+from trainer.progress import stage
 from trainer.prometheus.run_metrics import UNREADABLE
+from trainer.ranks import ranks_from_environment
 from trainer.recipe import load_recipe
 from trainer.run import build_trainer, set_threads
 
@@ -178,8 +180,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         make_corpus(folder / "corpus", languages=LANGUAGES, stories=20 if quick else 60)
         log_every = 2 if quick else load_recipe("d2tv").training.log_every
         steps, scrapes = (4, 5) if quick else (8 * log_every, 200)
-        plain = measure(folder, matrix=False, steps=steps, scrapes=scrapes, log_every=log_every)
-        whole = measure(folder, matrix=True, steps=log_every, scrapes=scrapes, log_every=log_every)
+        with stage("steps and scrapes"):
+            plain = measure(folder, matrix=False, steps=steps, scrapes=scrapes, log_every=log_every)
+            whole = measure(folder, matrix=True, steps=log_every, scrapes=scrapes, log_every=log_every)
     leave()
     figures: dict[str, Any] = plain | {f"{key}_matrix": whole[key] for key in ("scrape_ms", "scrape_kb")}
     figures["machine"] = machine()

@@ -29,12 +29,14 @@ from shards.errors import InputError
 from shards.fetch import Fetcher, ImageSizes
 from shards.files import check_output
 from shards.index import Corpus, open_corpus
-from shards.loader import Loader, Partition
+from shards.loader import Loader
 from shards.mixture import MixtureConfig
+from shards.partition import Partition
 from shards.reader import Reader
 from shards.sampler import Sampler
 from shards.tokenizer import open_tokenizer
 from trainer.checkpoint import TrainState, state_json
+from trainer.progress import stage
 
 GROUP, GROUPS_A_CALL = 8, 4
 FAR = 10**10
@@ -153,7 +155,7 @@ def main() -> int:
     if options.first_batch:
         print(first_batch(options.first_batch))
         return 0
-    with index(options.dir) as directory:
+    with stage("measuring the sampler"), index(options.dir) as directory:
         found = figures(directory, quick=options.quick)
     table = Table(title="sampler", title_justify="left")
     table.add_column("figure")

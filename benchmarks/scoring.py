@@ -34,6 +34,7 @@ from trainer.evaluation.scoring.measures import Pair
 from trainer.evaluation.scoring.rouge import ROUGE
 from trainer.evaluation.scoring.score import score, score_rouge
 from trainer.evaluation.scoring.text import sentences
+from trainer.progress import track
 
 FIGURES = {
     "rouge_speedup": "pairs/s of ROUGE, ours over rouge-score in a loop, the same numbers",
@@ -140,7 +141,7 @@ def measure(*, pairs: int, sample: int, rounds: int, processes: int) -> dict[str
     for warm in (in_a_loop, lambda some: score_rouge(some, processes=1)):
         warm(triples[: len(SENTENCES)])  # both begin with dictionaries that are loaded
     series: dict[str, list[float]] = {name: [] for name in ("loop", "ours", "one", "measures", "cpu")}
-    for _ in range(rounds):
+    for _ in track(range(rounds), "rounds of scoring"):
         before = time.process_time()
         loop, theirs = timed(lambda: in_a_loop(few))
         of_loop = time.process_time() - before

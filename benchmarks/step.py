@@ -44,6 +44,7 @@ from benchmarks.step_rounds import (
 )
 from benchmarks.step_shapes import SHAPES
 from shards.files import check_output
+from trainer.progress import stage
 
 Figures = dict[str, float | str | None]
 PARTS = ("train", "loss", "ranks", "share")
@@ -262,7 +263,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         compile=options.compile,
     )
     console = Console()
-    flat = measure(plan, options.only, options.data, console)
+    with stage("measuring steps"):
+        flat = measure(plan, options.only, options.data, console)
     summary = Table("figure", "", "what", box=box.SIMPLE)
     for name, what in FIGURES.items():
         value = flat[name]

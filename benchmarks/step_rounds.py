@@ -27,8 +27,8 @@ from shards.mixture import MixtureConfig
 from shards.reader import Reader, ReaderConfig
 from shards.sampler import Sampler
 from shards.tokenizer import open_tokenizer
-from trainer.distributed import Ranks
 from trainer.peak import matmul_peak
+from trainer.ranks import Ranks
 
 PRECISIONS = ("bf16", "fp32")
 #: Processors at work for others above which two ranks on two cores would measure them instead.

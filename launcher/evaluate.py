@@ -48,10 +48,10 @@ def write_evaluation_page(done: Evaluated) -> Path:
     from launcher.pages.evaluation import evaluation_page
     from launcher.pages.page import write_page
     from launcher.pages.scores import CLASS_NAMES
-    from trainer.build import build_reader
     from trainer.evaluation.kept import evaluation_folder
     from trainer.evaluation.predictions import Prediction, read_predictions
     from trainer.evaluation.resource_classes import resource_class
+    from trainer.stream import build_reader
 
     recipe, report, split = done.recipe, done.report, done.report["split"]
     rows = read_predictions(done.where, split)

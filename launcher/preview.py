@@ -22,6 +22,8 @@ from shards.reading import UnreadableError
 from shards.schema import Article, Images
 from shards.stores import open_storage
 from shards.writer import encode_key
+from trainer.progress import stage
+from trainer.terminal import Console
 
 _BLOCK = 1 << 20
 #: Keys that one that does not exist is compared with: comparing a million would take a minute.
@@ -70,7 +72,8 @@ def preview(location: str, story: str, out: Path | None) -> None:
     from launcher.pages.story import story_page
 
     check_output(out)
-    corpus = open_corpus(location)
+    with stage("opening the corpus", out=Console(stderr=True)):
+        corpus = open_corpus(location)
     keys = corpus.story_keys()
     view = view_story(corpus, find_story(keys, story), keys)
     path = out or Path(f"preview-{view.key}.html")

@@ -6,6 +6,8 @@ from launcher.pages.page import write_page
 from launcher.watch.run_directory import RunDirectory
 from shards.files import check_output
 from shards.printable import one_line
+from trainer.progress import stage
+from trainer.terminal import Console
 
 
 def report(path: Path, out: Path | None) -> None:
@@ -18,5 +20,6 @@ def report(path: Path, out: Path | None) -> None:
     check_output(out)
     run = RunDirectory(path)
     out = out or path / "report.html"
-    write_page(out, run_page(run))
+    with stage("reading the run", out=Console(stderr=True, highlight=False)):
+        write_page(out, run_page(run))
     print(f"page: {one_line(str(out))}")

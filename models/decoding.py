@@ -1,44 +1,28 @@
-"""How summaries are written: beam search, greedy, or sampling that no neighbour in the batch has a say in."""
+"""Sampling in which a row's words do not depend on the other rows of its batch (`Decoding` of models/config.py)."""
 
 from collections.abc import Sequence
 
 import torch
-from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
 
-from models.config import StrictConfig
+from models.config import Decoding
 
 #: Odd factors that keep the seeds of neighbouring examples and steps apart.
 _SEED, _NUMBER, _STEP = 0x9E3779B1, 0x85EBCA6B, 0xC2B2AE35
 
 
-class Decoding(StrictConfig):
-    """Beam 4, length penalty 0.6 and 84 tokens are the paper's Appendix B; one beam is greedy."""
+def logits_processors(decoding: Decoding, numbers: Sequence[int]) -> LogitsProcessorList:
+    """Return what changes the scores of each row before a word is chosen: nothing, unless words are drawn.
 
-    num_beams: PositiveInt = 4
-    length_penalty: float = 0.6
-    max_new_tokens: PositiveInt = 84
-    temperature: float | None = Field(None, gt=0, description="draw from the distribution at this temperature")
-    top_p: float = Field(1.0, gt=0, le=1, description="of the likeliest words that together have this probability")
-    seed: int = Field(0, ge=0, description="of what is drawn")
-
-    @model_validator(mode="after")
-    def _draws_or_searches(self) -> "Decoding":
-        if self.temperature is not None and self.num_beams > 1:
-            raise ValueError("temperature draws words, num_beams searches for the likeliest: set num_beams to 1")
-        if self.temperature is None and self.top_p < 1:
-            raise ValueError("top_p says what is drawn from: set temperature, too")
-        return self
-
-    def processors(self, numbers: Sequence[int]) -> LogitsProcessorList:
-        """What changes the scores of each row on the way. numbers: what each row's random numbers follow from."""
-        if self.temperature is None:
-            return LogitsProcessorList()
-        steps = [TemperatureLogitsWarper(self.temperature)]
-        if self.top_p < 1:
-            steps.append(TopPLogitsWarper(self.top_p))
-        return LogitsProcessorList([*steps, GumbelNoise(self.seed, numbers)])
+    numbers: one a row; the row's random numbers follow from it, whatever else is in the batch.
+    """
+    if decoding.temperature is None:
+        return LogitsProcessorList()
+    steps = [TemperatureLogitsWarper(decoding.temperature)]
+    if decoding.top_p < 1:
+        steps.append(TopPLogitsWarper(decoding.top_p))
+    return LogitsProcessorList([*steps, GumbelNoise(decoding.seed, numbers)])
 
 
 class GumbelNoise(LogitsProcessor):  # type: ignore[misc]

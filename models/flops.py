@@ -23,7 +23,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from models.config import NetworkConfig
-from shards.schema import Batch
+from shards.batch import Batch
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

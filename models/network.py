@@ -17,14 +17,14 @@ from models.arrangement import Arranged, Side, arrange
 from models.backbones.base import Backbone
 from models.backbones.build import build_backbone
 from models.backbones.memory import Memory
-from models.config import NetworkConfig
-from models.decoding import Decoding
+from models.config import Decoding, NetworkConfig
+from models.decoding import logits_processors
 from models.fusion import Fusion
 from models.layers import LayerRunner
 from models.losses.linear_cross_entropy import linear_cross_entropy
 from models.vision import VisualEncoder
+from shards.batch import Batch
 from shards.errors import InputError
-from shards.schema import Batch
 
 
 class Network(nn.Module):
@@ -165,7 +165,7 @@ class Network(nn.Module):
                 # As a list, one token a row. As `decoder_input_ids`, transformers would put its own start before them.
                 decoder_start_token_id=batch.start_B[rows].tolist(),
             ),
-            logits_processor=decoding.processors([row if numbers is None else numbers[row] for row in rows]),
+            logits_processor=logits_processors(decoding, [row if numbers is None else numbers[row] for row in rows]),
         )[:, 1:]
         # transformers takes a padding token of number 0 for none, and fills what beams leave open with end tokens.
         is_end_BN = written_BN == self.eos_id

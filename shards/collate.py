@@ -6,10 +6,10 @@ from functools import cache
 import numpy as np
 import torch
 
+from shards.batch import Batch
 from shards.fetch import Fetcher
 from shards.index import Corpus
 from shards.sampler import Groups
-from shards.schema import Batch
 from shards.tokenizer import Tokenizer
 
 

@@ -19,20 +19,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from shards.corpora.npm import RESNET, read_members
+from shards.grid import BATCH_SIZE, EXTRACTOR, IMAGE_SIZE, REGIONS, WIDTH
 
-#: What a corpus' manifest calls them.
-EXTRACTOR = "ResNet-50 grid features"
-IMAGE_SIZE = 192  # pixels; the network's stride is 32
-GRID = 6
-REGIONS = GRID * GRID
-WIDTH = 2048
 #: Epsilon of every batch norm, as ResNet50/model.json has it. (Newer Keras releases write 1.001e-5.)
 EPSILON = 1e-3
 #: What Caffe-style preprocessing subtracts, in its channel order: blue, green, red.
 MEANS_BGR = (103.939, 116.779, 123.68)
-#: Small batches keep the early maps in cache: on 2 cores of Zen 4, fp32 gives 30 images/s at 8 and 20 at
-#: 128; bfloat16 gives 63 at 8 to 16 and 43 at 128.
-BATCH_SIZE = 16
 
 
 class GridFeatures:
@@ -75,14 +67,6 @@ class GridFeatures:
             "width": WIDTH,
             "computed_in": str(self.dtype).removeprefix("torch."),
         }
-
-
-def grid_boxes() -> NDArray[np.float32]:
-    """Boxes (36, 4) of the regions, in their order: x1 y1 x2 y2 as shares of width and height."""
-    edges = np.arange(GRID + 1) / GRID
-    top, left = (corner.ravel() for corner in np.meshgrid(edges[:-1], edges[:-1], indexing="ij"))
-    bottom, right = (corner.ravel() for corner in np.meshgrid(edges[1:], edges[1:], indexing="ij"))
-    return np.stack([left, top, right, bottom], axis=1).astype(np.float32)
 
 
 def read_tfjs(archive: Path, folder: str) -> dict[str, torch.Tensor]:

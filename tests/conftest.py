@@ -11,12 +11,18 @@ from shards.index import Corpus
 from tests.support.forkserver import Program
 from tests.support.waiting import HANGING
 from tests.tiny import make_corpus
-from trainer.distributed import Ranks
+from trainer.ranks import Ranks
 
 torch.set_num_threads(1)
 # No test asserts how long something takes: machines are shared.
 hypothesis.settings.register_profile("shared machines", deadline=None)
 hypothesis.settings.load_profile("shared machines")
+
+
+@pytest.fixture(autouse=True)
+def no_lines_of_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stage prints lines when it takes long, which depends on the machine: what a test reads must not."""
+    monkeypatch.setattr("trainer.progress.tick_until", lambda *_: None)
 
 
 @pytest.fixture

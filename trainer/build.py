@@ -1,50 +1,22 @@
-"""The parts of a run from its recipe: stream, reader, network, collation, evaluation."""
+"""The parts of a run from its recipe that hold tensors: network, collation, evaluation."""
 
 from collections.abc import Callable
 
 import torch
 
 from models.network import Network
-from models.objectives import Objective, build_objective
-from shards.bundles import BundledSampler
+from models.objectives.base import Objective
 from shards.collate import Collator, Lengths
-from shards.directions import Direction, parse_directions
 from shards.errors import InputError, out_of_memory
 from shards.fetch import Fetcher, ImageSizes, Transform
 from shards.index import Corpus
-from shards.mixture import segments
 from shards.reader import Reader
-from shards.sampler import Sampler
-from shards.stores import open_storage
 from shards.tokenizer import Tokenizer
-from trainer.distributed import Ranks
 from trainer.evaluation.evaluate import Evaluator
 from trainer.extensions import own_inductor_cache
+from trainer.ranks import Ranks
 from trainer.recipe import Recipe
-
-
-def build_sampler(recipe: Recipe, corpus: Corpus) -> Sampler:
-    """The run's stream of training examples, its mixture checked against the corpus."""
-    batch, seed = recipe.batch, recipe.training.seed
-    mixture = segments(recipe.mixture, batch.groups_per_step, batch.groups_per_step * recipe.training.steps)
-    if batch.sources_per_target == 1:
-        return Sampler(corpus, split="train", mixture=mixture, seed=seed, group_size=batch.group_size)
-    return BundledSampler(
-        corpus,
-        split="train",
-        mixture=mixture,
-        seed=seed,
-        group_size=batch.group_size,
-        sources_per_target=batch.sources_per_target,
-    )
-
-
-def build_reader(recipe: Recipe, corpus: Corpus) -> Reader:
-    """A reader of the corpus' shards, wherever they are."""
-    config = recipe.loader
-    cache_bytes = config.cache_bytes if config.cache else None
-    storage = open_storage(corpus, max_open_files=config.max_open_files, cache=config.cache, cache_bytes=cache_bytes)
-    return Reader(corpus, config, storage)
+from trainer.stream import build_reader
 
 
 def build_collator(
@@ -87,14 +59,7 @@ def build_network(recipe: Recipe, tokenizer: Tokenizer) -> Objective:
     if training.compile:
         own_inductor_cache()
     network.run_layers(activation_checkpointing=training.activation_checkpointing, compile=training.compile)
-    return build_objective(recipe.objective.name, recipe.objective.settings(), network)
-
-
-def has_examples(recipe: Recipe, corpus: Corpus, split: str) -> bool:
-    """Whether `split` has anything to evaluate."""
-    counts_TS = corpus.direction_counts(split)
-    directions = parse_directions(recipe.evaluation.directions, corpus.languages, recipe.mixture.languages)
-    return any(counts_TS[target, source] > 0 for source, target in directions)
+    return recipe.objective.settings().build(network)
 
 
 def build_evaluator(
@@ -116,12 +81,3 @@ def build_evaluator(
         device=device,
         begin_batch=begin_batch,
     )
-
-
-def validated_directions(recipe: Recipe, corpus: Corpus) -> list[Direction]:
-    """The directions and languages of the mixture and its changes, of both kinds: what is left out has nothing to show,
-    but a model of one kind is measured on the other, too."""
-    found: set[Direction] = set()
-    for weighting in (recipe.mixture, *recipe.mixture.changes):
-        found |= set(parse_directions(weighting.directions, corpus.languages, weighting.languages))
-    return sorted(found, key=lambda direction: (direction[1], direction[0]))

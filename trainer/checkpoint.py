@@ -24,6 +24,8 @@ from trainer.recipe import CheckpointSection
 from trainer.tidying import MANIFEST as MANIFEST
 from trainer.tidying import clear, is_being_read, is_directory, point, remove, set_aside, strange_checkpoint, unpoint
 
+#: Which file of tensors holds what, beside the files (trainer/sharded_state.py).
+INDEX = "tensors.json"
 #: What the run remembers of its corpus.
 CORPUS = "corpus.json"
 #: What no manifest of a checkpoint or of an exported model leaves out.

@@ -36,6 +36,7 @@ from shards.locations import is_url, without_secrets
 from shards.tokenizer import Tokenizer
 from trainer.checkpoint import CORPUS, described, seal, sync
 from trainer.model_card import language_code, model_card
+from trainer.progress import stage
 from trainer.recipe import load_recipe
 from trainer.tidying import reading
 from trainer.trained import CONFIG, RECIPE, REST, STATE, Model, data_of, load_model, resolve_checkpoint, rest_of
@@ -72,7 +73,7 @@ def export_model(where: Path, directory: Path, dtype: str = "fp32", overrides: S
     for override in overrides:
         if override.partition("=")[0] not in _PATHS:
             raise InputError(f"{without_secrets(override)}: an export takes nothing but {'=, '.join(_PATHS)}=")
-    with _new_directory(directory) as staging, contextlib.ExitStack() as leaving:
+    with _new_directory(directory) as staging, contextlib.ExitStack() as leaving, stage("exporting"):
         checkpoint = resolve_checkpoint(where)
         leaving.enter_context(reading(checkpoint))
         model, data = load_model(checkpoint, overrides), data_of(checkpoint)

@@ -5,7 +5,8 @@ from typing import Any
 
 import torch.distributed as dist
 
-from shards.schema import Batch, Unreadable
+from shards.batch import Batch
+from shards.schema import Unreadable
 
 
 def gather_unreadable(batches: Sequence[Batch]) -> list[Unreadable]:

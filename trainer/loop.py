@@ -12,18 +12,19 @@ from typing import Any, NoReturn
 import torch
 
 from models.objectives.base import Outputs
+from shards.batch import Batch
 from shards.errors import InputError
 from shards.index import Corpus
 from shards.loader import Loader
 from shards.reader import Reader
-from shards.schema import Batch
 from trainer.checkpoint import TrainState, read_state
-from trainer.distributed import PeerError, Ranks, raise_together, sum_over_ranks
+from trainer.distributed import PeerError, raise_together, sum_over_ranks
 from trainer.engine import loss_scaler
 from trainer.evaluation.heldout import HeldOut
 from trainer.ledger import gather_unreadable, too_many_unreadable
 from trainer.prometheus.endpoint import Endpoint
 from trainer.rank_meter import RankMeter
+from trainer.ranks import Ranks
 from trainer.recipe import Recipe
 from trainer.reporting import Reporting
 from trainer.resume import newest_sound_checkpoint
@@ -45,6 +46,10 @@ def total_loss(outputs: Outputs, counts: Mapping[str, float]) -> torch.Tensor:
     """
     terms = outputs.terms.items()
     return torch.stack([term.weight * term.sum / max(counts[name], 1.0) for name, term in terms]).sum()
+
+
+#: What a log is told of a phase without a detail of its own.
+_DOING: dict[Phase, str] = {"checkpoint": "waiting for the checkpoint", "evaluation": "measuring held-out examples"}
 
 
 class Trainer:
@@ -380,6 +385,8 @@ class Trainer:
     def phase(self, name: Phase, detail: str = "") -> None:
         """Something was done, and now this begins: for the watchdog, and for those who watch from outside."""
         self._watchdog.phase(name, detail)
+        if self.reporting:
+            self.reporting.console.phase(detail or _DOING.get(name, name))
         if self.endpoint.node:
             self.endpoint.node.progress()
 

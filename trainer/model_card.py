@@ -16,7 +16,7 @@ from shards.reading_files import read_json
 from shards.strict_yaml import write_yaml
 from shards.tokenizer import SentencePieceTokenizer
 from trainer.checkpoint import TrainState, identity, read_state
-from trainer.engine import precision_of
+from trainer.ds_config import precision_of
 from trainer.evaluation.closing_table import BESIDE, BESIDE_MEANS
 from trainer.evaluation.evaluate import read_report
 from trainer.evaluation.kept import evaluation_folder, kept_evaluations

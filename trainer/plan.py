@@ -2,36 +2,39 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from models.backbones.checkpoint import check_tokenizer, max_length
+from models.backbones.checkpoint_config import check_tokenizer, max_length
 from shards.directions import parse_directions
 from shards.errors import InputError
 from shards.index import Corpus, open_corpus
-from shards.loader import Partition
+from shards.partition import Partition
 from shards.reader import Reader
 from shards.reading_files import read_json
 from shards.sampler import Sampler
 from shards.tokenizer import Tokenizer, open_tokenizer
-from trainer.build import build_reader, build_sampler
 from trainer.checkpoint import (
     CORPUS,
+    INDEX,
     check_resumable,
     damage,
     read_state,
     whole_checkpoints,
 )
-from trainer.distributed import Ranks
+from trainer.ds_config import arithmetic, load_ds_config, precision_of
 from trainer.ds_keys import check_ds_keys
-from trainer.engine import arithmetic, load_ds_config, precision_of
-from trainer.evaluation.scoring.semantic import Models, check_models
+from trainer.evaluation.scoring.models import Models, check_models
 from trainer.extensions import check_code_caches
 from trainer.prometheus.guards import check_guards
+from trainer.ranks import Ranks
 from trainer.recipe import Recipe, load_recipe
-from trainer.resume import Resume, check_resume
 from trainer.run_files import check_run_files
-from trainer.sharded_state import INDEX
+from trainer.stream import build_reader, build_sampler
 from trainer.trackers import check_trackers
+
+#: auto: from the newest sound checkpoint, or from the beginning where there is none.
+#: never: from the beginning; refused where there are checkpoints.  must: never from the beginning.
+Resume = Literal["auto", "never", "must"]
 
 #: What a resumed run may change: nothing here touches the sequence of examples or the mathematics.
 FREE_SECTIONS = {"run", "evaluation", "prometheus", "loader", "validation", "checkpoint", "watchdog", "tracking"}
@@ -73,8 +76,8 @@ def plan_run(recipe: Recipe, ds_config: Path, ranks: Ranks, resume: Resume = "au
     )
     check_trackers(recipe.tracking)
     check_guards(recipe.prometheus)
-    config = load_ds_config(ds_config, recipe, ranks.world_size)
     check_resume(resume, recipe.run)
+    config = load_ds_config(ds_config, recipe, ranks.world_size)
     for checkpoint in whole_checkpoints(recipe.run / "checkpoints"):
         if not (checkpoint / INDEX).is_file() and (checkpoint / "deepspeed").is_dir():
             raise InputError(
@@ -109,6 +112,18 @@ def plan_run(recipe: Recipe, ds_config: Path, ranks: Ranks, resume: Resume = "au
         sampler=sampler,
         reader=reader,
     )
+
+
+def check_resume(resume: Resume, run: Path) -> None:
+    """Refuse, before any rank joins, what `resume` and the run directory make impossible (`InputError`)."""
+    found = whole_checkpoints(run / "checkpoints")
+    if resume == "never" and found:
+        raise InputError(
+            f"--resume never, but {run} holds {found[0].name}: choose another run=, or remove {run}/checkpoints if it "
+            "is not wanted"
+        )
+    if resume == "must" and not found:
+        raise InputError(f"--resume must, but {run}/checkpoints holds no whole checkpoint: is run= the right one?")
 
 
 def check_corpus(recipe: Recipe, corpus: Corpus) -> None:

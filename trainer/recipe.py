@@ -10,16 +10,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from models.config import NetworkConfig
-from models.decoding import Decoding
-from models.objectives import ObjectiveConfig, objective_types
+from models.config import Decoding, NetworkConfig
+from models.objectives import objective_config
+from models.objectives.config import ObjectiveConfig
 from shards.errors import InputError
-from shards.locations import (
-    LocalPath,
-    holds_secret,
-    model_location,
-    without_secrets,
-)
+from shards.locations import LocalPath, holds_secret, model_location, without_secrets
 from shards.mixture import MixtureConfig
 from shards.strict_yaml import write_yaml
 from trainer.recipe_problems import first_problem
@@ -96,8 +91,7 @@ class ObjectiveSection(BaseModel):
 
     def settings(self) -> ObjectiveConfig:
         """The objective's own, validated configuration."""
-        config_type, _ = objective_types(self.name)
-        return config_type.model_validate(self.model_dump())
+        return objective_config(self.name).model_validate(self.model_dump())
 
 
 class Recipe(Section):
@@ -192,7 +186,7 @@ def validated(values: Mapping[str, Any], where: str) -> Recipe:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
         raise InputError(f"{where}: {first_problem(error, Recipe)}") from None
-    config_type, _ = objective_types(recipe.objective.name)
+    config_type = objective_config(recipe.objective.name)
     try:
         settings = recipe.objective.settings()
         settings.check(recipe.network)
@@ -211,7 +205,7 @@ def _objective_config(values: Mapping[str, Any], words: Sequence[tuple[str, str]
     names = [text for key, text in words if key == "objective.name"]
     name = names[-1] if names else section.get("name") if isinstance(section, dict) else None
     try:
-        return objective_types(str(name))[0]
+        return objective_config(str(name))
     except InputError:
         return None
 

@@ -1,27 +1,11 @@
 """Which checkpoint a run goes on from."""
 
 from pathlib import Path
-from typing import Literal
 
 from shards.errors import InputError
 from trainer.checkpoint import damage, recover, whole_checkpoints
-from trainer.distributed import PeerError, Ranks, from_first_rank
-
-#: auto: from the newest sound checkpoint, or from the beginning where there is none.
-#: never: from the beginning; refused where there are checkpoints.  must: never from the beginning.
-Resume = Literal["auto", "never", "must"]
-
-
-def check_resume(resume: Resume, run: Path) -> None:
-    """Refuse, before any rank joins, what `resume` and the run directory make impossible (`InputError`)."""
-    found = whole_checkpoints(run / "checkpoints")
-    if resume == "never" and found:
-        raise InputError(
-            f"--resume never, but {run} holds {found[0].name}: choose another run=, or remove {run}/checkpoints if it "
-            "is not wanted"
-        )
-    if resume == "must" and not found:
-        raise InputError(f"--resume must, but {run}/checkpoints holds no whole checkpoint: is run= the right one?")
+from trainer.distributed import PeerError, from_first_rank
+from trainer.ranks import Ranks
 
 
 def newest_sound_checkpoint(directory: Path, ranks: Ranks) -> Path | None:

@@ -18,10 +18,10 @@ from shards.errors import InputError, out_of_memory
 from shards.files import write_atomically
 from shards.loader import Loader
 from shards.locations import without_secrets
-from trainer.build import build_collator, build_evaluator, build_network, has_examples, validated_directions
+from trainer.build import build_collator, build_evaluator, build_network
 from trainer.checkpoint import CORPUS, TrainState, identity, read_state
 from trainer.console import Console
-from trainer.distributed import PeerError, Ranks, from_first_rank, raise_together
+from trainer.distributed import PeerError, from_first_rank, raise_together
 from trainer.engine import build_engine
 from trainer.evaluation.closing_table import print_report
 from trainer.evaluation.evaluate import read_report
@@ -32,7 +32,9 @@ from trainer.loop import Trainer
 from trainer.memory import keep_freed_memory
 from trainer.metrics import MetricsLog, append_record, read_metrics, read_validations
 from trainer.plan import Plan
+from trainer.progress import stage
 from trainer.prometheus.endpoint import Endpoint
+from trainer.ranks import Ranks
 from trainer.recent import DirectionSums
 from trainer.recipe import Recipe
 from trainer.reporting import Reporting
@@ -42,6 +44,7 @@ from trainer.saver import Saver
 from trainer.sharded_state import restore
 from trainer.spikes import SpikeDetector
 from trainer.stop import StopRequest
+from trainer.stream import has_examples, validated_directions
 from trainer.trackers import open_trackers
 from trainer.watchdog import Watchdog
 
@@ -66,7 +69,8 @@ def execute(plan: Plan, device: torch.device, watchdog: Watchdog, stop: StopRequ
         if finished and ranks.is_first:
             # Nothing is left to stop: a signal ends the wait.
             stop.from_now_on(trainer.endpoint.hurry)
-            trainer.endpoint.last_scrape(print)
+            with stage("waiting for the last scrape"):
+                trainer.endpoint.last_scrape(print)
     finally:
         _end(trainer, recipe.run, outcome)
     return finished
@@ -187,13 +191,17 @@ def build_trainer(
 ) -> Trainer:
     """The trainer at the newest sound checkpoint, or at step 0. All ranks call it, after `join`."""
     recipe, ranks, corpus = plan.recipe, plan.ranks, plan.corpus
-    engine = build_engine(build_network(recipe, plan.tokenizer), recipe, plan.ds_config)
-    checkpoint = newest_sound_checkpoint(recipe.run / "checkpoints", ranks)
+    quiet = not ranks.is_first
+    with stage("building network and optimizer", quiet=quiet):
+        engine = build_engine(build_network(recipe, plan.tokenizer), recipe, plan.ds_config)
+    with stage("checking the checkpoints", quiet=quiet):
+        checkpoint = newest_sound_checkpoint(recipe.run / "checkpoints", ranks)
     if checkpoint is None:
         state = TrainState(seed=recipe.training.seed, slot=0, world_size=ranks.world_size, corpus=corpus.content_hash)
     else:
         state = read_state(checkpoint)
-        restore(engine, checkpoint)
+        with stage("reading the checkpoint", quiet=quiet):
+            restore(engine, checkpoint)
     collate = build_collator(recipe, corpus, plan.reader, plan.tokenizer, device)
 
     def open_loader(attempt: int) -> Loader:
@@ -207,15 +215,16 @@ def build_trainer(
         )
 
     endpoint = Endpoint(plan, device)
-    held_out = HeldOut(
-        corpus,
-        collate,
-        split="validation",
-        directions=validated_directions(recipe, corpus),
-        examples_per_kind=recipe.validation.examples_per_kind,
-        batch_size=recipe.validation.batch_size,
-        ranks=ranks,
-    )
+    with stage("choosing held-out examples", quiet=quiet):
+        held_out = HeldOut(
+            corpus,
+            collate,
+            split="validation",
+            directions=validated_directions(recipe, corpus),
+            examples_per_kind=recipe.validation.examples_per_kind,
+            batch_size=recipe.validation.batch_size,
+            ranks=ranks,
+        )
     return Trainer(
         engine=engine,
         recipe=recipe,

@@ -22,6 +22,7 @@ import torch.distributed as dist
 from shards.errors import InputError
 from shards.files import write_atomically
 from trainer.checkpoint import (
+    INDEX,
     STAGING,
     TrainState,
     commit,
@@ -34,7 +35,7 @@ from trainer.checkpoint import (
 )
 from trainer.distributed import from_first_rank
 from trainer.recipe import CheckpointSection
-from trainer.sharded_state import INDEX, Snapshot, file_name, take_snapshot, write_snapshot
+from trainer.sharded_state import Snapshot, file_name, take_snapshot, write_snapshot
 from trainer.tidying import clear, point
 
 

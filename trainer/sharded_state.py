@@ -18,10 +18,9 @@ from torch import Tensor
 
 from shards.errors import InputError
 from shards.reading_files import read_json
+from trainer.checkpoint import INDEX
 from trainer.engine import loss_scaler
 
-#: Which file holds what, beside the files.
-INDEX = "tensors.json"
 _MASTER = "master"
 #: Parameters that are not trained, and buffers: whole, in rank 0's file.
 _FIXED = "fixed"

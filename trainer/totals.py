@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from models.objectives.base import Outputs
-from shards.schema import Batch
+from shards.batch import Batch
 from trainer.distributed import sum_over_ranks
 
 KINDS = ("mms", "mxls")

@@ -22,10 +22,10 @@ from shards.locations import without_secrets
 from shards.reading_files import read_json
 from shards.tokenizer import Tokenizer, open_tokenizer
 from trainer.build import build_network
-from trainer.checkpoint import CORPUS, MANIFEST, damage, read_state, whole_checkpoints
+from trainer.checkpoint import CORPUS, INDEX, MANIFEST, damage, read_state, whole_checkpoints
 from trainer.metrics import read_validations
 from trainer.recipe import Recipe, load_recipe
-from trainer.sharded_state import INDEX, model_weights
+from trainer.sharded_state import model_weights
 
 #: The files of an exported model: transformers' own, and the rest of the network, which is ours.
 TEXT, REST, CONFIG = "model.safetensors", "vision.safetensors", "config.json"

@@ -23,8 +23,9 @@ from typing import Literal, cast, get_args
 
 import torch.distributed as dist
 
-from trainer.distributed import Ranks, from_first_rank
+from trainer.distributed import from_first_rank
 from trainer.exit_codes import HUNG, PEER_DIED
+from trainer.ranks import Ranks
 from trainer.recipe import WatchdogSection
 from trainer.stop import SAME_WISH_SECONDS
 

@@ -57,7 +57,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
 
     verify = commands.add_parser("verify", help="read every byte of a corpus and list all that is wrong (exit code 1)")
     verify.add_argument("corpus", metavar="DATA", help="corpus directory")
-    verify.add_argument("--workers", type=int, help="processes that read shards (default: one a core)")
+    verify.add_argument("--workers", type=int, help="processes that read shards (default: by cores and size)")
     verify.set_defaults(run=_verify, goes_on=False)
 
 
@@ -99,4 +99,4 @@ def _preview(options: argparse.Namespace) -> None:
 def _verify(options: argparse.Namespace) -> int:
     from launcher.verification.verify import default_workers, verify
 
-    return verify(options.corpus, default_workers() if options.workers is None else options.workers)
+    return verify(options.corpus, default_workers(options.corpus) if options.workers is None else options.workers)

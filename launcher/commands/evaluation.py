@@ -94,18 +94,21 @@ def _evaluate(options: argparse.Namespace) -> None:
 def _compare(options: argparse.Namespace) -> None:
     from launcher.comparison.compare import compare
     from launcher.comparison.sheet import check_out, show
+    from trainer.progress import stage
+    from trainer.terminal import Console
 
     check_out(options.format, options.out)
-    sheet = compare(
-        options.runs,
-        split=options.split,
-        by=options.by,
-        languages=None if options.languages is None else [word for word in options.languages.split(",") if word],
-        baseline=options.baseline,
-        measures=options.measure or ["rouge1", "rouge2", "rougeL"],
-        samples=options.samples,
-        seed=options.seed,
-    )
+    with stage("comparing", out=Console(stderr=True)):
+        sheet = compare(
+            options.runs,
+            split=options.split,
+            by=options.by,
+            languages=None if options.languages is None else [word for word in options.languages.split(",") if word],
+            baseline=options.baseline,
+            measures=options.measure or ["rouge1", "rouge2", "rougeL"],
+            samples=options.samples,
+            seed=options.seed,
+        )
     show(sheet, options.format, options.out)
 
 

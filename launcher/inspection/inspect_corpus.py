@@ -13,6 +13,7 @@ from launcher.inspection.views import RAMP, levels, mixture_lines, percent, pixe
 from shards.files import check_output
 from shards.index import open_corpus
 from shards.printable import one_line
+from trainer.progress import stage
 from trainer.recipe import load_recipe
 from trainer.terminal import Console
 
@@ -28,8 +29,9 @@ def inspect_corpus(location: str, recipe_name: str, overrides: Sequence[str], *,
     """
     check_output(html)
     recipe = load_recipe(recipe_name, overrides)
-    facts = corpus_facts(open_corpus(location), split)
-    mixture = mixture_facts(facts, recipe, recipe_name)
+    with stage("reading the corpus", out=Console(stderr=True, highlight=False)):
+        facts = corpus_facts(open_corpus(location), split)
+        mixture = mixture_facts(facts, recipe, recipe_name)
     console = Console(file=sys.stdout, highlight=False)
     _print_totals(facts, console)
     if mixture is not None:

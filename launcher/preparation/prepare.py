@@ -23,7 +23,7 @@ from shards.index import FORMAT_VERSION, SPLITS, Corpus, open_corpus
 from shards.merge import finish_corpus, shard_problems
 from shards.problems import Problems
 from shards.writer import shard_is_whole
-from trainer.console import progress_bar
+from trainer.progress import stage, track
 from trainer.terminal import Console
 
 
@@ -73,7 +73,8 @@ def _fingerprint(settings: PrepareSettings, data: Path | None) -> dict[str, Any]
 def _build(
     settings: PrepareSettings, out: Path, cache: Path, data: Path | None, share: Share, console: Console
 ) -> Corpus | None:
-    fingerprint = _fingerprint(settings, data)
+    with stage("listing the files of --data", quiet=data is None):
+        fingerprint = _fingerprint(settings, data)
     work = out.with_name(out.name + ".partial")
     if share.finish and not work.is_dir():
         raise InputError(f"{work} is not there, so there is nothing to finish: run the parts first")
@@ -107,7 +108,7 @@ def _build_in(
         **({"pixels": True} if settings.pixels else {}),
     }
     begin(work, shaping, alone=not (share.part or share.finish), say=say)
-    with _opening_progress() as progress:
+    with _opening(settings.source) as progress:
         source = open_source(
             settings.source,
             cache=cache,
@@ -144,7 +145,7 @@ def _build_in(
         "problems": json.loads(problems.to_json()),
         "settings": settings.noted(),
     }
-    _finish(source, settings, work, provenance, console)
+    _finish(source, settings, work, provenance)
     os.replace(work, out)  # which may be there, empty
     clean(out)
     corpus = open_corpus(out)
@@ -154,25 +155,20 @@ def _build_in(
 
 
 @contextmanager
-def _opening_progress() -> Iterator[Progress]:
-    """A bar for a source that takes long to open; none for one that does not."""
-    bar = progress_bar()
-    tasks: dict[str, Any] = {}
+def _opening(source: str) -> Iterator[Progress]:
+    """Show how far a source is with what it does while it is opened: downloads, or reading all of its files."""
+    with stage(f"opening the {source} corpus") as opening:
+        doing, last = "", 0
 
-    def show(what: str, done: int, total: int) -> None:
-        if not tasks:
-            bar.start()
-        if what not in tasks:
-            tasks[what] = bar.add_task(what, total=total)
-        bar.update(tasks[what], completed=done)
+        def show(what: str, done: int, total: int) -> None:
+            nonlocal doing, last
+            if what != doing:
+                doing, last = what, total
+                opening.note(what)
+            opening.reach(done, total)
 
-    try:
         yield show
-        for task in tasks.values():
-            bar.update(task, completed=bar.tasks[task].total)
-    finally:
-        if tasks:
-            bar.stop()
+        opening.reach(last)
 
 
 def _without_stories(source: Source, tasks: list[ShardTask], problems: Problems) -> str:
@@ -187,17 +183,13 @@ def _download(source: Source, cache: Path, say: Callable[[str], None]) -> None:
     if not source.packages:
         return
     say(f"packages of the {source.name} corpus, kept in {cache}")
-    with progress_bar() as bar:
-        for package in bar.track(source.packages, description="downloads"):
-            fetch(package, cache)
+    for package in track(source.packages, "downloads"):
+        fetch(package, cache)
 
 
 def _write(source: Source, tasks: list[ShardTask], work: Path, workers: int, problems: Problems) -> None:
-    with progress_bar() as bar:
-        task = bar.add_task("features and shards", total=sum(each.stories for each in tasks))
-        write_shards(
-            source, tasks, work, workers=workers, problems=problems, advance=lambda stories: bar.advance(task, stories)
-        )
+    with stage("features and shards", sum(each.stories for each in tasks)) as progress:
+        write_shards(source, tasks, work, workers=workers, problems=problems, advance=progress.advance)
 
 
 def _tell_part(
@@ -232,23 +224,21 @@ def _check_whole(tasks: list[ShardTask], work: Path) -> None:
         )
 
 
-def _finish(
-    source: Source, settings: PrepareSettings, work: Path, provenance: dict[str, Any], console: Console
-) -> None:
+def _finish(source: Source, settings: PrepareSettings, work: Path, provenance: dict[str, Any]) -> None:
     """Tokenizer, index and manifest, unless a call that was killed had got through with them."""
     manifest = work / "manifest.json"
     if manifest.is_file():
         if open_corpus(work).manifest["provenance"] == provenance:
             return
         manifest.unlink()  # before anything that it vouches for changes
-    with console.status("training SentencePiece on the training split"):
+    with stage("training SentencePiece on the training split"):
         train_tokenizer(
             work,
             source.languages,
             vocab_size=settings.vocab_size,
             character_coverage=settings.character_coverage,
         )
-    with console.status("merging the shards' indexes"):
+    with stage("merging the shards' indexes"):
         finish_corpus(work, name=source.name, languages=source.languages, provenance=provenance)
 
 

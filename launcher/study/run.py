@@ -21,6 +21,7 @@ from trainer.checkpoint import find_identity, whole_checkpoints
 from trainer.evaluation.evaluate import read_report
 from trainer.exit_codes import FINISHED
 from trainer.plan import FREE_SECTIONS
+from trainer.progress import stage
 from trainer.recipe import load_recipe
 from trainer.terminal import Console
 from trainer.trained import RECIPE, check_same_corpus
@@ -59,7 +60,8 @@ def study(
             return code
         if not is_finished(trial):
             raise InputError(f"{trial.run} holds no test evaluation of its last checkpoint: see {trial.run}")
-    write_results(definition, planned, out, samples=samples, command=command, console=console)
+    with stage("comparing the models"):
+        write_results(definition, planned, out, samples=samples, command=command, console=console)
     return FINISHED
 
 

@@ -19,13 +19,18 @@ from shards.errors import InputError
 from shards.index import SPLITS
 from shards.locations import is_url, shown
 from shards.manifest import Manifest
-from trainer.console import progress_bar
+from trainer.progress import stage, track
 from trainer.terminal import Console
 
+#: A worker takes as long to start as one process to check so much.
+_BYTES_A_WORKER = 2**27
 
-def default_workers() -> int:
-    """One a core that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+def default_workers(location: str) -> int:
+    """Return one a core that this process may use, but no more than the shards in `location` are worth."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    size = sum(path.stat().st_size for path in Path(location).glob("*.tar") if path.is_file())
+    return min(cores, 1 + size // _BYTES_A_WORKER)
 
 
 def verify(location: str, workers: int) -> int:
@@ -61,26 +66,27 @@ def verify(location: str, workers: int) -> int:
 
 def _check(directory: Path, manifest: Manifest, workers: int, findings: Findings) -> int:
     """All findings, in an order that does not depend on the workers; the number of members in the tars."""
-    shown = Console(stderr=True)
-    with progress_bar(console=shown, disable=not shown.is_terminal) as bar:
-        for name in bar.track(list(manifest.files), description="hashes of the index"):
-            check_file(directory, manifest, name, findings)
-        task = bar.add_task("tables of the index", total=3 + len(SPLITS))
+    shown = Console(stderr=True, highlight=False)
+    for name in track(list(manifest.files), "hashes of the index", out=shown):
+        check_file(directory, manifest, name, findings)
+    with stage("tables of the index", 3 + len(SPLITS), out=shown) as progress:
         keys = check_keys(directory, manifest, findings)
-        bar.advance(task)
+        progress.advance()
         articles = check_articles(directory, manifest, findings)
-        bar.advance(task)
+        progress.advance()
         pixels = check_pixels(directory, manifest, findings)
-        bar.advance(task)
+        progress.advance()
         for split in SPLITS:
             if articles is not None:
                 check_edges(directory, manifest, articles, split, findings)
-            bar.advance(task)
-        tasks = _tasks(directory, manifest, articles, pixels, keys)
-        reports = []
-        for report in bar.track(_reports(tasks, workers), total=len(tasks), description="shards"):
+            progress.advance()
+    tasks = _tasks(directory, manifest, articles, pixels, keys)
+    reports = []
+    with stage("shards", len(tasks), out=shown) as progress:
+        for report in _reports(tasks, workers):
             findings.extend(report.findings)
             reports.append(report)
+            progress.advance()
     _tell_strangers(reports, findings)
     known = {shard.name for shard in manifest.shards}
     for path in sorted(directory.glob("*.tar")):

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from models.backbones.base import Backbone
-from models.backbones.checkpoint import architecture, check_tokenizer
+from models.backbones.checkpoint_config import architecture, check_tokenizer
 from models.backbones.mbart import MBartBackbone
 from models.backbones.mt5 import MT5Backbone
 from models.config import TextConfig

@@ -1,18 +1,16 @@
-"""What a transformers checkpoint says of itself, in a local directory or on the hub: architecture, lengths, head.
+"""The tensors of a transformers checkpoint, in a local directory or on the hub.
 
 Read from its files rather than from a loaded model: transformers drops what the model it loads has no place for.
 """
 
-import json
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
 from textwrap import shorten
-from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol, cast, get_args
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -20,88 +18,14 @@ from safetensors import safe_open
 from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
-from models.config import Architecture, TextConfig
+from models.backbones.checkpoint_config import directory_of_checkpoint, read_json
 from shards.errors import InputError
-from shards.hub import SMALL_FILES, directory_of
+from shards.hub import SMALL_FILES
 
-#: Positions of a random mBART where the recipe does not say: mBART-50's.
-MBART_POSITIONS = 1024
-#: Rows that a checkpoint may have beyond its tokenizer's words: padding to a round number (mT5: 12 of 250,112).
-SPARE_ROWS = 1024
 #: Where transformers keeps weights, in the order it looks; `.index.json` behind the name lists the parts of several.
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 #: What transformers raises over a configuration that makes no model of its kind, or not that of the weights.
 _MISFITS = (ArithmeticError, LookupError, OSError, RuntimeError, StrictDataclassError, TypeError, ValueError)
-
-
-def architecture(config: TextConfig) -> Architecture:
-    """Of the backbone that `config` describes: its checkpoint's `model_type`, or what a random one is to be."""
-    where = config.pretrained
-    if where is None:
-        return config.architecture or "mt5"
-    found = read_config(where).get("model_type")
-    supported = get_args(Architecture)
-    if found not in supported:
-        raise InputError(
-            f"network.text.pretrained: {where!r} is of model type {found!r}; supported are {' and '.join(supported)} "
-            "(mBART-50 is of type mbart)"
-        )
-    if config.architecture not in (None, found):
-        raise InputError(
-            f"network.text.architecture is {config.architecture}, but {where!r} holds an {found} model: remove the key"
-        )
-    return cast(Architecture, found)
-
-
-def max_length(config: TextConfig) -> int | None:
-    """The longest text in tokens that the backbone has positions for; None where every length will do (mT5)."""
-    if architecture(config) == "mt5":
-        return None
-    if config.pretrained is None:
-        return config.max_position_embeddings or MBART_POSITIONS
-    return _count(config.pretrained, "max_position_embeddings", MBART_POSITIONS)
-
-
-def check_tokenizer(
-    config: TextConfig,
-    vocab_size: int,
-    pad_id: int,
-    eos_id: int,
-    related_ids: Mapping[int, Sequence[int]] = MappingProxyType({}),
-) -> None:
-    """`InputError` where a checkpoint was made for another tokenizer than this one. Reads config.json only.
-
-    vocab_size, pad_id, eos_id, related_ids: the tokenizer's. A checkpoint may have up to `SPARE_ROWS` more rows than
-    the tokenizer has words; rows that it lacks, only mBART makes, and only of related ones (`MBartBackbone`).
-    """
-    where = config.pretrained
-    if where is None:
-        return
-    fix = f"set corpus.tokenizer={where}, or to the directory of the tokenizer that it was trained with"
-    stored = read_config(where)
-    for key, wanted in (("pad_token_id", pad_id), ("eos_token_id", eos_id)):
-        if stored.get(key, wanted) != wanted:
-            raise InputError(
-                f"network.text.pretrained: {where!r} has {key} {stored[key]}, the tokenizer {wanted}: {fix}"
-            )
-    rows = _count(where, "vocab_size")
-    makes_rows = architecture(config) == "mbart"
-    made = {new for new, related in related_ids.items() if makes_rows and related and max(related) < rows}
-    if vocab_size < rows - SPARE_ROWS or not made.issuperset(range(rows, vocab_size)):
-        raise InputError(f"network.text.pretrained: {where!r} has {rows} words, the tokenizer {vocab_size}: {fix}")
-
-
-def read_config(where: str) -> dict[str, Any]:
-    """The checkpoint's config.json; `InputError` where there is none to read."""
-    file = _directory(where) / "config.json"
-    if not file.is_file():
-        raise InputError(
-            f"network.text.pretrained: no config.json to be had from {where!r}: give the directory of a checkpoint"
-        )
-    values = _json(file)
-    if not isinstance(values, dict):
-        raise InputError(f"network.text.pretrained: {file} is no mapping of settings: copy it anew")
-    return values
 
 
 def stored_tensor(where: str, name: str, shape: tuple[int, ...]) -> Tensor | None:
@@ -175,13 +99,13 @@ def _weights(where: str) -> _Weights:
     """Those that transformers would choose; `InputError` where there are none or not all."""
     for stem in _WEIGHTS:
         # A hub may have the weights in both forms: the second is fetched only where the first is not to be had.
-        directory = _directory(where, (*SMALL_FILES, f"*{Path(stem).suffix}"))
+        directory = directory_of_checkpoint(where, (*SMALL_FILES, f"*{Path(stem).suffix}"))
         if (directory / stem).is_file():
             return _Weights(directory / stem, None)
         index = directory / f"{stem}.index.json"
         if not index.is_file():
             continue
-        values = _json(index)
+        values = read_json(index)
         names = values.get("weight_map") if isinstance(values, dict) else None
         if not isinstance(names, dict) or not all(isinstance(part, str) for part in names.values()):
             raise InputError(f"network.text.pretrained: {index} has no mapping weight_map: copy it anew")
@@ -194,10 +118,6 @@ def _weights(where: str) -> _Weights:
     raise InputError(
         f"network.text.pretrained: {where!r} holds no {' or '.join(_WEIGHTS)}: give the directory of a checkpoint"
     )
-
-
-def _directory(where: str, patterns: tuple[str, ...] = SMALL_FILES) -> Path:
-    return directory_of(where, f"network.text.pretrained={where}", patterns)
 
 
 def _read(file: Path, name: str) -> Tensor | None:
@@ -217,21 +137,6 @@ def _read(file: Path, name: str) -> Tensor | None:
         ) from error
     found = state.get(name)
     return found if isinstance(found, Tensor) else None
-
-
-def _json(file: Path) -> Any:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"network.text.pretrained: {file} is not JSON ({error}): copy it anew") from error
-
-
-def _count(where: str, key: str, default: int | None = None) -> int:
-    """A number of config.json; `InputError` where it is none."""
-    value = read_config(where).get(key, default)
-    if not isinstance(value, int):
-        raise InputError(f"network.text.pretrained: config.json of {where!r} has no number {key}: copy it anew")
-    return value
 
 
 def _misfit(file: Path, name: str, found: Sequence[int], wanted: Sequence[int]) -> InputError:

@@ -16,7 +16,8 @@ from transformers import GenerationConfig, MBartConfig, MBartForConditionalGener
 
 from models.attention import attend
 from models.backbones.base import Backbone, add_update
-from models.backbones.checkpoint import MBART_POSITIONS, load, stored_tensor
+from models.backbones.checkpoint import load, stored_tensor
+from models.backbones.checkpoint_config import MBART_POSITIONS
 from models.backbones.memory import Memory, MemoryAttention, with_children
 from models.config import TextConfig
 from models.dropout import dropout
@@ -33,8 +34,8 @@ class MBartBackbone(Backbone):
 
     vocab_size: words of the tokenizer. The rows of new tokens, those of `related_ids`, start as the mean of the rows
     that it names for them, in the embeddings and in the head, whether a checkpoint lacks them or has padding in their
-    place. All other rows stay as they are, and a checkpoint lacks none of them (models/backbones/checkpoint.py,
-    `check_tokenizer`).
+    place. All other rows stay as they are, and a checkpoint lacks none of them (`check_tokenizer` in
+    models/backbones/checkpoint_config.py).
     """
 
     def __init__(

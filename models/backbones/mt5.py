@@ -32,7 +32,7 @@ class MT5Backbone(Backbone):
     """Encoder, decoder and head. `encoder` and `decoder` are transformers' MT5Stack, sharing embeddings.
 
     vocab_size: words of the tokenizer. A checkpoint may have more rows (mT5 has 250,112 for 250,100 words)
-    and keeps them all; it has no fewer (models/backbones/checkpoint.py, `check_tokenizer`).
+    and keeps them all; it has no fewer (`check_tokenizer` in models/backbones/checkpoint_config.py).
     """
 
     max_length = None

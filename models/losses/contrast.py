@@ -4,16 +4,14 @@ Shape suffixes as in shards/schema.py; N candidate summaries.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.config import Negatives
 from models.losses import widen
 from models.losses.gather import gather_rows, rank_and_ranks
-
-Negatives = Literal["group", "global"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,14 +3,11 @@
 Shape suffixes as in shards/schema.py; T selected target tokens.
 """
 
-from typing import Literal
-
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.config import Distance
 from models.losses import widen
-
-Distance = Literal["cosine", "mse", "kl"]
 
 
 def distillation_distance(teaching_TD: Tensor, learning_TD: Tensor, kind: Distance) -> Tensor:

@@ -1,4 +1,5 @@
-"""Objectives: what each paper minimises. A new paper is one file here and one line in `OBJECTIVES`.
+"""Objectives: what each paper minimises. A new paper is one file here, its configuration beside it, which imports no
+torch, and one line in `OBJECTIVES`.
 
 All of them are exercised by tests/numerics/test_objective.py; recipes live in launcher/recipes/.
 
@@ -14,29 +15,19 @@ All of them are exercised by tests/numerics/test_objective.py; recipes live in l
 | w/ TCO (ibid., Table 2) | d2tv.py, contrast: true | 1, 2, 4, 9 | tco.yaml |
 """
 
-from models.network import Network
-from models.objectives.base import Objective, ObjectiveConfig, Outputs, Term
-from models.objectives.d2tv import D2TV, D2TVConfig
+from models.objectives.config import ObjectiveConfig
+from models.objectives.d2tv_config import D2TVConfig
 from shards.errors import InputError, did_you_mean
 
-__all__ = ["OBJECTIVES", "Objective", "ObjectiveConfig", "Outputs", "Term", "build_objective"]
-
-OBJECTIVES: dict[str, tuple[type[ObjectiveConfig], type[Objective]]] = {
-    "d2tv": (D2TVConfig, D2TV),
+OBJECTIVES: dict[str, type[ObjectiveConfig]] = {
+    "d2tv": D2TVConfig,
 }
 
 
-def objective_types(name: str) -> tuple[type[ObjectiveConfig], type[Objective]]:
-    """The configuration and the module registered under `name`; InputError for an unknown one."""
+def objective_config(name: str) -> type[ObjectiveConfig]:
+    """Return the configuration registered under `name`, which builds the objective. InputError for an unknown name."""
     if name not in OBJECTIVES:
         raise InputError(
             f"objective.name: no objective {name!r}{did_you_mean(name, OBJECTIVES)}; known: {', '.join(OBJECTIVES)}"
         )
     return OBJECTIVES[name]
-
-
-def build_objective(name: str, config: ObjectiveConfig, network: Network) -> Objective:
-    """The objective `name` around `network`. Raises InputError for a combination that makes no sense."""
-    config_type, objective_type = objective_types(name)
-    assert isinstance(config, config_type), f"{name} takes a {config_type.__name__}"
-    return objective_type(config, network)

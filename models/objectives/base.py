@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from models.config import NetworkConfig, StrictConfig
 from models.network import Network
-from shards.schema import Batch
+from shards.batch import Batch
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,13 +39,6 @@ class Outputs:
     scalars: dict[str, float]
     real_tokens: int
     computed_tokens: int
-
-
-class ObjectiveConfig(StrictConfig):
-    """Base of the configurations in the registry."""
-
-    def check(self, network: NetworkConfig) -> None:
-        """Raises InputError, naming the fix, for a combination that makes no sense with this network."""
 
 
 class Objective(nn.Module, ABC):

@@ -13,51 +13,17 @@ The teacher reads the target document of every row, the student the source docum
 rows only; both write the row's summary with the row's images.
 """
 
-from typing import Literal
-
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from models.arrangement import Arranged, arrange
-from models.config import NetworkConfig
 from models.flops import BackboneSizes, step_flops
-from models.losses.contrast import Negatives, contrast_anchors, target_oriented_contrast
-from models.losses.distillation import Distance, alpha, distillation_distance
+from models.losses.contrast import contrast_anchors, target_oriented_contrast
+from models.losses.distillation import alpha, distillation_distance
 from models.network import Network, by_row, real_rows
-from models.objectives.base import Objective, ObjectiveConfig, Outputs, Term
-from shards.errors import InputError
-from shards.schema import Batch
-
-
-class D2TVConfig(ObjectiveConfig):
-    """Defaults are the full method with the paper's numbers (section 3, Table 5; tau is ours)."""
-
-    name: Literal["d2tv"] = "d2tv"
-    branches: Literal["mms", "mxls", "both"] = "both"
-    distillation: Literal["none", "vanilla", "dual"] = "dual"
-    distance: Distance = "cosine"
-    contrast: bool = True
-    beta: float = Field(default=1.0, ge=0, description="weight of the contrastive term, Eq. 10")
-    temperature: float = Field(default=0.1, gt=0, description="tau of Eq. 9")
-    negatives: Negatives = Field(
-        default="group", description="what Eq. 9 compares with: the group, or the micro-batches of all ranks"
-    )
-    alpha_steps: int = Field(default=5000, gt=0, description="T1 of Eq. 8, in optimizer steps")
-    label_smoothing: float = Field(default=0.1, ge=0, lt=1)
-
-    def check(self, network: NetworkConfig) -> None:
-        """Distillation needs both branches, contrast needs images."""
-        if self.distillation != "none" and self.branches != "both":
-            raise InputError(
-                f"objective.distillation {self.distillation!r} needs teacher and student: set branches to 'both', "
-                f"or distillation to 'none' to train {self.branches!r} alone"
-            )
-        if self.contrast and not network.vision.enabled:
-            raise InputError(
-                "objective.contrast compares images with summaries: set objective.contrast to false, "
-                "or network.vision.enabled to true"
-            )
+from models.objectives.base import Objective, Outputs, Term
+from models.objectives.d2tv_config import D2TVConfig
+from shards.batch import Batch
 
 
 class D2TV(Objective):

@@ -11,14 +11,14 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shards.corpora.npm import CLDR, EMOJI_IMAGES, RESNET, Package, fetch, read_members
 from shards.errors import InputError, did_you_mean
-from shards.features import GridFeatures, grid_boxes
+from shards.grid import grid_boxes
 from shards.index import SPLITS
 from shards.languages import LANGUAGE_CODES
 from shards.pixels import decode
@@ -26,6 +26,9 @@ from shards.problems import Problems
 from shards.schema import Article, Images, Story
 from shards.texts import has_text
 from shards.writer import split_of
+
+if TYPE_CHECKING:
+    from shards.features import GridFeatures
 
 VENDORS: tuple[str, ...] = tuple(EMOJI_IMAGES)
 
@@ -149,7 +152,9 @@ class EmojiSource:
         return renderings
 
     @cached_property
-    def _extractor(self) -> GridFeatures:
+    def _extractor(self) -> "GridFeatures":
+        from shards.features import GridFeatures  # torch, which a refusal does not need
+
         return GridFeatures(fetch(RESNET, self._cache))
 
     def _features(self, pngs: Sequence[bytes]) -> NDArray[np.float16]:

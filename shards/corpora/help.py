@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from shards.corpora.listing import Listing, list_files
 from shards.corpora.mallard import Page, read_page
 from shards.corpora.npm import RESNET, Package, fetch
 from shards.errors import InputError
-from shards.features import BATCH_SIZE, GridFeatures, grid_boxes
+from shards.grid import BATCH_SIZE, grid_boxes
 from shards.index import SPLITS
 from shards.languages import find_language
 from shards.pixels import DamagedImageError, decode, read_image_file, storable
@@ -30,6 +30,9 @@ from shards.problems import Problems
 from shards.schema import Article, Images, Story
 from shards.texts import has_text
 from shards.writer import split_of
+
+if TYPE_CHECKING:
+    from shards.features import GridFeatures
 
 #: Where systems keep the help of their programs, and the two manuals there that are gnome-user-docs.
 SYSTEM_PAGES = Path("/usr/share/help")
@@ -250,7 +253,9 @@ class HelpSource:
         return tuple(found)
 
     @cached_property
-    def _extractor(self) -> GridFeatures:
+    def _extractor(self) -> "GridFeatures":
+        from shards.features import GridFeatures  # torch, which a refusal does not need
+
         return GridFeatures(fetch(RESNET, self._cache))
 
     def _features(

@@ -7,15 +7,17 @@ import pytest
 import torch
 
 from shards.index import Corpus
-from shards.loader import Loader, Partition
+from shards.loader import Loader
+from shards.partition import Partition
 from shards.reader import Reader
 from shards.tokenizer import open_tokenizer
 from tests.distributed.harness import run_job
 from tests.tiny import tiny_overrides
-from trainer.build import build_collator, build_network, build_sampler
+from trainer.build import build_collator, build_network
 from trainer.loop import total_loss
 from trainer.recipe import Recipe, load_recipe
 from trainer.schedule import learning_rate
+from trainer.stream import build_sampler
 
 STEPS = 20
 NO_DROPOUT = [f"network.{part}.dropout=0" for part in ("text", "vision", "fusion")]

@@ -14,7 +14,7 @@ from shards.errors import InputError
 from shards.index import Corpus
 from tests.distributed.harness import ROOT, run_job
 from tests.tiny import tiny_overrides
-from trainer.engine import load_ds_config
+from trainer.ds_config import load_ds_config
 from trainer.recipe import load_recipe
 
 STEPS = 30

@@ -15,8 +15,8 @@ import pytest
 from tests.distributed.harness import free_port
 from tests.distributed.watchdog_job import monitors
 from tests.support.forkserver import Program
-from trainer.distributed import Ranks
 from trainer.exit_codes import HUNG, PEER_DIED
+from trainer.ranks import Ranks
 from trainer.recipe import WatchdogSection
 from trainer.watchdog import Watchdog, _accept, _call, _listen
 

@@ -18,7 +18,8 @@ import psutil
 import torch
 import torch.distributed as dist
 
-from trainer.distributed import join, ranks_from_environment
+from trainer.distributed import join
+from trainer.ranks import ranks_from_environment
 from trainer.recipe import WatchdogSection
 from trainer.stop import StopRequest
 from trainer.watchdog import Watchdog

@@ -13,9 +13,10 @@ import torch
 
 from tests.distributed.harness import FP32
 from tests.tiny import make_corpus, tiny_overrides
-from trainer.distributed import join, leave, ranks_from_environment
+from trainer.distributed import join, leave
 from trainer.loop import total_loss
 from trainer.plan import plan_run
+from trainer.ranks import ranks_from_environment
 from trainer.recipe import load_recipe, recipe_names
 from trainer.run import build_trainer
 

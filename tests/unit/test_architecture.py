@@ -12,7 +12,7 @@ from deepspeed.runtime.precision_config import DeepSpeedBF16Config, DeepSpeedFP1
 from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
 
 import models.objectives
-from trainer.engine import load_ds_config
+from trainer.ds_config import load_ds_config
 from trainer.recipe import RECIPES, load_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,8 +47,8 @@ def test_models_know_nothing_of_files_and_ranks() -> None:
     and no process group but for what a loss is over: the contrast's negatives of all ranks."""
     for path in (ROOT / "models").rglob("*.py"):
         text = path.read_text(encoding="utf-8")
-        hub = {"hub"} if path.relative_to(ROOT) == Path("models/backbones/checkpoint.py") else set()
-        assert set(re.findall(r"^from shards\.(\w+)", text, re.M)) <= {"schema", "errors"} | hub, path
+        hub = {"hub"} if path.parent.name == "backbones" and path.name.startswith("checkpoint") else set()
+        assert set(re.findall(r"^from shards\.(\w+)", text, re.M)) <= {"batch", "errors"} | hub, path
         assert "torch.distributed" not in text or path.relative_to(ROOT) == Path("models/losses/gather.py"), path
 
 
@@ -99,6 +99,14 @@ def test_the_table_of_papers_names_no_recipe_and_no_test_that_is_missing() -> No
         assert (RECIPES / name).is_file(), name
     for name in re.findall(r"tests/\S+\.py", models.objectives.__doc__):
         assert (ROOT / name).is_file(), name
+
+
+def test_progress_is_shown_in_one_way() -> None:
+    """trainer/progress.py prints lines in a log, where rich's own bars and spinners are silent."""
+    own = re.compile(r"rich\.(?:progress|status) import|import rich|console\.status\(")
+    files = [path for room in (*ROOMS, "benchmarks") for path in (ROOT / room).rglob("*.py")]
+    found = [str(path.relative_to(ROOT)) for path in files if own.search(path.read_text(encoding="utf-8"))]
+    assert found == ["trainer/progress.py"]
 
 
 def test_nothing_is_left_for_later() -> None:

@@ -22,8 +22,7 @@ from shards.reading_files import read_json
 from shards.sampler import Groups
 from shards.tokenizer import Tokenizer
 from trainer.checkpoint import identity, read_state
-from trainer.console import progress_bar
-from trainer.distributed import Ranks, from_first_rank, raise_together
+from trainer.distributed import from_first_rank, raise_together
 from trainer.evaluation.averages import languages_found, summarise, training_pairs
 from trainer.evaluation.decoding import Predictions, decoding_batches
 from trainer.evaluation.heldout import (
@@ -37,11 +36,12 @@ from trainer.evaluation.heldout import (
 from trainer.evaluation.kept import evaluation_folder, make_room
 from trainer.evaluation.predictions import Prediction, write_predictions
 from trainer.evaluation.scoring.measures import Pair
+from trainer.evaluation.scoring.models import Models
 from trainer.evaluation.scoring.score import score
-from trainer.evaluation.scoring.semantic import Models
 from trainer.evaluation.unigram import UnigramBaseline
+from trainer.progress import counting, stage, track
+from trainer.ranks import Ranks
 from trainer.recipe import Recipe
-from trainer.terminal import Console
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -151,7 +151,8 @@ class Evaluator:
         except InputError as error:
             problem = error
         self.begin_batch()  # the clock of a rank that was quick begins anew: it waits for the others
-        raise_together(problem)
+        with stage("waiting for the other ranks", quiet=not self.ranks.is_first):
+            raise_together(problem)
         if self.ranks.is_first:
             missing = set(range(len(self._batches(groups)))) - found.read().keys()
             if missing:
@@ -172,8 +173,9 @@ class Evaluator:
         batches = self._batches(groups)
         left = [number for number in range(len(batches)) if number not in done]
         mine = left[self.ranks.rank :: self.ranks.world_size]
-        with progress_bar(disable=not self.ranks.is_first or not Console().is_terminal) as bar:
-            task = bar.add_task("decoding", total=sum(len(batches[number]) for number in mine))
+        total = sum(len(batches[number]) for number in mine)
+        # Of one rank's share, which is as large as the others'.
+        with stage("decoding", total, quiet=not self.ranks.is_first) as progress:
             for number in mine:
                 self.begin_batch()
                 chosen = take_groups(groups, batches[number])
@@ -189,7 +191,7 @@ class Evaluator:
                     if weight
                 ]
                 found.add(self.ranks.rank, number, rows)
-                bar.advance(task, len(batch))
+                progress.advance(len(batch))
 
     def _score(self, groups: Groups, found: Predictions) -> tuple[list[Prediction], list[str]]:
         """Every prediction with its example and its scores, in the examples' order; the names of the measures."""
@@ -198,7 +200,7 @@ class Evaluator:
         examples: list[tuple[int, str]] = []
         pairs: list[Pair] = []
         document = functools.cache(lambda row: self.reader.article(row).text)  # one string for all its targets
-        for place, number in enumerate(groups.number.tolist()):
+        for place, number in enumerate(track(groups.number.tolist(), "reading references")):
             if number not in written:
                 continue
             source = int(groups.source[place, 0])
@@ -240,15 +242,19 @@ class Evaluator:
         """The model's and the unigram's NLL a token of each kind, on the same examples."""
         length = self.recipe.lengths.summary
         self.begin_batch()
-        unigram = UnigramBaseline(self.corpus, self.reader, self.tokenizer, length, self.ranks, self.device)
+        quiet = not self.ranks.is_first
+        with stage("unigram model of the training summaries", quiet=quiet):
+            unigram = UnigramBaseline(self.corpus, self.reader, self.tokenizer, length, self.ranks, self.device)
         settings = self.recipe.validation
         result: dict[str, dict[str, float]] = {}
         for kind, directions in kinds.items():
             groups = choose_examples(self.corpus, split, directions, total=settings.examples_per_kind)
             share = share_of_rank(groups, self.ranks)
             batches = in_batches(share, self.collate, settings.batch_size)
-            languages = len(self.corpus.languages)
-            model = mean_nll(network, batches, self.device, self.begin_batch, languages=languages).nll
+            languages, size = len(self.corpus.languages), settings.batch_size
+            with stage(f"held-out NLL, {kind}", -(-len(share.number) // size), quiet=quiet) as progress:
+                counted = counting(batches, progress.advance)
+                model = mean_nll(network, counted, self.device, self.begin_batch, languages=languages).nll
             if len(groups.number):
                 floor = unigram.nll(groups)
                 result[kind] = {

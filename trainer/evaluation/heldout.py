@@ -7,14 +7,15 @@ import numpy as np
 import torch
 
 from models.network import Network
+from shards.batch import Batch
 from shards.collate import Collator
 from shards.directions import Direction
 from shards.errors import InputError
 from shards.index import Corpus
 from shards.quotas import Ints
 from shards.sampler import Groups
-from shards.schema import Batch
-from trainer.distributed import Ranks, raise_together, sum_over_ranks
+from trainer.distributed import raise_together, sum_over_ranks
+from trainer.ranks import Ranks
 
 
 def choose_examples(corpus: Corpus, split: str, directions: Sequence[Direction], *, total: int | None) -> Groups:

@@ -18,6 +18,7 @@ from trainer.evaluation.kept import choose, evaluation_folder, lock_name
 from trainer.evaluation.robustness.plan import Wanted
 from trainer.evaluation.robustness.run import check_wanted, finished, measure
 from trainer.plan import check_corpus, check_lengths
+from trainer.progress import stage
 from trainer.recipe import Recipe, load_recipe
 from trainer.run_lock import FileLock, Owner, take_patiently
 from trainer.tidying import reading
@@ -56,13 +57,15 @@ def evaluate(
     """
     path = find_trained(where)
     recipe = trained_recipe(path, overrides)
-    corpus = open_corpus(recipe.corpus.path)
+    with stage("opening the corpus"):
+        corpus = open_corpus(recipe.corpus.path)
     check_same_corpus(path, corpus.content_hash, str(corpus.directory))
     check_corpus(recipe, corpus)
     tokenizer = open_tokenizer(recipe.corpus.tokenizer or corpus.tokenizer)
     check_lengths(recipe, tokenizer)
     with reading(path), group_of_one() as (alone, device), contextlib.ExitStack() as leaving:
-        network = trained_network(recipe, tokenizer, path)
+        with stage("loading the model"):
+            network = trained_network(recipe, tokenizer, path)
         evaluator = build_evaluator(recipe, corpus, tokenizer, alone, device)
         leaving.callback(evaluator.reader.close)
         results = _results(recipe.run, split, evaluator.facts(path), path)

@@ -11,7 +11,8 @@ from shards.reader import Reader
 from shards.reading import UnreadableError
 from shards.sampler import Groups
 from shards.tokenizer import Tokenizer
-from trainer.distributed import Ranks, sum_over_ranks
+from trainer.distributed import sum_over_ranks
+from trainer.ranks import Ranks
 
 #: Additive smoothing is chosen among these on the validation split, in the unigram model's favour.
 _SMOOTHING = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)

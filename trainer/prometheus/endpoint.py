@@ -17,7 +17,7 @@ import torch.distributed as dist
 from prometheus_client import CollectorRegistry, disable_created_metrics
 
 from trainer.distributed import from_first_rank, sum_over_ranks
-from trainer.engine import precision_of
+from trainer.ds_config import precision_of
 from trainer.peak import matmul_peak
 from trainer.plan import Plan
 from trainer.prometheus.guards import exposure, is_loopback

@@ -15,11 +15,10 @@ from launcher.train import main
 from shards.changes import fingerprint
 from shards.index import Corpus, content_hash, open_corpus
 from tests.tiny import tiny_overrides
-from trainer.checkpoint import CORPUS, TrainState
-from trainer.distributed import Ranks
+from trainer.checkpoint import CORPUS, INDEX, TrainState
 from trainer.plan import plan_run
+from trainer.ranks import Ranks
 from trainer.recipe import load_recipe
-from trainer.sharded_state import INDEX
 
 DS_CONFIG = Path(__file__).resolve().parents[3] / "ds_configs" / "zero2_cpu.json"
 GOOD_DS = json.loads(DS_CONFIG.read_text())

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from models.backbones.build import build_backbone
-from models.backbones.checkpoint import max_length
+from models.backbones.checkpoint_config import max_length
 from models.config import TextConfig
 
 RANDOM = TextConfig(

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from models.arrangement import arrange
-from models.decoding import Decoding
+from models.config import Decoding
+from models.decoding import logits_processors
 from models.network import Network
 from models.synthetic import EOS_ID, PAD_ID, random_batch, tiny_config
-from shards.schema import Batch
+from shards.batch import Batch
 
 
 @pytest.fixture(params=[2, 3], ids=["as deep as the encoder", "deeper"])
@@ -175,7 +176,7 @@ def test_words_are_drawn_as_often_as_their_probability_says() -> None:
     probability = torch.softmax(logits / 2, 0)
     kept = probability[:4] / probability[:4].sum()
     draws = 20_000
-    processors = Decoding(num_beams=1, temperature=2.0, top_p=0.93).processors(range(draws))
+    processors = logits_processors(Decoding(num_beams=1, temperature=2.0, top_p=0.93), range(draws))
     scores = processors(torch.zeros(draws, 1, dtype=torch.int64), logits.expand(draws, -1))
     counts = torch.bincount(scores.argmax(dim=1), minlength=6).double()
     assert counts[4:].sum() == 0

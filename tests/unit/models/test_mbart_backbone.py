@@ -11,7 +11,7 @@ from transformers import GenerationConfig, MBartConfig, MBartForConditionalGener
 from transformers.modeling_outputs import BaseModelOutput
 
 from models.backbones.build import build_backbone
-from models.backbones.checkpoint import max_length
+from models.backbones.checkpoint_config import max_length
 from models.backbones.mbart import MBartBackbone
 from models.config import TextConfig
 from models.ragged import cross_layout, self_layout

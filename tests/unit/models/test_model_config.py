@@ -5,8 +5,9 @@ from pydantic import ValidationError
 
 from models.config import FusionConfig, NetworkConfig, TextConfig, VisionConfig
 from models.network import Network
-from models.objectives import OBJECTIVES, build_objective, objective_types
-from models.objectives.d2tv import D2TVConfig
+from models.objectives import OBJECTIVES, objective_config
+from models.objectives.base import Objective
+from models.objectives.d2tv_config import D2TVConfig
 from models.synthetic import EOS_ID, PAD_ID, tiny_config
 from shards.errors import InputError
 
@@ -54,12 +55,12 @@ def test_contrast_needs_images() -> None:
         D2TVConfig().check(tiny_config(vision=False))
     network = Network(tiny_config(vision=False), 50, PAD_ID, EOS_ID)
     with pytest.raises(InputError, match=r"objective\.contrast"):
-        build_objective("d2tv", D2TVConfig(), network)
+        D2TVConfig().build(network)
 
 
 def test_registry() -> None:
-    for name, (config_type, objective_type) in OBJECTIVES.items():
-        objective = build_objective(name, config_type(), Network(tiny_config(), 50, PAD_ID, EOS_ID))
-        assert isinstance(objective, objective_type)
+    for name, config_type in OBJECTIVES.items():
+        assert objective_config(name) is config_type
+        assert isinstance(config_type().build(Network(tiny_config(), 50, PAD_ID, EOS_ID)), Objective)
     with pytest.raises(InputError, match="no objective 'd2vt' \\(did you mean 'd2tv'\\?\\)"):
-        objective_types("d2vt")
+        objective_config("d2vt")

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from transformers import MT5Config, MT5ForConditionalGeneration
 
 from models.backbones.build import build_backbone
-from models.backbones.checkpoint import SPARE_ROWS
+from models.backbones.checkpoint_config import SPARE_ROWS
 from models.backbones.mt5 import MT5Backbone
 from models.config import TextConfig
 from models.network import Network

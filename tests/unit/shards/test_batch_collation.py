@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from shards.batch import Batch
 from shards.collate import Collator, Lengths
 from shards.fetch import Fetcher, ImageSizes
 from shards.index import Corpus
 from shards.reader import Reader
 from shards.sampler import Groups
-from shards.schema import Batch, Images, Story
+from shards.schema import Images, Story
 from shards.tokenizer import Tokenizer, open_tokenizer
 from shards.writer import encode_key
 from tests.tiny import make_stories

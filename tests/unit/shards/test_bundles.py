@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from shards.bundles import BundledSampler
 from shards.index import Corpus
-from shards.loader import Loader, Partition
+from shards.loader import Loader
 from shards.mixture import MixtureConfig, Segment, segments
+from shards.partition import Partition
 from shards.sampler import Groups, Sampler
 from tests.tiny import tiny_collator
 from tests.unit.shards.test_loader_partition import rows_of

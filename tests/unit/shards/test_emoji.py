@@ -11,7 +11,7 @@ from shards.corpora import open_source
 from shards.corpora.emoji import EmojiSource, document, story_key
 from shards.corpora.npm import default_cache
 from shards.errors import InputError
-from shards.features import grid_boxes
+from shards.grid import grid_boxes
 from shards.index import SPLITS
 from shards.problems import Problems
 from shards.schema import Story

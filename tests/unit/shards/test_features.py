@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from PIL import Image
 
 from shards.corpora.npm import EMOJI_IMAGES, RESNET, default_cache, fetch, read_members
-from shards.features import EPSILON, GridFeatures, grid_boxes, keras_resnet, read_tfjs
+from shards.features import EPSILON, GridFeatures, keras_resnet, read_tfjs
+from shards.grid import grid_boxes
 
 
 def tiny_keras_weights(generator: torch.Generator) -> dict[str, torch.Tensor]:

@@ -11,7 +11,8 @@ from shards.corpora import Source, open_source
 from shards.corpora.help import SYSTEM_PAGES, folder_language
 from shards.corpora.npm import default_cache
 from shards.errors import InputError
-from shards.features import GridFeatures, grid_boxes
+from shards.features import GridFeatures
+from shards.grid import grid_boxes
 from shards.index import SPLITS
 from shards.problems import Problems
 from shards.schema import Story

@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 import torch
 
+from shards.batch import Batch
 from shards.errors import InputError
 from shards.index import Corpus
-from shards.loader import Loader, Partition
+from shards.loader import Loader
 from shards.mixture import MixtureConfig
+from shards.partition import Partition
 from shards.sampler import Groups, Sampler
-from shards.schema import Batch
 from tests.tiny import tiny_collator
 
 G, GROUPS_PER_STEP, STEPS = 4, 8, 3

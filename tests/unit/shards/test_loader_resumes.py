@@ -14,12 +14,13 @@ import numpy as np
 import psutil
 import pytest
 
+from shards.batch import Batch
 from shards.index import Corpus, open_corpus
-from shards.loader import Loader, Partition
+from shards.loader import Loader
 from shards.mixture import MixtureConfig
+from shards.partition import Partition
 from shards.reader import Reader, ReaderConfig
 from shards.sampler import Sampler
-from shards.schema import Batch
 from tests.support.waiting import HANGING
 from tests.tiny import make_corpus, tiny_collator
 from tests.unit.shards.test_loader_partition import rows_of

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from shards.batch import Batch
 from shards.index import Corpus, open_corpus
 from shards.mixture import MixtureConfig
 from shards.reader import Reader, ReaderConfig
 from shards.sampler import Groups, Sampler
-from shards.schema import Batch
 from tests.tiny import make_corpus, tiny_collator
 from tests.unit.shards.test_loader_partition import rows_of
 

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from benchmarks.m3sum import lay_out, pair_counts
 from shards.index import Corpus
-from shards.loader import Partition
 from shards.mixture import MixtureConfig, direction_weights
+from shards.partition import Partition
 from shards.sampler import Groups, Sampler
 
 G, GROUPS = 8, 65_536

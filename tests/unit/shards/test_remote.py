@@ -18,9 +18,10 @@ import torch
 
 from shards.errors import InputError
 from shards.index import Corpus, content_hash, open_corpus
-from shards.loader import Loader, Partition
+from shards.loader import Loader
 from shards.locations import is_url, shown
 from shards.mixture import MixtureConfig
+from shards.partition import Partition
 from shards.reader import Reader
 from shards.remote import RemoteStorage
 from shards.sampler import Sampler

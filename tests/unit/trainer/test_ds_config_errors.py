@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from shards.errors import InputError
-from trainer.engine import load_ds_config
+from trainer.ds_config import load_ds_config
 from trainer.recipe import load_recipe
 
 GOOD: dict[str, Any] = {

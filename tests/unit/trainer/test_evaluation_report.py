@@ -10,7 +10,6 @@ from shards.index import Corpus
 from shards.tokenizer import open_tokenizer
 from tests.tiny import tiny_overrides
 from trainer.build import build_evaluator
-from trainer.distributed import Ranks
 from trainer.evaluation.averages import languages_found, summarise
 from trainer.evaluation.closing_table import print_report
 from trainer.evaluation.decoding import Predictions
@@ -19,6 +18,7 @@ from trainer.evaluation.predictions import Prediction
 from trainer.evaluation.resource_classes import resource_class
 from trainer.evaluation.scoring.measures import MEASURES
 from trainer.plan import check_corpus
+from trainer.ranks import Ranks
 from trainer.recipe import load_recipe
 
 LANGUAGES = ("english", "french", "hindi", "urdu")

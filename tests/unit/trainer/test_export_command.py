@@ -16,7 +16,7 @@ import yaml
 from safetensors.torch import load_file
 
 from launcher.cli import main
-from models.objectives import Objective
+from models.objectives.base import Objective
 from shards.errors import InputError
 from shards.index import Corpus
 from shards.merge import finish_corpus

@@ -13,7 +13,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from launcher.cli import main
-from models.objectives import Objective
+from models.objectives.base import Objective
 from shards.errors import InputError
 from shards.index import Corpus
 from tests.checkpoints import recipe_in, write_checkpoint

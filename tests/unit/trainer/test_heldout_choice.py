@@ -16,9 +16,9 @@ from shards.reader import Reader
 from shards.sampler import Groups
 from shards.tokenizer import open_tokenizer
 from tests.tiny import tiny_collator
-from trainer.distributed import Ranks
 from trainer.evaluation.heldout import choose_examples, concatenate, in_batches, share_of_rank
 from trainer.evaluation.unigram import UnigramBaseline
+from trainer.ranks import Ranks
 
 
 def pairs(groups: Groups) -> list[tuple[int, int]]:

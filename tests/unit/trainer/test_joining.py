@@ -7,8 +7,8 @@ import pytest
 
 from shards.errors import InputError
 from trainer import distributed, run
-from trainer.distributed import Ranks
 from trainer.evaluation.kept import evaluation_folder, lock_name
+from trainer.ranks import Ranks
 from trainer.run_lock import FileLock, Owner
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from models.backbones.checkpoint import architecture
+from models.backbones.checkpoint_config import architecture
 from models.config import TextConfig
 from shards.errors import InputError
 from shards.tokenizer import open_tokenizer

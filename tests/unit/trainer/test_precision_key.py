@@ -11,9 +11,9 @@ from shards.errors import InputError
 from shards.index import Corpus
 from tests.tiny import tiny_overrides
 from trainer.checkpoint import TrainState, state_json
-from trainer.distributed import Ranks
-from trainer.engine import arithmetic, load_ds_config, precision_of
+from trainer.ds_config import arithmetic, load_ds_config, precision_of
 from trainer.plan import plan_run
+from trainer.ranks import Ranks
 from trainer.recipe import load_recipe
 
 DS_CONFIGS = Path(__file__).resolve().parents[3] / "ds_configs"

@@ -7,7 +7,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.objectives.d2tv import D2TVConfig
+from models.objectives.d2tv_config import D2TVConfig
 from shards.errors import InputError
 from tests.tiny import tiny_overrides
 from trainer.recipe import load_recipe, recipe_names

@@ -12,8 +12,9 @@ from transformers import BertConfig, BertModel, BertTokenizer
 
 from shards.errors import InputError
 from trainer.evaluation.scoring.measures import MEASURES, Pair
+from trainer.evaluation.scoring.models import Models, check_models
 from trainer.evaluation.scoring.score import score
-from trainer.evaluation.scoring.semantic import Models, bertscore_f1, check_models, labse_similarity
+from trainer.evaluation.scoring.semantic import bertscore_f1, labse_similarity
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 TEXTS = [("the cat", "the cat"), ("the cat sat on a mat", "a dog"), ("one", "xyz abc the one"), ("a b c", "c b a")]

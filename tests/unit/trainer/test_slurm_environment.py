@@ -3,7 +3,7 @@
 import pytest
 
 from shards.errors import InputError
-from trainer.distributed import Ranks, ranks_from_environment, take_slurm_task
+from trainer.ranks import Ranks, ranks_from_environment, take_slurm_task
 
 #: What `srun` says to the fourth of six tasks, four on the first node and two on the second, and the script before it.
 TASK = {

@@ -12,8 +12,8 @@ from shards.index import Corpus
 from shards.sampler import Sampler
 from tests.tiny import tiny_overrides
 from tests.unit.launcher.test_train_refusals import Setup, plan
-from trainer.build import build_sampler
 from trainer.recipe import Recipe, load_recipe
+from trainer.stream import build_sampler
 
 
 def recipe(corpus: Corpus, tmp_path: Path, *overrides: str) -> Recipe:

@@ -11,8 +11,8 @@ from shards.tokenizer import open_tokenizer
 from tests.pretrained import save_mbart50
 from tests.tiny import tiny_overrides
 from trainer.build import build_network
-from trainer.distributed import Ranks
 from trainer.plan import check_lengths, plan_run
+from trainer.ranks import Ranks
 from trainer.recipe import Recipe, load_recipe
 
 DS_CONFIGS = Path(__file__).resolve().parents[3] / "ds_configs"

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 import regex
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from shards.languages import LANGUAGE_CODES
@@ -43,6 +43,7 @@ def test_the_same_again_and_still_text(kind: Kind, text: str, language: str, sev
 
 
 @given(text=TEXTS, language=st.sampled_from(LANGUAGES), severity=st.sampled_from(SEVERITIES))
+@example(text="0:0:0:0:0\x850´\u20280\r\n0", language="amharic", severity=3)
 def test_graphemes_stay_whole(text: str, language: str, severity: int) -> None:
     before = clusters(text)
     for name in ("char_swap", "word_swap"):

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from shards.corpora.npm import RESNET, default_cache, fetch
-from shards.features import EXTRACTOR, GridFeatures, grid_boxes
+from shards.features import GridFeatures
+from shards.grid import EXTRACTOR, grid_boxes
 from shards.index import Corpus
 from trainer.evaluation.robustness.corruptions import why_not_usable
 

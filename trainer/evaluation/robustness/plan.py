@@ -13,6 +13,7 @@ from trainer.evaluation.evaluate import Evaluator
 from trainer.evaluation.robustness.extraction import Extractor, why_no_pictures
 from trainer.evaluation.robustness.kinds import Kind, parse_kinds, parse_severities
 from trainer.evaluation.robustness.perturb import Material, Perturbation, perturbation
+from trainer.progress import track
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,7 +74,7 @@ def make_plan(wanted: Wanted, evaluator: Evaluator, groups: Groups, split: str) 
     )
     parts: list[Part] = []
     left_out: dict[str, str] = {}
-    for kind in wanted.kinds:
+    for kind in track(wanted.kinds, "planning perturbations"):
         problem = _unable(kind, evaluator)
         if problem is None:
             of_kind = [_part(kind, severity, material, groups) for severity in wanted.severities]

@@ -5,7 +5,7 @@ What stands between words stays, but for the blank beside a word that is left ou
 
 import random
 
-from trainer.evaluation.robustness.text import how_many, in_random_order, is_spaced, words
+from trainer.evaluation.robustness.text import clusters, how_many, in_random_order, is_spaced, words
 
 #: In a word's place. No sign for it is known to all tokenizers; this one stands for a gap to people, too.
 MASK = "_"
@@ -36,15 +36,16 @@ def swap(text: str, language: str, share: float, draw: random.Random) -> str:
 
 
 def delete(text: str, language: str, share: float, draw: random.Random) -> str:
-    """A word is left out. The last one that is left stays."""
+    """Leave words out, each with a blank beside it (a line break of two characters is one). The last one left stays."""
     pieces, places = _pieces(text, language)
     for place in _some(places, share, draw)[: len(places) - 1]:
         pieces[place] = ""
         before, behind = "".join(pieces[:place][-1:]), "".join(pieces[place + 1 : place + 2])
-        if before[-1:].isspace() and not behind[:1].isspace():
-            pieces[place - 1] = before[:-1]
-        elif behind[:1].isspace() and (not before or before[-1:].isspace()):
-            pieces[place + 1] = behind[1:]
+        last, first = "".join(clusters(before)[-1:]), "".join(clusters(behind)[:1])
+        if last.isspace() and not first.isspace():
+            pieces[place - 1] = before[: -len(last)]
+        elif first.isspace() and (not before or last.isspace()):
+            pieces[place + 1] = behind[len(first) :]
     return "".join(pieces)
 
 

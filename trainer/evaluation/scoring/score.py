@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from trainer.evaluation.scoring.measures import MEASURES, Pair, measures_of, rouge_of
+from trainer.evaluation.scoring.models import Models
 from trainer.evaluation.scoring.processes import map_chunks
 from trainer.evaluation.scoring.rouge import ROUGE
-from trainer.evaluation.scoring.semantic import Models, bertscore_f1, labse_similarity
+from trainer.evaluation.scoring.semantic import bertscore_f1, labse_similarity
+from trainer.progress import stage
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -88,7 +90,16 @@ def _in_chunks(
         processes = 1
     chunks = [items[begin : begin + _CHUNK] for begin in range(0, len(items), _CHUNK)]
     cores = len(os.sched_getaffinity(0)) if processes is None else processes
-    return [result for results in map_chunks(function, chunks, cores, after_each) for result in results]
+    done = 0
+    with stage("scoring", len(items)) as progress:
+
+        def after_chunk() -> None:
+            nonlocal done
+            done = min(done + _CHUNK, len(items))  # the last is shorter
+            progress.reach(done)
+            after_each()
+
+        return [result for results in map_chunks(function, chunks, cores, after_chunk) for result in results]
 
 
 def _add_models(
@@ -96,11 +107,12 @@ def _add_models(
 ) -> None:
     texts = [(pair.reference, pair.prediction) for pair in pairs]
     if models.labse is not None:
-        meaning = labse_similarity(models.labse, texts, models.device, after_each)
+        with stage("scoring with LaBSE"):
+            meaning = labse_similarity(models.labse, texts, models.device, after_each)
         parts = zip(meaning, columns["language_confidence"], columns["length_penalty"], strict=True)
         columns["meaning_similarity"] = [100 * value for value in meaning]
         columns["lase"] = [value * (sure or 0.0) * (length or 0.0) / 100 for value, sure, length in parts]
     if models.bertscore is not None:
-        columns["bertscore"] = [
-            100 * value for value in bertscore_f1(models.bertscore, texts, models.device, after_each)
-        ]
+        with stage("scoring with BERTScore"):
+            values = bertscore_f1(models.bertscore, texts, models.device, after_each)
+        columns["bertscore"] = [100 * value for value in values]

@@ -3,9 +3,7 @@
 Nothing is downloaded: where no directory is given, there is no such measure.
 """
 
-import importlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import torch
 from shards.errors import InputError
 from shards.hub import code_in
 from shards.reading_files import read_json
+from trainer.evaluation.scoring.models import bert_score
 
 Device = str | torch.device
 Texts = Sequence[tuple[str, str]]
@@ -21,24 +20,6 @@ Texts = Sequence[tuple[str, str]]
 _BATCH = 64
 #: sentence-transformers cuts LaBSE's texts here.
 _LABSE_TOKENS = 256
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Models:
-    """labse: LaBSE as transformers or sentence-transformers keep it.  bertscore: any encoder's directory."""
-
-    labse: Path | None = None
-    bertscore: Path | None = None
-    device: Device = "cpu"
-
-
-def check_models(models: Models) -> None:
-    """`InputError` for a directory without a model and a package that is not installed: before hours of work."""
-    for name, directory in (("labse", models.labse), ("bertscore", models.bertscore)):
-        if directory is not None and not (directory / "config.json").is_file():
-            raise InputError(f"evaluation.{name}={directory} has no config.json: it must be a model's directory")
-    if models.bertscore is not None:
-        _bert_score()
 
 
 def labse_similarity(
@@ -99,7 +80,7 @@ def bertscore_f1(
     Taken from the layer that `bert-score` recommends for a model of the directory's name (the 9th of
     `bert-base-multilingual-cased`), from the last layer of any other.
     """
-    package = _bert_score()
+    package = bert_score()
     layers = package.utils.model2layers.get(directory.resolve().name)
     if layers is None:
         try:
@@ -129,10 +110,3 @@ def bertscore_f1(
             scores[number] = value
         after_each()
     return scores
-
-
-def _bert_score() -> Any:
-    try:
-        return importlib.import_module("bert_score")
-    except ImportError as error:
-        raise InputError("evaluation.bertscore needs bert-score: pip install 'd2tv[bertscore]'") from error

@@ -1,0 +1,107 @@
+"""What a transformers checkpoint says of itself in its config.json: architecture, lengths, words. Imports no torch."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, cast, get_args
+
+from models.config import Architecture, TextConfig
+from shards.errors import InputError
+from shards.hub import SMALL_FILES, directory_of
+
+#: Positions of a random mBART where the recipe does not say: mBART-50's.
+MBART_POSITIONS = 1024
+#: Rows that a checkpoint may have beyond its tokenizer's words: padding to a round number (mT5: 12 of 250,112).
+SPARE_ROWS = 1024
+
+
+def architecture(config: TextConfig) -> Architecture:
+    """Of the backbone that `config` describes: its checkpoint's `model_type`, or what a random one is to be."""
+    where = config.pretrained
+    if where is None:
+        return config.architecture or "mt5"
+    found = read_config(where).get("model_type")
+    supported = get_args(Architecture)
+    if found not in supported:
+        raise InputError(
+            f"network.text.pretrained: {where!r} is of model type {found!r}; supported are {' and '.join(supported)} "
+            "(mBART-50 is of type mbart)"
+        )
+    if config.architecture not in (None, found):
+        raise InputError(
+            f"network.text.architecture is {config.architecture}, but {where!r} holds an {found} model: remove the key"
+        )
+    return cast(Architecture, found)
+
+
+def max_length(config: TextConfig) -> int | None:
+    """The longest text in tokens that the backbone has positions for; None where every length will do (mT5)."""
+    if architecture(config) == "mt5":
+        return None
+    if config.pretrained is None:
+        return config.max_position_embeddings or MBART_POSITIONS
+    return _count(config.pretrained, "max_position_embeddings", MBART_POSITIONS)
+
+
+def check_tokenizer(
+    config: TextConfig,
+    vocab_size: int,
+    pad_id: int,
+    eos_id: int,
+    related_ids: Mapping[int, Sequence[int]] = MappingProxyType({}),
+) -> None:
+    """`InputError` where a checkpoint was made for another tokenizer than this one. Reads config.json only.
+
+    vocab_size, pad_id, eos_id, related_ids: the tokenizer's. A checkpoint may have up to `SPARE_ROWS` more rows than
+    the tokenizer has words; rows that it lacks, only mBART makes, and only of related ones (`MBartBackbone`).
+    """
+    where = config.pretrained
+    if where is None:
+        return
+    fix = f"set corpus.tokenizer={where}, or to the directory of the tokenizer that it was trained with"
+    stored = read_config(where)
+    for key, wanted in (("pad_token_id", pad_id), ("eos_token_id", eos_id)):
+        if stored.get(key, wanted) != wanted:
+            raise InputError(
+                f"network.text.pretrained: {where!r} has {key} {stored[key]}, the tokenizer {wanted}: {fix}"
+            )
+    rows = _count(where, "vocab_size")
+    makes_rows = architecture(config) == "mbart"
+    made = {new for new, related in related_ids.items() if makes_rows and related and max(related) < rows}
+    if vocab_size < rows - SPARE_ROWS or not made.issuperset(range(rows, vocab_size)):
+        raise InputError(f"network.text.pretrained: {where!r} has {rows} words, the tokenizer {vocab_size}: {fix}")
+
+
+def read_config(where: str) -> dict[str, Any]:
+    """The checkpoint's config.json; `InputError` where there is none to read."""
+    file = directory_of_checkpoint(where) / "config.json"
+    if not file.is_file():
+        raise InputError(
+            f"network.text.pretrained: no config.json to be had from {where!r}: give the directory of a checkpoint"
+        )
+    values = read_json(file)
+    if not isinstance(values, dict):
+        raise InputError(f"network.text.pretrained: {file} is no mapping of settings: copy it anew")
+    return values
+
+
+def read_json(file: Path) -> Any:
+    """Return what a JSON file of a checkpoint holds; `InputError` where it cannot be read."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"network.text.pretrained: {file} is not JSON ({error}): copy it anew") from error
+
+
+def directory_of_checkpoint(where: str, patterns: tuple[str, ...] = SMALL_FILES) -> Path:
+    """Return where the files that match `patterns` lie; `InputError` where they are not to be had."""
+    return directory_of(where, f"network.text.pretrained={where}", patterns)
+
+
+def _count(where: str, key: str, default: int | None = None) -> int:
+    """A number of config.json; `InputError` where it is none."""
+    value = read_config(where).get(key, default)
+    if not isinstance(value, int):
+        raise InputError(f"network.text.pretrained: config.json of {where!r} has no number {key}: copy it anew")
+    return value

@@ -1,0 +1,37 @@
+"""The models that score summaries, by their directories on this machine. Imports no torch."""
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shards.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Models:
+    """labse: LaBSE as transformers or sentence-transformers keep it.  bertscore: any encoder's directory."""
+
+    labse: Path | None = None
+    bertscore: Path | None = None
+    device: "str | torch.device" = "cpu"
+
+
+def check_models(models: Models) -> None:
+    """`InputError` for a directory without a model and a package that is not installed: before hours of work."""
+    for name, directory in (("labse", models.labse), ("bertscore", models.bertscore)):
+        if directory is not None and not (directory / "config.json").is_file():
+            raise InputError(f"evaluation.{name}={directory} has no config.json: it must be a model's directory")
+    if models.bertscore is not None:
+        bert_score()
+
+
+def bert_score() -> Any:
+    """Return the package of BERTScore; `InputError` where it is not installed."""
+    try:
+        return importlib.import_module("bert_score")
+    except ImportError as error:
+        raise InputError("evaluation.bertscore needs bert-score: pip install 'd2tv[bertscore]'") from error
