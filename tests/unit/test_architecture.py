@@ -103,7 +103,7 @@ def test_the_table_of_papers_names_no_recipe_and_no_test_that_is_missing() -> No
 
 def test_progress_is_shown_in_one_way() -> None:
     """trainer/progress.py prints lines in a log, where rich's own bars and spinners are silent."""
-    own = re.compile(r"rich\.(?:progress|status) import|import rich|console\.status\(")
+    own = re.compile(r"rich\.(?:progress|status) import|import rich\.(?:progress|status)|console\.status\(")
     files = [path for room in (*ROOMS, "benchmarks") for path in (ROOT / room).rglob("*.py")]
     found = [str(path.relative_to(ROOT)) for path in files if own.search(path.read_text(encoding="utf-8"))]
     assert found == ["trainer/progress.py"]

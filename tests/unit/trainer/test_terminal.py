@@ -12,7 +12,7 @@ from launcher.cli import main
 from launcher.comparison.sheet import Sheet, as_latex, as_markdown, words
 from shards.printable import one_line, printable
 from trainer import markdown
-from trainer.console import progress_bar
+from trainer.progress import stage
 from trainer.terminal import Console, PrintableStream, data_output, printable_output
 
 #: An escape sequence, C1's own CSI, a bell, a carriage return, an override of the direction, half a surrogate pair.
@@ -49,8 +49,8 @@ def test_a_table_shows_what_it_is_given() -> None:
 
 def test_a_bar_shows_its_description_as_it_is() -> None:
     out = io.StringIO()
-    with progress_bar(console=Console(file=out, width=100, force_terminal=True)) as bar:
-        bar.add_task("[/]\x1b]0;title\x07", total=3)
+    with stage("[/]\x1b]0;title\x07", 3, out=Console(file=out, width=100, force_terminal=True)) as progress:
+        progress.reach(3)
     assert "[/]␛]0;t" in out.getvalue()
     assert "\x1b]0" not in out.getvalue()
 
