@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from shards.errors import InputError
-from shards.inputs import open_input
+from shards.reading_files import open_regular
 from shards.texts import LONGEST, check_encodable, decode, parse_object, read_lines
 
 
@@ -54,7 +54,7 @@ def read_documents(name: str, defaults: Defaults) -> Iterator[Document]:
         yield _text(sys.stdin.buffer, "standard input", defaults)
         return
     try:
-        with open_input(Path(name), pipes=True) as file:
+        with open_regular(Path(name), pipes=True) as file:
             if is_jsonl(name):
                 yield from _lines(file, Path(name), defaults)
             else:

@@ -14,20 +14,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from shards.errors import InputError
-from shards.trust import is_open
+from shards.reading_files import not_regular
+from shards.trust import MOST_LINKS, is_open
 
-#: As many links as Linux follows in one path.
-_MOST_LINKS = 40
 #: Names of more bytes than this leave no room for the rest of a partial file's name in 255.
 _LONGEST_STEM = 200
 _PARTIAL = re.compile(r"(.+)\.[0-9a-f]{16}\.partial", re.DOTALL)
-_KINDS = {
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-    stat.S_IFIFO: "a FIFO",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFDIR: "a directory",
-}
 
 
 def destination(path: Path) -> Path:
@@ -38,7 +30,7 @@ def destination(path: Path) -> Path:
         /tmp names.
     """
     current = path
-    for _ in range(_MOST_LINKS):
+    for _ in range(MOST_LINKS):
         parent = Path(os.path.realpath(current.parent))
         if not parent.exists():
             raise FileNotFoundError(errno.ENOENT, f"there is no directory {parent}", str(path))
@@ -52,7 +44,7 @@ def destination(path: Path) -> Path:
         if stat.S_ISREG(status.st_mode):
             return current
         if not stat.S_ISLNK(status.st_mode):
-            raise OSError(errno.EINVAL, f"it is {_KINDS[stat.S_IFMT(status.st_mode)]}, not a regular file", str(path))
+            raise not_regular(status.st_mode, path)
         if is_open(parent) and status.st_uid not in (os.geteuid(), 0):
             raise PermissionError(errno.EPERM, f"{current} is a link of another user's", str(path))
         current = parent / os.readlink(current)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from shards.inputs import open_input
+from shards.reading_files import open_regular
 
 #: The last part of a member's name, and what such a file begins with.
 SUFFIXES = {"png": b"\x89PNG\r\n\x1a\n", "jpg": b"\xff\xd8\xff"}
@@ -79,7 +79,7 @@ def read_image(path: Path) -> Image.Image:
 def read_image_file(path: Path) -> bytes:
     """Return the bytes of an image file. Raises as `read_image`."""
     try:
-        with open_input(path) as file:
+        with open_regular(path) as file:
             data = file.read(_LARGEST + 1)
     except (OSError, ValueError) as error:  # ValueError: a name with a NUL, or with half a surrogate pair
         raise DamagedImageError(getattr(error, "strerror", None) or str(error)) from error

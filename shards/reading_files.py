@@ -1,4 +1,4 @@
-"""Read small files that somebody else may have written: never wait, never run out of stack or memory.
+"""Read files that somebody else may have written or named: never wait, never run out of stack or memory.
 
 `OSError` says that a file cannot be read, `ValueError` that its content is not what it should be.
 """
@@ -15,6 +15,9 @@ MOST_BYTES = 1 << 30
 #: How deeply lists and objects of a JSON document may be nested. Ours need 6; Python's own limit ends in a
 #: RecursionError, here or wherever the document is written again.
 MOST_LEVELS = 100
+#: What stands for an open pipe of this process: `<(command)` in a shell, and standard input by name.
+_OWN_PIPES = ("/dev/fd/", "/proc/self/fd/", "/dev/stdin")
+_KINDS = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFDIR: "a directory"}
 
 
 def read_regular(path: Path, most: int = MOST_BYTES) -> bytes:
@@ -25,19 +28,30 @@ def read_regular(path: Path, most: int = MOST_BYTES) -> bytes:
         return file.read()
 
 
-def open_regular(path: Path) -> BinaryIO:
-    """Open a regular file to read. Raise `OSError` for anything else under that name: opening a FIFO would wait for
-    its writer for ever."""
+def open_regular(path: Path, *, pipes: bool = False) -> BinaryIO:
+    """Open a regular file to read. Never wait, as opening a FIFO would until somebody writes to it.
+
+    pipes: take a pipe that this process was started with as well, such as `<(command)` in a shell.
+
+    Raise `OSError` for anything else under that name; its `strerror` says what it is.
+    """
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         mode = os.fstat(handle).st_mode
-        if not stat.S_ISREG(mode):
-            code = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
-            raise OSError(code, "is no regular file", str(path))
+        if pipes and stat.S_ISFIFO(mode) and str(path).startswith(_OWN_PIPES):
+            os.set_blocking(handle, True)
+        elif not stat.S_ISREG(mode):
+            raise not_regular(mode, path)
         return open(handle, "rb")
     except BaseException:
         os.close(handle)
         raise
+
+
+def not_regular(mode: int, path: Path) -> OSError:
+    """Return the error that says what `path`, of this mode, is instead of a regular file."""
+    code = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+    return OSError(code, f"it is {_KINDS.get(stat.S_IFMT(mode), 'a device')}, not a regular file", str(path))
 
 
 def parse_json(data: bytes | str) -> Any:

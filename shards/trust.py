@@ -12,7 +12,8 @@ from pathlib import Path
 
 _FOR_ALL = stat.S_IWOTH
 _FOR_OTHERS = stat.S_IWGRP | stat.S_IWOTH
-_MOST_LINKS = 40
+#: As many links as Linux follows in one path.
+MOST_LINKS = 40
 
 
 def own_directory(path: Path) -> None:
@@ -40,7 +41,7 @@ def check_owned(path: Path) -> None:
 
     Below a directory like /tmp also for a directory that others may write, unless it is one like /tmp itself.
     """
-    _check(path.absolute(), _MOST_LINKS)
+    _check(path.absolute(), MOST_LINKS)
 
 
 def _check(path: Path, links: int) -> None:

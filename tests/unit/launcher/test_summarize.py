@@ -236,8 +236,8 @@ def test_output_is_utf_8_whatever_the_locale_and_a_closed_pipe_is_one_line(
 
 def test_what_is_no_file_never_blocks(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     os.mkfifo(tmp_path / "fifo.jsonl")
-    for name, what in (("fifo.jsonl", "it is a pipe"), (".", "it is a directory")):
-        assert f"cannot be read: {what}, not a file" in refused(capsys, model, "--to", "ur", tmp_path / name)
+    for name, what in (("fifo.jsonl", "it is a FIFO"), (".", "it is a directory")):
+        assert f"cannot be read: {what}, not a regular file" in refused(capsys, model, "--to", "ur", tmp_path / name)
     reader, writer = os.pipe()  # a shell's <(command)
     os.write(writer, TEXTS[0].encode())
     os.close(writer)

@@ -128,7 +128,7 @@ def test_what_is_no_picture_says_why_in_one_line(tmp_path: Path, capfd: pytest.C
         assert "\n" not in str(caught.value)
     os.mkfifo(tmp_path / "fifo.png")
     for path, why in (
-        (tmp_path / "fifo.png", "it is a pipe, not a file"),
+        (tmp_path / "fifo.png", "it is a FIFO, not a regular file"),
         (tmp_path, "it is a directory"),
         (tmp_path / "no.png", "No such file"),
         (tmp_path / "nul\0.png", "null byte"),

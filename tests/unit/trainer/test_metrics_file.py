@@ -128,5 +128,5 @@ def test_validations_of_any_numbers(tmp_path: Path) -> None:
 
 def test_a_fifo_in_place_of_the_log_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "metrics.jsonl")
-    with pytest.raises(InputError, match="no regular file"):
+    with pytest.raises(InputError, match="not a regular file"):
         MetricsLog(tmp_path / "metrics.jsonl", 3)

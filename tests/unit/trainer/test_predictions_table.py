@@ -105,5 +105,5 @@ def test_numbers_that_are_no_scores_are_refused(tmp_path: Path, value: float) ->
 def test_a_fifo_in_place_of_the_table_is_refused(tmp_path: Path) -> None:
     (tmp_path / "evaluation").mkdir()
     os.mkfifo(predictions_path(tmp_path, "test"))
-    with pytest.raises(InputError, match="no regular file"):
+    with pytest.raises(InputError, match="not a regular file"):
         read_predictions(tmp_path, "test")
