@@ -54,11 +54,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="where the figures go")
     options = parser.parse_args()
     check_output(options.json)
-    try:
-        found = figures(options.run)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    found = figures(options.run)
     table = Table("figure", "value")
     for name, value in found.items():
         table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))

@@ -148,12 +148,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check_output(options.json)
     console = Console()
     size = QUICK if options.quick else FULL
-    try:
-        with scratch(options.dir, size) as directory, stage("measuring loaders"):
-            measured = measure(directory, size, options.peers_python, console.print)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    with scratch(options.dir, size) as directory, stage("measuring loaders"):
+        measured = measure(directory, size, options.peers_python, console.print)
     console.print(table(measured.rounds))
     legend = Table.grid(padding=(0, 1))
     for name, what in CONTENDERS.items():

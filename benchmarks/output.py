@@ -8,6 +8,7 @@ from typing import Any
 
 from shards.errors import InputError
 from shards.files import write_output
+from shards.printable import error_line
 
 
 def write_figures(path: Path, figures: Mapping[str, Any]) -> None:
@@ -20,5 +21,5 @@ def run(main: Callable[[], int]) -> int:
     try:
         return main()
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error_line(error)}", file=sys.stderr)
         return 2

@@ -8,7 +8,6 @@ rounds, with the lowest and the highest beside it.
 """
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -24,6 +23,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.loader import machine
+from benchmarks.output import run, write_figures
+from shards.files import check_output
 from tests.runs import eventful_records, write_recipe, write_records
 from tests.tiny import make_corpus
 from trainer.evaluation.predictions import Prediction, write_predictions
@@ -47,7 +48,7 @@ class Command:
 
 def commands(folder: Path) -> dict[str, Command]:
     """Return the command of each figure, on what `furnish` put into `folder`."""
-    corpus, run, new = str(folder / "corpus"), str(folder / "run"), f"run={folder / 'new'}"
+    corpus, trained, new = str(folder / "corpus"), str(folder / "run"), f"run={folder / 'new'}"
     tiny = (f"corpus.path={corpus}", "network.vision.feature_size=32", new)
     refused = {
         "refused_recipe": ("did you mean 'training'", (_DS_CONFIG, "traning.steps=100", new)),
@@ -62,9 +63,9 @@ def commands(folder: Path) -> dict[str, Command]:
         "inspect": Command(words=(*_D2TV, "inspect", corpus)),
         "preview": Command(words=(*_D2TV, "preview", corpus, "--story", "0", "--out", str(folder / "preview.html"))),
         "verify": Command(words=(*_D2TV, "verify", corpus)),
-        "watch": Command(words=(*_D2TV, "watch", "--once", run)),
-        "report": Command(words=(*_D2TV, "report", run)),
-        "compare": Command(words=(*_D2TV, "compare", run, str(folder / "other"))),
+        "watch": Command(words=(*_D2TV, "watch", "--once", trained)),
+        "report": Command(words=(*_D2TV, "report", trained)),
+        "compare": Command(words=(*_D2TV, "compare", trained, str(folder / "other"))),
         "refused_prepare": Command(
             words=(*_D2TV, "prepare", "crosssum", "--out", str(folder / "new")), code=2, says="needs --data"
         ),
@@ -81,9 +82,9 @@ def furnish(folder: Path) -> None:
     """Make a corpus, and two runs with records and evaluations."""
     make_corpus(folder / "corpus", languages=_LANGUAGES)
     for seed, name in enumerate(("run", "other")):
-        run = folder / name
-        write_recipe(run)
-        write_records(run, eventful_records(_LANGUAGES, 4_000, seed=seed))
+        trained = folder / name
+        write_recipe(trained)
+        write_records(trained, eventful_records(_LANGUAGES, 4_000, seed=seed))
         rows = [
             Prediction(
                 number=number,
@@ -97,8 +98,8 @@ def furnish(folder: Path) -> None:
             )
             for number in range(200)
         ]
-        (run / "evaluation").mkdir()
-        write_predictions(run, "test", rows, list(rows[0].scores))
+        (trained / "evaluation").mkdir()
+        write_predictions(trained, "test", rows, list(rows[0].scores))
 
 
 def seconds(command: Command) -> tuple[float, float]:
@@ -139,6 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="where to write the figures")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="default: %(default)s")
     options = parser.parse_args(arguments)
+    check_output(options.json)
     with tempfile.TemporaryDirectory(prefix="startup-") as name:
         furnish(Path(name))
         wanted = commands(Path(name))
@@ -153,9 +155,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console.print(table)
     console.print(f"The processes had {figures['cpu_share']:.0%} of a processor; far less than all: others were busy.")
     if options.json:
-        options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        write_figures(options.json, figures)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

@@ -14,6 +14,11 @@ def did_you_mean(wrong: str, known: Iterable[str]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
+def reason(error: BaseException, most: int = 200) -> str:
+    """Return an error's message on one line of at most `most` characters, or its name: some of numpy's have none."""
+    return " ".join(str(error).split())[:most] or type(error).__name__
+
+
 def out_of_memory(error: BaseException) -> str | None:
     """Return the first line of an error that says that memory does not suffice, the host's or a device's, else None.
 

@@ -110,6 +110,14 @@ def is_regular(path: Path) -> bool:
         return False
 
 
+def is_directory(path: Path) -> bool:
+    """Return True for a directory; False for a link, whatever it names, and for what is missing."""
+    try:
+        return stat.S_ISDIR(os.lstat(path).st_mode)
+    except OSError:
+        return False
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Write `data` to `path` so that a reader sees all of it or nothing. Raises `OSError` as `whole_file` does."""
     with whole_file(path) as file:

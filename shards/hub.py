@@ -1,10 +1,10 @@
 """Where a pretrained model or tokenizer lies: in a directory, or on the Hugging Face hub under an id."""
 
-import json
 from functools import cache
 from pathlib import Path
 
-from shards.errors import InputError
+from shards.errors import InputError, reason
+from shards.reading_files import read_json
 
 #: Configurations and tokenizers: what is small beside weights.
 SMALL_FILES = ("*.json", "*.model")
@@ -24,9 +24,8 @@ def directory_of(where: str, what: str, patterns: tuple[str, ...] = SMALL_FILES)
     try:
         return _snapshot(where, patterns)
     except Exception as error:  # those of its HTTP library, too, which changed between versions
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
-            f"{what}: there is no such directory, and the hub gives nothing of that id ({reason}): "
+            f"{what}: there is no such directory, and the hub gives nothing of that id ({reason(error, 1000)}): "
             "give a directory that exists"
         ) from error
 
@@ -38,8 +37,8 @@ def code_in(directory: Path) -> str | None:
     """
     for name in ("config.json", "tokenizer_config.json"):
         try:
-            settings = json.loads((directory / name).read_text(encoding="utf-8"))
-        except (OSError, RecursionError, ValueError):  # of which whoever reads it says more
+            settings = read_json(directory / name)
+        except (OSError, ValueError):  # of which whoever reads it says more
             continue
         if isinstance(settings, dict) and settings.get("auto_map"):
             return f"auto_map in {name} names Python code, which is never run: use a model of transformers' own kinds"

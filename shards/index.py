@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shards.errors import InputError
+from shards.errors import InputError, reason
 from shards.index_cache import check_ends, default_index_cache, fetch_index, read_remote_manifest
 from shards.index_check import table_problem
 from shards.locations import is_url, shown
@@ -275,8 +275,7 @@ def map_index(directory: Path, manifest: Mapping[str, Any], *, location: str) ->
             pixels=map_array(directory / "pixels.npy") if "pixels.npy" in manifest["files"] else None,
         )
     except DAMAGED_ARRAY as error:
-        why = " ".join(str(error).split())[:200] or type(error).__name__
-        raise InputError(f"the index in {directory} is damaged ({why}): prepare the corpus again") from error
+        raise InputError(f"the index in {directory} is damaged ({reason(error)}): prepare the corpus again") from error
     size = len(corpus.languages) ** 2 + 1
     if (
         (corpus.articles.dtype, corpus.articles.ndim) != (ARTICLE, 1)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shards.errors import InputError
+from shards.errors import InputError, reason
 from shards.index import ARTICLE, DAMAGED_ARRAY, PIXELS
 from shards.problems import Problems
 from shards.reading_files import parse_json
@@ -24,7 +24,7 @@ def read_part(part: Path) -> dict[str, NDArray[Any]]:
         saved = load_part(part)
         problem = part_problem(saved)
     except DAMAGED_ARRAY as error:
-        problem = " ".join(str(error).split())[:200] or type(error).__name__
+        problem = reason(error)
     if problem is not None:
         raise InputError(f"{part} is damaged ({problem}): delete it and prepare again")
     return saved

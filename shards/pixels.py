@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from shards.errors import reason
 from shards.reading_files import open_regular
 
 #: The last part of a member's name, and what such a file begins with.
@@ -140,4 +141,4 @@ def _why(error: BaseException) -> str:
         return f"it has more than {Image.MAX_IMAGE_PIXELS:,} pixels: make it smaller"
     if isinstance(error, UnidentifiedImageError):
         return f"its format is none of {', '.join(_FORMATS)}, or it is damaged"
-    return f"it is damaged: {' '.join(str(error).split())[:200] or type(error).__name__}"
+    return f"it is damaged: {reason(error)}"

@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass, field
 
 from shards.errors import InputError
+from shards.printable import one_line
 from shards.reading_files import parse_json
 
 #: How many of each kind are kept by name, and how many of them are shown.
@@ -51,7 +52,7 @@ class Problems:
         self.counts[kind] = self.counts.get(kind, 0) + 1
         names = self.named.setdefault(kind, [])
         if len(names) < NAMED:
-            names.append(_printable(where))
+            names.append(one_line(where if len(where) <= _LONGEST else where[: _LONGEST - 3] + "..."))
         if kind not in INFORMATION:
             self._check()
 
@@ -113,13 +114,6 @@ class Problems:
             f"{self.total:,} problems in the input, of which --max-problems allows {self.limit:,}: {self.summary()}. "
             "Mend the input, or raise --max-problems to go on without what is broken"
         )
-
-
-def _printable(where: str) -> str:
-    """Return the name of a place without line breaks and other characters that would change a terminal's state."""
-    if len(where) > _LONGEST:
-        where = where[: _LONGEST - 3] + "..."
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in where)
 
 
 def _first(names: list[str], count: int) -> str:

@@ -24,7 +24,7 @@ from typing import Any, Protocol
 
 import sentencepiece
 
-from shards.errors import InputError
+from shards.errors import InputError, reason
 from shards.files import left_overs, write_atomically
 from shards.hub import code_in, directory_of
 from shards.language_codes import MBART50_CODES
@@ -98,8 +98,7 @@ class SentencePieceTokenizer:
             data = read_regular(path)
             self._model = sentencepiece.SentencePieceProcessor(model_proto=data or b"\0")  # it takes b"" for no model
         except (OSError, RuntimeError) as error:
-            why = " ".join(str(error).split())
-            raise InputError(f"{path} is no SentencePiece model ({why}): copy the tokenizer anew") from error
+            raise InputError(f"{path} is no SentencePiece model ({reason(error)}): copy the tokenizer anew") from error
 
     @property
     def vocab_size(self) -> int:
@@ -134,7 +133,7 @@ class PretrainedTokenizer:
             # Never the code beside it, and no question whether to run it.
             self._model = AutoTokenizer.from_pretrained(str(directory), trust_remote_code=False)
         except Exception as error:  # its tokenizers, which are not Python, raise no narrower one
-            why = code_in(directory) or " ".join(str(error).split())
+            why = code_in(directory) or reason(error, 1000)
             raise InputError(
                 f"cannot read the tokenizer in {directory} ({why}): copy it anew, or name another directory"
             ) from error

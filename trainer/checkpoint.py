@@ -18,11 +18,11 @@ from typing import Any
 
 from shards.changes import fingerprint, what_changed
 from shards.errors import InputError
-from shards.files import write_atomically
+from shards.files import is_directory, write_atomically
 from shards.reading_files import read_json
 from trainer.recipe import CheckpointSection
 from trainer.tidying import MANIFEST as MANIFEST
-from trainer.tidying import clear, is_being_read, is_directory, point, remove, set_aside, strange_checkpoint, unpoint
+from trainer.tidying import clear, is_being_read, point, remove, set_aside, strange_checkpoint, unpoint
 
 #: Which file of tensors holds what, beside the files (trainer/sharded_state.py).
 INDEX = "tensors.json"

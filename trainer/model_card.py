@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from models.network import Network
-from shards.errors import InputError
 from shards.index import SPLITS
 from shards.languages import LANGUAGE_CODES
 from shards.reading_files import read_json
@@ -19,7 +18,7 @@ from trainer.checkpoint import TrainState, identity, read_state
 from trainer.ds_config import precision_of
 from trainer.evaluation.closing_table import BESIDE, BESIDE_MEANS
 from trainer.evaluation.evaluate import read_report
-from trainer.evaluation.kept import evaluation_folder, kept_evaluations
+from trainer.evaluation.kept import kept_evaluations
 from trainer.evaluation.scoring.rouge import TYPES
 from trainer.markdown import as_code, as_text
 from trainer.model_card_code import loading
@@ -175,11 +174,7 @@ def _scores(run: Path, checkpoint: Path, state: TrainState) -> str:
     told = []
     for split in ("test", "validation"):
         for where in (run, *kept_evaluations(run, split)):
-            try:
-                report = read_report(where, split)
-            except ValueError as error:
-                path = evaluation_folder(where) / f"{split}.json"
-                raise InputError(f"{path} is not JSON ({error}): remove it") from error
+            report = read_report(where, split)
             if report is not None and report.get("checkpoint") == identity(checkpoint):
                 told.append(_report(report))
     if not told:

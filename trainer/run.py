@@ -17,7 +17,7 @@ from shards.changes import fingerprint
 from shards.errors import InputError, out_of_memory
 from shards.files import write_atomically
 from shards.loader import Loader
-from shards.locations import without_secrets
+from shards.printable import error_line
 from trainer.build import build_collator, build_evaluator, build_network
 from trainer.checkpoint import CORPUS, TrainState, identity, read_state
 from trainer.console import Console
@@ -105,7 +105,7 @@ def _train_and_evaluate(
     except InputError as error:
         # Before the threads are waited for, which may be in the middle of slow reads: the launcher ends this process
         # as soon as another rank has left. Only this rank may have met it, so it speaks whichever rank it is.
-        print(f"error: rank {ranks.rank}: {without_secrets(str(error))}", file=sys.stderr, flush=True)
+        print(f"error: rank {ranks.rank}: {error_line(error)}", file=sys.stderr, flush=True)
         raise PeerError from error
     finally:
         trainer.close()

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from shards.errors import InputError
 from shards.file_lock import WITHOUT_LOCKS
+from shards.reading_files import parse_json
 
 STARTED, RANKS = ".lock", ".ranks.lock"
 #: How long another holder is given to end before a start is refused: it may have been killed a moment ago.
@@ -122,9 +123,9 @@ def read_owner(path: Path) -> Owner | None:
     except (FileNotFoundError, NotADirectoryError, InputError):
         return None
     try:
-        values = json.loads(os.read(handle, _LONGEST_TEXT))
+        values = parse_json(os.read(handle, _LONGEST_TEXT))
         owner = Owner(**values)
-    except (OSError, ValueError, TypeError, RecursionError):
+    except (OSError, ValueError, TypeError):
         return None
     finally:
         os.close(handle)

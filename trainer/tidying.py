@@ -7,7 +7,6 @@ needed, it gets another. What cannot be tidied is returned as a line to say, bec
 
 import contextlib
 import fcntl
-import json
 import os
 import re
 import shutil
@@ -16,21 +15,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from shards.errors import InputError
-from shards.files import write_atomically
+from shards.files import is_regular, write_atomically
+from shards.reading_files import read_json
 
 MANIFEST = "manifest.json"
 _NAMES = r"state-\d+-of-\d+\.safetensors|tensors\.json|state\.json|recipe\.yaml|ds_config\.json|corpus\.json"
 _OURS = re.compile(rf"({_NAMES}|manifest\.json)(\.[0-9a-f]{{16}}\.partial)?")
 
 _MARKER = re.compile(rb"(step-\d+)?\s*")
-
-
-def is_directory(path: Path) -> bool:
-    """Return True for a real directory, False for a link to one, a file or nothing."""
-    try:
-        return stat.S_ISDIR(path.lstat().st_mode)
-    except OSError:
-        return False
 
 
 def stranger(path: Path) -> str | None:
@@ -174,9 +166,7 @@ def _listed(directory: Path) -> frozenset[str]:
     """The names in a manifest; none where there is none, or where it cannot be read."""
     manifest = directory / MANIFEST
     try:
-        if not stat.S_ISREG(manifest.lstat().st_mode):
-            return frozenset()
-        files = json.loads(manifest.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        files = read_json(manifest) if is_regular(manifest) else None
+    except (OSError, ValueError):
         return frozenset()
     return frozenset(files) if isinstance(files, dict) else frozenset()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from shards.errors import InputError
+from shards.errors import InputError, reason
 from shards.files import write_atomically
 from trainer.recipe import Recipe, TrackingSection
 
@@ -79,7 +79,7 @@ class Trackers:
         try:
             action()
         except Exception as error:  # their libraries raise what they like, also their transports' errors
-            what = " ".join(str(error).split()) or type(error).__name__
+            what = reason(error, 1000)
             print(f"warning: {name} gets no more of this run: {what}", file=sys.stderr, flush=True)
             return False
         return True

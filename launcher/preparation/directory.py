@@ -17,9 +17,9 @@ from typing import Any
 
 from shards.errors import InputError
 from shards.file_lock import locked
-from shards.files import is_regular, left_overs, partial_file, write_atomically
+from shards.files import is_directory, is_regular, left_overs, partial_file, write_atomically
 from shards.index import CORPUS_FILES
-from shards.reading_files import read_json
+from shards.reading_files import parse_json, read_json
 from shards.tokenizer import SENTENCEPIECE_FILES
 
 _LOCK, _SCRATCH = "prepare.lock", ".d2tv-prepare"
@@ -113,7 +113,7 @@ def parts_of(work: Path) -> int | None:
 def clean(directory: Path) -> None:
     """Remove from a finished corpus what served to build it. What others have put there stays."""
     place = scratch(directory)
-    if _is_directory(place):
+    if is_directory(place):
         _remove(place, _SCRATCH_FILES)
         with suppress(OSError):  # not empty: something of others lies there
             place.rmdir()
@@ -126,7 +126,7 @@ def _remove_corpus(work: Path) -> None:
     (work / "manifest.json").unlink(missing_ok=True)  # before anything that it vouches for
     _remove(work, CORPUS_FILES)
     tokenizer = work / "tokenizer"
-    if _is_directory(tokenizer):
+    if is_directory(tokenizer):
         _remove(tokenizer, SENTENCEPIECE_FILES)
         with suppress(OSError):
             tokenizer.rmdir()
@@ -147,7 +147,7 @@ def _check_begun_by_us(work: Path) -> None:
     except FileNotFoundError:
         return
     # Read after the listing: a part that begins now writes it before its first shard.
-    if os.path.lexists(scratch(work)) and not _is_directory(scratch(work)):
+    if os.path.lexists(scratch(work)) and not is_directory(scratch(work)):
         raise InputError(f"{scratch(work)} is no directory of d2tv prepare: remove it, or choose another --out")
     if others and _note(work) is None:
         raise InputError(
@@ -163,14 +163,10 @@ def _note(work: Path) -> str | None:
         return None
     try:
         text = path.read_text(encoding="utf-8")
-        values = json.loads(text)
-    except (ValueError, RecursionError):  # no JSON of ours, or nested without end
+        values = parse_json(text)
+    except ValueError:  # no JSON of ours
         return None
     return text if isinstance(values, dict) and {"format_version", "source"} <= values.keys() else None
-
-
-def _is_directory(path: Path) -> bool:
-    return path.is_dir() and not path.is_symlink()
 
 
 def _create(path: Path, text: str) -> None:

@@ -74,7 +74,6 @@ def write_shards(
             problems.add(_write(source, task, directory, problems.limit))
             advance(task.stories)
         return
-
     workers = min(workers, len(missing))
     threads = max(1, torch.get_num_threads() // workers)
     others = set(multiprocessing.active_children())
@@ -107,7 +106,6 @@ _worker_source: Source
 
 
 def _begin_worker(source: Source, threads: int) -> None:
-
     global _worker_source
     _worker_source = source
     torch.set_num_threads(threads)

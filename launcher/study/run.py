@@ -85,10 +85,7 @@ def is_finished(trial: Trial) -> bool:
     Raises `InputError` where what lies there was trained with another recipe or corpus than the study has now.
     """
     checkpoints = trial.run / "checkpoints"
-    try:
-        report = read_report(trial.run, "test")
-    except ValueError as error:
-        raise InputError(f"{trial.run}/evaluation/test.json is not JSON ({error}): remove it") from error
+    report = read_report(trial.run, "test")
     # What was evaluated; the newest directory may be damaged, and another one was read.
     evaluated = None if report is None else find_identity(checkpoints, report.get("checkpoint"))
     found = evaluated or next(iter(whole_checkpoints(checkpoints)), None)

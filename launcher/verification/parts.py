@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from launcher.verification.findings import Findings
-from launcher.verification.tars import one_line
+from shards.errors import reason
 from shards.index import DAMAGED_ARRAY, PIXELS, map_array
 from shards.part_index import load_part, part_problem
 
@@ -99,7 +99,7 @@ def check_part(
             pixels = part.get("pixels", np.zeros(0, PIXELS))
             same = same and all(np.array_equal(pixels[name], images[name]) for name in (PIXELS.names or ())[1:])
     except DAMAGED_ARRAY as error:
-        findings.add(f"{path.name}: is damaged ({one_line(error)})")
+        findings.add(f"{path.name}: is damaged ({reason(error)})")
         return
     if not same:
         findings.add(f"{path.name}: does not say what the corpus' index says of {task.name}")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from launcher.verification.findings import Findings
-from launcher.verification.tars import one_line
+from shards.errors import reason
 from shards.index import ARTICLE, DAMAGED_ARRAY, map_array
 from shards.manifest import Manifest
 
@@ -215,5 +215,5 @@ def open_table(directory: Path, name: str, findings: Findings) -> NDArray[Any] |
     except FileNotFoundError:
         return None
     except DAMAGED_ARRAY as error:
-        findings.add(f"{name}: is damaged ({one_line(error)})")
+        findings.add(f"{name}: is damaged ({reason(error)})")
         return None

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shards.errors import reason
 from shards.index import DAMAGED_ARRAY, NPY_HEADER
 
 _CHUNK = 1 << 20
@@ -55,11 +56,6 @@ def _chunks(path: Path, begin: int) -> Iterator[bytes]:
             yield chunk
 
 
-def one_line(error: BaseException) -> str:
-    """What an error says, or its name: some of numpy's take several lines."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
-
-
 def parse_array(content: bytes, dtype: np.dtype[Any]) -> tuple[NDArray[Any] | None, str | None]:
     """The array in a .npy file as the reader takes it: from its end, as it lies there. Or None, and why."""
     file = io.BytesIO(content)
@@ -68,7 +64,7 @@ def parse_array(content: bytes, dtype: np.dtype[Any]) -> tuple[NDArray[Any] | No
             return None, "is not of version 1.0 of .npy"
         shape, fortran, found = np.lib.format.read_array_header_1_0(file)
     except DAMAGED_ARRAY as error:
-        return None, f"is not an array ({one_line(error)})"
+        return None, f"is not an array ({reason(error)})"
     if found != dtype:
         return None, f"is {found}, not {dtype}"
     if fortran and len(shape) > 1:

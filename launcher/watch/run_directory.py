@@ -5,7 +5,7 @@ from typing import Any
 
 from launcher.watch.history import History
 from launcher.watch.tail import Tail
-from shards.errors import InputError
+from shards.errors import InputError, reason
 from shards.index import SPLITS
 from shards.printable import one_line
 from shards.reading_files import read_json, read_regular
@@ -104,8 +104,9 @@ class RunDirectory:
         except FileNotFoundError:
             return
         except (OSError, ValueError) as error:  # InputError and UnicodeDecodeError are ValueErrors
-            why = " ".join(str(error).split())[:200]
-            raise InputError(f"{path} is no recipe ({why}): copy it back from a checkpoint of the run") from error
+            raise InputError(
+                f"{path} is no recipe ({reason(error)}): copy it back from a checkpoint of the run"
+            ) from error
         self.recipe = recipe if isinstance(recipe, dict) else {}
         self.recipe_text = text
         self._recipe_of = (found.st_mtime_ns, found.st_ino)

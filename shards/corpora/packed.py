@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Self, cast
 
+from shards.errors import reason
+
 #: How the name of an archive ends, in small letters.
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz", ".zip")
 #: What a compressed file begins with, and what opens it. A name may say otherwise.
@@ -71,7 +73,7 @@ def damage_of(error: Exception) -> str:
     """Say in one line what is wrong with a packed file, by one of `DAMAGE`; raise it where it is the disk's."""
     if isinstance(error, OSError) and error.errno is not None:
         raise error
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    return reason(error)
 
 
 class Unpacked:

@@ -16,6 +16,7 @@ from benchmarks.loader_clock import Round, time_round
 from benchmarks.loader_process import PeerError, PeerProcess
 from benchmarks.loader_records import RECORD_BYTES, check, make_record
 from benchmarks.loader_rounds import Setting
+from benchmarks.output import run
 from tests.support.waiting import HANGING
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -53,17 +54,17 @@ def test_quick_run_gives_every_figure(tmp_path: Path, capsys: pytest.CaptureFixt
 
 def test_interrupted_run_leaves_nothing(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks.loader", "--quick", "--dir", str(tmp_path)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as run:
-        assert run.stdout is not None
-        assert any(line.startswith("round 1") for line in run.stdout)
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as started:
+        assert started.stdout is not None
+        assert any(line.startswith("round 1") for line in started.stdout)
         assert list(tmp_path.iterdir())
-        run.send_signal(signal.SIGINT)
-        assert run.wait(timeout=HANGING) == 130
+        started.send_signal(signal.SIGINT)
+        assert started.wait(timeout=HANGING) == 130
     assert not list(tmp_path.iterdir())
 
 
 def test_no_room_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert loader.main(["--dir", str(tmp_path / "nowhere")]) == 2
+    assert run(lambda: loader.main(["--dir", str(tmp_path / "nowhere")])) == 2
     assert capsys.readouterr().err.startswith("error: --dir ")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from shards.errors import InputError
+from shards.errors import InputError, reason
 from shards.hub import code_in
 from shards.reading_files import read_json
 from trainer.evaluation.scoring.models import bert_score
@@ -50,7 +50,7 @@ def _open_labse(directory: Path, device: Device) -> tuple[Any, Any, Callable[[An
         model = AutoModel.from_pretrained(directory, **settings).eval().to(device)
         dense = _dense_layer(directory / "2_Dense", device)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        why = code_in(directory) or " ".join(str(error).split())
+        why = code_in(directory) or reason(error, 1000)
         raise InputError(f"evaluation.labse={directory} cannot be loaded: {why}") from error
     if dense is not None:
         return tokenizer, model, lambda output: torch.tanh(dense(output.last_hidden_state[:, 0]))
@@ -94,7 +94,7 @@ def bertscore_f1(
     try:
         scorer = package.BERTScorer(model_type=str(directory.resolve()), num_layers=layers, device=str(device))
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        problem = " ".join(str(error).split())
+        problem = reason(error, 1000)
         raise InputError(f"evaluation.bertscore={directory} cannot be loaded: {problem}") from error
     # Where a tokenizer's directory does not say it, its limit is a number that its own truncation cannot take.
     tokenizer, config = scorer._tokenizer, scorer._model.config
