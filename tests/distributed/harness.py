@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from tests.support.forkserver import ROOT, Program
+from tests.support.waiting import HANGING
 
 FP32 = ROOT / "tests" / "fp32.json"
 
@@ -79,7 +80,7 @@ def run_ranks(out: Path, module: str, *, world_size: int, spec: dict[str, Any]) 
         for rank, log in enumerate(logs)
     ]
     try:
-        codes = [rank.wait(timeout=480) for rank in ranks]
+        codes = [rank.wait(timeout=HANGING) for rank in ranks]
     finally:
         for rank in ranks:
             rank.kill()

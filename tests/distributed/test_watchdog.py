@@ -15,13 +15,12 @@ import pytest
 from tests.distributed.harness import free_port
 from tests.distributed.watchdog_job import monitors
 from tests.support.forkserver import Program
+from tests.support.waiting import HANGING, until
 from trainer.exit_codes import HUNG, PEER_DIED
 from trainer.ranks import Ranks
 from trainer.recipe import WatchdogSection
 from trainer.watchdog import Watchdog, _accept, _call, _listen
 
-#: Seconds after which a test is taken to hang.
-HANGING = 200
 #: Signals less than 3 s apart are one request to stop (trainer/stop.py); waiting longer does no harm.
 SAME_REQUEST = 3.5
 LIMITS = {"start": 120, "step": 3, "checkpoint": 60, "evaluation": 60}
@@ -81,18 +80,12 @@ class Job:
 
     def ready(self) -> None:
         """Wait until every rank is at its action."""
-        deadline = time.monotonic() + HANGING
-        while len(list(self.run.glob("ready-*"))) < len(self.ranks):
-            assert time.monotonic() < deadline, self.errors
-            time.sleep(0.05)
+        until(lambda: len(list(self.run.glob("ready-*"))) == len(self.ranks), lambda: self.errors)
 
     def codes(self) -> list[int]:
         """Return every rank's exit code once their monitors have ended with them."""
-        deadline = time.monotonic() + HANGING
-        codes = [rank.wait(timeout=max(0.1, deadline - time.monotonic())) for rank in self.ranks]
-        while left := monitors(self.run):
-            assert time.monotonic() < deadline, left
-            time.sleep(0.1)
+        codes = [rank.wait(HANGING) for rank in self.ranks]
+        until(lambda: not monitors(self.run), lambda: monitors(self.run))
         return codes
 
     def stacks(self) -> dict[str, str]:

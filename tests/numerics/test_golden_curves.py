@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.numerics.golden import AGAIN, GOLDEN, NOT_TRAINABLE_HERE, STEPS
+from tests.support.waiting import HANGING
 from trainer.recipe import recipe_names
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,7 +25,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         env=os.environ | {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=HANGING,
     )
     assert done.returncode == 0, done.stderr[-4000:]
     return dict(json.loads(out.read_text()))

@@ -17,6 +17,8 @@ from collections.abc import Mapping, Sequence
 from multiprocessing import forkserver
 from pathlib import Path
 
+from tests.support.waiting import HANGING
+
 ROOT = Path(__file__).resolve().parents[2]
 #: What takes a rank seconds to import. Not the programs themselves: each runs as a fresh `__main__`.
 _PRELOADED = ["trainer.run", "trainer.plan", "trainer.watchdog"]
@@ -101,7 +103,7 @@ def run(*arguments: object, directory: Path = ROOT, **environment: str) -> "subp
             "launcher.cli", words, output=output, errors=errors, environment=environment, directory=directory
         )
         try:
-            code = program.wait(480)
+            code = program.wait(HANGING)
         finally:
             program.kill()
         return subprocess.CompletedProcess(words, code, output.read_text(), errors.read_text())

@@ -17,7 +17,7 @@ from typing import Any
 
 from tests.distributed.harness import free_port
 from tests.monitoring import MONITORING, RULES
-from tests.support.waiting import until
+from tests.support.waiting import HANGING, until
 
 #: So many times faster do rules wait, average and forget.
 FASTER = 120
@@ -128,7 +128,7 @@ class Prometheus:
         """`data` of the HTTP API's answer."""
         address = f"http://127.0.0.1:{self._port}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
         try:
-            with urllib.request.urlopen(address, timeout=20) as reply:
+            with urllib.request.urlopen(address, timeout=HANGING) as reply:
                 answer = json.loads(reply.read())
         except urllib.error.HTTPError as error:
             raise AssertionError(f"{path} {parameters}: {error.read().decode()}") from error
@@ -153,7 +153,7 @@ class Prometheus:
 
     def _is_ready(self) -> bool:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/-/ready", timeout=5) as reply:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/-/ready", timeout=60) as reply:
                 return bool(reply.status == 200)
         except OSError:
             return False

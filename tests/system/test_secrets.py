@@ -1,16 +1,13 @@
 """Canaries in every place where a secret may be given: no file and no line that a run writes has one."""
 
 import base64
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from launcher.cli import main
 from shards.index import Corpus
-from tests.distributed.harness import FP32, ROOT
+from tests.system.launch import Training
 from tests.tiny import tiny_overrides
 from tests.unit.shards.http_server import serving
 
@@ -26,35 +23,29 @@ def holders(*places: Path) -> list[Path]:
 
 
 def test_no_file_and_no_line_of_a_run_has_a_secret(
-    tmp_path: Path, tiny_corpus: Corpus, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, tiny_corpus: Corpus, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home, run = tmp_path / "home", tmp_path / "out" / "run"
     home.mkdir()
     (home / "netrc").write_text(f"machine 127.0.0.1 login me password {CANARY}\n")
     (home / "netrc").chmod(0o600)
     (home / "token").write_text(CANARY)
-    environment = {
-        name: value for name, value in os.environ.items() if name not in ("RANK", "LOCAL_RANK", "WORLD_SIZE")
-    }
-    environment |= {
-        "NETRC": str(home / "netrc"),
-        "D2TV_CACHE": str(tmp_path / "out" / "cache"),
-        "NO_PROXY": "127.0.0.1",
-    }
-    environment |= {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"}
-    environment |= dict.fromkeys(("HF_TOKEN", "WANDB_API_KEY", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"), CANARY)
+    monkeypatch.setenv("NETRC", str(home / "netrc"))
+    monkeypatch.setenv("D2TV_CACHE", str(tmp_path / "out" / "cache"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    for name in ("HF_TOKEN", "WANDB_API_KEY", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.setenv(name, CANARY)
     with serving(tiny_corpus.directory) as server:
         words = [*tiny_overrides(Path("unused"), run), f"corpus.path={server.url}", "training.steps=2"]
         words += ["checkpoint.every=2", "training.validate_every=2", "evaluation.examples_per_kind=2"]
         words += ["prometheus.enabled=true", "prometheus.port=0", "prometheus.last_scrape_seconds=0"]
         words += [f"prometheus.token_file={home / 'token'}"]
-        line = [sys.executable, "launcher/train.py", "--ds_config", str(FP32), *words]
-        done = subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr
+        with Training(run, words, ranks=1) as training:
+            assert training.wait() == 0, training.output
         assert f"Basic {base64.b64encode(f'me:{CANARY}'.encode()).decode()}" in server.authorizations, "it was used"
     assert main(["report", str(run)]) == 0
     assert main(["export", str(run), str(tmp_path / "out" / "model"), f"corpus.path={tiny_corpus.directory}"]) == 0
-    said = "".join((done.stdout, done.stderr, *capfd.readouterr()))
+    said = "".join((training.output, *capfd.readouterr()))
     assert "exported to" in said
     assert CANARY not in said
     assert holders(tmp_path / "out") == []

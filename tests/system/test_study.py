@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ import yaml
 
 from shards.index import Corpus
 from tests.distributed.harness import FP32, ROOT
+from tests.support.waiting import HANGING, until
 from tests.tiny import tiny_overrides
 from trainer.exit_codes import STOPPED
 from trainer.metrics import read_metrics
@@ -41,17 +41,15 @@ def test_a_study_that_is_stopped_goes_on(tiny_corpus: Corpus, tmp_path: Path) ->
 
     first, second = out / "both-seed3", out / "d2tv-seed3"
     process = start()
-    deadline = time.monotonic() + 120
-    while not (second / "metrics.jsonl").is_file() and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.05)
+    until(lambda: (second / "metrics.jsonl").is_file() or process.poll() is not None)
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=HANGING)
     assert process.returncode == STOPPED, output
     assert not (out / "study.md").exists()
     log = (first / "metrics.jsonl").read_text()
 
     process = start()
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=HANGING)
     assert process.returncode == 0, output
     assert "1 of 2: Both, seed 3: finished before" in output
     assert (first / "metrics.jsonl").read_text() == log

@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from shards.index import Corpus
 from tests.support.forkserver import run as d2tv
+from tests.support.waiting import HANGING
 from tests.system.launch import Launched, Training
 from tests.tiny import tiny_overrides
 from trainer.checkpoint import damage, read_state, whole_checkpoints
@@ -120,7 +121,7 @@ def test_sigterm_writes_a_checkpoint_and_leaves_cleanly(tiny_corpus: Corpus, tmp
             training.signal_all(signal.SIGTERM)
         else:
             ranks[1].send_signal(signal.SIGTERM)
-        _, alive = psutil.wait_procs(ranks, timeout=300)
+        _, alive = psutil.wait_procs(ranks, timeout=HANGING)
         assert not alive
         code = training.wait()
         assert "the same command goes on from there" in training.output
@@ -139,7 +140,7 @@ def test_sigterm_writes_a_checkpoint_and_leaves_cleanly(tiny_corpus: Corpus, tmp
 def scrape(training: Launched) -> dict[str, float]:
     """The last sample of every metric that rank 0 serves."""
     (line,) = (line for line in training.output.splitlines() if line.startswith("metrics at "))
-    with urllib.request.urlopen(line.removeprefix("metrics at "), timeout=10) as response:
+    with urllib.request.urlopen(line.removeprefix("metrics at "), timeout=HANGING) as response:
         text = response.read().decode()
     return {s.name: s.value for family in text_string_to_metric_families(text) for s in family.samples}
 

@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from shards.index import Corpus
 from shards.mixture import MixtureConfig
 from shards.sampler import Sampler
+from tests.support.waiting import HANGING
 from tests.system.launch import Training
 from tests.tiny import tiny_overrides
 from trainer.checkpoint import read_state, whole_checkpoints
@@ -144,7 +145,7 @@ def test_a_served_counter_names_the_direction(
     with Training(run, overrides(corpus, run, *more)) as training:
         training.until(lambda: training.last_step() > slots[0] // SLOTS_A_STEP + 1)
         (line,) = (line for line in training.output.splitlines() if line.startswith("metrics at "))
-        with urllib.request.urlopen(line.removeprefix("metrics at "), timeout=10) as response:
+        with urllib.request.urlopen(line.removeprefix("metrics at "), timeout=HANGING) as response:
             families = list(text_string_to_metric_families(response.read().decode()))
     (family,) = (family for family in families if family.name == "d2tv_unreadable_examples")
     one = listed(run)[0]

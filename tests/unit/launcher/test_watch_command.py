@@ -14,7 +14,7 @@ import pytest
 from launcher.cli import main
 from tests.distributed.harness import ROOT
 from tests.runs import start, train, write_recipe, write_records
-from tests.support.waiting import HANGING
+from tests.support.waiting import until
 from trainer.metrics import MetricsLog
 
 CLOCK = {"training.steps=1000", "training.validate_every=100", "checkpoint.every=100"}
@@ -99,24 +99,26 @@ class Screen:
         os.set_blocking(self._end, False)
 
     def until(self, text: str) -> None:
-        deadline = time.monotonic() + HANGING
-        while text not in self.seen:
+        def seen() -> bool:
             assert self.process.poll() is None, self.seen
-            assert time.monotonic() < deadline, self.seen
             self._read()
+            return text in self.seen
+
+        until(seen, lambda: self.seen)
 
     def close(self, number: int) -> int:
         self.process.send_signal(number)
-        deadline = time.monotonic() + HANGING
-        while self.process.poll() is None:  # what it writes at the end must be taken from it
-            assert time.monotonic() < deadline, self.seen
-            self._read()
+
+        def ended() -> bool:
+            self._read()  # what it writes at the end must be taken from it
+            return self.process.poll() is not None
+
+        until(ended, lambda: self.seen)
         self._read()
         os.close(self._end)
         return self.process.returncode
 
     def _read(self) -> None:
-        time.sleep(0.02)
         try:
             self.seen += os.read(self._end, 1 << 20).decode(errors="replace")
         except OSError:  # nothing there now, or the other end is closed

@@ -19,6 +19,7 @@ import pytest
 from shards.errors import InputError
 from shards.index import Corpus, open_corpus
 from shards.stores import open_storage
+from tests.support.waiting import HANGING, until
 from tests.unit.shards.http_server import FileServer, images_of, serving
 
 
@@ -278,12 +279,11 @@ def test_a_download_that_a_kill_cut_short_is_cleared_away(corpus: Corpus, cache:
     with open(directory / f"{other}.lock", "w") as lock, ThreadPoolExecutor(1) as pool:
         fcntl.flock(lock, fcntl.LOCK_EX)
         reading = pool.submit(storage.readv, corpus.shards[largest], [memoryview(bytearray(10))], 0)
-        time.sleep(0.3)
-        waited, meanwhile = not reading.done(), held(cache)
+        until(lambda: held(cache) == {f"{other}.partial": 5000})
+        waited = not reading.done()
         fcntl.flock(lock, fcntl.LOCK_UN)
-        assert reading.result(timeout=600) == 10
+        assert reading.result(HANGING) == 10
     assert waited
-    assert meanwhile == {f"{other}.partial": 5000}
     assert set(held(cache)) == {f"{corpus.shards[largest]}.shard"}
 
 

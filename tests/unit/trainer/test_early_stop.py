@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from tests.support.waiting import HANGING
 from trainer.exit_codes import STOPPED
 
 #: Waits in C for a lock that it holds itself, as a rank waits for others to join; no signal brings it back to Python.
@@ -43,7 +44,7 @@ def started(word: str) -> "subprocess.Popen[str]":
 def test_a_rank_that_waits_for_others_stops_with_nothing_to_save(number: int) -> None:
     process = started("waits")
     process.send_signal(number)
-    output, error = process.communicate(timeout=60)
+    output, error = process.communicate(timeout=HANGING)
     assert (process.returncode, output) == (STOPPED, "farewell\n")
     assert error == "stopped before the ranks had met: nothing is to be saved, the same command begins again\n"
 
@@ -51,12 +52,12 @@ def test_a_rank_that_waits_for_others_stops_with_nothing_to_save(number: int) ->
 def test_a_rank_that_was_refused_says_so_and_no_more() -> None:
     process = started("refused")
     process.send_signal(signal.SIGTERM)
-    assert process.communicate(timeout=60) == ("farewell\n", "")
+    assert process.communicate(timeout=HANGING) == ("farewell\n", "")
     assert process.returncode == 2
 
 
 def test_a_training_saves_at_a_signal() -> None:
     process = started("trains")
     process.send_signal(signal.SIGUSR1)
-    assert process.communicate(timeout=60) == ("saves\n", "")
+    assert process.communicate(timeout=HANGING) == ("saves\n", "")
     assert process.returncode == 0

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from shards.errors import InputError
+from tests.support.waiting import HANGING
 from trainer import distributed, run
 from trainer.evaluation.kept import evaluation_folder, lock_name
 from trainer.ranks import Ranks
@@ -26,7 +27,7 @@ def test_waiting_long_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
     said = threading.Event()
     monkeypatch.setattr("builtins.print", lambda text, **_: said.set() if "still waits" in text else None)
     with distributed._said_after(0.0, "rank 3 still waits"):
-        assert said.wait(60)
+        assert said.wait(HANGING)
     said.clear()
     with distributed._said_after(1000.0, "rank 3 still waits"):
         pass

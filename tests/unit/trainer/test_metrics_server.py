@@ -161,6 +161,23 @@ def test_an_encrypted_key_asks_nobody(registry: CollectorRegistry, tmp_path: Pat
         MetricsServer(registry, address="127.0.0.1", port=0, certificate=certificate, key=key)
 
 
+class Clock:
+    """The server's clock, which stands still until a test moves it."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("trainer.prometheus.server.time", clock)
+    return clock
+
+
 def drip(server: MetricsServer, start: bytes, drop: bytes) -> tuple[socket.socket, threading.Thread]:
     """A client that never ends its request and is never silent, until it is cut off."""
     client = socket.create_connection((server.address, server.port))
@@ -197,11 +214,13 @@ def test_the_oldest_connection_makes_room_for_the_newest(registry: CollectorRegi
     [(b"GET /metrics HTTP/1.1\r\n", b"X-A: b\r\n"), (b"GE", b"T"), (b"GET /metrics HTTP/1.1\r\nX: ", b"y")],
 )
 def test_a_request_that_never_ends_is_cut_off(
-    registry: CollectorRegistry, start: bytes, drop: bytes, capfd: pytest.CaptureFixture[str]
+    registry: CollectorRegistry, clock: Clock, start: bytes, drop: bytes, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The time counts from the beginning of a connection, not from its last byte."""
-    with serving(registry, deadline_seconds=0.3) as server:
+    with serving(registry, deadline_seconds=30) as server:
         clients = [drip(server, start, drop) for _ in range(5)]
+        until(lambda: server.connections == 5)
+        clock.now += 31
         for client, thread in clients:
             thread.join(HANGING)
             assert not thread.is_alive()
@@ -227,14 +246,14 @@ def test_dripping_clients_starve_no_scrape(registry: CollectorRegistry) -> None:
 @pytest.mark.parametrize("secure", [False, True])
 @pytest.mark.parametrize("leaves", [False, True])
 def test_a_reader_that_takes_nothing_is_cut_off(
-    tmp_path: Path, secure: bool, leaves: bool, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, clock: Clock, secure: bool, leaves: bool, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """leaves: it goes away in the middle of the answer, with a reset."""
     registry = CollectorRegistry()
     Gauge("d2tv_large", "x" * 16_000_000, registry=registry).set(7)
     certificate, key = write_certificate(tmp_path)
     files = {"certificate": certificate, "key": key} if secure else {}
-    with serving(registry, deadline_seconds=3600 if leaves else 1.0, **files) as server:
+    with serving(registry, deadline_seconds=30, **files) as server:
         client = socket.create_connection((server.address, server.port))
         if secure:
             client = ssl.create_default_context(cafile=certificate).wrap_socket(client, server_hostname="127.0.0.1")
@@ -243,6 +262,8 @@ def test_a_reader_that_takes_nothing_is_cut_off(
         if leaves:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             client.close()
+        else:
+            clock.now += 31
         until(lambda: server.connections == 0)
         client.close()
     assert capfd.readouterr().err == ""
@@ -250,13 +271,14 @@ def test_a_reader_that_takes_nothing_is_cut_off(
 
 @pytest.mark.parametrize("data", [b"", b"\x16\x03\x01\x02\x00\x01", b"GET /metrics HTTP/1.1\r\n\r\n", b"\xff" * 5000])
 def test_a_handshake_that_is_none_or_never_ends_is_cut_off(
-    registry: CollectorRegistry, tmp_path: Path, data: bytes, capfd: pytest.CaptureFixture[str]
+    registry: CollectorRegistry, tmp_path: Path, clock: Clock, data: bytes, capfd: pytest.CaptureFixture[str]
 ) -> None:
     certificate, key = write_certificate(tmp_path)
-    with serving(registry, certificate=certificate, key=key, deadline_seconds=0.3) as server:
+    with serving(registry, certificate=certificate, key=key, deadline_seconds=30) as server:
         client = socket.create_connection((server.address, server.port))
         until(lambda: server.connections == 1)
         client.sendall(data)
+        clock.now += 31
         until(lambda: server.connections == 0)
         client.close()
         assert "d2tv_step 7.0" in scrape(server, tls=ssl.create_default_context(cafile=certificate))
