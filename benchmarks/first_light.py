@@ -17,7 +17,7 @@ from rich.table import Table
 from benchmarks.output import run, write_figures
 from shards.errors import InputError
 from shards.files import check_output
-from trainer.evaluation.evaluate import read_report
+from trainer.evaluation.report import read_report
 from trainer.metrics import read_metrics
 from trainer.totals import KINDS
 

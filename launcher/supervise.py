@@ -241,7 +241,7 @@ class _Supervisor:
         """Trained to the last step, and nothing was left to do: the evaluation is there, or the run says of itself that
         it has ended."""
         from trainer.checkpoint import find_identity, step_of
-        from trainer.evaluation.evaluate import read_report
+        from trainer.evaluation.report import read_report
         from trainer.metrics import read_metrics
 
         newest = self._newest_checkpoint()

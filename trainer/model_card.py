@@ -17,8 +17,8 @@ from shards.tokenizer import SentencePieceTokenizer
 from trainer.checkpoint import TrainState, identity, read_state
 from trainer.ds_config import precision_of
 from trainer.evaluation.closing_table import BESIDE, BESIDE_MEANS
-from trainer.evaluation.evaluate import read_report
 from trainer.evaluation.kept import kept_evaluations
+from trainer.evaluation.report import read_report
 from trainer.evaluation.scoring.rouge import TYPES
 from trainer.markdown import as_code, as_text
 from trainer.model_card_code import loading

@@ -24,9 +24,9 @@ from trainer.console import Console
 from trainer.distributed import PeerError, from_first_rank, raise_together
 from trainer.engine import build_engine
 from trainer.evaluation.closing_table import print_report
-from trainer.evaluation.evaluate import read_report
 from trainer.evaluation.heldout import HeldOut
-from trainer.evaluation.kept import evaluation_folder, lock_name
+from trainer.evaluation.kept import lock_evaluation, lock_path
+from trainer.evaluation.report import read_report
 from trainer.exit_codes import STOPPED
 from trainer.loop import Trainer
 from trainer.memory import keep_freed_memory
@@ -39,7 +39,7 @@ from trainer.recent import DirectionSums
 from trainer.recipe import Recipe
 from trainer.reporting import Reporting
 from trainer.resume import newest_sound_checkpoint
-from trainer.run_lock import FileLock, Owner, read_owner
+from trainer.run_lock import FileLock, read_owner
 from trainer.saver import Saver
 from trainer.sharded_state import restore
 from trainer.spikes import SpikeDetector
@@ -145,14 +145,14 @@ def _only_evaluation(run: Path, ranks: Ranks, begin_batch: Callable[[], None]) -
 
     A `d2tv evaluate` of the same is waited for: it may leave nothing to do.
     """
-    path, said = evaluation_folder(run) / lock_name("test"), False
+    path, said = lock_path(run, "test"), False
     lock: FileLock | None = None
     while True:
         begin_batch()
         problem: InputError | None = None
         if ranks.is_first:
             try:
-                lock = _take_evaluation(path)
+                lock = lock_evaluation(run, "test", "a training that evaluates its last checkpoint")
             except InputError as error:
                 problem = error
         raise_together(problem)
@@ -167,14 +167,6 @@ def _only_evaluation(run: Path, ranks: Ranks, begin_batch: Callable[[], None]) -
     finally:
         if lock is not None:
             lock.release()
-
-
-def _take_evaluation(path: Path) -> FileLock | None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{path.parent} cannot be written: {error}") from error
-    return FileLock.take(path, Owner.of_this_process("a training that evaluates its last checkpoint"))
 
 
 def _leave_evaluation(watchdog: Watchdog, trainer: Trainer, run: Path) -> NoReturn:

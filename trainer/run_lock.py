@@ -158,14 +158,19 @@ def check_free(run: Path, token: str | None) -> None:
     token: that of the `d2tv train` that started this rank, None of none. `hold_run` decides: this only spares the ranks
     of a second start from meeting first.
     """
-    owner = read_owner(run / STARTED)
-    if token is not None and owner is not None and owner.token == token:
+    if _is_supervised(run, token):
         return
     for name in (STARTED, RANKS):
         path = run / name
         for _ in attempts(path, str(run), PATIENCE_SECONDS, print):
             if _is_free(path):
                 break
+
+
+def _is_supervised(run: Path, token: str | None) -> bool:
+    """Return True where the run's outer lock names the supervisor that gave this rank its token."""
+    owner = read_owner(run / STARTED)
+    return token is not None and owner is not None and owner.token == token
 
 
 @contextlib.contextmanager
@@ -175,8 +180,7 @@ def hold_run(run: Path, token: str | None, started: str) -> Iterator[None]:
     token: as for `check_free`; then the supervisor's guard holds the outer lock already.  started: as in `Owner`.
     """
     owner = Owner.of_this_process(started)
-    supervisor = read_owner(run / STARTED)
-    own = token is not None and supervisor is not None and supervisor.token == token
+    own = _is_supervised(run, token)
     with contextlib.ExitStack() as held:
         if not own:
             held.callback(take_patiently(run / STARTED, owner, str(run), patience=PATIENCE_SECONDS).release)

@@ -18,7 +18,7 @@ from shards.errors import InputError
 from shards.files import check_output
 from shards.index import open_corpus
 from trainer.checkpoint import find_identity, whole_checkpoints
-from trainer.evaluation.evaluate import read_report
+from trainer.evaluation.report import read_report
 from trainer.exit_codes import FINISHED
 from trainer.plan import FREE_SECTIONS
 from trainer.progress import stage

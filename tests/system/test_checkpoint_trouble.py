@@ -13,7 +13,7 @@ from shards.index import Corpus
 from tests.system.launch import Training
 from tests.tiny import tiny_overrides
 from trainer.checkpoint import damage, identity, read_state, whole_checkpoints
-from trainer.evaluation.evaluate import read_report
+from trainer.evaluation.report import read_report
 from trainer.exit_codes import BAD_INPUT, FINISHED
 from trainer.metrics import read_metrics
 

@@ -27,6 +27,7 @@ def test_no_file_and_no_line_of_a_run_has_a_secret(
 ) -> None:
     home, run = tmp_path / "home", tmp_path / "out" / "run"
     home.mkdir()
+    run.parent.mkdir()
     (home / "netrc").write_text(f"machine 127.0.0.1 login me password {CANARY}\n")
     (home / "netrc").chmod(0o600)
     (home / "token").write_text(CANARY)

@@ -13,7 +13,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from shards.errors import InputError
 from shards.reading_files import read_json
+from trainer.run_lock import FileLock, Owner
 
 #: Settings that change no result.
 _WITHOUT_EFFECT = frozenset({"batch_size"})
@@ -30,9 +32,22 @@ def evaluation_folder(where: Path) -> Path:
     return where / "evaluation"
 
 
-def lock_name(split: str) -> str:
-    """Return the name of the file in an evaluation's directory whose lock its writer holds (trainer/run_lock.py)."""
-    return f".{split}.lock"
+def lock_path(where: Path, split: str) -> Path:
+    """Return the file beside an evaluation whose lock its writer holds."""
+    return evaluation_folder(where) / f".{split}.lock"
+
+
+def lock_evaluation(where: Path, split: str, started: str) -> FileLock | None:
+    """Take the lock of the evaluation of `split` in `where`, or return None where another process holds it.
+
+    started: as in `Owner`. Raises `InputError` where its directory cannot be made or written.
+    """
+    path = lock_path(where, split)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{path.parent} cannot be written: {error}") from error
+    return FileLock.take(path, Owner.of_this_process(started))
 
 
 def kept_evaluations(run: Path, split: str) -> list[Path]:

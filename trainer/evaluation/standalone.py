@@ -6,21 +6,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from shards.errors import InputError
 from shards.index import Corpus, open_corpus
 from shards.tokenizer import open_tokenizer
 from trainer.build import build_evaluator
 from trainer.checkpoint import MANIFEST, read_state, step_of, whole_checkpoints
 from trainer.distributed import group_of_one
 from trainer.evaluation.closing_table import print_report
-from trainer.evaluation.evaluate import facts_of
-from trainer.evaluation.kept import choose, evaluation_folder, lock_name
+from trainer.evaluation.kept import choose, lock_evaluation, lock_path
+from trainer.evaluation.report import facts_of
 from trainer.evaluation.robustness.plan import Wanted
 from trainer.evaluation.robustness.run import check_wanted, finished, measure
 from trainer.plan import check_corpus, check_lengths
 from trainer.progress import stage
 from trainer.recipe import Recipe, load_recipe
-from trainer.run_lock import FileLock, Owner, take_patiently
+from trainer.run_lock import FileLock, read_owner, refusal
 from trainer.tidying import reading
 from trainer.trained import RECIPE, check_same_corpus, course_until, find_trained, trained_network, trained_recipe
 
@@ -98,11 +97,9 @@ def _results(run: Path, split: str, facts: Mapping[str, Any], path: Path) -> Pat
 
 
 def _only_one(results: Path, split: str) -> FileLock:
-    """The lock of what is written there: another evaluation of the same, by the run itself or a person, is refused."""
-    folder = evaluation_folder(results)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder} cannot be written: {error}") from error
-    owner = Owner.of_this_process("`d2tv evaluate`")
-    return take_patiently(folder / lock_name(split), owner, f"the evaluation of {split} in {folder}", patience=0)
+    """Take the lock of what is written; `HeldError` while the run or a person makes the same evaluation."""
+    lock = lock_evaluation(results, split, "`d2tv evaluate`")
+    if lock is None:
+        path = lock_path(results, split)
+        raise refusal(path, f"the evaluation of {split} in {path.parent}", read_owner(path))
+    return lock

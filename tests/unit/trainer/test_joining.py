@@ -8,7 +8,7 @@ import pytest
 from shards.errors import InputError
 from tests.support.waiting import HANGING
 from trainer import distributed, run
-from trainer.evaluation.kept import evaluation_folder, lock_name
+from trainer.evaluation.kept import lock_path
 from trainer.ranks import Ranks
 from trainer.run_lock import FileLock, Owner
 
@@ -39,7 +39,7 @@ def test_a_training_waits_for_the_same_evaluation_by_another(
 ) -> None:
     """With its watchdog told at every look; afterwards it has the lock, and gives it back."""
     monkeypatch.setattr(run, "_WAIT_SECONDS", 0.0)
-    path = evaluation_folder(tmp_path) / lock_name("test")
+    path = lock_path(tmp_path, "test")
     path.parent.mkdir()
     other = FileLock.take(path, Owner.of_this_process("`d2tv evaluate`"))
     assert other is not None

@@ -27,10 +27,11 @@ from shards.sampler import Groups
 from trainer.build import build_collator
 from trainer.checkpoint import read_state
 from trainer.evaluation.decoding import Predictions
-from trainer.evaluation.evaluate import Evaluator, read_report
+from trainer.evaluation.evaluate import Evaluator
 from trainer.evaluation.heldout import take_groups
 from trainer.evaluation.kept import evaluation_folder, make_room_for_robustness, same
 from trainer.evaluation.predictions import Prediction, read_facts, read_predictions
+from trainer.evaluation.report import read_report
 from trainer.evaluation.robustness.impact import Scores, impacts, mean_impacts
 from trainer.evaluation.robustness.perturb import TextPerturbation
 from trainer.evaluation.robustness.plan import Part, Wanted, by_reason, make_plan, source_languages
