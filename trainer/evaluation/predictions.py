@@ -141,11 +141,18 @@ def _read(run: Path, split: str, *, texts: bool = True, measures: Sequence[str] 
         column = table.column(field.name)
         if field.name in _COLUMNS.names and column.null_count and not _COLUMNS.field(field.name).nullable:
             raise InputError(f"{path} is no table of predictions ({field.name} has rows without a value): {again}")
-        # NaN and the infinities fail the comparison; where a score is not defined, there is none.
-        scored = field.name not in _COLUMNS.names and field.type == pa.float64()
-        if scored and pc.any(pc.invert(pc.less_equal(pc.abs(column), _LARGEST_SCORE))).as_py():
+        if field.name not in _COLUMNS.names and field.type == pa.float64() and not _are_scores(column):
             raise InputError(f"{path} holds {field.name} that is no score: {again}")
     return table
+
+
+def _are_scores(column: pa.ChunkedArray) -> bool:
+    """Return True if the numbers of a column are finite and none is too large. Where none is defined, there is null.
+
+    Given one of Python's numbers to compare with, pyarrow would import pandas.
+    """
+    finite, largest = pc.all(pc.is_finite(column)).as_py(), pc.max(pc.abs(column)).as_py()
+    return finite is not False and (largest is None or bool(largest <= _LARGEST_SCORE))
 
 
 def _scores(table: Any) -> list[dict[str, float | None]]:
