@@ -174,7 +174,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("trainer.prometheus.server.time", clock)
+    monkeypatch.setattr("trainer.prometheus.connections.time", clock)
     return clock
 
 
