@@ -16,8 +16,9 @@ from typing import Any
 
 import torch
 
-from trainer.checkpoint import STAGING, step_directory, whole_checkpoints
+from trainer.checkpoint import step_directory, whole_checkpoints
 from trainer.metrics import read_metrics
+from trainer.retention import STAGING
 from trainer.sharded_state import model_weights
 
 RANKS = 2

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from shards.errors import InputError
-from trainer.checkpoint import damage, recover, whole_checkpoints
+from trainer.checkpoint import damage, whole_checkpoints
 from trainer.distributed import PeerError, from_first_rank
 from trainer.ranks import Ranks
+from trainer.retention import recover
 
 
 def newest_sound_checkpoint(directory: Path, ranks: Ranks) -> Path | None:

@@ -21,20 +21,10 @@ import torch.distributed as dist
 
 from shards.errors import InputError
 from shards.files import write_atomically
-from trainer.checkpoint import (
-    INDEX,
-    STAGING,
-    TrainState,
-    commit,
-    described,
-    retire,
-    seal,
-    state_json,
-    step_directory,
-    sweep,
-)
+from trainer.checkpoint import INDEX, TrainState, described, seal, state_json, step_directory
 from trainer.distributed import from_first_rank
 from trainer.recipe import CheckpointSection
+from trainer.retention import STAGING, commit, retire, sweep
 from trainer.sharded_state import Snapshot, file_name, take_snapshot, write_snapshot
 from trainer.tidying import clear, point
 

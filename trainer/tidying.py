@@ -17,8 +17,8 @@ from pathlib import Path
 from shards.errors import InputError
 from shards.files import is_regular, write_atomically
 from shards.reading_files import read_json
+from trainer.checkpoint import MANIFEST
 
-MANIFEST = "manifest.json"
 _NAMES = r"state-\d+-of-\d+\.safetensors|tensors\.json|state\.json|recipe\.yaml|ds_config\.json|corpus\.json"
 _OURS = re.compile(rf"({_NAMES}|manifest\.json)(\.[0-9a-f]{{16}}\.partial)?")
 

@@ -11,20 +11,16 @@ from hypothesis import strategies as st
 
 from trainer.checkpoint import (
     TrainState,
-    best_checkpoint,
-    commit,
     damage,
     described,
     find_identity,
     identity,
-    recover,
-    retire,
     seal,
     state_json,
-    sweep,
     whole_checkpoints,
 )
 from trainer.recipe import CheckpointSection
+from trainer.retention import best_checkpoint, commit, recover, retire, sweep
 
 STATE = TrainState(seed=0, slot=0, world_size=1, corpus="c0ffee")
 

@@ -8,8 +8,9 @@ import pytest
 
 from shards.errors import InputError
 from tests.unit.trainer.test_checkpoint_retention import make, steps
-from trainer.checkpoint import commit, damage, described, recover, retire, seal, sweep
+from trainer.checkpoint import damage, described, seal
 from trainer.recipe import CheckpointSection
+from trainer.retention import commit, recover, retire, sweep
 from trainer.tidying import clear, point, reading
 
 #: How something strange comes to have a name: (what it is, how it is made at a path, given a directory elsewhere).
