@@ -15,7 +15,6 @@ A corpus directory holds
 
 import errno
 import hashlib
-import json
 import re
 import struct
 import tokenize
@@ -33,12 +32,11 @@ from shards.errors import InputError, reason
 from shards.index_cache import check_ends, default_index_cache, fetch_index, read_remote_manifest
 from shards.index_check import table_problem
 from shards.locations import is_url, shown
-from shards.manifest import INDEX_FILES, check_manifest
 from shards.manifest import SPLITS as SPLITS  # the others have it from here
-from shards.reading_files import parse_json, read_regular
+from shards.manifest import check_manifest, parse_manifest, read_manifest
+from shards.reading_files import read_regular
 from shards.remote import RemoteStorage
 
-FORMAT_VERSION = 2
 #: Bytes of the .npy header of an array of three dimensions, as numpy writes it since 1.14.
 NPY_HEADER = 128
 _KEYS = re.compile(rb"(?:[A-Za-z0-9_~%-]+\n)*")
@@ -183,13 +181,9 @@ def open_corpus(location: Path | str, *, index_cache: Path | None = None) -> Cor
         return _open_url(str(location), index_cache or default_index_cache())
     directory = Path(location)
     manifest = read_manifest(directory)
-    path = directory / "manifest.json"
-    try:
-        for entry in manifest["shards"]:
-            _check_size(directory / entry["name"], entry["bytes"])
-        return map_index(directory, manifest, location=str(directory))
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{path} lacks {error}: prepare the corpus again") from error
+    for entry in manifest["shards"]:
+        _check_size(directory / entry["name"], entry["bytes"])
+    return map_index(directory, manifest, location=str(directory))
 
 
 def _open_url(url: str, index_cache: Path) -> Corpus:
@@ -198,61 +192,12 @@ def _open_url(url: str, index_cache: Path) -> Corpus:
         manifest = parse_manifest(read_remote_manifest(remote), remote.shown("manifest.json"))
         directory = fetch_index(remote, manifest, index_cache)
         check_ends(remote, manifest)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{remote.shown('manifest.json')} lacks {error}: prepare the corpus again") from error
     finally:
         remote.close()
     try:
         return map_index(directory, manifest, location=url)
     except InputError as error:  # its hashes were right, so it was changed after it came
         raise InputError(f"{error} (or remove {directory}, so that it is downloaded again)") from error
-
-
-def read_manifest(directory: Path) -> dict[str, Any]:
-    """The manifest in `directory`, checked against its own hash."""
-    path = directory / "manifest.json"
-    if not path.is_file():
-        raise InputError(
-            f"no corpus at {directory} (manifest.json is missing): run `d2tv prepare SOURCE --out {directory}`, "
-            "or set corpus.path="
-        )
-    try:
-        data = read_regular(path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): mend its permissions") from error
-    return parse_manifest(data, str(path))
-
-
-def parse_manifest(data: bytes, where: str) -> dict[str, Any]:
-    """The manifest with these bytes, checked against its own hash. `where`: its name in an error."""
-    try:
-        manifest = parse_json(data.decode("utf-8"))
-    except ValueError as error:
-        raise InputError(f"{where} is not JSON ({error}): prepare the corpus again") from error
-    version = manifest.get("format_version") if isinstance(manifest, dict) else None
-    if version != FORMAT_VERSION:
-        raise InputError(
-            f"{where} has format version {version}, this release reads {FORMAT_VERSION}: remove the "
-            "directory and prepare the corpus again"
-        )
-    for key in ("languages", "regions", "feature_size", "max_images", "files", "shards", "splits", "content_hash"):
-        if key not in manifest:  # read by others, so its absence is told here
-            raise InputError(f"{where} lacks {key!r}: prepare the corpus again")
-    claims = check_manifest(manifest, where)
-    for missing in [name for name in INDEX_FILES if name not in claims.files]:
-        raise InputError(f"{where} does not vouch for {missing}: prepare the corpus again")
-    for missing in [split for split in SPLITS if split not in claims.splits]:
-        raise InputError(f"{where} lacks the split {missing}: prepare the corpus again")
-    if claims.content_hash != content_hash(manifest):
-        raise InputError(f"{where} was changed after it was written (its hash differs): prepare the corpus again")
-    return dict(manifest)
-
-
-def content_hash(manifest: Mapping[str, Any]) -> str:
-    """SHA-256 of everything else in the manifest. The index files, whose hashes it holds, hold the CRC32C of every
-    member of every tar: so it vouches for the whole corpus."""
-    rest = {key: value for key, value in manifest.items() if key != "content_hash"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def map_index(directory: Path, manifest: Mapping[str, Any], *, location: str) -> Corpus:

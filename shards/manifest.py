@@ -1,7 +1,9 @@
-"""What manifest.json of a corpus must hold, whoever wrote it: types and ranges of everything that the code reads."""
+"""Read manifest.json of a corpus, and check types and ranges of everything in it that the code reads."""
 
+import hashlib
+import json
 from collections.abc import Mapping
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
 import numpy as np
@@ -9,7 +11,9 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints, ValidationError
 
 from shards.errors import InputError
+from shards.reading_files import parse_json, read_regular
 
+FORMAT_VERSION = 2
 SPLITS = ("train", "validation", "test")
 #: The files of the index that every corpus has.
 INDEX_FILES = (
@@ -103,4 +107,50 @@ def check_manifest(values: Mapping[str, Any], where: str) -> Manifest:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         key = ".".join(str(part) for part in first["loc"])[:200]
+        if first["type"] == "missing":
+            raise InputError(f"{where} lacks {key!r}: prepare the corpus again") from error
         raise InputError(f"{where}, {key}: {first['msg']}: prepare the corpus again") from error
+
+
+def read_manifest(directory: Path) -> dict[str, Any]:
+    """The manifest in `directory`, checked against its own hash."""
+    path = directory / "manifest.json"
+    if not path.is_file():
+        raise InputError(
+            f"no corpus at {directory} (manifest.json is missing): run `d2tv prepare SOURCE --out {directory}`, "
+            "or set corpus.path="
+        )
+    try:
+        data = read_regular(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): mend its permissions") from error
+    return parse_manifest(data, str(path))
+
+
+def parse_manifest(data: bytes, where: str) -> dict[str, Any]:
+    """The manifest with these bytes, checked against its own hash. `where`: its name in an error."""
+    try:
+        manifest = parse_json(data.decode("utf-8"))
+    except ValueError as error:
+        raise InputError(f"{where} is not JSON ({error}): prepare the corpus again") from error
+    version = manifest.get("format_version") if isinstance(manifest, dict) else None
+    if version != FORMAT_VERSION:
+        raise InputError(
+            f"{where} has format version {version}, this release reads {FORMAT_VERSION}: remove the "
+            "directory and prepare the corpus again"
+        )
+    claims = check_manifest(manifest, where)
+    for missing in [name for name in INDEX_FILES if name not in claims.files]:
+        raise InputError(f"{where} does not vouch for {missing}: prepare the corpus again")
+    for missing in [split for split in SPLITS if split not in claims.splits]:
+        raise InputError(f"{where} lacks the split {missing}: prepare the corpus again")
+    if claims.content_hash != content_hash(manifest):
+        raise InputError(f"{where} was changed after it was written (its hash differs): prepare the corpus again")
+    return dict(manifest)
+
+
+def content_hash(manifest: Mapping[str, Any]) -> str:
+    """SHA-256 of everything else in the manifest. The index files, whose hashes it holds, hold the CRC32C of every
+    member of every tar: so it vouches for the whole corpus."""
+    rest = {key: value for key, value in manifest.items() if key != "content_hash"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()

@@ -13,16 +13,8 @@ from numpy.typing import NDArray
 from shards.checksum import crc32c
 from shards.errors import InputError
 from shards.files import left_overs, whole_file, write_atomically
-from shards.index import (
-    ARTICLE,
-    CORPUS_FILES,
-    FORMAT_VERSION,
-    PIXELS,
-    SPLITS,
-    Corpus,
-    content_hash,
-    open_corpus,
-)
+from shards.index import ARTICLE, CORPUS_FILES, PIXELS, SPLITS, Corpus, open_corpus
+from shards.manifest import FORMAT_VERSION, content_hash
 from shards.part_index import parse_texts, read_part
 from shards.problems import Problems
 

@@ -31,8 +31,8 @@ from models.backbones.export import save_backbone
 from models.network import Network
 from shards.errors import InputError, did_you_mean
 from shards.files import write_atomically
-from shards.index import read_manifest
 from shards.locations import is_url, without_secrets
+from shards.manifest import read_manifest
 from shards.tokenizer import Tokenizer
 from trainer.checkpoint import CORPUS, described, seal, sync
 from trainer.model_card import language_code, model_card

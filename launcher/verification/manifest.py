@@ -11,8 +11,8 @@ import numpy as np
 
 from launcher.verification.findings import SHOWN, Findings
 from shards.errors import InputError
-from shards.index import FORMAT_VERSION, SPLITS, content_hash
-from shards.manifest import INDEX_FILES, Manifest, check_manifest
+from shards.index import SPLITS
+from shards.manifest import FORMAT_VERSION, INDEX_FILES, Manifest, check_manifest, content_hash
 from shards.reading_files import read_json
 
 #: Keys whose hashes are in memory at a time, 16 bytes each.

@@ -13,7 +13,8 @@ import torch.distributed as dist
 
 from launcher.train import main
 from shards.changes import fingerprint
-from shards.index import Corpus, content_hash, open_corpus
+from shards.index import Corpus, open_corpus
+from shards.manifest import content_hash
 from tests.tiny import tiny_overrides
 from trainer.checkpoint import CORPUS, INDEX, TrainState
 from trainer.plan import plan_run

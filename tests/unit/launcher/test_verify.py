@@ -14,7 +14,8 @@ import pytest
 from numpy.typing import NDArray
 
 from launcher.cli import main
-from shards.index import ARTICLE, Corpus, content_hash
+from shards.index import ARTICLE, Corpus
+from shards.manifest import content_hash
 from shards.merge import finish_corpus
 from shards.writer import write_shard
 from tests.strange import LANGUAGES, strange_stories

@@ -15,7 +15,8 @@ import pytest
 from launcher.cli import main
 from shards.checksum import crc32c
 from shards.errors import InputError
-from shards.index import ARTICLE, Corpus, content_hash, open_corpus
+from shards.index import ARTICLE, Corpus, open_corpus
+from shards.manifest import content_hash
 from shards.merge import finish_corpus
 from shards.reader import Reader, ReaderConfig
 from shards.reading import UnreadableError

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from launcher.cli import main
 from shards.errors import InputError
-from shards.index import ARTICLE, content_hash, open_corpus
+from shards.index import ARTICLE, open_corpus
+from shards.manifest import content_hash
 from shards.reader import Reader, ReaderConfig
 from shards.reading import UnreadableError
 from tests.tiny import make_corpus

@@ -17,9 +17,10 @@ import pytest
 import torch
 
 from shards.errors import InputError
-from shards.index import Corpus, content_hash, open_corpus
+from shards.index import Corpus, open_corpus
 from shards.loader import Loader
 from shards.locations import is_url, shown
+from shards.manifest import content_hash
 from shards.mixture import MixtureConfig
 from shards.partition import Partition
 from shards.reader import Reader
