@@ -1,4 +1,4 @@
-"""What `benchmarks.decode` decodes: random weights, a corpus, and examples that give both sides full batches."""
+"""Make what `benchmarks.decode` decodes: random weights, a corpus, and examples that give both sides full batches."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ _IMAGES, _REGIONS, _FEATURES = 3, 36, 64
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Size:
-    """How much is decoded. document, summary: tokens, of made-up articles.  sources: languages that are read."""
+    """Size of the work. document, summary: tokens, of made-up articles.  sources: languages that are read."""
 
     batch: int
     sources: int

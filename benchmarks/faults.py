@@ -1,4 +1,4 @@
-"""What kills, signals and checkpoints cost a run, and whether it survives them.
+"""Measure what kills, signals and checkpoints cost a run, and whether it survives them.
 
     python -m benchmarks.faults --json OUT [--quick] [--kills N] [--seed S] [--shape SHAPE]
 

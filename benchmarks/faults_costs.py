@@ -1,4 +1,4 @@
-"""What saving costs a run: `python -m benchmarks.faults_costs SPEC.json` trains alone and prints one JSON object.
+"""Measure what saving costs: `python -m benchmarks.faults_costs SPEC.json` trains alone and prints one JSON object.
 
 In a process of its own, which its memory and threads need. SPEC: words (a recipe's overrides), ds_config, saves.
 """

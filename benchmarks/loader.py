@@ -1,4 +1,4 @@
-"""How fast do batches come, against plain reads of the same bytes and against other loaders?
+"""Measure how fast batches come, against plain reads of the same bytes and against other loaders.
 
     python -m benchmarks.loader --json OUT [--quick] [--dir DIR] [--peers-python PATH]
 

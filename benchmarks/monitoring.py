@@ -1,4 +1,4 @@
-"""What being watched costs a run: a scrape, and the share of a step that goes into metrics.
+"""Measure what monitoring costs a run: a scrape, and the share of a step that goes into metrics.
 
     python -m benchmarks.monitoring --json OUT [--quick]
 

@@ -1,4 +1,4 @@
-"""Where a benchmark's figures go: a file that is checked before anything is measured."""
+"""Write a benchmark's figures to a file that is checked before anything is measured."""
 
 import json
 import sys

@@ -218,7 +218,7 @@ class PlainD2TV(nn.Module):
 
 
 def their_name(name: str) -> str:
-    """What our objective calls the parameter `name` of `PlainD2TV`."""
+    """Return our objective's name for the parameter `name` of `PlainD2TV`."""
     prefix = next(prefix for prefix in _NAMES if name.startswith(prefix))
     return _NAMES[prefix] + name.removeprefix(prefix)
 

@@ -1,4 +1,4 @@
-"""What the sampler costs on an index of M³Sum's size: 1.08 M articles, 2.8 M examples, 1,898 directions.
+"""Measure the sampler on an index of M³Sum's size: 1.08 M articles, 2.8 M examples, 1,898 directions.
 
     python -m benchmarks.sampler --json OUT [--quick] [--dir DIR]
 
@@ -108,7 +108,7 @@ def index_mb(directory: Path) -> float:
 
 
 def state_bytes() -> int:
-    """What a checkpoint holds of the data's position: all of it, for the longest-lived run."""
+    """Return the bytes of a checkpoint's whole data position, for the longest-lived run."""
     state = TrainState(step=10**9, attempts=10**9, seed=2**63, slot=FAR, world_size=10**4, corpus="0" * 64)
     return len(state_json(state))
 

@@ -1,4 +1,4 @@
-"""What a training step costs: against its two branches alone, the plain step, the hardware's peak, and itself at scale.
+"""Measure a training step against its two branches alone, the plain step, the hardware's peak, and itself at scale.
 
     python -m benchmarks.step --json OUT [--quick] [--shape SHAPE] [--device cpu|cuda] [--only PART ...]
 

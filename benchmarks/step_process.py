@@ -33,7 +33,7 @@ class TraineeError(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Turn:
-    """What to train: `steps` batches of a kind, from the `first`-th on.
+    """One turn's work: `steps` batches of a kind, from the `first`-th on.
 
     batches: full, real, stories, languages_4, languages_44.  variant: see `Ours.train`.
     apart: on CUDA, wait for the device between a step's parts.
@@ -48,7 +48,7 @@ class Turn:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Timing:
-    """What a turn took. flops: of the training of what was real."""
+    """Times of a turn. flops: of the training of what was real."""
 
     examples: int
     wall: float
@@ -115,7 +115,7 @@ def trainee(kind: str, setup: Setup, threads: int, ranks: Ranks | None = None, p
 
 
 def measured_in_process(function: Callable[..., Any], *arguments: Any) -> Any:
-    """What `function(*arguments)` returns in a process that has done nothing before. `TraineeError` where it dies."""
+    """Return `function(*arguments)` of a process that has done nothing before. `TraineeError` where it dies."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_call, args=(theirs, function, arguments), daemon=True)

@@ -36,7 +36,7 @@ _BUSY = 0.3
 
 
 class Series(NamedTuple):
-    """What one row of the table is about."""
+    """Identity of one row of the table."""
 
     contender: str  # ours, plain
     precision: str
@@ -46,7 +46,7 @@ class Series(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """How much is measured, and where."""
+    """Extent of the measurement, and its device."""
 
     shape: str
     device: str
@@ -71,7 +71,7 @@ class Plan:
 
 @dataclass(kw_only=True, slots=True)
 class Measured:
-    """What came of it. missing: figure or contender -> why there is none."""
+    """Outcome of the measurement. missing: figure or contender -> why there is none."""
 
     timings: dict[Series, list[Timing]] = field(default_factory=dict)
     apart: dict[Series, Timing] = field(default_factory=dict)  # a turn whose parts were waited for one by one

@@ -1,4 +1,4 @@
-"""What `benchmarks.step` trains: the networks' shapes and the batches' lengths.
+"""Define what `benchmarks.step` trains: the networks' shapes and the batches' lengths.
 
 Everything follows from seeds: no files, no tokenizer, no corpus. Shape suffixes as in shards/schema.py.
 """
@@ -33,7 +33,7 @@ EMOJI_IMAGES = (0.0977, 0.0005, 0.0, 0.0233, 0.8785)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Lengths:
-    """What texts are padded to where they are padded, and the longest of them."""
+    """Lengths to pad texts to, where they are padded, and the longest of them."""
 
     document: int
     summary: int

@@ -1,4 +1,4 @@
-"""Who is timed by `benchmarks.step`: our step through the real engine, and the plain one.
+"""Run the steps that `benchmarks.step` times: ours through the real engine, and the plain one.
 
 Each trains the batches it is given, one optimizer step a batch, and says what the step's parts took. Shape suffixes as
 in shards/schema.py.
@@ -39,7 +39,7 @@ VARIANTS = ("d2tv", "two_branch", "unshared")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Setup:
-    """What a trainee is built from."""
+    """Settings of a trainee."""
 
     shape: str
     precision: str  # fp32, bf16

@@ -29,7 +29,7 @@ class Document:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Defaults:
-    """What the command line says, for documents that do not say it themselves: languages as typed, images."""
+    """Options of the command line for documents without their own: languages as typed, images."""
 
     source: str | None
     target: str | None

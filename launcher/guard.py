@@ -42,7 +42,7 @@ class Guard:
         self._held = False
 
     def holds_the_lock(self) -> bool:
-        """Whether this supervisor has the run for itself. Never blocks."""
+        """Return True once this supervisor has the run for itself. Never blocks."""
         assert self._process.stdout is not None
         if not self._held:
             # A first byte, or the pipe's end: then it could not do its work, and the run goes on without a guard.

@@ -20,6 +20,6 @@ def report(path: Path, out: Path | None) -> None:
     check_output(out)
     run = RunDirectory(path)
     out = out or path / "report.html"
-    with stage("reading the run", out=Console(stderr=True, highlight=False)):
+    with stage("reading the run", out=Console(stderr=True)):
         write_page(out, run_page(run))
     print(f"page: {one_line(str(out))}")

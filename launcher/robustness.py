@@ -1,4 +1,4 @@
-"""What `d2tv evaluate --perturb` shows: a table on the terminal, and a page beside the report."""
+"""Show what `d2tv evaluate --perturb` measured: a table on the terminal, and a page beside the report."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +15,7 @@ from trainer.terminal import Console
 
 def show_robustness(run: Path, report: Mapping[str, Any]) -> None:
     """Print the table, write <split>-robustness.html beside the report. run: or one of its `evaluation/<label>`."""
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(soft_wrap=True)
     console.print(robustness_table(report))
     path = evaluation_folder(run) / f"{report['split']}-robustness.html"
     write_page(path, robustness_page(run.resolve().name, report))

@@ -30,7 +30,7 @@ from trainer.trained import Model, data_of, find_trained, load_model, trained_re
 #: Corpora whose features are those that we can make of an image ourselves (shards/features.py).
 _GRID_CORPORA = ("emoji", "help")
 #: Where progress goes: standard output is for summaries.
-_ERRORS = Console(stderr=True, highlight=False)
+_ERRORS = Console(stderr=True)
 #: Documents that are written together.
 _TOGETHER = 16
 
@@ -66,7 +66,7 @@ class Summarizer:
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """What it was trained to write."""
+        """Return the languages that it was trained to write."""
         return tuple(self._data["languages"])
 
     def language(self, word: str, option: str) -> str:

@@ -38,7 +38,7 @@ RESTARTS_VARIABLE = "D2TV_RESTARTS"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
-    """What to run: a recipe with overrides, on so many ranks a host, or on the hosts of a file."""
+    """A training to start: a recipe with overrides, on so many ranks a host, or on the hosts of a file."""
 
     recipe: str
     overrides: Sequence[str]
@@ -61,7 +61,7 @@ class Job:
         return [*words, *self.overrides]
 
     def command(self, train_words: Sequence[str], port: int) -> list[str]:
-        """What a person would type; `port` is for the ranks of one host to meet."""
+        """Return the command that a person would type; `port` is for the ranks of one host to meet."""
         words = [sys.executable, "-m", "deepspeed.launcher.runner", "--quiet"]
         if self.ranks is not None:
             words += ["--num_accelerators", str(self.ranks)]

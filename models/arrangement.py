@@ -1,4 +1,4 @@
-"""What a micro-batch asks of the network, without padding and without computing anything twice.
+"""Arrange what a micro-batch asks of the network, without padding and without computing anything twice.
 
 Rows of a batch share: a target article is taught once for all rows that have it, an article is encoded once whether it
 is read as source, as target or as both, and an image sequence once for all that look at it. A text's weight says for
@@ -93,7 +93,7 @@ def arrange(
     marked: bool = False,
     share: bool = True,
 ) -> Arranged:
-    """What the teacher computes for its rows (from their target documents) and the student for its (source documents).
+    """Arrange the teacher's rows (from their target documents) and the student's (from their source documents).
 
     None: there is no such branch. A branch without rows runs on some row and counts nothing, so that every parameter
     takes part in every step. summaries: encode the target summaries of all real rows as texts, too; marked: behind

@@ -1,4 +1,4 @@
-"""What a recipe may say about the network and how it decodes. Unknown keys are errors; the paper's numbers are the
+"""Configuration of the network and of decoding in a recipe. Unknown keys are errors; the paper's numbers are the
 defaults. Imports no torch, so that a command that only reads a recipe starts at once.
 
 Sizes of a pretrained backbone come from its checkpoint, so a recipe gives either `pretrained`, or the sizes of a

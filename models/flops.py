@@ -1,4 +1,4 @@
-"""What a step costs: the floating-point operations of its matrix products, from the lengths of what is real.
+"""Count the matrix-product FLOPs of one training step from the unpadded lengths.
 
 A product of (a, b) and (b, c) is 2abc operations. Padding, whoever computes it, counts for nothing, and neither
 does what is no matrix product. With D the width of the text, H that of all heads, F and m the width and the
@@ -28,7 +28,7 @@ from shards.batch import Batch
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BackboneSizes:
-    """What a text backbone's products depend on."""
+    """Sizes that a text backbone's products depend on."""
 
     hidden: int  # D
     heads: int  # H: width of all heads together

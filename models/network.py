@@ -52,7 +52,7 @@ class Network(nn.Module):
         self.fusion = Fusion(config.fusion, self.hidden_size, config.vision.width) if config.vision.enabled else None
 
     def run_layers(self, *, activation_checkpointing: bool, compile: bool) -> None:
-        """How the layers of the text and visual encoders and of the decoder run in training (models/layers.py)."""
+        """Set how the layers of encoders and decoder run in training (models/layers.py)."""
         runner = LayerRunner(activation_checkpointing=activation_checkpointing, compile=compile)
         self.backbone.runner = runner
         if self.vision is not None:
@@ -112,7 +112,7 @@ class Network(nn.Module):
         return arranged.to(weight.device, weight.dtype)
 
     def memory(self, batch: Batch, arranged: Arranged) -> Tensor:
-        """What the decoder attends to, Z_{T+V} (T, D) of the memories, where no summaries are encoded beside."""
+        """Return what the decoder attends to, Z_{T+V} (T, D) of the memories, where no summaries are encoded beside."""
         return self.fuse(self.encode(arranged), self.encode_vision(batch, arranged), arranged)
 
     def row_nll(self, batch: Batch, branch: Side = "source") -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ from shards.tokenizer import Tokenizer
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Lengths:
-    """What texts are cut to, in tokens, end token included."""
+    """Lengths that texts are cut to, in tokens, end token included."""
 
     document: int
     summary: int

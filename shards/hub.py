@@ -1,4 +1,4 @@
-"""Where a pretrained model or tokenizer lies: in a directory, or on the Hugging Face hub under an id."""
+"""Find a pretrained model or tokenizer: in a directory, or on the Hugging Face hub under an id."""
 
 from functools import cache
 from pathlib import Path
@@ -46,7 +46,7 @@ def code_in(directory: Path) -> str | None:
 
 
 def _is_path(where: str) -> bool:
-    """Whether `where` cannot be meant as a hub id: looking for it there would cost time and hide the reason."""
+    """Return True if `where` cannot be meant as a hub id: looking for it there would cost time and hide the reason."""
     return where.startswith(("/", ".", "~")) or where.count("/") != 1 or Path(where).parent.exists()
 
 

@@ -39,7 +39,9 @@ from shards.remote import RemoteStorage
 
 #: Bytes of the .npy header of an array of three dimensions, as numpy writes it since 1.14.
 NPY_HEADER = 128
-_KEYS = re.compile(rb"(?:[A-Za-z0-9_~%-]+\n)*")
+#: A percent-encoded key of a story, as `shards.writer.encode_key` writes it.
+STORY_KEY = r"[A-Za-z0-9_~%-]+"
+_KEYS = re.compile(rb"(?:%b\n)*" % STORY_KEY.encode())
 #: What numpy raises for a damaged .npy or .npz: it reads a header as Python's own syntax.
 DAMAGED_ARRAY = (
     ArithmeticError,
@@ -152,10 +154,7 @@ class Corpus:
         for name, entry in self.manifest["files"].items():
             if name.startswith("tokenizer/"):
                 path = self.directory / name
-                try:
-                    found = hashlib.sha256(read_regular(path)).hexdigest()
-                except OSError as error:
-                    raise InputError(f"{path} cannot be read ({error.strerror}): prepare the corpus again") from error
+                found = hashlib.sha256(_read(path)).hexdigest()
                 if found != entry["sha256"]:
                     raise InputError(f"{path} is not what was written (its SHA-256 differs): prepare the corpus again")
         return self.directory / "tokenizer"
@@ -163,7 +162,7 @@ class Corpus:
     def story_keys(self) -> list[str]:
         """The percent-encoded key of every story, by story number. Raise `InputError` for a file that holds others."""
         path = self.directory / "story_keys.txt"
-        data = read_regular(path)
+        data = _read(path)
         stories = sum(shard["stories"] for shard in self.manifest["shards"])
         if data.count(b"\n") != stories or not _KEYS.fullmatch(data):
             raise InputError(f"{path} does not hold {stories:,} percent-encoded keys: prepare the corpus again")
@@ -251,6 +250,13 @@ def map_array(path: Path) -> NDArray[Any]:
         raise FileNotFoundError(errno.ENOENT, "is missing, or no regular file", str(path))
     mapped: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     return mapped
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return read_regular(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): prepare the corpus again") from error
 
 
 def _check_size(path: Path, size: int) -> None:

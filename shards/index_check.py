@@ -117,7 +117,7 @@ def _pixel_problems(manifest: Manifest, pixels: NDArray[np.void]) -> Iterator[st
 
 
 def _outside(offset: NDArray[Any], length: NDArray[Any], size: Any) -> NDArray[np.bool_]:
-    """Where offset + length is more than size, without the overflow that a hostile offset would make of the sum."""
+    """Mark where offset + length is more than size, without the overflow that a hostile offset would cause."""
     wide: NDArray[np.uint64] = length.astype(np.uint64)
     outside: NDArray[np.bool_] = (wide > size) | (offset > size - np.minimum(wide, size))
     return outside

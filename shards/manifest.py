@@ -27,7 +27,7 @@ _LONGEST_NAME = 255
 
 
 def _file_name(name: str) -> str:
-    """A path below the corpus: names become paths on this machine, and the manifest may come from another one."""
+    """Refuse what is no path below the corpus: names become paths here, and the manifest may come from elsewhere."""
     if name.isascii() and len(name) <= _LONGEST_NAME and not {"/", "\0"} & set(name) and name.strip("."):
         return name  # as nearly all are, and there may be thousands
     path = PurePosixPath(name)
@@ -73,7 +73,7 @@ class ShardClaim(BaseModel):
 
 
 class SplitClaim(BaseModel):
-    """What one split holds."""
+    """Counts of one split."""
 
     stories: _Count
     articles: _Count
@@ -113,44 +113,60 @@ def check_manifest(values: Mapping[str, Any], where: str) -> Manifest:
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:
-    """The manifest in `directory`, checked against its own hash."""
+    """Return the manifest in `directory`, checked against its own hash. Raise `InputError` as `parse_manifest`."""
     path = directory / "manifest.json"
     if not path.is_file():
         raise InputError(
             f"no corpus at {directory} (manifest.json is missing): run `d2tv prepare SOURCE --out {directory}`, "
             "or set corpus.path="
         )
+    return _checked(read_values(path), str(path))
+
+
+def parse_manifest(data: bytes, where: str) -> dict[str, Any]:
+    """Parse a manifest and check its types and its own hash. Raise `InputError` that names the file, `where`."""
+    return _checked(_parse_values(data, where), where)
+
+
+def read_values(path: Path) -> dict[str, Any]:
+    """Read a manifest of this release's format, unchecked otherwise. Raise `InputError`."""
     try:
         data = read_regular(path)
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): mend its permissions") from error
-    return parse_manifest(data, str(path))
+    return _parse_values(data, str(path))
 
 
-def parse_manifest(data: bytes, where: str) -> dict[str, Any]:
-    """The manifest with these bytes, checked against its own hash. `where`: its name in an error."""
+def _parse_values(data: bytes, where: str) -> dict[str, Any]:
     try:
-        manifest = parse_json(data.decode("utf-8"))
+        values = parse_json(data.decode("utf-8"))
     except ValueError as error:
         raise InputError(f"{where} is not JSON ({error}): prepare the corpus again") from error
-    version = manifest.get("format_version") if isinstance(manifest, dict) else None
+    version = values.get("format_version") if isinstance(values, dict) else None
     if version != FORMAT_VERSION:
         raise InputError(
             f"{where} has format version {version}, this release reads {FORMAT_VERSION}: remove the "
             "directory and prepare the corpus again"
         )
-    claims = check_manifest(manifest, where)
+    return dict(values)
+
+
+def _checked(values: dict[str, Any], where: str) -> dict[str, Any]:
+    claims = check_manifest(values, where)
     for missing in [name for name in INDEX_FILES if name not in claims.files]:
         raise InputError(f"{where} does not vouch for {missing}: prepare the corpus again")
     for missing in [split for split in SPLITS if split not in claims.splits]:
         raise InputError(f"{where} lacks the split {missing}: prepare the corpus again")
-    if claims.content_hash != content_hash(manifest):
+    if claims.content_hash != content_hash(values):
         raise InputError(f"{where} was changed after it was written (its hash differs): prepare the corpus again")
-    return dict(manifest)
+    return values
 
 
 def content_hash(manifest: Mapping[str, Any]) -> str:
-    """SHA-256 of everything else in the manifest. The index files, whose hashes it holds, hold the CRC32C of every
-    member of every tar: so it vouches for the whole corpus."""
+    """Return the SHA-256 of everything else in the manifest.
+
+    The index files, whose hashes it holds, hold the CRC32C of every member of every tar: so it vouches for the whole
+    corpus.
+    """
     rest = {key: value for key, value in manifest.items() if key != "content_hash"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()

@@ -107,7 +107,7 @@ def write_manifest(
 
 
 def shard_problems(directory: Path) -> Problems:
-    """What was wrong with the input of all shards in `directory`, added up in the order of their names."""
+    """Add up what was wrong with the input of all shards in `directory`, in the order of their names."""
     found = Problems()
     for part in sorted(directory.glob("*.index.npz")):
         found.add(Problems.from_json(str(read_part(part)["problems"])))

@@ -24,7 +24,7 @@ Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Weighting(BaseModel):
-    """How directions are weighted.
+    """Weights of directions.
 
     With c[i, j] examples of source j -> target i (CrossSum, section 5.1; both exponents from its release):
     target_first: q_i ~ (sum_j c_ij / sum c)^outer, q_j|i ~ (c_ij / sum_k c_ik)^inner;
@@ -189,7 +189,7 @@ def _explicit(
 
 
 def _level(pattern: str) -> int:
-    """How particular a pattern is: all or *-* 0, mms and mxls 1, one star 2, a pair 3."""
+    """Return how particular a pattern is: all or *-* 0, mms and mxls 1, one star 2, a pair 3."""
     if pattern.strip() in ("mms", "mxls"):
         return 1
     return 0 if pattern.strip() == "all" else 3 - {0: 0, 1: 1, 2: 3}[min(pattern.count("*"), 2)]

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.errors import InputError, reason
-from shards.index import ARTICLE, DAMAGED_ARRAY, PIXELS
+from shards.index import ARTICLE, DAMAGED_ARRAY, PIXELS, STORY_KEY
 from shards.problems import Problems
 from shards.reading_files import parse_json
 from shards.texts import has_text
 
-_KEY = re.compile(r"[A-Za-z0-9_~%-]+")
+_KEY = re.compile(STORY_KEY)
 _TEXTS = ("url", "text", "summary")
 
 

@@ -1,4 +1,4 @@
-"""How the groups of a step fall to ranks and micro-steps."""
+"""Divide the groups of a step among ranks and micro-steps."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from shards.errors import InputError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Partition:
-    """How the groups of a step fall to micro-steps and ranks. All counts are of groups but the last three."""
+    """Division of a step's groups among micro-steps and ranks."""
 
     groups_per_step: int
     groups_per_micro_batch: int
@@ -31,7 +31,7 @@ class Partition:
         return self.groups_per_step // (self.groups_per_micro_batch * self.world_size)
 
     def first_group(self, micro_step: int) -> int:
-        """The first group of this rank's micro-batch number `micro_step`, counted from the run's start."""
+        """Return the first group of this rank's micro-batch number `micro_step`, counted from the run's start."""
         step, micro = divmod(micro_step, self.micro_steps)
         place = micro * self.world_size + self.rank
         return step * self.groups_per_step + place * self.groups_per_micro_batch

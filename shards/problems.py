@@ -1,4 +1,4 @@
-"""What was wrong with the input of a corpus: counted by kind, the first few named."""
+"""Count what was wrong with the input of a corpus by kind, the first few named."""
 
 import json
 from dataclasses import dataclass, field
@@ -69,11 +69,11 @@ class Problems:
 
     @property
     def total(self) -> int:
-        """How many count against the limit: all but `INFORMATION`."""
+        """Return how many count against the limit: all but `INFORMATION`."""
         return sum(count for kind, count in self.counts.items() if kind not in INFORMATION)
 
     def lines(self) -> list[str]:
-        """A line a kind for a person to read, the most frequent first: what, how often, where it was met first."""
+        """Return a line a kind for a person, the most frequent first: what, how often, where it was met first."""
         kinds = sorted(self.counts, key=lambda kind: (kind in INFORMATION, -self.counts[kind], kind))
         width = max(map(len, kinds), default=0)
         return [

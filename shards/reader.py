@@ -32,7 +32,7 @@ _LONGEST_MEMBER_HEADER = 2048
 
 
 class ReaderConfig(BaseModel):
-    """How shards are read."""
+    """Settings of reading shards."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

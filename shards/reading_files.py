@@ -54,15 +54,18 @@ def not_regular(mode: int, path: Path) -> OSError:
     return OSError(code, f"it is {_KINDS.get(stat.S_IFMT(mode), 'a device')}, not a regular file", str(path))
 
 
-def parse_json(data: bytes | str) -> Any:
-    """Parse JSON. Raise `ValueError` for whatever is none, and for a document nested too deeply to be handled."""
+def parse_json(data: bytes | str, levels: int = MOST_LEVELS, **hooks: Any) -> Any:
+    """Parse JSON. Raise `ValueError` for whatever is none, and for a document with more than so many levels.
+
+    hooks: as of `json.loads`.
+    """
     try:
-        value = json.loads(data)
+        value = json.loads(data, **hooks)
     except RecursionError as error:
-        raise ValueError("nested too deeply") from error
+        raise _too_deep(levels) from error
     opened = data.count(b"[") + data.count(b"{") if isinstance(data, bytes) else data.count("[") + data.count("{")
-    if opened > MOST_LEVELS:
-        _check_levels(value)
+    if opened > levels:
+        _check_levels(value, levels)
     return value
 
 
@@ -71,9 +74,9 @@ def read_json(path: Path) -> Any:
     return parse_json(read_regular(path))
 
 
-def _check_levels(value: Any) -> None:
+def _check_levels(value: Any, levels: int) -> None:
     level = [value]
-    for _ in range(MOST_LEVELS):
+    for _ in range(levels):
         level = [
             child
             for one in level
@@ -83,4 +86,8 @@ def _check_levels(value: Any) -> None:
         ]
         if not level:
             return
-    raise ValueError("nested too deeply")
+    raise _too_deep(levels)
+
+
+def _too_deep(levels: int) -> ValueError:
+    return ValueError(f"nested too deeply, deeper than {levels} levels")

@@ -146,7 +146,7 @@ class RemoteStorage:
 
 
 def patiently(read: Callable[[], bytes]) -> bytes:
-    """What `read` returns, tried again for what may pass: an overloaded server, not one that is not there."""
+    """Return what `read` does, tried again for what may pass: an overloaded server, not one that is not there."""
     for wait in _WAITS:
         try:
             return read()
@@ -180,7 +180,7 @@ async def _refuse_whole_file(response: Any) -> None:
 
 
 def _lies_past_the_end(error: Exception) -> bool:
-    """Whether the server refused a range because the file ends before it."""
+    """Return True if the server refused a range because the file ends before it."""
     answer = getattr(error.__cause__, "response", None)  # botocore's error, under the one that s3fs makes of it
     code = answer.get("Error", {}).get("Code") if isinstance(answer, dict) else None
     return getattr(error, "status", None) == 416 or code in ("InvalidRange", "416")

@@ -186,7 +186,7 @@ class CachedStorage:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """What fails in here is the directory's fault. To read without the copy would be a silent, slow surprise."""
+        """Make an `InputError` of what fails in the block: to read without the copy would be a slow surprise."""
         try:
             yield
         except OSError as error:

@@ -38,7 +38,7 @@ SENTENCEPIECE_FILES = re.compile("|".join(map(re.escape, (_MODEL, _MARKER))))
 
 
 class Tokenizer(Protocol):
-    """What the collation and the evaluation need of a tokenizer."""
+    """Interface of a tokenizer for collation and evaluation."""
 
     @property
     def vocab_size(self) -> int: ...
@@ -51,7 +51,7 @@ class Tokenizer(Protocol):
 
     @property
     def marks_texts(self) -> bool:
-        """Whether what the encoder reads begins with its language's start token."""
+        """Return True if what the encoder reads begins with its language's start token."""
         ...
 
     @property

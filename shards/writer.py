@@ -176,7 +176,7 @@ def _image_sequences(story: Story) -> list[Images]:
 def _add_images(
     archive: tarfile.TarFile, stem: str, images: Images | None, pixels: list[tuple[int, ...]]
 ) -> tuple[int, ...]:
-    """Where the features are, as in the index. Where the image files are is added to `pixels`."""
+    """Add images; return where their features are, as in the index. Where the files are is added to `pixels`."""
     if images is None:
         return (0, 0, 0, 0, 0, 0)
     # The boxes right behind the features: the reader has both with one read.

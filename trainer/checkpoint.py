@@ -71,7 +71,7 @@ def whole_checkpoints(directory: Path) -> list[Path]:
 
 
 def described(path: Path) -> dict[str, Any]:
-    """What a manifest says of a file, which the disk holds from now on."""
+    """Return what a manifest says of a file, which is synced to the disk."""
     sync(path)
     return {"bytes": path.stat().st_size, "sha256": _sha256(path)}
 
@@ -138,7 +138,7 @@ def find_identity(directory: Path, digest: object) -> Path | None:
 
 
 def state_json(state: TrainState) -> str:
-    """What state.json holds."""
+    """Return what state.json holds."""
     return json.dumps(asdict(state), indent=1) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""What rank 0 shows a person while it trains: a live bar on a terminal, lines of a log elsewhere."""
+"""Show training on rank 0: a live bar on a terminal, lines of a log elsewhere."""
 
 import contextlib
 import sys
@@ -49,7 +49,7 @@ class Console:
         self.say(f"step {record['step']:>6}/{self._steps}  held-out NLL a token  {nll}")
 
     def say(self, message: str) -> None:
-        self._out.print(message, markup=False)
+        self._out.print(message)
         line_printed()
 
     def close(self) -> None:

@@ -14,12 +14,13 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from shards.errors import InputError, did_you_mean
+from shards.reading_files import parse_json, read_regular
 from trainer.recipe_problems import first_problem
 
 #: Characters of a file; DeepSpeed's own examples have 5,000.
 _MOST_CHARACTERS = 262_144
 #: Objects inside each other.
-_MOST_LEVELS = 16
+_MOST_LEVELS = 15
 #: Values that would overflow, or take more memory than there is, in the first step.
 _BOUNDS = (
     ("zero_optimization", "reduce_bucket_size", 1, 2**36),
@@ -34,7 +35,7 @@ _Path = tuple[str, ...]
 def read_ds_file(path: Path) -> dict[str, Any]:
     """Return the object in a --ds_config file. `InputError`, one line, for no JSON and for a key that comes twice."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_regular(path).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
     if len(text) > _MOST_CHARACTERS:
@@ -51,19 +52,13 @@ def read_ds_file(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: {word} is no number of JSON: write one")
 
     try:
-        config = json.loads(text, object_pairs_hook=unique, parse_constant=no_number)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path} is not JSON: {error}") from error
-    except RecursionError:
-        raise InputError(f"{path} goes deeper than {_MOST_LEVELS} levels: flatten it") from None
-    except InputError:
+        config = parse_json(text, _MOST_LEVELS, object_pairs_hook=unique, parse_constant=no_number)
+    except InputError:  # which is a ValueError
         raise
-    except ValueError as error:  # a number of thousands of digits
+    except ValueError as error:
         raise InputError(f"{path} is not JSON: {error}") from error
     if not isinstance(config, dict):
         raise InputError(f"{path} is not a JSON object")
-    if _levels(config) > _MOST_LEVELS:
-        raise InputError(f"{path} goes deeper than {_MOST_LEVELS} levels: flatten it")
     return config
 
 
@@ -134,7 +129,7 @@ def _check_values(path: Path, config: Mapping[str, Any]) -> None:
 
 
 class _Log:
-    """What DeepSpeed's reader asked for."""
+    """Log of what DeepSpeed's reader asked for."""
 
     def __init__(self) -> None:
         self.asked: set[_Path] = set()
@@ -227,16 +222,6 @@ def _at(config: Any, place: _Path) -> tuple[bool, Any]:
             return False, None
         config = config[key]
     return True, config
-
-
-def _levels(value: Any) -> int:
-    deepest, waiting = 0, [(value, 1)]
-    while waiting:
-        value, level = waiting.pop()
-        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-        deepest = max(deepest, level)
-        waiting += [(each, level + 1) for each in inner]
-    return deepest
 
 
 def _is_like(value: Any, default: Any) -> bool:

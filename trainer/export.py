@@ -144,7 +144,7 @@ def _cast(network: Network, dtype: str) -> None:
 
 
 def _generation(model: Model, languages: Sequence[str]) -> GenerationConfig:
-    """What the recipe's evaluation decodes with, for transformers' `generate`, and every language's start token."""
+    """Return the recipe's decoding for transformers' `generate`, and every language's start token."""
     settings = model.recipe.evaluation
     return GenerationConfig(
         num_beams=settings.num_beams,

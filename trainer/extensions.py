@@ -5,6 +5,7 @@ torch's lock, for which every later one would wait forever. Two versions of ninj
 operators at every start.
 """
 
+import contextlib
 import os
 import shutil
 import stat
@@ -43,7 +44,11 @@ def own_inductor_cache() -> None:
     """As `check_code_caches`, for the cache of `torch.compile`, whose default is a fixed name in a shared directory."""
     from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", default_cache_dir())
+    if not os.environ.get("TORCHINDUCTOR_CACHE_DIR"):
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = default_cache_dir()
+        _own(Path(default_cache_dir()), "TORCHINDUCTOR_CACHE_DIR")
+        with contextlib.suppress(PermissionError):  # it may be root's
+            os.chmod(default_cache_dir(), 0o700)  # torch, which makes it when it is imported, lets all read it
     check_code_caches()
 
 
@@ -95,7 +100,7 @@ def wait_for_builds(folder: Path | None = None) -> None:
 
 
 def _extensions() -> Path:
-    """Where torch builds, one folder an operator; as torch.utils.cpp_extension finds it."""
+    """Return where torch builds, one folder an operator; as torch.utils.cpp_extension finds it."""
     from torch.utils.cpp_extension import _get_build_directory
 
     # Asking for an operator's folder makes it.
@@ -103,7 +108,7 @@ def _extensions() -> Path:
 
 
 def _is_local(folder: Path) -> bool:
-    """Whether no other host can be building there."""
+    """Return True if no other host can be building there."""
     path = folder.resolve()
     mounts = {Path(partition.mountpoint): partition.fstype for partition in psutil.disk_partitions(all=True)}
     return next((mounts[parent] in _LOCAL for parent in (path, *path.parents) if parent in mounts), False)

@@ -19,7 +19,7 @@ def gather_unreadable(batches: Sequence[Batch]) -> list[Unreadable]:
 
 
 def too_many_unreadable(unreadable: int, slots: int, share: float) -> bool:
-    """Whether more than `share` of the first `slots` slots was unreadable.
+    """Return True if more than `share` of the first `slots` slots was unreadable.
 
     One always may be, unless the share is 0: else an early bad record would end any run.
     """

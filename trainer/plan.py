@@ -1,4 +1,4 @@
-"""What of a run can be refused before any rank joins: its recipe, corpus, DeepSpeed config and checkpoints."""
+"""Check what of a run can be refused before any rank joins: its recipe, corpus, DeepSpeed config and checkpoints."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,7 +164,7 @@ def check_lengths(recipe: Recipe, tokenizer: Tokenizer) -> None:
 
 
 def _check_same_recipe(recipe: Recipe, ds_config: dict[str, Any], checkpoint: Path) -> None:
-    """A run goes on with the recipe and precision it began with; `InputError` names the first key that differs."""
+    """Raise `InputError`, which names the first key, unless recipe and precision are those of the checkpoint."""
     before = read_json(checkpoint / "ds_config.json")
     begun_in, going_on_in = arithmetic(before), arithmetic(ds_config)
     for key in begun_in:

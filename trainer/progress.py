@@ -60,7 +60,7 @@ class Stage(Protocol):
 
 @dataclass(slots=True)
 class LastLine:
-    """What the stages of a process share: those inside one another, and short ones in a row, are one silence."""
+    """State that the stages of a process share: those inside one another, and short ones in a row, are one silence."""
 
     at: float = 0.0  # when a line was last printed, or the silence began
     stages: int = 0  # that have begun and not ended
@@ -174,7 +174,7 @@ class _LiveStage:
         self._bar.update(self._task, completed=done, total=total)
 
     def note(self, what: str) -> None:
-        """A terminal's bar moves by itself."""
+        """Do nothing: a terminal's bar moves by itself."""
 
 
 class _QuietStage:
@@ -204,7 +204,7 @@ def stage(
     if quiet:
         yield _QuietStage()
         return
-    out = out or Console(highlight=False, soft_wrap=True)
+    out = out or Console(soft_wrap=True)
     live = out.is_terminal and not out.is_dumb_terminal
     with _live(what, total, out) if live else _logged(what, total, out, first) as shown:
         yield shown

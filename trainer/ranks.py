@@ -1,4 +1,4 @@
-"""What a rank knows before it joins the others, from its launcher's or Slurm's environment. Imports no torch."""
+"""Tell a rank its number before it joins the others, from its launcher's or Slurm's environment. Imports no torch."""
 
 import os
 import re
@@ -10,7 +10,7 @@ from shards.errors import InputError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ranks:
-    """Who this process is among the ranks, as the launcher said in its environment."""
+    """This process among the ranks, as the launcher said in its environment."""
 
     rank: int
     local_rank: int
@@ -42,7 +42,7 @@ def ranks_from_environment() -> Ranks:
 
 
 def take_slurm_task(environment: MutableMapping[str, str]) -> None:
-    """Where `srun` started this process as one of several tasks: set what a launcher would set for a rank.
+    """Set what a launcher would set for a rank, where `srun` started this process as one of several tasks.
 
     Only a step that `srun` started counts. A batch script and a shell of `salloc` know the job's SLURM_NTASKS as well,
     but they are one process, which would wait for the others for ever. So is a step of one task, in which a person may
@@ -77,7 +77,7 @@ def take_slurm_task(environment: MutableMapping[str, str]) -> None:
 
 
 def _slurm_tasks_here(environment: MutableMapping[str, str]) -> int:
-    """How many tasks of the step run on this node, from SLURM_STEP_TASKS_PER_NODE, like `8(x3),4`."""
+    """Return how many tasks of the step run on this node, from SLURM_STEP_TASKS_PER_NODE, like `8(x3),4`."""
     counts: list[int] = []
     for count, nodes in re.findall(r"(\d+)(?:\(x(\d+)\))?", environment.get("SLURM_STEP_TASKS_PER_NODE", "")):
         counts += [int(count)] * int(nodes or 1)

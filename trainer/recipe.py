@@ -54,7 +54,7 @@ __all__ = [
 
 
 class EvaluationSection(Section):
-    """What happens after the last step (`d2tv evaluate` does it again with other directions)."""
+    """Settings of the evaluation after the last step (`d2tv evaluate` does it again with other directions)."""
 
     directions: str = Field("all", description="all, mms, mxls, or a list like en-ru,*-ur")
     examples_per_kind: Count | None = Field(None, description="MMS and MXLS each; null: every held-out example")
@@ -77,7 +77,7 @@ class EvaluationSection(Section):
         return self
 
     def decoding(self, max_new_tokens: int) -> Decoding:
-        """How summaries of at most so many tokens are written."""
+        """Return how summaries of at most so many tokens are decoded."""
         keys = set(Decoding.model_fields) - {"max_new_tokens"}
         return Decoding(max_new_tokens=max_new_tokens, **self.model_dump(include=keys))
 

@@ -1,4 +1,4 @@
-"""What is wrong with a recipe, in one line and in plain words: pydantic's speak of Python's types."""
+"""Say what is wrong with a recipe, in one line and in plain words: pydantic's speak of Python's types."""
 
 from collections.abc import Sequence
 from typing import Any

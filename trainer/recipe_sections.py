@@ -158,7 +158,7 @@ class PrometheusSection(Section):
 
 
 class TrackingSection(Section):
-    """Where else the numbers of metrics.jsonl go, through extras. Nothing that goes wrong there ends a run."""
+    """Trackers that the numbers of metrics.jsonl go to, through extras. Nothing that goes wrong there ends a run."""
 
     tensorboard: bool = Field(False, description="event files in <run>/tensorboard")
     wandb: str | None = Field(None, min_length=1, description="a Weights & Biases project; WANDB_* variables count")

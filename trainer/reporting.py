@@ -1,4 +1,4 @@
-"""Where rank 0 reports: console, files, Prometheus."""
+"""Report a training from rank 0: to console, files, Prometheus."""
 
 import json
 import math
@@ -24,7 +24,7 @@ from trainer.trackers import Trackers
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reporting:
-    """What rank 0 has and the other ranks have not. languages: the corpus', in its order."""
+    """Sinks of rank 0's reports. languages: the corpus', in its order."""
 
     languages: tuple[str, ...]
     console: Console

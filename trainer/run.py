@@ -246,7 +246,7 @@ def build_trainer(
 
 
 def _reporting(plan: Plan, state: TrainState, endpoint: Endpoint, checkpoint: Path | None) -> Reporting | None:
-    """What rank 0 reports to; None on the others. Those that serve metrics do so from here on."""
+    """Return what rank 0 reports to, None on the others. Those that serve metrics do so from here on."""
     recipe = plan.recipe
     if endpoint.run is None:
         endpoint.serve()
@@ -286,7 +286,7 @@ def _reporting(plan: Plan, state: TrainState, endpoint: Endpoint, checkpoint: Pa
 
 
 def _is_evaluated(recipe: Recipe, checkpoint: Path) -> bool:
-    """Whether the evaluation that lies there is of this checkpoint and these settings."""
+    """Return True if the evaluation that lies there is of this checkpoint and these settings."""
     report = read_report(recipe.run, "test")
     wanted = (identity(checkpoint), recipe.evaluation.model_dump(mode="json"))
     return report is not None and (report.get("checkpoint"), report.get("settings")) == wanted

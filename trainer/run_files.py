@@ -1,4 +1,4 @@
-"""Whose the files of a run directory are, before a run that begins in it replaces them."""
+"""Refuse to begin in a directory with files of others, which a run would replace."""
 
 from pathlib import Path
 

@@ -35,7 +35,7 @@ _TEXT_BEGINS = b'{"host": '
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Owner:
-    """Who holds a lock.
+    """Holder of a lock.
 
     started: the command's name, without its arguments, which may hold credentials.  token: what `d2tv train` gives its
     ranks, for them to know their own supervisor.  ending: it waits for its last processes only.
@@ -219,7 +219,7 @@ def how_started(environment: Mapping[str, str], token: str | None) -> str:
 
 
 def ending(owner: Owner) -> Owner:
-    """The same owner, described as one that only waits for its last processes, from the calling process."""
+    """Return the same owner, described as one that only waits for its last processes, from the calling process."""
     return replace(owner, pid=os.getpid(), ending=True)
 
 

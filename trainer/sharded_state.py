@@ -244,7 +244,7 @@ def _states(engine: Any) -> list[Mapping[str, Any]]:
 
 
 def _numbers(state: Mapping[str, Any]) -> dict[str, float]:
-    """What of a state is one number: the steps taken."""
+    """Return what of a state is one number: the steps taken."""
     return {key: float(value) for key, value in state.items() if not torch.is_tensor(value) or value.ndim == 0}
 
 

@@ -1,4 +1,4 @@
-"""What a run reads, from its recipe: the stream of examples, the reader, the directions. Imports no torch."""
+"""Build what a run reads from its recipe: the stream of examples, the reader, the directions. Imports no torch."""
 
 from shards.bundles import BundledSampler
 from shards.directions import Direction, parse_directions
@@ -11,7 +11,7 @@ from trainer.recipe import Recipe
 
 
 def build_sampler(recipe: Recipe, corpus: Corpus) -> Sampler:
-    """The run's stream of training examples, its mixture checked against the corpus."""
+    """Return the run's stream of training examples, its mixture checked against the corpus."""
     batch, seed = recipe.batch, recipe.training.seed
     mixture = segments(recipe.mixture, batch.groups_per_step, batch.groups_per_step * recipe.training.steps)
     if batch.sources_per_target == 1:
@@ -27,7 +27,7 @@ def build_sampler(recipe: Recipe, corpus: Corpus) -> Sampler:
 
 
 def build_reader(recipe: Recipe, corpus: Corpus) -> Reader:
-    """A reader of the corpus' shards, wherever they are."""
+    """Return a reader of the corpus' shards, wherever they are."""
     config = recipe.loader
     cache_bytes = config.cache_bytes if config.cache else None
     storage = open_storage(corpus, max_open_files=config.max_open_files, cache=config.cache, cache_bytes=cache_bytes)
@@ -35,15 +35,17 @@ def build_reader(recipe: Recipe, corpus: Corpus) -> Reader:
 
 
 def has_examples(recipe: Recipe, corpus: Corpus, split: str) -> bool:
-    """Whether `split` has anything to evaluate."""
+    """Return True if `split` has anything to evaluate."""
     counts_TS = corpus.direction_counts(split)
     directions = parse_directions(recipe.evaluation.directions, corpus.languages, recipe.mixture.languages)
     return any(counts_TS[target, source] > 0 for source, target in directions)
 
 
 def validated_directions(recipe: Recipe, corpus: Corpus) -> list[Direction]:
-    """The directions and languages of the mixture and its changes, of both kinds: what is left out has nothing to show,
-    but a model of one kind is measured on the other, too."""
+    """Return the directions of the mixture and its changes, of both kinds.
+
+    What is left out has nothing to show, but a model of one kind is measured on the other, too.
+    """
     found: set[Direction] = set()
     for weighting in (recipe.mixture, *recipe.mixture.changes):
         found |= set(parse_directions(weighting.directions, corpus.languages, weighting.languages))

@@ -1,4 +1,4 @@
-"""What is measured between two logged steps: every rank adds up its own, one reduction makes it global.
+"""Add up what is measured between two logged steps: on every rank its own, made global by one reduction.
 
 Shapes: T target languages, S source languages, both the corpus' L; matrices are by [target, source].
 """
@@ -89,7 +89,7 @@ class Interval:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _MicroBatch:
-    """What one leaves behind, as it came: what is many times small is cheaper to add up together."""
+    """Sums of one micro-batch as they came: many small ones are cheaper to add up together."""
 
     sums: list[torch.Tensor]  # scalars of the terms, on the device
     counts: list[float]
@@ -145,7 +145,7 @@ class Totals:
 
     @property
     def wants_flops(self) -> bool:
-        """Whether the operations of the next step are to be counted: those of an interval's first stand for all."""
+        """Return True if the next step's FLOPs should be counted (once per logging interval)."""
         return self._steps == 0
 
     def add_micro_batch(self, outputs: Outputs, batch: Batch, loss: torch.Tensor, flops: int) -> None:

@@ -1,4 +1,4 @@
-"""What a person names when they mean a trained network: a run, one of its checkpoints, or an exported model.
+"""Find and load a trained network by a run, one of its checkpoints, or an exported model.
 
 All that is read of a checkpoint after training goes through here. An exported model is a directory that
 trainer/export.py wrote; its `state.json` and `manifest.json` are like a checkpoint's, so that it is checked, and named
@@ -64,7 +64,7 @@ def load_model(path: Path, overrides: Sequence[str] = ()) -> Model:
 
 
 def is_model(path: Path) -> bool:
-    """Whether `path` is (what is left of) an exported model: a checkpoint has neither file."""
+    """Return True if `path` is (what is left of) an exported model: a checkpoint has neither file."""
     return (path / RECIPE).is_file() and ((path / CONFIG).is_file() or (path / TEXT).is_file())
 
 
@@ -107,7 +107,7 @@ def resolve_checkpoint(path: Path) -> Path:
 
 
 def run_of(path: Path) -> Path:
-    """Where the evaluations of a checkpoint lie: its run; itself, where it stands in no run. A model is its own run."""
+    """Return where evaluations of a checkpoint lie: in its run, or in itself without one. A model is its own run."""
     folder = path.parent if path.parent.name == "checkpoints" else path.resolve().parent
     return path if is_model(path) or folder.name != "checkpoints" else folder.parent
 
@@ -174,7 +174,7 @@ def trained_network(recipe: Recipe, tokenizer: Tokenizer, path: Path) -> Network
 
 
 def data_of(path: Path) -> dict[str, Any]:
-    """What a checkpoint or model remembers of its corpus' manifest (shards/changes.py)."""
+    """Return what a checkpoint or model remembers of its corpus' manifest (shards/changes.py)."""
     try:
         values = read_json(path / CORPUS)
         sound = isinstance(values["content_hash"], str) and all(isinstance(name, str) for name in values["languages"])

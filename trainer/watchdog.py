@@ -232,7 +232,7 @@ def _exit_in_c(exits: bool) -> None:
 
 
 def _on_one_host(ranks: Ranks) -> bool:
-    """Whether rank 0 need not be reached from elsewhere, so that it listens on loopback only."""
+    """Return True if rank 0 need not be reached from elsewhere, so that it listens on loopback only."""
     # torchrun sets the first, DeepSpeed's launcher the second.
     local = os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE")
     return local == str(ranks.world_size) or os.environ["MASTER_ADDR"] in ("127.0.0.1", "localhost", "::1")

@@ -173,7 +173,7 @@ def show(sheet: Sheet, form: Format, out: Path | None) -> None:
         write_output(out, as_page(sheet), _INSTEAD)
         return
     if form == "text" and out is None:
-        Console(highlight=False, markup=False).print(as_text(sheet))
+        Console().print(as_text(sheet))
         return
     text = as_latex(sheet) if form == "latex" else as_markdown(sheet)
     if out is None:

@@ -1,4 +1,4 @@
-"""What there is to know of a corpus and of a mixture over it, in numbers. Reads the index, no shard."""
+"""Count a corpus and a mixture over it, from the index alone: no shard is read."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

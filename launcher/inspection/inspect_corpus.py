@@ -29,10 +29,10 @@ def inspect_corpus(location: str, recipe_name: str, overrides: Sequence[str], *,
     """
     check_output(html)
     recipe = load_recipe(recipe_name, overrides)
-    with stage("reading the corpus", out=Console(stderr=True, highlight=False)):
+    with stage("reading the corpus", out=Console(stderr=True)):
         facts = corpus_facts(open_corpus(location), split)
         mixture = mixture_facts(facts, recipe, recipe_name)
-    console = Console(file=sys.stdout, highlight=False)
+    console = Console(file=sys.stdout)
     _print_totals(facts, console)
     if mixture is not None:
         _print_heat_map(facts, console)

@@ -86,7 +86,7 @@ class Chart:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Marks:
-    """What all charts of a run show: where its curves break off, and its spikes (step -> what was said of it)."""
+    """Marks on all charts of a run: breaks of its curves, and its spikes (step -> the record's words)."""
 
     last_step: int
     breaks: Sequence[int]
@@ -159,7 +159,7 @@ class _Axis:
         self._low, self._high = low if of.from_zero and low == 0 else low - margin, high + margin
 
     def y(self, value: float) -> float:
-        """Where a finite value lies."""
+        """Return the place of a finite value."""
         place = math.log10(value) if self.logarithmic else _clipped(value)
         share = (place - self._low) / (self._high - self._low)
         return HEIGHT - _BOTTOM - share * (HEIGHT - _TOP - _BOTTOM)

@@ -1,4 +1,4 @@
-"""What all pages have in common: the frame, the style, and text that cannot break out of either."""
+"""Build what all pages share: the frame, the style, and text that cannot break out of either."""
 
 import base64
 import html

@@ -111,7 +111,7 @@ def _strengths(kinds: Mapping[str, Any], severities: Sequence[str]) -> str:
 
 
 def _passed_over(report: Mapping[str, Any], kinds: Mapping[str, Any]) -> str:
-    """What is not in the tables, and why."""
+    """List what is not in the tables, and why."""
     told = [f"Left out: {', '.join(names)}: {why}." for why, names in by_reason(report["left_out"]).items()]
     for name, kind in kinds.items():
         if kind["languages_passed_over"]:

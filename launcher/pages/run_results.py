@@ -1,4 +1,4 @@
-"""What a run makes of each direction and language: NLL, held-out NLL, evaluations, placeholders."""
+"""Show a run's results by direction and language: NLL, held-out NLL, evaluations, placeholders."""
 
 import math
 import re

@@ -54,7 +54,7 @@ Scores = Mapping[str, Mapping[str, float]]
 
 
 def described(report: Mapping[str, Any]) -> str:
-    """What was evaluated, in a line."""
+    """Describe in a line what was evaluated."""
     words = [f"step {report.get('step', '–')}", f"{report.get('examples', '–')} summaries decoded"]
     if report.get("unreadable"):
         words.append(f"{report['unreadable']} examples unreadable")

@@ -37,7 +37,7 @@ STYLE = """
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Mark:
-    """What stands at a time: a shape around 0 0, and its tooltip."""
+    """A mark at a time: a shape around 0 0, and its tooltip."""
 
     time: float
     shape: str
@@ -45,7 +45,7 @@ class _Mark:
 
 
 def ending(life: Life, *, last: bool) -> str:
-    """How a start ended: in the words of its `end` record, or without one."""
+    """Say how a start ended, in the words of its `end` record, or that it has none."""
     if life.outcome is not None:
         return one_line(life.outcome)
     return "not ended" if last else "died"

@@ -38,7 +38,7 @@ def prepare(
     """
     share = share or Share()
     out = Path(os.path.realpath(out)) if out.is_symlink() else out  # a link stays, what it names is built
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(soft_wrap=True)
     try:
         check(settings, share)
         if (out / "manifest.json").is_file():
@@ -62,7 +62,7 @@ def _complete(settings: PrepareSettings, out: Path, data: Path | None, console: 
     if data is not None and data.is_dir() and provenance.get("data") != _fingerprint(settings, data):
         raise InputError(f"{out} was prepared from other data than {data}: remove it, or choose another --out")
     clean(out)  # for a call that was killed right after giving it its name
-    console.print(f"{out}: complete, {_summary(corpus)}", markup=False)
+    console.print(f"{out}: complete, {_summary(corpus)}")
     return corpus
 
 
@@ -97,7 +97,7 @@ def _build_in(
     console: Console,
 ) -> Corpus | None:
     def say(message: str) -> None:
-        console.print(message, markup=False)
+        console.print(message)
 
     # What the shards do not depend on is left out: another vocabulary does not cost the features again.
     shaping = {

@@ -1,4 +1,4 @@
-"""What a study found, as study.md, table.tex and table.html: the table, the claims, the spread over seeds, the cost."""
+"""Write a study's results as study.md, table.tex and table.html: table, claims, spread over seeds, cost."""
 
 import os
 import platform

@@ -48,7 +48,7 @@ def study(
     out = out or Path("studies") / Path(name).stem
     planned = trials(definition, out, ds_config=ds_config, ranks=ranks, overrides=overrides)
     _check_results(out, planned)
-    console = Console(soft_wrap=True, highlight=False, markup=False)
+    console = Console(soft_wrap=True)
     for number, trial in enumerate(planned, 1):
         what = f"{number} of {len(planned)}: {trial.model}, seed {trial.seed}"
         if is_finished(trial):

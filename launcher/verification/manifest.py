@@ -11,13 +11,12 @@ import numpy as np
 
 from launcher.verification.findings import SHOWN, Findings
 from shards.errors import InputError
-from shards.index import SPLITS
-from shards.manifest import FORMAT_VERSION, INDEX_FILES, Manifest, check_manifest, content_hash
-from shards.reading_files import read_json
+from shards.index import SPLITS, STORY_KEY
+from shards.manifest import INDEX_FILES, Manifest, check_manifest, content_hash, read_values
 
 #: Keys whose hashes are in memory at a time, 16 bytes each.
 _KEYS = 1 << 21
-_KEY = re.compile(rb"[A-Za-z0-9_~%-]+")
+_KEY = re.compile(STORY_KEY.encode())
 
 
 def read_claims(directory: Path, findings: Findings) -> Manifest:
@@ -28,17 +27,7 @@ def read_claims(directory: Path, findings: Findings) -> Manifest:
     path = directory / "manifest.json"
     if not path.is_file():
         raise InputError(f"no corpus at {directory} (manifest.json is missing): name the directory of a finished one")
-    try:
-        values = read_json(path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): mend its permissions") from error
-    except ValueError as error:
-        raise InputError(f"{path} is not JSON ({error}): prepare the corpus again") from error
-    version = values.get("format_version") if isinstance(values, dict) else None
-    if version != FORMAT_VERSION:
-        raise InputError(
-            f"{path} has format version {version}, this release reads {FORMAT_VERSION}: prepare the corpus again"
-        )
+    values = read_values(path)
     manifest = check_manifest(values, str(path))
     if manifest.content_hash != content_hash(values):
         findings.add("manifest.json: was changed after it was written (its hash differs)")

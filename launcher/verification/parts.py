@@ -1,4 +1,4 @@
-"""What the index says of one shard: its rows, its keys, and its own part of the index, written beside the tar."""
+"""Check what the index says of one shard: its rows, its keys, and its own part of the index, written beside the tar."""
 
 from dataclasses import dataclass
 from itertools import islice

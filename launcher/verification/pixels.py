@@ -92,7 +92,7 @@ def indexed_files(
 
 
 def image_problem(name: str, content: bytes) -> str | None:
-    """What is wrong with an image file called `name`, read to its end."""
+    """Return what is wrong with an image file called `name`, read to its end."""
     if suffix_of(content) != name.rpartition(".")[2]:
         return "is not of the format that its name says"
     try:

@@ -24,7 +24,7 @@ _LONGEST_WAY = 4 * tarfile.BLOCKSIZE - 1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShardReport:
-    """What one shard turned out to be.
+    """Findings on one shard.
 
     expected, found: the first article's member by the index and in the tar, which tell whose tar it is.
     foreign: the tar holds articles, and none that the index has in it.
@@ -136,7 +136,7 @@ class _ShardCheck:
         return stem + ending
 
     def _members(self, walk: Walk) -> list[_Member]:
-        """What the index has in this tar, in the order of offsets; without an index, what the tar itself has."""
+        """Return what the index has in this tar, by offset; without an index, what the tar itself has."""
         found: dict[tuple[Any, ...], _Member] = {}
         if self._table is None:
             for offset, (name, length) in walk.members.items():

@@ -109,7 +109,7 @@ class _ArticleCheck:
             self._count[number] += len(of_shard)
 
     def end(self, arena: int | None) -> None:
-        """What only the whole table tells. `arena`: the bytes of text.bin, None if there is none."""
+        """Check what only the whole table tells. `arena`: the bytes of text.bin, None if there is none."""
         manifest, add = self._manifest, self._findings.add
         missing = int(self._starts[-1]) - 1 - self._story
         if missing > 0:

@@ -1,4 +1,4 @@
-"""What a tar and its members hold, by themselves."""
+"""Walk a tar and parse its members, without the index."""
 
 import io
 import tarfile

@@ -47,7 +47,7 @@ def verify(location: str, workers: int) -> int:
     findings = Findings()
     manifest = read_claims(directory, findings)
     members = _check(directory, manifest, workers, findings)
-    out = Console(file=sys.stdout, highlight=False, markup=False, soft_wrap=True)
+    out = Console(file=sys.stdout, soft_wrap=True)
     if not findings.count:
         size = sum(shard.bytes for shard in manifest.shards) + sum(file.bytes for file in manifest.files.values())
         splits = manifest.splits.values()
@@ -66,7 +66,7 @@ def verify(location: str, workers: int) -> int:
 
 def _check(directory: Path, manifest: Manifest, workers: int, findings: Findings) -> int:
     """All findings, in an order that does not depend on the workers; the number of members in the tars."""
-    shown = Console(stderr=True, highlight=False)
+    shown = Console(stderr=True)
     for name in track(list(manifest.files), "hashes of the index", out=shown):
         check_file(directory, manifest, name, findings)
     with stage("tables of the index", 3 + len(SPLITS), out=shown) as progress:

@@ -1,4 +1,4 @@
-"""What the records of a run say, kept small: curves, starts and ends, events, and the newest of the rest."""
+"""Keep the records of a run in little memory: curves, starts and ends, events, and the newest of the rest."""
 
 from bisect import bisect_left
 from collections import deque

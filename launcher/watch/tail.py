@@ -26,7 +26,7 @@ class Tail:
         self._seen = b""
 
     def renewed(self) -> bool:
-        """Whether `lines` begins at the beginning: the file is new, another one, shorter, or gone.
+        """Return True if `lines` begins at the beginning: the file is new, another one, shorter, or gone.
 
         Raises `InputError` where it lies there and cannot be read.
         """
@@ -63,7 +63,7 @@ class Tail:
         self._file, self._place, self._seen = None, 0, b""
 
     def _goes_on(self, file: BinaryIO) -> bool:
-        """Whether what lies under the name now is what was read so far, and perhaps more.
+        """Return True if what lies under the name now is what was read so far, and perhaps more.
 
         The open file keeps its inode from being given to another one.
         """

@@ -120,7 +120,7 @@ def _table(title: str, curves: Sequence[tuple[str, Curve, int]], width: int) -> 
 
 
 def _change(values: Sequence[float], late: int) -> str:
-    """What the mean of the last `late` values is over that of as many before."""
+    """Return the mean of the last `late` values over that of as many before."""
     count = min(late, len(values) // 2)
     now, before = (
         [value for value in part if math.isfinite(value)]

@@ -25,7 +25,7 @@ def watch(path: Path, *, once: bool, interval: float) -> None:
     stream = getattr(sys.stdout, "rich_proxied_file", sys.stdout)
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="replace")  # a terminal without our letters shows something else
-    console = Console(file=sys.stdout, highlight=False)
+    console = Console(file=sys.stdout)
     try:
         run = RunDirectory(path)
         if once or not console.is_terminal or console.is_dumb_terminal:

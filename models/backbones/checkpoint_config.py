@@ -1,4 +1,4 @@
-"""What a transformers checkpoint says of itself in its config.json: architecture, lengths, words. Imports no torch."""
+"""Read a transformers checkpoint's config.json: architecture, lengths, words. Imports no torch."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ def architecture(config: TextConfig) -> Architecture:
 
 
 def max_length(config: TextConfig) -> int | None:
-    """The longest text in tokens that the backbone has positions for; None where every length will do (mT5)."""
+    """Return the longest text in tokens that the backbone has positions for; None where any will do (mT5)."""
     if architecture(config) == "mt5":
         return None
     if config.pretrained is None:
@@ -74,7 +74,7 @@ def check_tokenizer(
 
 
 def read_config(where: str) -> dict[str, Any]:
-    """The checkpoint's config.json; `InputError` where there is none to read."""
+    """Return the checkpoint's config.json; `InputError` where there is none to read."""
     file = directory_of_checkpoint(where) / "config.json"
     if not file.is_file():
         raise InputError(
@@ -100,7 +100,7 @@ def directory_of_checkpoint(where: str, patterns: tuple[str, ...] = SMALL_FILES)
 
 
 def _count(where: str, key: str, default: int | None = None) -> int:
-    """A number of config.json; `InputError` where it is none."""
+    """Return a number of config.json; `InputError` where it is none."""
     value = read_config(where).get(key, default)
     if not isinstance(value, int):
         raise InputError(f"network.text.pretrained: config.json of {where!r} has no number {key}: copy it anew")

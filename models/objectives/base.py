@@ -1,4 +1,4 @@
-"""What the trainer asks of an objective, whatever the paper.
+"""Interface between the trainer and an objective, whatever the paper.
 
 The trainer minimises  J = sum over terms of  weight * (sum over the global batch) / (count over the global batch)
 where the global batch is all ranks and all accumulation micro-steps. An objective therefore returns sums and
@@ -25,7 +25,7 @@ class Term:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outputs:
-    """What one forward gives. `row_nll` and `row_tokens` have the keys 'mms' and 'mxls', each (B,) float32.
+    """Outputs of one forward pass. `row_nll` and `row_tokens` have the keys 'mms' and 'mxls', each (B,) float32.
 
     row_nll: detached sum of the plain -log p of a row's summary, in nats; zero where a branch did not train on
     the row (a monolingual row has no student, a placeholder has neither). row_tokens: the tokens summed over.
@@ -42,7 +42,7 @@ class Outputs:
 
 
 class Objective(nn.Module, ABC):
-    """What a paper minimises: a module around the network that may hold parameters of its own.
+    """Base of what a paper minimises: a module around the network that may hold parameters of its own.
 
     Every parameter takes part in every forward, whatever the batch holds (masked, multiplied by zero): ranks
     that use different parameters in a step hang or misalign gradient buckets.

@@ -1,4 +1,4 @@
-"""What every objective's configuration has. Imports no torch: a command that only reads a recipe starts at once."""
+"""Base of every objective's configuration. Imports no torch: a command that only reads a recipe starts at once."""
 
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""What a recipe may say about the objective `d2tv` (models/objectives/d2tv.py)."""
+"""Configuration of the objective `d2tv` in a recipe (models/objectives/d2tv.py)."""
 
 from typing import TYPE_CHECKING, Literal
 

@@ -1,4 +1,4 @@
-"""Where stories come from: one file a corpus, each an implementation of `Source`."""
+"""Sources of stories: one file a corpus, each an implementation of `Source`."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -41,7 +41,7 @@ class Source(Protocol):
         """npm packages that loading or the provenance will need."""
 
     def stories(self, split: str) -> int:
-        """How many stories `split` has."""
+        """Return how many stories `split` has."""
 
     def load(self, split: str, start: int, stop: int, problems: Problems) -> Iterator[Story]:
         """Stories `start` to `stop` - 1 of `split`, in order; what is wrong with their input is counted in `problems`.
@@ -50,10 +50,10 @@ class Source(Protocol):
         """
 
     def problems(self) -> Problems:
-        """What was wrong with the input when it was opened: of all of it, whoever loads which part."""
+        """Return what was wrong with the input when it was opened: with all of it, whoever loads which part."""
 
     def provenance(self) -> dict[str, Any]:
-        """What the corpus was made from, for its manifest: JSON-able, and free of paths and times."""
+        """Return what the corpus was made from, for its manifest: JSON-able, and free of paths and times."""
 
 
 def open_source(

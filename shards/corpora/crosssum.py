@@ -84,7 +84,7 @@ class CrossSumSource:
         return problems
 
     def provenance(self) -> dict[str, Any]:
-        """How many articles by language, pairs, stories and images there are, and the features' shape."""
+        """Return how many articles by language, pairs, stories and images there are, and the features' shape."""
         with reading(self._index) as database:
             shape = read_meta(database, "features")
             return {

@@ -1,4 +1,4 @@
-"""Where the articles, pairs and images of CrossSum and MM-Sum are: an SQLite file, made in one pass over the data.
+"""Index the articles, pairs and images of CrossSum and MM-Sum in an SQLite file, in one pass over the data.
 
 It holds places, never features, and texts only of files that are compressed or packed, for there they have no place.
 It is built by streaming, written under another name and then renamed. Of several processes that want it at once, one
@@ -123,7 +123,7 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def read_meta(database: sqlite3.Connection, name: str) -> Any:
-    """What was noted under `name`: "about", "problems", "features", "languages", "counts"."""
+    """Return what was noted under `name`: "about", "problems", "features", "languages", "counts"."""
     return json.loads(database.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()[0])
 
 

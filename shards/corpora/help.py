@@ -207,7 +207,7 @@ class HelpSource:
         }
 
     def _articles_of(self, key: str, folders: Sequence[str]) -> Iterator[_Entry]:
-        """What the page `key` is in each language that has a translation of it, by language."""
+        """Return the page `key` in each language that has a translation of it, by language."""
         by_language: dict[str, list[str]] = {}
         for folder in sorted(folders, key=lambda f: (f not in _FIRST, len(f), f)):
             if language := folder_language(folder):

@@ -73,7 +73,7 @@ RESNET = Package(
 
 
 def default_cache() -> Path:
-    """Where downloads are kept: the environment's D2TV_CACHE, or ~/.cache/d2tv."""
+    """Return the directory of downloads: the environment's D2TV_CACHE, or ~/.cache/d2tv."""
     return Path(os.environ.get("D2TV_CACHE") or "~/.cache/d2tv").expanduser()
 
 

@@ -1,4 +1,4 @@
-"""What a terminal or a log shows of a finished evaluation."""
+"""Print a finished evaluation to a terminal or a log."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,7 +24,7 @@ BESIDE_MEANS = "wrong: in another language; new, repeated: pairs of words"
 
 def print_report(report: dict[str, Any], validations: Sequence[Mapping[str, float]], run: Path) -> None:
     """Print what was learned, beside the unigram model, and where the files lie. run: or its `evaluation/<label>`."""
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(soft_wrap=True)
     split, of_kinds = report["split"], report["by_kind"]
     title = f"held-out stories, step {report['step']}; NLL in nats a token, ROUGE (R) in per cent"
     # Short heads and no wrapping: it fits the 80 columns of a log file.
@@ -51,9 +51,7 @@ def print_report(report: dict[str, Any], validations: Sequence[Mapping[str, floa
             beside.add_row(kind.upper(), *(spell.get(head, _one)(scores.get(name)) for head, name in there.items()))
         console.print(beside)
     unreadable = f", {report['unreadable']} examples unreadable" if report["unreadable"] else ""
-    console.print(
-        f"{report['examples']} summaries decoded{unreadable}; they lie in {evaluation_folder(run)}", markup=False
-    )
+    console.print(f"{report['examples']} summaries decoded{unreadable}; they lie in {evaluation_folder(run)}")
 
 
 def _table(title: str, columns: Sequence[str]) -> Table:

@@ -61,7 +61,7 @@ def decoding_batches(groups: Groups, corpus: Corpus, size: int) -> list[Ints]:
 
 
 class Predictions:
-    """What has been written so far of one evaluation, a line a batch: every rank has a file of its own."""
+    """Predictions of one evaluation that are written so far, a line a batch: every rank has a file of its own."""
 
     def __init__(self, directory: Path, groups: Groups, facts: Sequence[object]) -> None:
         """facts: all that a prediction depends on beside its example, as JSON has it. Files that were written for other

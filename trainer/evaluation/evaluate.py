@@ -64,7 +64,7 @@ class Evaluator:
 
     @property
     def where(self) -> Path:
-        """What names the results: the run, or `kept_in`."""
+        """Return what names the results: the run, or `kept_in`."""
         return self.kept_in or self.recipe.run
 
     def run(self, network: Network, split: str, checkpoint: Path) -> dict[str, Any] | None:
@@ -132,7 +132,7 @@ class Evaluator:
         return facts_of(self.recipe, checkpoint, self.corpus.content_hash)
 
     def decode(self, network: Network, groups: Groups, parts: Path, facts: object) -> Predictions:
-        """What is predicted for `groups`, in the files of `parts`; what lies there under the same facts is kept.
+        """Predict `groups` into the files of `parts`; what lies there under the same facts is kept.
 
         All ranks call this together, and all raise where one fails.
         """

@@ -1,4 +1,4 @@
-"""Where evaluations are kept: by what they are of, so that none is overwritten by one of something else.
+"""Keep evaluations by what they are of, so that none is overwritten by one of something else.
 
 The run's own evaluation (its newest checkpoint, the settings of its recipe) lies in `<run>/evaluation`, and so does the
 first of any. Others lie in `<run>/evaluation/<label>`, where the label names what differs: `directions-en-any`,
@@ -93,7 +93,7 @@ def make_room(where: Path, split: str, facts: Mapping[str, Any]) -> str | None:
 
 
 def make_room_for_robustness(where: Path, split: str, report: Mapping[str, Any]) -> str | None:
-    """The same for a report of perturbations: one of other kinds, severities or seed is moved to a label."""
+    """Do as `make_room` for a report of perturbations, with one of other kinds, severities or seed."""
     folder = evaluation_folder(where)
     path = folder / f"{split}-robustness.json"
     if not path.is_file():
@@ -146,7 +146,7 @@ def _free(folder: Path, name: str, split: str, facts: Mapping[str, Any]) -> Path
 
 
 def _move(folder: Path, kept: Path, split: str, suffixes: Sequence[str]) -> None:
-    """The report last: a kill before leaves it, and the same is done again."""
+    """Move the files of `suffixes`. The report's comes last: a kill before leaves it, and the same is done again."""
     kept.mkdir(exist_ok=True)
     for suffix in suffixes:
         path = folder / f"{split}{suffix}"
@@ -155,7 +155,7 @@ def _move(folder: Path, kept: Path, split: str, suffixes: Sequence[str]) -> None
 
 
 def _perturbed(report: Mapping[str, Any]) -> Any:
-    """What a report of perturbations is of."""
+    """Return what a report of perturbations is of."""
     facts = {key: _with_effect(report.get(key)) for key in _FACTS}
     return facts, sorted(_section(report, "kinds")), report.get("severities"), report.get("seed")
 

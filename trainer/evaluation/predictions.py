@@ -94,7 +94,7 @@ def read_predictions(run: Path, split: str) -> list[Prediction]:
 
 
 def read_facts(run: Path, split: str) -> Any:
-    """What the predictions depend on; None where they do not say. `InputError` as from `read_predictions`."""
+    """Return what the predictions depend on; None where they do not say. `InputError` as from `read_predictions`."""
     facts = (_read(run, split, texts=False, measures=()).schema.metadata or {}).get(_FACTS, b"null")
     try:
         return parse_json(facts)

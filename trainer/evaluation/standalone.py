@@ -87,7 +87,7 @@ def evaluate(
 
 
 def _results(run: Path, split: str, facts: Mapping[str, Any], path: Path) -> Path:
-    """Where an evaluation of `facts`, of the checkpoint or model `path`, belongs in `run`."""
+    """Return where an evaluation of `facts`, of the checkpoint or model `path`, belongs in `run`."""
     state = read_state(path)
     newest = next((found for found in whole_checkpoints(run / "checkpoints") if (found / MANIFEST).is_file()), path)
     # The settings of an evaluation may have changed since the checkpoint was written.

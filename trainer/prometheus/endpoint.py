@@ -139,7 +139,7 @@ class Endpoint:
             self._warn(f"no Prometheus will find these metrics by prometheus.targets={directory}: {error}")
 
     def _keep_up(self) -> None:
-        """What touches file systems, which may hang: in a thread that nobody waits for."""
+        """Do what touches file systems, which may hang, in a thread that nobody waits for."""
         while True:
             if self.run is not None:
                 self.run.look_at_disk()

@@ -1,5 +1,4 @@
-"""What keeps metrics from those whom they do not concern: a bearer token and TLS. A guard that is asked for never fails
-open."""
+"""Check the guards of the metrics: a bearer token and TLS. A guard that is asked for never fails open."""
 
 import ipaddress
 from pathlib import Path

@@ -69,12 +69,12 @@ class MetricsServer:
 
     @property
     def is_scraped(self) -> bool:
-        """Whether somebody has scraped within the last minutes."""
+        """Return True if somebody has scraped within the last minutes."""
         return self._scrapes.are_expected()
 
     @property
     def connections(self) -> int:
-        """How many connections are open now."""
+        """Return how many connections are open now."""
         return self._server.connections
 
     def wait_for_a_scrape(self, most_seconds: float) -> None:
@@ -92,7 +92,7 @@ class MetricsServer:
 
 
 def interface_address(address: str) -> str:
-    """The address of a network interface (`eth0`, `ib0`: the same words on every node); others as they are."""
+    """Return the address of a network interface (`eth0`, `ib0`: the same on every node); others as they are."""
     for family in (socket.AF_INET, socket.AF_INET6):
         for found in psutil.net_if_addrs().get(address, ()):
             if found.family == family:
@@ -101,7 +101,7 @@ def interface_address(address: str) -> str:
 
 
 def read_token(path: Path) -> str:
-    """What a token file holds. Raises `OSError` where it cannot be read or is empty."""
+    """Return what a token file holds. Raises `OSError` where it cannot be read or is empty."""
     try:
         token = path.read_text(encoding="ascii").strip()
     except UnicodeDecodeError as error:

@@ -1,4 +1,4 @@
-"""How a Prometheus finds the endpoints: a directory of `file_sd` files, one an endpoint.
+"""Write the files by which a Prometheus finds the endpoints: a directory of `file_sd` files, one an endpoint.
 
 A file appears whole, is touched while its endpoint lives, and is removed at the end. What a kill left behind is swept
 by whoever starts next: labels that begin with __meta_ (Prometheus drops them) say whose it is.
@@ -39,7 +39,7 @@ class Target:
     slurm_job: str | None = None
 
     def document(self) -> list[dict[str, Any]]:
-        """What Prometheus reads."""
+        """Return what Prometheus reads."""
         labels = {
             "job": "d2tv",
             "run": self.run.name,

@@ -13,8 +13,7 @@ import pytest
 from launcher.cli import main
 from shards.errors import InputError
 from shards.files import check_output, destination, is_regular, left_overs, partial_file, write_atomically, write_output
-
-ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes devices and gives files away")
+from tests.support.users import STRANGER, needs_root
 
 
 def device(path: Path) -> None:
@@ -60,7 +59,7 @@ def test_what_is_no_regular_file_is_refused_also_behind_a_link(tmp_path: Path, k
     assert_refused(tmp_path / ("link" if linked else "it"), f"it is {why}, not a regular file")
 
 
-@ROOT
+@needs_root
 @pytest.mark.parametrize("linked", [False, True])
 def test_a_device_stays_a_device(tmp_path: Path, linked: bool) -> None:
     try:
@@ -134,7 +133,7 @@ def test_a_directory_that_cannot_be_written_is_refused_before_the_work(tmp_path:
     assert_refused(tmp_path / "page.html", "cannot be written")
 
 
-@ROOT
+@needs_root
 def test_another_users_link_in_a_directory_of_all_is_not_followed(tmp_path: Path) -> None:
     shared, precious = tmp_path / "shared", tmp_path / "precious"
     shared.mkdir()
@@ -142,7 +141,7 @@ def test_another_users_link_in_a_directory_of_all_is_not_followed(tmp_path: Path
     precious.write_text("kept")
     (shared / "page.html").symlink_to(precious)
     write_output(shared / "page.html", "our own link")
-    os.chown(shared / "page.html", 1234, 1234, follow_symlinks=False)
+    os.chown(shared / "page.html", STRANGER, STRANGER, follow_symlinks=False)
     with pytest.raises(InputError, match="is a link of another user's"):
         write_output(shared / "page.html", "planted")
     assert precious.read_text() == "our own link"
@@ -165,18 +164,18 @@ def umask() -> int:
     return mask
 
 
-@ROOT
+@needs_root
 def test_root_does_not_take_a_file_from_its_owner_nor_give_one_to_a_stranger(tmp_path: Path) -> None:
     shared = tmp_path / "shared"
     shared.mkdir()
     for path in (tmp_path / "page", shared / "page"):
         path.touch()
         path.chmod(0o606)
-        os.chown(path, 1234, 1234)
+        os.chown(path, STRANGER, STRANGER)
     shared.chmod(0o1777)
     for path in (tmp_path / "page", shared / "page"):
         write_output(path, "text")
-    assert (tmp_path / "page").stat().st_uid == 1234
+    assert (tmp_path / "page").stat().st_uid == STRANGER
     assert (shared / "page").stat().st_uid == 0
     assert stat.S_IMODE((shared / "page").stat().st_mode) == 0o666 & ~umask()
 

@@ -10,6 +10,7 @@ import pytest
 
 from shards.corpora.npm import CLDR, default_cache, fetch, integrity, npm_command, read_members
 from shards.errors import InputError
+from tests.support.users import STRANGER, needs_root
 
 
 def test_a_corrupt_cached_file_is_downloaded_again_and_then_kept(
@@ -91,11 +92,11 @@ def test_the_default_cache_can_be_moved(monkeypatch: pytest.MonkeyPatch) -> None
     assert default_cache() == Path.home() / ".cache" / "d2tv"
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to another user")
+@needs_root
 def test_a_cache_that_another_user_planted_is_refused(tmp_path: Path) -> None:
     shared = tmp_path / "tmp"
     (shared / "cache").mkdir(parents=True)
-    os.chown(shared / "cache", 1234, 1234)
+    os.chown(shared / "cache", STRANGER, STRANGER)
     shared.chmod(0o1777)
     with pytest.raises(InputError, match=r"belongs to another user.*D2TV_CACHE"):
         fetch(CLDR, shared / "cache")

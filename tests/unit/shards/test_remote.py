@@ -29,6 +29,7 @@ from shards.sampler import Sampler
 from shards.storage import LocalStorage
 from shards.stores import open_storage
 from shards.tokenizer import open_tokenizer
+from tests.support.users import STRANGER, needs_root
 from tests.tiny import tiny_collator
 from tests.unit.shards.http_server import FileServer, images_of, serving
 
@@ -285,12 +286,12 @@ def test_settings_of_a_cache_that_do_not_belong_together_are_refused(
         open_storage(remote_corpus, cache=tmp_path, cache_bytes=1000)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to another user")
+@needs_root
 def test_an_index_that_another_user_planted_is_refused(server: FileServer, tiny_corpus: Corpus, tmp_path: Path) -> None:
     """Also a whole one, which is not downloaded again."""
     shared = tmp_path / "tmp"
     open_corpus(server.url, index_cache=shared)
     shared.chmod(0o1777)
-    os.chown(shared / tiny_corpus.content_hash, 1234, 1234)
+    os.chown(shared / tiny_corpus.content_hash, STRANGER, STRANGER)
     with pytest.raises(InputError, match=r"belongs to another user.*D2TV_CACHE"):
         open_corpus(server.url, index_cache=shared)

@@ -19,6 +19,7 @@ import pytest
 from shards.errors import InputError
 from shards.index import Corpus, open_corpus
 from shards.stores import open_storage
+from tests.support.users import STRANGER, needs_root
 from tests.support.waiting import HANGING, until
 from tests.unit.shards.http_server import FileServer, images_of, serving
 
@@ -342,7 +343,7 @@ def test_room_is_made_only_of_what_a_cache_has_written(corpus: Corpus, cache: Pa
     assert not (cache / corpus.content_hash / f"{name}.shard").exists()  # that was ours
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to another user")
+@needs_root
 @pytest.mark.parametrize("planted", ["", "{hash}", ".lock"])
 def test_a_cache_that_another_user_planted_is_refused(corpus: Corpus, tmp_path: Path, planted: str) -> None:
     shared = tmp_path / "tmp"
@@ -350,7 +351,7 @@ def test_a_cache_that_another_user_planted_is_refused(corpus: Corpus, tmp_path: 
     cache = shared / "cache" if planted == "" else shared  # or a volume that everybody may write, as a pod's
     path = cache / planted.format(hash=corpus.content_hash)
     path.touch() if planted == ".lock" else path.mkdir()
-    os.chown(path, 1234, 1234)
+    os.chown(path, STRANGER, STRANGER)
     shared.chmod(0o1777)
     with pytest.raises(InputError, match=r"belongs to another user.*loader\.cache") as caught:
         open_storage(corpus, cache=cache, cache_bytes=10**9)

@@ -8,9 +8,8 @@ import pytest
 
 from shards.file_lock import locked
 from shards.trust import check_owned, own_directory
-
-ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to another user")
-STRANGER = 1234
+from tests.support.users import STRANGER, needs_root
+from tests.unit.shards.test_files import umask
 
 
 @pytest.fixture
@@ -31,12 +30,6 @@ def test_what_is_made_where_all_may_write_is_for_its_owner_alone(shared: Path, t
         own_directory(tmp_path / "home" / "cache")
     assert mode(shared / "cache") == 0o700
     assert mode(tmp_path / "home") == mode(tmp_path / "home" / "cache") == 0o777 & ~umask()
-
-
-def umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def test_even_without_a_umask_nothing_is_made_for_everybody(tmp_path: Path) -> None:
@@ -78,7 +71,7 @@ def test_a_group_may_share_a_cache_where_not_everybody_writes(tmp_path: Path) ->
         own_directory(tmp_path / "cache")
 
 
-@ROOT
+@needs_root
 @pytest.mark.parametrize("depth", ["cache", "cache/inner", "cache/inner/deep"])
 def test_a_directory_of_another_user_is_refused(shared: Path, depth: str) -> None:
     (shared / "cache").mkdir(mode=0o700)
@@ -88,7 +81,7 @@ def test_a_directory_of_another_user_is_refused(shared: Path, depth: str) -> Non
     assert caught.value.filename == str(shared / "cache")
 
 
-@ROOT
+@needs_root
 def test_a_link_of_another_user_is_refused_and_ones_own_is_followed(shared: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (shared / "cache").symlink_to(tmp_path / "elsewhere")

@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from shards.errors import InputError
+from tests.support.users import STRANGER, needs_root
 from trainer.extensions import _is_local, check_code_caches, own_inductor_cache, use_own_ninja, wait_for_builds
-
-ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to another user")
 
 #: Takes the lock as torch does, says so, and builds for a while.
 BUILDER = """
@@ -129,7 +128,7 @@ def test_a_cache_of_code_that_others_may_have_filled_is_refused(
     assert "\n" not in str(caught.value)
 
 
-@ROOT
+@needs_root
 def test_the_default_cache_of_torch_compile_is_looked_at(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its name follows from the user's, in the directory for temporary files."""
     monkeypatch.setattr(tempfile, "tempdir", str(shared))
@@ -137,19 +136,19 @@ def test_the_default_cache_of_torch_compile_is_looked_at(shared: Path, monkeypat
     cache = Path(os.environ["TORCHINDUCTOR_CACHE_DIR"])
     assert cache.parent == shared
     assert cache.stat().st_mode & 0o777 == 0o700
-    os.chown(cache, 1234, 1234)
+    os.chown(cache, STRANGER, STRANGER)
     with pytest.raises(InputError, match="belongs to another user"):
         own_inductor_cache()
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
 
 
-@ROOT
+@needs_root
 def test_an_abandoned_lock_of_another_user_is_not_removed(tmp_path: Path) -> None:
     lock = tmp_path / "cpu_adam" / "lock"
     lock.parent.mkdir()
     lock.touch()
     age(lock)
-    os.chown(lock, 1234, 1234)
+    os.chown(lock, STRANGER, STRANGER)
     with pytest.raises(InputError, match="is not a lock of this user's"):
         wait_for_builds(tmp_path)
     assert lock.exists()

@@ -16,7 +16,7 @@ from trainer.evaluation.robustness.corruptions import why_not_usable
 
 
 def why_no_pictures(corpus: Corpus) -> str | None:
-    """What keeps us from perturbing pictures of this corpus; None where nothing does."""
+    """Return what keeps us from perturbing pictures of this corpus; None where nothing does."""
     if corpus.pixels is None:
         return (
             f"{corpus.location} keeps features and no pixels: prepare it with `d2tv prepare SOURCE --pixels` into "
@@ -45,6 +45,6 @@ class Extractor:
 
 
 def _made_by(corpus: Corpus) -> dict[str, object]:
-    """What the manifest says of the features' origin."""
+    """Return what the manifest says of the features' origin."""
     found = corpus.manifest["provenance"].get("features")
     return dict(found) if isinstance(found, dict) else {}

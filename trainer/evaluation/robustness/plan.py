@@ -1,4 +1,4 @@
-"""What `--perturb` asks for, what of it this model and corpus can show, and how much is to be decoded for it."""
+"""Plan `--perturb`: what this model and corpus can show of what is asked for, and how much is to be decoded."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -63,7 +63,7 @@ class Plan:
 
 
 def make_plan(wanted: Wanted, evaluator: Evaluator, groups: Groups, split: str) -> Plan:
-    """What is to be decoded of `groups`.
+    """Plan what is to be decoded of `groups`.
 
     A kind that nothing here can show is left out, with the reason; `InputError` where it was named singly, or where
     none is left.
