@@ -35,8 +35,10 @@ def read_ds_file(path: Path) -> dict[str, Any]:
     """Return the object in a --ds_config file. `InputError`, one line, for no JSON and for a key that comes twice."""
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not JSON: it is not UTF-8 ({error.reason} at byte {error.start})") from error
     if len(text) > _MOST_CHARACTERS:
         raise InputError(f"{path} has {len(text):,} characters, at most {_MOST_CHARACTERS:,} are read")
 

@@ -59,7 +59,8 @@ def printable_output() -> Iterator[None]:
     A traceback behind the block does so, too.
     """
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (cast(TextIO, PrintableStream(stream)) for stream in before)
+    # Python has None in place of a stream that was closed before it began.
+    sys.stdout, sys.stderr = (stream and cast(TextIO, PrintableStream(stream)) for stream in before)
     sys.excepthook = _show_exception
     try:
         yield

@@ -10,8 +10,6 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from shards.corpora import Source
 from shards.errors import InputError
 from shards.index import SPLITS
@@ -74,6 +72,7 @@ def write_shards(
             problems.add(_write(source, task, directory, problems.limit))
             advance(task.stories)
         return
+    import torch  # not before there are features to share cores for
 
     workers = min(workers, len(missing))
     threads = max(1, torch.get_num_threads() // workers)
@@ -107,6 +106,7 @@ _worker_source: Source
 
 
 def _begin_worker(source: Source, threads: int) -> None:
+    import torch
 
     global _worker_source
     _worker_source = source

@@ -141,9 +141,11 @@ def _read(run: Path, split: str, *, texts: bool = True, measures: Sequence[str] 
         column = table.column(field.name)
         if field.name in _COLUMNS.names and column.null_count and not _COLUMNS.field(field.name).nullable:
             raise InputError(f"{path} is no table of predictions ({field.name} has rows without a value): {again}")
-        # NaN and the infinities fail the comparison; where a score is not defined, there is none.
-        scored = field.name not in _COLUMNS.names and field.type == pa.float64()
-        if scored and pc.any(pc.invert(pc.less_equal(pc.abs(column), _LARGEST_SCORE))).as_py():
+        if field.name in _COLUMNS.names or field.type != pa.float64():
+            continue
+        # Rows without a value are left out. pyarrow would import pandas to convert a number of ours.
+        largest, finite = pc.max(pc.abs(column)).as_py(), pc.all(pc.is_finite(column)).as_py()
+        if finite is False or (largest or 0) > _LARGEST_SCORE:
             raise InputError(f"{path} holds {field.name} that is no score: {again}")
     return table
 
