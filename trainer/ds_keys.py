@@ -36,8 +36,11 @@ def read_ds_file(path: Path) -> dict[str, Any]:
     """Return the object in a --ds_config file. `InputError`, one line, for no JSON and for a key that comes twice."""
     try:
         text = read_regular(path).decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        why = f"{error.reason} at byte {error.start}"
+        raise InputError(f"{path} cannot be read, it is not JSON in UTF-8: {why}") from error
     if len(text) > _MOST_CHARACTERS:
         raise InputError(f"{path} has {len(text):,} characters, at most {_MOST_CHARACTERS:,} are read")
 

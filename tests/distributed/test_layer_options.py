@@ -7,6 +7,7 @@ import pytest
 
 from shards.index import Corpus
 from tests.distributed.harness import run_job
+from tests.numerics.test_sharing import assert_compiled_layers_compute_the_same
 from tests.tiny import tiny_overrides
 
 STEPS = 4
@@ -29,6 +30,12 @@ def test_activation_checkpointing_trains_bit_for_bit_the_same(
     assert found[0]["losses"] == plain[0]["losses"]
     for rank, expected in zip(found, plain, strict=True):
         assert all((rank["weights"][name] == weight).all() for name, weight in expected["weights"].items())
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_compiled_story_batches_compute_the_same(checkpointing: bool) -> None:
+    assert_compiled_layers_compute_the_same(checkpointing)
 
 
 @pytest.mark.long

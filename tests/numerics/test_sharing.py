@@ -1,6 +1,7 @@
 """Story-batched computation equals every row on its own, with and without kept activations, compiled and not."""
 
 import dataclasses
+from functools import partial
 
 import pytest
 import torch
@@ -156,8 +157,14 @@ def test_activation_checkpointing_changes_nothing(dropout: float, backbone: str)
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_compiled_layers_compute_the_same(checkpointing: bool) -> None:
-    """For batches of several sizes, without compiling anew for each."""
+def test_captured_layers_compute_the_same(checkpointing: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch.compile's graphs as captured; the code made of them: tests/distributed/test_layer_options.py."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    assert_compiled_layers_compute_the_same(checkpointing)
+
+
+def assert_compiled_layers_compute_the_same(checkpointing: bool) -> None:
+    """Compare batches of several sizes, without compiling anew for each."""
     plain, compiled = build(), build()
     compiled.network.run_layers(activation_checkpointing=checkpointing, compile=True)
     torch._dynamo.reset()

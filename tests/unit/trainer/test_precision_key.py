@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from deepspeed.accelerator import get_accelerator
 
+from shards.changes import fingerprint
 from shards.errors import InputError
 from shards.index import Corpus
 from tests.tiny import tiny_overrides
-from trainer.checkpoint import TrainState, state_json
+from trainer.checkpoint import CORPUS, TrainState, described, seal, state_json
 from trainer.ds_config import arithmetic, load_ds_config, precision_of
 from trainer.plan import plan_run
 from trainer.ranks import Ranks
@@ -156,7 +157,8 @@ def test_a_resumed_run_keeps_its_precision_however_it_is_asked_for(
     (checkpoint / "recipe.yaml").write_text(recipes[0].dump())
     (checkpoint / "ds_config.json").write_text(json.dumps(load_ds_config(before, recipes[0], world_size=1)))
     (checkpoint / "state.json").write_text(state_json(state))
-    (checkpoint / "manifest.json").write_text("{}")
+    (checkpoint / CORPUS).write_text(json.dumps(fingerprint(tiny_corpus.manifest)))
+    seal(checkpoint, {path.name: described(path) for path in sorted(checkpoint.iterdir())})
     ranks = Ranks(rank=0, local_rank=0, world_size=1)
     if same:
         assert precision_of(plan_run(recipes[1], after, ranks).ds_config) == precision_of(
