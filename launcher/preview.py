@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from shards.errors import InputError
 from shards.files import check_output
-from shards.index import SPLITS, Corpus, open_corpus
+from shards.index import Corpus, open_corpus
 from shards.locations import shown
+from shards.manifest import SPLITS
 from shards.reader import Reader, ReaderConfig
 from shards.reading import UnreadableError
 from shards.schema import Article, Images

@@ -31,7 +31,7 @@ PEER_SECONDS = 4.0
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
-    from trainer.recipe import recipe_names
+    from trainer.recipe_values import recipe_names
 
     parser = argparse.ArgumentParser(
         prog="deepspeed launcher/train.py",

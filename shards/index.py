@@ -32,8 +32,7 @@ from shards.errors import InputError, reason
 from shards.index_cache import check_ends, default_index_cache, fetch_index, read_remote_manifest
 from shards.index_check import table_problem
 from shards.locations import is_url, shown
-from shards.manifest import SPLITS as SPLITS  # the others have it from here
-from shards.manifest import check_manifest, parse_manifest, read_manifest
+from shards.manifest import SPLITS, check_manifest, parse_manifest, read_manifest
 from shards.reading_files import read_regular
 from shards.remote import RemoteStorage
 

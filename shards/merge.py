@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from shards.checksum import crc32c
 from shards.errors import InputError
 from shards.files import left_overs, whole_file, write_atomically
-from shards.index import ARTICLE, CORPUS_FILES, PIXELS, SPLITS, Corpus, open_corpus
-from shards.manifest import FORMAT_VERSION, content_hash
+from shards.index import ARTICLE, CORPUS_FILES, PIXELS, Corpus, open_corpus
+from shards.manifest import FORMAT_VERSION, SPLITS, content_hash
 from shards.part_index import parse_texts, read_part
 from shards.problems import Problems
 

@@ -20,7 +20,8 @@ import numpy as np
 from shards.checksum import crc32c
 from shards.errors import InputError
 from shards.files import whole_file
-from shards.index import ARTICLE, PIXELS, SPLITS
+from shards.index import ARTICLE, PIXELS
+from shards.manifest import SPLITS
 from shards.pixels import suffix_of
 from shards.problems import Problems
 from shards.schema import Images, Story

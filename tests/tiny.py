@@ -11,7 +11,8 @@ import numpy as np
 
 from shards.collate import Collator, Lengths
 from shards.fetch import Fetcher, ImageSizes
-from shards.index import SPLITS, Corpus
+from shards.index import Corpus
+from shards.manifest import SPLITS
 from shards.merge import finish_corpus
 from shards.reader import Reader, ReaderConfig
 from shards.schema import Article, Images, Story

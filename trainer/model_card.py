@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from models.network import Network
-from shards.index import SPLITS
 from shards.languages import LANGUAGE_CODES
+from shards.manifest import SPLITS
 from shards.reading_files import read_json
 from shards.strict_yaml import write_yaml
 from shards.tokenizer import SentencePieceTokenizer

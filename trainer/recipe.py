@@ -36,21 +36,7 @@ from trainer.recipe_sections import (
     ValidationSection,
     WatchdogSection,
 )
-from trainer.recipe_values import RECIPES, coercions, read_values, recipe_names, set_override, split_override
-
-__all__ = [
-    "MOST_SEED",
-    "RECIPES",
-    "CheckpointSection",
-    "PrometheusSection",
-    "Recipe",
-    "Section",
-    "TrackingSection",
-    "WatchdogSection",
-    "load_recipe",
-    "recipe_names",
-    "validated",
-]
+from trainer.recipe_values import coercions, read_values, set_override, split_override
 
 
 class EvaluationSection(Section):

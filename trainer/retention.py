@@ -11,7 +11,7 @@ from pathlib import Path
 from shards.errors import InputError
 from shards.files import is_directory
 from trainer.checkpoint import MANIFEST, NAME, damage, read_state, step_directory, step_of, sync, whole_checkpoints
-from trainer.recipe import CheckpointSection
+from trainer.recipe_sections import CheckpointSection
 from trainer.tidying import clear, is_being_read, point, remove, set_aside, strange_checkpoint, unpoint
 
 #: Names that a checkpoint has before it is committed and after it was discarded; what carries one may go at any time.

@@ -23,7 +23,7 @@ from shards.errors import InputError
 from shards.files import write_atomically
 from trainer.checkpoint import INDEX, TrainState, described, seal, state_json, step_directory
 from trainer.distributed import from_first_rank
-from trainer.recipe import CheckpointSection
+from trainer.recipe_sections import CheckpointSection
 from trainer.retention import STAGING, commit, retire, sweep
 from trainer.sharded_state import Snapshot, file_name, take_snapshot, write_snapshot
 from trainer.tidying import clear, point

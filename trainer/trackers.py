@@ -13,7 +13,8 @@ from typing import Any, Protocol
 
 from shards.errors import InputError, reason
 from shards.files import write_atomically
-from trainer.recipe import Recipe, TrackingSection
+from trainer.recipe import Recipe
+from trainer.recipe_sections import TrackingSection
 
 #: Records whose numbers are a course over steps. Those by direction are too many: they are in metrics.jsonl alone.
 _KINDS = ("train", "validation", "checkpoint", "spike", "evaluation")

@@ -26,7 +26,7 @@ import torch.distributed as dist
 from trainer.distributed import from_first_rank
 from trainer.exit_codes import HUNG, PEER_DIED
 from trainer.ranks import Ranks
-from trainer.recipe import WatchdogSection
+from trainer.recipe_sections import WatchdogSection
 from trainer.stop import SAME_WISH_SECONDS
 
 Phase = Literal["start", "step", "checkpoint", "evaluation"]

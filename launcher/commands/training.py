@@ -103,7 +103,8 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _recipe(options: argparse.Namespace) -> None:
-    from trainer.recipe import load_recipe, recipe_names
+    from trainer.recipe import load_recipe
+    from trainer.recipe_values import recipe_names
     from trainer.terminal import data_output
 
     if options.name is None:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from shards.index import SPLITS, Corpus
+from shards.index import Corpus
 from shards.languages import LANGUAGE_CODES
 from shards.locations import shown
+from shards.manifest import SPLITS
 from shards.mixture import direction_weights
 from trainer.recipe import Recipe
 

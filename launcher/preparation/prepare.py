@@ -19,8 +19,8 @@ from launcher.preparation.tokenizer import train_tokenizer
 from shards.corpora import Progress, Source, data_files, open_source
 from shards.corpora.npm import fetch
 from shards.errors import InputError
-from shards.index import SPLITS, Corpus, open_corpus
-from shards.manifest import FORMAT_VERSION
+from shards.index import Corpus, open_corpus
+from shards.manifest import FORMAT_VERSION, SPLITS
 from shards.merge import finish_corpus, shard_problems
 from shards.problems import Problems
 from shards.writer import shard_is_whole

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from shards.corpora import Source
 from shards.errors import InputError
-from shards.index import SPLITS
+from shards.manifest import SPLITS
 from shards.part_index import read_part
 from shards.problems import Problems
 from shards.writer import index_path, shard_is_whole, write_shard

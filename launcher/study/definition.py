@@ -12,8 +12,9 @@ from shards.errors import InputError, did_you_mean
 from shards.locations import without_secrets
 from shards.reading_files import read_regular
 from shards.strict_yaml import read_yaml
-from trainer.recipe import MOST_SEED, Recipe, load_recipe
+from trainer.recipe import Recipe, load_recipe
 from trainer.recipe_problems import first_problem
+from trainer.recipe_sections import MOST_SEED
 from trainer.recipe_values import coercions
 
 STUDIES = Path(__file__).resolve().parent.parent / "studies"

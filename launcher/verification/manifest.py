@@ -11,8 +11,8 @@ import numpy as np
 
 from launcher.verification.findings import SHOWN, Findings
 from shards.errors import InputError
-from shards.index import SPLITS, STORY_KEY
-from shards.manifest import INDEX_FILES, Manifest, check_manifest, content_hash, read_values
+from shards.index import STORY_KEY
+from shards.manifest import INDEX_FILES, SPLITS, Manifest, check_manifest, content_hash, read_values
 
 #: Keys whose hashes are in memory at a time, 16 bytes each.
 _KEYS = 1 << 21

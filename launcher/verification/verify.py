@@ -16,9 +16,8 @@ from launcher.verification.pixels import check_pixels
 from launcher.verification.shard import ShardReport, check_shard
 from launcher.verification.tables import Articles, check_articles, check_edges
 from shards.errors import InputError
-from shards.index import SPLITS
 from shards.locations import is_url, shown
-from shards.manifest import Manifest
+from shards.manifest import SPLITS, Manifest
 from trainer.progress import stage, track
 from trainer.terminal import Console
 

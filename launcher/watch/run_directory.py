@@ -6,7 +6,7 @@ from typing import Any
 from launcher.watch.history import History
 from launcher.watch.tail import Tail
 from shards.errors import InputError, reason
-from shards.index import SPLITS
+from shards.manifest import SPLITS
 from shards.printable import one_line
 from shards.reading_files import read_json, read_regular
 from shards.strict_yaml import read_yaml

@@ -18,8 +18,8 @@ from shards.corpora.crosssum_index import open_index, read_meta, reading
 from shards.corpora.crosssum_texts import kept_text
 from shards.corpora.listing import Listing
 from shards.corpora.npm import Package
-from shards.index import SPLITS
 from shards.languages import LANGUAGE_CODES
+from shards.manifest import SPLITS
 from shards.problems import Problems
 from shards.schema import Article, Images, Story
 

@@ -24,7 +24,7 @@ from shards.languages import LANGUAGE_CODES
 from shards.problems import Problems
 from shards.texts import check_encodable, has_text, parse_object, read_lines
 
-#: How much a split is held out: what is in several goes to the last of them. In the order of shards.index.SPLITS.
+#: How much a split is held out: what is in several goes to the last of them. In the order of shards.manifest.SPLITS.
 SPLIT_NUMBERS = {"train": 0, "val": 1, "test": 2}
 
 #: How the names of files of text and of features end, in small letters.

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from shards.corpora.npm import CLDR, EMOJI_IMAGES, RESNET, Package, fetch, read_members
 from shards.errors import InputError, did_you_mean
 from shards.grid import grid_boxes
-from shards.index import SPLITS
 from shards.languages import LANGUAGE_CODES
+from shards.manifest import SPLITS
 from shards.pixels import decode
 from shards.problems import Problems
 from shards.schema import Article, Images, Story

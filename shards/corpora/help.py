@@ -23,8 +23,8 @@ from shards.corpora.mallard import Page, read_page
 from shards.corpora.npm import RESNET, Package, fetch
 from shards.errors import InputError
 from shards.grid import BATCH_SIZE, grid_boxes
-from shards.index import SPLITS
 from shards.languages import find_language
+from shards.manifest import SPLITS
 from shards.pixels import DamagedImageError, decode, read_image_file, storable
 from shards.problems import Problems
 from shards.schema import Article, Images, Story

@@ -18,7 +18,7 @@ from tests.support.forkserver import Program
 from tests.support.waiting import HANGING, until
 from trainer.exit_codes import HUNG, PEER_DIED
 from trainer.ranks import Ranks
-from trainer.recipe import WatchdogSection
+from trainer.recipe_sections import WatchdogSection
 from trainer.watchdog import Watchdog, _accept, _call, _listen
 
 #: Signals less than 3 s apart are one request to stop (trainer/stop.py); waiting longer does no harm.

@@ -20,7 +20,7 @@ import torch.distributed as dist
 
 from trainer.distributed import join
 from trainer.ranks import ranks_from_environment
-from trainer.recipe import WatchdogSection
+from trainer.recipe_sections import WatchdogSection
 from trainer.stop import StopRequest
 from trainer.watchdog import Watchdog
 

@@ -13,7 +13,8 @@ from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
 
 import models.objectives
 from trainer.ds_config import load_ds_config
-from trainer.recipe import RECIPES, load_recipe
+from trainer.recipe import load_recipe
+from trainer.recipe_values import RECIPES
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("launcher", "trainer", "models", "shards")  # each imports itself and those to its right

@@ -4,7 +4,7 @@ import ipaddress
 from pathlib import Path
 
 from shards.errors import InputError
-from trainer.recipe import PrometheusSection
+from trainer.recipe_sections import PrometheusSection
 
 
 def check_guards(settings: PrometheusSection) -> None:

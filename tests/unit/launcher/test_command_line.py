@@ -9,7 +9,8 @@ import pytest
 from launcher.cli import main
 from shards.index import Corpus
 from tests.tiny import tiny_overrides
-from trainer.recipe import load_recipe, recipe_names
+from trainer.recipe import load_recipe
+from trainer.recipe_values import recipe_names
 
 
 def refusal(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:

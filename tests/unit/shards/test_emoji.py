@@ -12,7 +12,7 @@ from shards.corpora.emoji import EmojiSource, document, story_key
 from shards.corpora.npm import default_cache
 from shards.errors import InputError
 from shards.grid import grid_boxes
-from shards.index import SPLITS
+from shards.manifest import SPLITS
 from shards.problems import Problems
 from shards.schema import Story
 from shards.writer import split_of

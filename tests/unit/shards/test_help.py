@@ -13,7 +13,7 @@ from shards.corpora.npm import default_cache
 from shards.errors import InputError
 from shards.features import GridFeatures
 from shards.grid import grid_boxes
-from shards.index import SPLITS
+from shards.manifest import SPLITS
 from shards.problems import Problems
 from shards.schema import Story
 

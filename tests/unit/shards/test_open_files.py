@@ -11,7 +11,7 @@ import google_crc32c
 import numpy as np
 import pytest
 
-from shards.index import SPLITS
+from shards.manifest import SPLITS
 from shards.merge import finish_corpus, write_manifest
 from shards.schema import Article, Images, Story
 from shards.storage import LocalStorage

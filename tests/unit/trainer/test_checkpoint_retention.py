@@ -19,7 +19,7 @@ from trainer.checkpoint import (
     state_json,
     whole_checkpoints,
 )
-from trainer.recipe import CheckpointSection
+from trainer.recipe_sections import CheckpointSection
 from trainer.retention import best_checkpoint, commit, recover, retire, sweep
 
 STATE = TrainState(seed=0, slot=0, world_size=1, corpus="c0ffee")

@@ -6,7 +6,8 @@ import pytest
 
 from shards.errors import InputError
 from trainer.prometheus.guards import check_guards, exposure
-from trainer.recipe import PrometheusSection, load_recipe
+from trainer.recipe import load_recipe
+from trainer.recipe_sections import PrometheusSection
 
 GUARDS = ("token_file", "certificate", "key")
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from models.objectives.d2tv_config import D2TVConfig
 from shards.errors import InputError
 from tests.tiny import tiny_overrides
-from trainer.recipe import load_recipe, recipe_names
+from trainer.recipe import load_recipe
+from trainer.recipe_values import recipe_names
 
 
 @pytest.mark.parametrize(

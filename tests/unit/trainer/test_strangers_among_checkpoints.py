@@ -9,7 +9,7 @@ import pytest
 from shards.errors import InputError
 from tests.unit.trainer.test_checkpoint_retention import make, steps
 from trainer.checkpoint import damage, described, seal
-from trainer.recipe import CheckpointSection
+from trainer.recipe_sections import CheckpointSection
 from trainer.retention import commit, recover, retire, sweep
 from trainer.tidying import clear, point, reading
 

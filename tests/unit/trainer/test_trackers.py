@@ -11,7 +11,8 @@ import pytest
 
 from shards.errors import InputError
 from tests.tiny import tiny_overrides
-from trainer.recipe import Recipe, TrackingSection, load_recipe
+from trainer.recipe import Recipe, load_recipe
+from trainer.recipe_sections import TrackingSection
 from trainer.trackers import Tracker, Trackers, check_trackers, open_trackers
 
 
