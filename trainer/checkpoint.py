@@ -19,7 +19,7 @@ from typing import Any
 from shards.changes import fingerprint, what_changed
 from shards.errors import InputError
 from shards.files import write_atomically
-from shards.reading_files import read_json
+from shards.reading_files import open_regular, read_json
 from trainer.recipe import CheckpointSection
 from trainer.tidying import MANIFEST as MANIFEST
 from trainer.tidying import clear, is_being_read, is_directory, point, remove, set_aside, strange_checkpoint, unpoint
@@ -315,7 +315,7 @@ def check_resumable(state: TrainState, checkpoint: Path, *, seed: int, manifest:
 
 
 def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

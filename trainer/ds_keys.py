@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from shards.errors import InputError, did_you_mean
+from shards.reading_files import read_regular
 from trainer.recipe_problems import first_problem
 
 #: Characters of a file; DeepSpeed's own examples have 5,000.
@@ -34,8 +35,10 @@ _Path = tuple[str, ...]
 def read_ds_file(path: Path) -> dict[str, Any]:
     """Return the object in a --ds_config file. `InputError`, one line, for no JSON and for a key that comes twice."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_regular(path, most=4 * _MOST_CHARACTERS).decode("utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): name a file of DeepSpeed keys") from error
+    except UnicodeDecodeError as error:
         raise InputError(f"{path} cannot be read: {error}") from error
     if len(text) > _MOST_CHARACTERS:
         raise InputError(f"{path} has {len(text):,} characters, at most {_MOST_CHARACTERS:,} are read")
@@ -130,7 +133,7 @@ def _check_values(path: Path, config: Mapping[str, Any]) -> None:
     for block, key, least, most in _BOUNDS:
         found, value = _at(config, (block, key))
         if found and isinstance(value, int | float) and not least <= value <= most:
-            raise InputError(f"{path}: {block}.{key} must be {least:g} to {most:g}, got {value:g}")
+            raise InputError(f"{path}: {block}.{key} must be {least:g} to {most:g}, got {json.dumps(value)}")
 
 
 class _Log:
@@ -248,7 +251,7 @@ def _is_like(value: Any, default: Any) -> bool:
     if value is None or isinstance(default, bool) or isinstance(value, bool):
         return isinstance(value, bool) and isinstance(default, bool)
     if isinstance(default, int | float):
-        return isinstance(value, int | float) and math.isfinite(value)
+        return isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
     return not isinstance(default, str) or isinstance(value, str)
 
 

@@ -12,11 +12,10 @@ from models.network import Network
 from shards.errors import InputError
 from shards.index import SPLITS
 from shards.languages import LANGUAGE_CODES
-from shards.reading_files import read_json
 from shards.strict_yaml import write_yaml
 from shards.tokenizer import SentencePieceTokenizer
 from trainer.checkpoint import TrainState, identity, read_state
-from trainer.ds_config import precision_of
+from trainer.ds_config import precision_of, read_saved_ds_config
 from trainer.evaluation.closing_table import BESIDE, BESIDE_MEANS
 from trainer.evaluation.evaluate import read_report
 from trainer.evaluation.kept import evaluation_folder, kept_evaluations
@@ -108,8 +107,7 @@ def _what(model: Model, data: Mapping[str, Any], kind: str) -> str:
 
 def _training(model: Model, checkpoint: Path, state: TrainState) -> str:
     recipe = model.recipe
-    file = checkpoint / "ds_config.json"
-    config = read_json(file) if file.is_file() else {}
+    config = read_saved_ds_config(checkpoint) if (checkpoint / "ds_config.json").exists() else {}
     batch, optimizer, schedule = recipe.batch, recipe.optimizer, recipe.schedule
     examples = batch.group_size * batch.groups_per_step
     began = load_recipe(str(checkpoint / RECIPE)).network.text.pretrained  # as it was called when training began

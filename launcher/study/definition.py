@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from launcher.supervise import Job
 from shards.errors import InputError, did_you_mean
 from shards.locations import without_secrets
-from shards.strict_yaml import read_yaml
+from shards.reading_files import read_regular
+from shards.strict_yaml import MOST_CHARACTERS, read_yaml
 from trainer.recipe import MOST_SEED, Recipe, load_recipe
 from trainer.recipe_problems import first_problem
 from trainer.recipe_values import coercions
@@ -81,10 +82,12 @@ def load_study(name_or_path: str) -> Definition:
     path = STUDIES / f"{name_or_path}.yaml"
     path = path if path.is_file() else Path(name_or_path)
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
+        text = read_regular(path, most=4 * MOST_CHARACTERS).decode()
+    except FileNotFoundError as error:
         near = did_you_mean(name_or_path, study_names())
         raise InputError(f"no study {name_or_path!r}{near}: a path, or one of {', '.join(study_names())}") from error
+    except OSError as error:
+        raise InputError(f"study {path} cannot be read ({error.strerror}): name another file") from error
     except UnicodeDecodeError as error:
         raise InputError(f"study {path} cannot be read: {error}") from error
     values = read_yaml(text, f"study {path}")

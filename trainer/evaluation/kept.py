@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from shards.reading_files import read_json
+
 #: Settings that change no result.
 _WITHOUT_EFFECT = frozenset({"batch_size"})
 _LONGEST_LABEL = 100
@@ -113,8 +115,8 @@ def label(facts: Mapping[str, Any], own: Mapping[str, Any]) -> str:
 def read(path: Path) -> dict[str, Any] | None:
     """Read a report; None where there is none or it cannot be read as one."""
     try:
-        report = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        report = read_json(path)
+    except (OSError, ValueError):
         return None
     return report if isinstance(report, dict) else None
 
