@@ -7,8 +7,9 @@ import errno
 import json
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 #: The largest file that is read into memory whole.
 MOST_BYTES = 1 << 30
@@ -28,7 +29,7 @@ def read_regular(path: Path, most: int = MOST_BYTES) -> bytes:
         return file.read()
 
 
-def open_regular(path: Path, *, pipes: bool = False) -> BinaryIO:
+def open_regular(path: Path, *, pipes: bool = False) -> BufferedReader:
     """Open a regular file to read. Never wait, as opening a FIFO would until somebody writes to it.
 
     pipes: take a pipe that this process was started with as well, such as `<(command)` in a shell.

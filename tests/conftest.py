@@ -45,3 +45,13 @@ def operators(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     if any(item.path.parent.name in ("distributed", "system") for item in request.session.items):
         log = tmp_path_factory.mktemp("operators") / "log"
         assert Program("tests.support.operators", [], output=log).wait(HANGING) == 0, log.read_text()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print how the cases of the fuzz suite (tests/system/test_fuzz.py) ended, by kind."""
+    reports = [report for reports in terminalreporter.stats.values() for report in reports]
+    lines = {value for report in reports for name, value in getattr(report, "user_properties", ()) if name == "fuzz"}
+    if lines:
+        terminalreporter.section("fuzz suite: how its cases ended")
+        for line in sorted(lines):
+            terminalreporter.write_line(str(line))

@@ -19,7 +19,7 @@ from typing import Any
 from shards.changes import fingerprint, what_changed
 from shards.errors import InputError
 from shards.files import write_atomically
-from shards.reading_files import read_json
+from shards.reading_files import open_regular, read_json
 
 MANIFEST = "manifest.json"
 #: Which file of tensors holds what, beside the files (trainer/sharded_state.py).
@@ -178,7 +178,7 @@ def check_resumable(state: TrainState, checkpoint: Path, *, seed: int, manifest:
 
 
 def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from shards.errors import InputError, did_you_mean
+from shards.reading_files import read_json
 from trainer.ds_keys import read_ds_file
 from trainer.recipe import Recipe
 
@@ -64,6 +65,20 @@ def load_ds_config(path: Path, recipe: Recipe, world_size: int) -> dict[str, Any
         "gradient_clipping": recipe.optimizer.gradient_clipping,
         "steps_per_print": 2**31 - 1,  # the trainer reports; DeepSpeed's own lines would interleave with it
     }
+
+
+def read_saved_ds_config(checkpoint: Path) -> dict[str, Any]:
+    """Return the keys that a checkpoint was written with, as `load_ds_config` gave them; `InputError` for others."""
+    path = checkpoint / "ds_config.json"
+    try:
+        config = read_json(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error}): copy the checkpoint anew") from error
+    if not isinstance(config, dict) or not all(
+        isinstance(config.get(key, {}), dict) for key in (*_REDUCED, "data_types")
+    ):
+        raise InputError(f"{path} holds values of other types: copy the checkpoint anew")
+    return config
 
 
 def _check_device(path: Path, precision: str) -> None:

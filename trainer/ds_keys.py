@@ -35,9 +35,9 @@ _Path = tuple[str, ...]
 def read_ds_file(path: Path) -> dict[str, Any]:
     """Return the object in a --ds_config file. `InputError`, one line, for no JSON and for a key that comes twice."""
     try:
-        text = read_regular(path).decode("utf-8-sig")
+        text = read_regular(path, most=4 * _MOST_CHARACTERS).decode("utf-8-sig")
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+        raise InputError(f"{path} cannot be read ({error.strerror}): name a file of DeepSpeed keys") from error
     except UnicodeDecodeError as error:
         why = f"{error.reason} at byte {error.start}"
         raise InputError(f"{path} cannot be read, it is not JSON in UTF-8: {why}") from error
@@ -128,7 +128,7 @@ def _check_values(path: Path, config: Mapping[str, Any]) -> None:
     for block, key, least, most in _BOUNDS:
         found, value = _at(config, (block, key))
         if found and isinstance(value, int | float) and not least <= value <= most:
-            raise InputError(f"{path}: {block}.{key} must be {least:g} to {most:g}, got {value:g}")
+            raise InputError(f"{path}: {block}.{key} must be {least:g} to {most:g}, got {json.dumps(value)}")
 
 
 class _Log:
@@ -236,7 +236,7 @@ def _is_like(value: Any, default: Any) -> bool:
     if value is None or isinstance(default, bool) or isinstance(value, bool):
         return isinstance(value, bool) and isinstance(default, bool)
     if isinstance(default, int | float):
-        return isinstance(value, int | float) and math.isfinite(value)
+        return isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
     return not isinstance(default, str) or isinstance(value, str)
 
 

@@ -11,11 +11,10 @@ from typing import Any
 from models.network import Network
 from shards.languages import LANGUAGE_CODES
 from shards.manifest import SPLITS
-from shards.reading_files import read_json
 from shards.strict_yaml import write_yaml
 from shards.tokenizer import SentencePieceTokenizer
 from trainer.checkpoint import TrainState, identity, read_state
-from trainer.ds_config import precision_of
+from trainer.ds_config import precision_of, read_saved_ds_config
 from trainer.evaluation.closing_table import BESIDE, BESIDE_MEANS
 from trainer.evaluation.kept import kept_evaluations
 from trainer.evaluation.report import read_report
@@ -107,8 +106,7 @@ def _what(model: Model, data: Mapping[str, Any], kind: str) -> str:
 
 def _training(model: Model, checkpoint: Path, state: TrainState) -> str:
     recipe = model.recipe
-    file = checkpoint / "ds_config.json"
-    config = read_json(file) if file.is_file() else {}
+    config = read_saved_ds_config(checkpoint) if (checkpoint / "ds_config.json").exists() else {}
     batch, optimizer, schedule = recipe.batch, recipe.optimizer, recipe.schedule
     examples = batch.group_size * batch.groups_per_step
     began = load_recipe(str(checkpoint / RECIPE)).network.text.pretrained  # as it was called when training began

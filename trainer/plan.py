@@ -10,7 +10,6 @@ from shards.errors import InputError
 from shards.index import Corpus, open_corpus
 from shards.partition import Partition
 from shards.reader import Reader
-from shards.reading_files import read_json
 from shards.sampler import Sampler
 from shards.tokenizer import Tokenizer, open_tokenizer
 from trainer.checkpoint import (
@@ -21,7 +20,7 @@ from trainer.checkpoint import (
     read_state,
     whole_checkpoints,
 )
-from trainer.ds_config import arithmetic, load_ds_config, precision_of
+from trainer.ds_config import arithmetic, load_ds_config, precision_of, read_saved_ds_config
 from trainer.ds_keys import check_ds_keys
 from trainer.evaluation.scoring.models import Models, check_models
 from trainer.extensions import check_code_caches
@@ -165,7 +164,7 @@ def check_lengths(recipe: Recipe, tokenizer: Tokenizer) -> None:
 
 def _check_same_recipe(recipe: Recipe, ds_config: dict[str, Any], checkpoint: Path) -> None:
     """Raise `InputError`, which names the first key, unless recipe and precision are those of the checkpoint."""
-    before = read_json(checkpoint / "ds_config.json")
+    before = read_saved_ds_config(checkpoint)
     begun_in, going_on_in = arithmetic(before), arithmetic(ds_config)
     for key in begun_in:
         if begun_in[key] != going_on_in[key]:

@@ -10,7 +10,8 @@ from pydantic import BaseModel
 
 from shards.errors import InputError, did_you_mean
 from shards.locations import MustBeGiven, without_secrets
-from shards.strict_yaml import read_yaml
+from shards.reading_files import read_regular
+from shards.strict_yaml import MOST_CHARACTERS, read_yaml
 
 #: Where recipes are looked up by name.
 RECIPES = Path(__file__).resolve().parent.parent / "launcher" / "recipes"
@@ -36,7 +37,7 @@ def read_values(name_or_path: str, seen: tuple[Path, ...] = ()) -> dict[str, Any
     if path in seen:
         raise InputError(f"recipe {path} extends itself")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_regular(path, most=4 * MOST_CHARACTERS).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"recipe {path} cannot be read: {error}") from error
     values = read_yaml(text, f"recipe {path}")

@@ -134,8 +134,8 @@ class _Saved:
                     raise TypeError(f"{dtype!r} is no precision")
                 for size in shape:
                     _count(size)
-            if not all(isinstance(name, str) for name in self.facts["aliases"].values()):
-                raise TypeError("an alias is no name")
+            if strange := [name for name in self.facts["aliases"].values() if name not in self.facts["parameters"]]:
+                raise LookupError(f"an alias is of {strange[0]!r}, which is no parameter")
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise InputError(
                 f"{checkpoint / INDEX} is not one of ours ({error!r}): copy the checkpoint anew"

@@ -19,6 +19,7 @@ from models.network import Network
 from shards.errors import InputError, did_you_mean
 from shards.index import open_corpus
 from shards.locations import without_secrets
+from shards.manifest import SPLITS
 from shards.reading_files import read_json
 from shards.tokenizer import Tokenizer, open_tokenizer
 from trainer.build import build_network
@@ -179,6 +180,8 @@ def data_of(path: Path) -> dict[str, Any]:
         values = read_json(path / CORPUS)
         sound = isinstance(values["content_hash"], str) and all(isinstance(name, str) for name in values["languages"])
         sound = sound and all(isinstance(entry["sha256"], str) for entry in values["files"].values())
+        counts = [values["splits"][split][what] for split in SPLITS for what in ("stories", "articles", "edges")]
+        sound = sound and all(type(count) is int for count in counts) and isinstance(values["name"], str)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(f"{path / CORPUS} cannot be read ({error!r}): copy {path} anew") from error
     if not sound:

@@ -11,7 +11,7 @@ from launcher.supervise import Job
 from shards.errors import InputError, did_you_mean
 from shards.locations import without_secrets
 from shards.reading_files import read_regular
-from shards.strict_yaml import read_yaml
+from shards.strict_yaml import MOST_CHARACTERS, read_yaml
 from trainer.recipe import Recipe, load_recipe
 from trainer.recipe_problems import first_problem
 from trainer.recipe_sections import MOST_SEED
@@ -83,10 +83,12 @@ def load_study(name_or_path: str) -> Definition:
     path = STUDIES / f"{name_or_path}.yaml"
     path = path if path.is_file() else Path(name_or_path)
     try:
-        text = read_regular(path).decode()
-    except OSError as error:
+        text = read_regular(path, most=4 * MOST_CHARACTERS).decode()
+    except FileNotFoundError as error:
         near = did_you_mean(name_or_path, study_names())
         raise InputError(f"no study {name_or_path!r}{near}: a path, or one of {', '.join(study_names())}") from error
+    except OSError as error:
+        raise InputError(f"study {path} cannot be read ({error.strerror}): name another file") from error
     except UnicodeDecodeError as error:
         raise InputError(f"study {path} cannot be read: {error}") from error
     values = read_yaml(text, f"study {path}")

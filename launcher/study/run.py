@@ -106,8 +106,8 @@ def is_finished(trial: Trial) -> bool:
     return (
         evaluated is not None
         and report is not None
-        and report["step"] == trial.recipe.training.steps
-        and report["settings"] == wanted
+        and report.get("step") == trial.recipe.training.steps
+        and report.get("settings") == wanted
     )
 
 

@@ -1,5 +1,6 @@
 """Check what the index says of one shard: its rows, its keys, and its own part of the index, written beside the tar."""
 
+import os
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -80,6 +81,8 @@ def check_part(
     """
     path = tar.with_name(task.name.removesuffix(".tar") + ".index.npz")
     if not path.is_file():
+        if os.path.lexists(path):
+            findings.add(f"{path.name}: is no file")
         return
     try:
         part = load_part(path)

@@ -1,20 +1,11 @@
-"""Seeded fuzz of run directories: whatever records and reports hold, `watch` and `report` end with 0, and a page or a
-terminal gets no orders. Counts are printed (`pytest -s`)."""
+"""Run directories as something hostile or broken may have left them."""
 
 import json
 import math
-import os
 import random
-from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from launcher.cli import main
-
-RUNS = 60
 #: What a value is replaced by.
 VALUES: tuple[Any, ...] = (
     *(None, True, -1, 0, 10**400, -(10**400), 1e300, -1e300, math.nan, math.inf, "", "x", "[/]", "[red]x[/]"),
@@ -87,56 +78,3 @@ def write_run(run: Path, draw: random.Random) -> None:
     (run / "evaluation" / "test.json").write_text(json.dumps(mutated(REPORT, draw, 0.05)))
     recipe = {"run": "x", "objective": {"name": "d2tv"}, "corpus": {"path": "c"}, "training": {"steps": 10}}
     (run / "recipe.yaml").write_text(json.dumps({key: mutated(value, draw, 0.1) for key, value in recipe.items()}))
-
-
-@pytest.mark.parametrize("seed", [0])
-def test_hostile_records_and_reports(tmp_path: Path, seed: int, capsys: pytest.CaptureFixture[str]) -> None:
-    draw, codes = random.Random(seed), Counter[tuple[str, int]]()
-    for number in range(RUNS):
-        run = tmp_path / f"run-{number}"
-        write_run(run, draw)
-        for command in ("watch", "report"):
-            code = main([command, str(run), *(["--once"] if command == "watch" else [])])
-            said = capsys.readouterr()
-            assert "\x1b" not in said.out + said.err, (number, command)
-            assert code == 0 or (code == 2 and said.err.count("\n") == 1), (number, command, said.err)
-            codes[command, code] += 1
-        page = (run / "report.html").read_text() if (run / "report.html").is_file() else ""
-        assert "<script" not in page
-        assert "\x1b" not in page
-    print(f"seed {seed}: {codes}")
-    assert codes["watch", 0] > RUNS / 2
-    assert codes["report", 0] > RUNS / 2
-
-
-FILES = (
-    *("metrics.jsonl", "unreadable.jsonl", "recipe.yaml", "evaluation/test.json", "checkpoints/latest"),
-    *("checkpoints/best", "evaluation/test-predictions.parquet", "evaluation/test-robustness.json"),
-)
-MAKERS: dict[str, Callable[[Path], object]] = {
-    "fifo": os.mkfifo,
-    "directory": os.mkdir,
-    "empty": Path.touch,
-    "binary": lambda path: path.write_bytes(bytes(range(256)) * 9),
-    "deep": lambda path: path.write_bytes(b"[" * 5_000),
-    "deep object": lambda path: path.write_bytes(b'{"a":' * 5_000),
-    "huge number": lambda path: path.write_bytes(b"9" * 100_000),
-    "null": lambda path: path.write_bytes(b"null"),
-    "list": lambda path: path.write_bytes(b"[1, 2]"),
-}
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_other_things_under_the_names_of_files(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Nothing waits, and each command ends with 0 or with one line."""
-    for kind, make in MAKERS.items():
-        run = tmp_path / kind
-        write_run(run, random.Random(3))
-        (run / "checkpoints").mkdir()
-        (run / name).unlink(missing_ok=True)
-        make(run / name)
-        for command in ("watch --once", "report", "compare"):
-            word, *options = command.split()
-            code = main([word, str(run), *(options if word != "compare" else [str(run)])])
-            said = capsys.readouterr()
-            assert code == 0 or (code == 2 and said.err.count("\n") == 1), (kind, command, said.err)
