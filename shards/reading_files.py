@@ -7,8 +7,9 @@ import errno
 import json
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 #: The largest file that is read into memory whole.
 MOST_BYTES = 1 << 30
@@ -25,7 +26,7 @@ def read_regular(path: Path, most: int = MOST_BYTES) -> bytes:
         return file.read()
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """Open a regular file to read. Raise `OSError` for anything else under that name: opening a FIFO would wait for
     its writer for ever."""
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -116,7 +116,11 @@ def _check_twice(path: Path, manifest: Manifest, part: int, parts: int, findings
     pairs = [(int(number_of[order[i]]), int(number_of[order[i + 1]])) for i in again[:SHOWN]]
     wanted = {number for pair in pairs for number in pair}
     text = (
-        {number: line.decode("ascii", "backslashreplace").rstrip() for number, line in enumerate(_lines(path)) if number in wanted}
+        {
+            number: line.decode("ascii", "backslashreplace").rstrip()
+            for number, line in enumerate(_lines(path))
+            if number in wanted
+        }
         if wanted
         else {}
     )
