@@ -1,6 +1,7 @@
 """Fixtures of all tests. One thread a test process: results do not depend on the machine's cores."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -9,6 +10,7 @@ import torch.distributed as dist
 
 from shards.index import Corpus
 from tests.support.forkserver import Program
+from tests.support.hostile.oracle import Oracle
 from tests.support.waiting import HANGING
 from tests.tiny import make_corpus
 from trainer.ranks import Ranks
@@ -47,8 +49,17 @@ def operators(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
         assert Program("tests.support.operators", [], output=log).wait(HANGING) == 0, log.read_text()
 
 
+@pytest.fixture
+def oracle(request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Oracle]:
+    """The oracle of a fuzz test, whose counts are printed at the end."""
+    kind = request.node.name.removeprefix("test_").replace("_", " ")
+    of_kind = Oracle(kind, tmp_path, capsys)
+    yield of_kind
+    request.node.user_properties.append(("fuzz", f"{kind}: {of_kind.summary()}"))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print how the cases of the fuzz suite (tests/system/test_fuzz.py) ended, by kind."""
+    """Print how the cases of the fuzz suite (tests/system/test_fuzz*.py) ended, by kind."""
     reports = [report for reports in terminalreporter.stats.values() for report in reports]
     lines = {value for report in reports for name, value in getattr(report, "user_properties", ()) if name == "fuzz"}
     if lines:

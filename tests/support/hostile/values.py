@@ -23,8 +23,8 @@ _TOKENS = (
 
 
 def changed_bytes(data: bytes, draw: random.Random) -> bytes:
-    """A file's bytes with one to three faults."""
-    for _ in range(draw.choice((1, 1, 2, 3))):
+    """A file's bytes with none to three faults."""
+    for _ in range(draw.choice((0, 1, 1, 1, 2, 3))):
         place = draw.randrange(len(data) + 1)
         kind = draw.randrange(8)
         if kind <= 1 and data:
@@ -72,8 +72,10 @@ def changed_value(value: Any, draw: random.Random) -> Any:
 
 
 def changed_json(data: bytes, draw: random.Random) -> bytes:
-    """A JSON file with a fault in its values, its lines, or its bytes."""
+    """A JSON file with a fault in its values, its lines, or its bytes, or only its keys in another order."""
     kind = draw.random()
+    if kind < 0.1:
+        return json.dumps(json.loads(data), sort_keys=True, ensure_ascii=False).encode()
     if kind < 0.7:
         return json.dumps(changed_value(json.loads(data), draw), indent=1).encode()
     return changed_lines(data, draw) if kind < 0.8 else changed_bytes(data, draw)

@@ -74,6 +74,12 @@ def test_a_study_that_does_not_fit_is_one_line(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_fifo_in_place_of_a_study_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "study.yaml")
+    with pytest.raises(InputError, match="is no regular file"):
+        load_study(str(tmp_path / "study.yaml"))
+
+
 def test_words_that_a_study_owns_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     for word in ("run=x", "training.seed=3"):
         assert main(["study", "table1", "--ds_config", str(FP32), word]) == 2
@@ -142,6 +148,8 @@ def test_a_training_of_another_recipe_is_not_taken_for_the_studys(tiny_corpus: C
     assert not is_finished(planned("evaluation.num_beams=3"))
     with pytest.raises(InputError, match="was trained with another optimizer than this study has"):
         is_finished(planned("optimizer.learning_rate=0.5"))
+    (trial.run / "evaluation" / "test.json").write_text(json.dumps({"checkpoint": identity(checkpoint)}))
+    assert not is_finished(trial)  # of no step and no settings
 
 
 def test_claims_count_seeds_and_directions(tmp_path: Path) -> None:

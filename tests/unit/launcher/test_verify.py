@@ -432,3 +432,20 @@ def test_what_verify_does_not_do(copy: Path, capsys: pytest.CaptureFixture[str])
     assert "--workers must be at least 1" in capsys.readouterr().err
     assert main(["verify", "https://example.org/corpus"]) == 2
     assert "verify reads directories" in capsys.readouterr().err
+
+
+def test_what_lies_in_place_of_a_shards_index_is_told_of(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    part = copy / SHARD.replace(".tar", ".index.npz")
+    part.unlink()
+    assert verified(copy, capsys) == (0, [])
+    part.symlink_to(part.name)
+    assert verified(copy, capsys) == (1, [f"{part.name}: is no file"])
+
+
+def test_keys_that_are_no_text_and_come_twice(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = copy / "story_keys.txt"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([b"\x80\n", b"\x80\n", *lines[2:]]))
+    code, problems = verified(copy, capsys)
+    assert code == 1
+    assert any("\\x80 comes twice" in problem for problem in problems)

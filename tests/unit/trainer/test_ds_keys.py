@@ -1,6 +1,7 @@
 """Keys and values of --ds_config: what DeepSpeed would pass over or fail at is one line that names the key."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,7 @@ def test_a_key_that_deepspeed_does_not_know(config: dict[str, Any], message: str
         ({"zero_optimization": {"stage": 2, "reduce_bucket_size": "much"}}, "reduce_bucket_size: must be a whole"),
         ({"zero_optimization": {"stage": 2, "reduce_bucket_size": 0}}, "reduce_bucket_size must be 1 to"),
         ({"zero_optimization": {"stage": 2, "reduce_bucket_size": 10**15}}, "reduce_bucket_size must be 1 to"),
+        ({"zero_optimization": {"stage": 2, "reduce_bucket_size": 10**400}}, "reduce_bucket_size must be 1 to"),
         (
             {"zero_optimization": {"stage": 2, "offload_optimizer": {"device": "gpu"}}},
             "must be 'none', 'cpu' or 'nvme'",
@@ -166,3 +168,9 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
         read_ds_file(tmp_path / "ds.json")
     (tmp_path / "ds.json").write_bytes(b"\xef\xbb\xbf{}")
     assert read_ds_file(tmp_path / "ds.json") == {}
+
+
+def test_a_fifo_in_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "ds.json")
+    with pytest.raises(InputError, match="is no regular file"):
+        read_ds_file(tmp_path / "ds.json")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.torch import load_file, save_file
@@ -228,3 +229,36 @@ def test_words_that_would_describe_another_network(model: Path, capsys: pytest.C
     assert "decide the network" in refusal(["evaluate", model, "network.vision.enabled=false"], capsys)
     assert "holds its own tokenizer" in refusal(["evaluate", model, "corpus.tokenizer=x"], capsys)
     assert "d2tv prepare" in refusal(["evaluate", model, "corpus.path=nowhere"], capsys)
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "value", "told"),
+    [
+        ("ds_config.json", (), [], "ds_config.json holds values of other types"),
+        ("ds_config.json", ("bf16",), 3, "ds_config.json holds values of other types"),
+        ("corpus.json", ("splits", "train", "stories"), "x", "corpus.json holds values of other types"),
+        ("corpus.json", ("splits",), None, "corpus.json cannot be read"),
+        ("tensors.json", ("facts", "aliases"), {"a": "b"}, "an alias is of 'b', which is no parameter"),
+    ],
+)
+def test_a_checkpoint_whose_sealed_files_hold_other_values(
+    trained: tuple[Path, Objective],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    place: tuple[str, ...],
+    value: object,
+    told: str,
+) -> None:
+    copy = Path(shutil.copytree(trained[0], tmp_path / trained[0].name))
+    whole: dict[str, Any] = {"": json.loads((copy / name).read_text())}
+    *keys, last = ("", *place)
+    inner = whole
+    for key in keys:
+        inner = inner[key]
+    inner[last] = value
+    (copy / name).write_text(json.dumps(whole[""]))
+    files = json.loads((copy / "manifest.json").read_text())
+    seal(copy, {file: described(copy / file) for file in files})
+    assert told in refusal(["export", copy, tmp_path / "model"], capsys)
+    assert not (tmp_path / "model").exists()

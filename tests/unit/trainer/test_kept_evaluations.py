@@ -1,6 +1,7 @@
 """Evaluations are kept by what they are of: labels, the run's own place, and who makes room for whom."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,12 @@ def test_a_report_that_cannot_be_read_is_kept_too(tmp_path: Path) -> None:
         (tmp_path / "evaluation" / "test.json").write_text("{")
         assert make_room(tmp_path, "test", OWN) is not None
     assert len(list((tmp_path / "evaluation").glob("unreadable*/test.json"))) == 2
+
+
+def test_a_fifo_in_place_of_a_report_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "evaluation").mkdir()
+    os.mkfifo(tmp_path / "evaluation" / "test.json")
+    assert choose(tmp_path, "test", but(checkpoint="other"), OWN) != tmp_path
 
 
 def test_perturbed_evaluations_of_other_kinds_severities_or_seeds_are_kept(tmp_path: Path) -> None:
