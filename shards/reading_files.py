@@ -29,7 +29,6 @@ def read_regular(path: Path, most: int = MOST_BYTES) -> bytes:
         return file.read()
 
 
-<<<<<<< HEAD
 def open_regular(path: Path, *, pipes: bool = False) -> BufferedReader:
     """Open a regular file to read. Never wait, as opening a FIFO would until somebody writes to it.
 
@@ -37,11 +36,6 @@ def open_regular(path: Path, *, pipes: bool = False) -> BufferedReader:
 
     Raise `OSError` for anything else under that name; its `strerror` says what it is.
     """
-=======
-def open_regular(path: Path) -> BufferedReader:
-    """Open a regular file to read. Raise `OSError` for anything else under that name: opening a FIFO would wait for
-    its writer for ever."""
->>>>>>> wt-h
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         mode = os.fstat(handle).st_mode
