@@ -10,8 +10,6 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from shards.corpora import Source
 from shards.errors import InputError
 from shards.index import SPLITS
@@ -75,6 +73,8 @@ def write_shards(
             advance(task.stories)
         return
 
+    import torch  # not before it is needed: refusals are quick
+
     workers = min(workers, len(missing))
     threads = max(1, torch.get_num_threads() // workers)
     others = set(multiprocessing.active_children())
@@ -107,6 +107,7 @@ _worker_source: Source
 
 
 def _begin_worker(source: Source, threads: int) -> None:
+    import torch
 
     global _worker_source
     _worker_source = source
