@@ -143,7 +143,7 @@ def _read(run: Path, split: str, *, texts: bool = True, measures: Sequence[str] 
             raise InputError(f"{path} is no table of predictions ({field.name} has rows without a value): {again}")
         # NaN and the infinities fail the comparison; where a score is not defined, there is none.
         scored = field.name not in _COLUMNS.names and field.type == pa.float64()
-        if scored and pc.any(pc.invert(pc.less_equal(pc.abs(column), _LARGEST_SCORE))).as_py():
+        if scored and pc.any(pc.invert(pc.less_equal(pc.abs(column), pa.scalar(_LARGEST_SCORE, pa.float64())))).as_py():
             raise InputError(f"{path} holds {field.name} that is no score: {again}")
     return table
 
