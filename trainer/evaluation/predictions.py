@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from shards.errors import InputError
@@ -141,9 +140,9 @@ def _read(run: Path, split: str, *, texts: bool = True, measures: Sequence[str] 
         column = table.column(field.name)
         if field.name in _COLUMNS.names and column.null_count and not _COLUMNS.field(field.name).nullable:
             raise InputError(f"{path} is no table of predictions ({field.name} has rows without a value): {again}")
-        # NaN and the infinities fail the comparison; where a score is not defined, there is none.
+        # Not pyarrow's comparison, which imports pandas. NaN and the infinities fail the comparison; where a score is not defined, there is none.
         scored = field.name not in _COLUMNS.names and field.type == pa.float64()
-        if scored and pc.any(pc.invert(pc.less_equal(pc.abs(column), pa.scalar(_LARGEST_SCORE, pa.float64())))).as_py():
+        if scored and not all(score is None or abs(score) <= _LARGEST_SCORE for score in column.to_pylist()):
             raise InputError(f"{path} holds {field.name} that is no score: {again}")
     return table
 
