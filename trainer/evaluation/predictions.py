@@ -140,7 +140,7 @@ def _read(run: Path, split: str, *, texts: bool = True, measures: Sequence[str] 
         column = table.column(field.name)
         if field.name in _COLUMNS.names and column.null_count and not _COLUMNS.field(field.name).nullable:
             raise InputError(f"{path} is no table of predictions ({field.name} has rows without a value): {again}")
-        # Not pyarrow's comparison, which imports pandas. NaN and the infinities fail the comparison; where a score is not defined, there is none.
+        # Not by pyarrow, whose comparisons import pandas. NaN and the infinities fail; None is a score not defined.
         scored = field.name not in _COLUMNS.names and field.type == pa.float64()
         if scored and not all(score is None or abs(score) <= _LARGEST_SCORE for score in column.to_pylist()):
             raise InputError(f"{path} holds {field.name} that is no score: {again}")
