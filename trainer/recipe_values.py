@@ -62,6 +62,10 @@ def _merge(base: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
+#: What begins no value to a person, and to YAML an alias, an anchor, a tag, a block or a directive.
+_INDICATORS = ("*", "&", "!", "|", ">", "%", "@", "`")
+
+
 def split_override(override: str) -> tuple[str, str]:
     """Return key and value of `key=value`."""
     key, equals, text = override.partition("=")
@@ -95,6 +99,8 @@ def _read_as(annotation: Any, text: str, key: str) -> Any:
         return None
     if not kinds or any(_is_text(kind) for kind in kinds):
         return text
+    if text.startswith(_INDICATORS):
+        return text  # no number, list or boolean begins so: the key's type says what it must be
     where = f"override {without_secrets(f'{key}={text}')!r}"
     items = [get_args(kind)[0] for kind in kinds if get_origin(kind) is tuple]
     if not items or text.lstrip().startswith("[") or any(is_model(kind) for kind in members(items[0])):

@@ -56,7 +56,7 @@ def test_keys_that_are_left_out_are_filled_in_too(tmp_path: Path) -> None:
     [
         (b"", "not JSON"),
         (b"{", "not JSON"),
-        (b"\xff\xfe", "not JSON"),
+        (b"\xff\xfe", "cannot be read"),
         ([], "not a JSON object"),
         (GOOD | {"train_batch_size": 32}, 'train_batch_size must be "auto"'),
         (GOOD | {"gradient_clipping": 1.0}, 'gradient_clipping must be "auto"'),
