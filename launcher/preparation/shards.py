@@ -74,8 +74,6 @@ def write_shards(
         return
     import torch  # seconds, which a refusal need not spend
 
-    import torch  # not before it is needed: refusals are quick
-
     workers = min(workers, len(missing))
     threads = max(1, torch.get_num_threads() // workers)
     others = set(multiprocessing.active_children())

@@ -1,6 +1,7 @@
 """key=value words are read as their key's type says, paths survive whatever is in them, messages speak no Python."""
 
 import copy
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,7 +48,7 @@ def test_any_path_is_itself_or_refused(tmp_path_factory: pytest.TempPathFactory,
     except InputError:
         assert "://" in name or without_secrets(name) != name
         return
-    assert recipe.run == Path(name).expanduser() if name.startswith("~") else Path(name)
+    assert recipe.run == Path(os.path.expanduser(name))
     path = tmp_path_factory.mktemp("dump") / "recipe.yaml"
     path.write_text(recipe.dump(), encoding="utf-8")
     assert load_recipe(str(path)).run == recipe.run
