@@ -1,4 +1,4 @@
-"""Which devices DeepSpeed's launcher is to take, where CUDA_VISIBLE_DEVICES names them and `--ranks` does not."""
+"""Translate CUDA_VISIBLE_DEVICES for DeepSpeed's launcher, which takes numbers only, where `--ranks` is not given."""
 
 from collections.abc import Mapping
 from pathlib import Path

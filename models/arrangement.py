@@ -155,7 +155,7 @@ def arrange(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Work:
-    """What there is to compute. Each thing is kept by where it first appeared."""
+    """The distinct documents, images and summaries of a batch, each by the place where it first appears."""
 
     documents: _Distinct  # (side, row)
     memories: _Distinct  # (document, image sequence or -1)

@@ -1,4 +1,4 @@
-"""Which language directions a person means: `all`, `mms`, `mxls`, or patterns like `en-ru,*-ur`."""
+"""Parse language directions: `all`, `mms`, `mxls`, or patterns like `en-ru,*-ur`."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Which share of the examples each language direction gets: CrossSum's two-stage sampling and its kin."""
+"""Compute the share of the examples that each language direction gets: CrossSum's two-stage sampling and its kin."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -172,7 +172,7 @@ class Reader:
         return tuple(bytes(request.parts[0]) for request in requests)
 
     def _image(self, row: int, number: int) -> str:
-        """Which image it is, for an error. Reads the keys of all stories."""
+        """Name an image for an error. Reads the keys of all stories."""
         record = _Record(*self._articles[row].item())
         key, language = self._corpus.story_keys()[record.story], self._languages[record.language]
         return f"{self._shards[record.shard]}, story {key}, {language}, image {number + 1} of {record.images}"

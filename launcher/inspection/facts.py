@@ -83,7 +83,7 @@ class Direction:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MixtureFacts:
-    """What a recipe's mixture makes of a split.
+    """The stream that a recipe's mixture draws from a split, by direction.
 
     An epoch-equivalent is as many slots as the split has examples.  shares_TS, passes_TS: (L, L) by [target, source].
     left_out: directions that have examples and no share.  run: the whole run in epoch-equivalents.
@@ -131,7 +131,7 @@ def corpus_facts(corpus: Corpus, split: str) -> CorpusFacts:
 
 
 def mixture_facts(facts: CorpusFacts, recipe: Recipe, name: str) -> MixtureFacts | None:
-    """What the mixture of `recipe` makes of the facts' split; None where that has no examples.
+    """Return the facts of the stream that `recipe` draws from the split; None where that has no examples.
 
     Raises `InputError` as `direction_weights`.
     """

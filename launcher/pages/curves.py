@@ -256,7 +256,7 @@ def _tips(curves: Mapping[str, Curve], of: Chart, marks: Marks, last: int) -> li
 
 
 def _names(curves: Mapping[str, Curve], of: Chart) -> str:
-    """Which colour is which, with the last value."""
+    """Return the legend: name and colour of every curve, with its last value."""
     marks = []
     for name, curve in curves.items():
         dashed = ' stroke-dasharray="4 3"' if name in of.dashed else ""

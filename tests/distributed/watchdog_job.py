@@ -18,6 +18,7 @@ import psutil
 import torch
 import torch.distributed as dist
 
+from tests.support.waiting import until
 from trainer.distributed import join
 from trainer.ranks import ranks_from_environment
 from trainer.recipe_sections import WatchdogSection
@@ -100,26 +101,27 @@ class Job:
         os.kill(os.getpid(), signal.SIGSTOP)
         time.sleep(FOREVER)  # woken for its stacks, it may come to run before they are asked for
 
-    def die(self) -> None:
-        time.sleep(1)  # the others wait by then
+    def mark_with_the_others(self) -> None:
+        """Return when every rank does what it is to do."""
         self.mark()
+        until(lambda: len(list(self.run.glob("ready-*"))) == self.ranks.world_size)
+
+    def die(self) -> None:
+        self.mark_with_the_others()
         os.kill(os.getpid(), signal.SIGKILL)
 
     def die_with_the_monitor(self) -> None:
-        time.sleep(1)
-        self.mark()
+        self.mark_with_the_others()
         monitors(self.run)[self.ranks.rank].kill()
         os.kill(os.getpid(), signal.SIGKILL)
 
     def raise_an_error(self) -> None:
-        time.sleep(1)
-        self.mark()
+        self.mark_with_the_others()
         raise RuntimeError("out of memory, say")
 
     def leave_with_an_error(self) -> None:
         """Told of, as a bad input is."""
-        time.sleep(1)
-        self.mark()
+        self.mark_with_the_others()
         self.watchdog.close("failed")
         sys.exit(2)
 
