@@ -17,7 +17,9 @@ from trainer.ranks import Ranks
 
 torch.set_num_threads(1)
 # No test asserts how long something takes: machines are shared.
-hypothesis.settings.register_profile("shared machines", deadline=None)
+hypothesis.settings.register_profile(
+    "shared machines", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("shared machines")
 
 

@@ -173,7 +173,7 @@ def test_a_rank_that_leaves_alone_with_an_error_ends_those_that_wait_for_it(tmp_
 
 
 def test_ranks_that_leave_together_with_an_error_have_their_own_exit_code(tmp_path: Path) -> None:
-    with Job(tmp_path, ["leave_with_an_error"] * 3) as job:
+    with Job(tmp_path, ["leave_with_an_error"] * 3, step=120) as job:
         assert job.codes() == [2, 2, 2]
     assert job.errors == []
     assert not (job.run / "stacks").exists()
@@ -187,7 +187,7 @@ def test_ranks_that_leave_in_order_one_after_another_are_no_news(tmp_path: Path)
 
 
 def test_a_monitor_that_is_killed_ends_nothing_and_is_missed_once(tmp_path: Path) -> None:
-    with Job(tmp_path, ["go_on_without_monitor"] * 3) as job:
+    with Job(tmp_path, ["go_on_without_monitor"] * 3, step=120) as job:
         assert job.codes() == [0, 0, 0]
     warning = "warning: rank {}: it is watched no more: its monitor has gone"
     assert job.errors == [warning.format(0), warning.format(1)]

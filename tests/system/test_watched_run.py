@@ -11,8 +11,6 @@ from tests.system.test_survival import rank_processes
 from tests.tiny import tiny_overrides
 from trainer.exit_codes import FINISHED, HUNG, STOPPED
 
-LIMIT = 4
-
 
 def endless(corpus: Corpus, run: Path) -> list[str]:
     return [
@@ -21,7 +19,6 @@ def endless(corpus: Corpus, run: Path) -> list[str]:
         "training.steps=100000",
         "training.validate_every=100000",
         "checkpoint.every=100000",
-        f"watchdog.step={LIMIT}",
     ]
 
 
@@ -46,7 +43,7 @@ def test_a_rank_that_dies_takes_the_job_down(tiny_corpus: Corpus, tmp_path: Path
 @pytest.mark.long
 def test_a_rank_that_hangs_ends_the_job_with_the_stacks_of_all(tiny_corpus: Corpus, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    with Launched(run, endless(tiny_corpus, run)) as training:
+    with Launched(run, [*endless(tiny_corpus, run), "watchdog.step=4"]) as training:
         training.until(lambda: training.last_step() >= 3)
         rank_processes(training)[1].send_signal(signal.SIGSTOP)
         assert training.wait() == HUNG, training.output

@@ -1,10 +1,5 @@
-"""The loader benchmark: its small run for real, what it leaves behind, and how it takes its figures."""
+"""How the loader benchmark takes its figures. Its quick run: tests/system/test_quick_benchmarks.py."""
 
-import json
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,50 +12,8 @@ from benchmarks.loader_process import PeerError, PeerProcess
 from benchmarks.loader_records import RECORD_BYTES, check, make_record
 from benchmarks.loader_rounds import Setting
 from benchmarks.output import run
-from tests.support.waiting import HANGING
 
 ROOT = Path(__file__).resolve().parents[3]
-
-
-def test_quick_run_gives_every_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """webdataset is a dependency, so one peer is there for certain; who is missing has null and a printed reason."""
-    data, out = tmp_path / "data", tmp_path / "out.json"
-    data.mkdir()
-    assert loader.main(["--quick", "--dir", str(data), "--json", str(out)]) == 0
-    assert not list(data.iterdir())
-
-    found = json.loads(out.read_text(encoding="utf-8"))
-    assert all(isinstance(value, str | int | float | None) for value in found.values()), "flat"
-    for name in ("vs_pread", "vs_webdataset", "cpu_seconds_per_gb"):
-        assert found[name] > 0
-    # Everything that is timed delivered something, and at no more than the machine's whole time.
-    speeds = [name for name in found if name.endswith("_gb_per_second")]
-    assert {"pread_gb_per_second", "sequential_gb_per_second", "d2tv_t0_io0_gb_per_second"} <= set(speeds)
-    assert {"d2tv_t1_io2_gb_per_second", "webdataset_w1_gb_per_second"} <= set(speeds)
-    for name in speeds:
-        assert found[name] > 0
-        assert found[name.removesuffix("gb_per_second") + "cpu_seconds_per_gb"] >= 0
-    assert 0 <= found["others_processors"] <= (os.cpu_count() or 1)
-    assert found["d2tv_best"] in ("t0 io0", "t0 io2", "t1 io0", "t1 io2")
-
-    printed = "".join(capsys.readouterr().out.split())
-    for name in ("energon", "mosaicml", "litdata"):
-        assert f"vs_{name}" in found
-        if found[f"vs_{name}"] is None:
-            assert "".join(found[f"{name}_missing"].split()) in printed
-        else:
-            assert found[f"{name}_version"]
-
-
-def test_interrupted_run_leaves_nothing(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "benchmarks.loader", "--quick", "--dir", str(tmp_path)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as started:
-        assert started.stdout is not None
-        assert any(line.startswith("round 1") for line in started.stdout)
-        assert list(tmp_path.iterdir())
-        started.send_signal(signal.SIGINT)
-        assert started.wait(timeout=HANGING) == 130
-    assert not list(tmp_path.iterdir())
 
 
 def test_no_room_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,26 +1,8 @@
-"""The scoring benchmark: its small run for real, and the texts that it makes."""
+"""The texts that the scoring benchmark makes. Its quick run: tests/system/test_quick_benchmarks.py."""
 
-import json
-import math
-from pathlib import Path
-
-import pytest
-
-from benchmarks import scoring
-from benchmarks.scoring import FIGURES, in_a_loop, make_triples
+from benchmarks.scoring import in_a_loop, make_triples
 from shards.languages import LANGUAGE_CODES
 from trainer.evaluation.scoring.score import score_rouge
-
-
-def test_quick_run_gives_every_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "out.json"
-    assert scoring.main(["--quick", "--processes", "2", "--json", str(out)]) == 0
-    found = json.loads(out.read_text(encoding="utf-8"))
-    for name in FIGURES:
-        assert math.isfinite(found[name])
-        assert found[name] > 0
-    assert (found["pairs"], found["processes"]) == (1_350, 2)
-    assert "rouge_speedup" in capsys.readouterr().out
 
 
 def test_texts_are_all_different_and_scores_are_of_all_sizes() -> None:
