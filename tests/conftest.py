@@ -1,5 +1,6 @@
 """Fixtures of all tests. One thread a test process: results do not depend on the machine's cores."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from tests.tiny import make_corpus
 from trainer.ranks import Ranks
 
 torch.set_num_threads(1)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell has what it starts in the background ignore SIGINT, and programs under test would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # No test asserts how long something takes: machines are shared.
 hypothesis.settings.register_profile(
     "shared machines", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]

@@ -76,7 +76,7 @@ def test_a_study_that_does_not_fit_is_one_line(
 
 def test_a_fifo_in_place_of_a_study_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "study.yaml")
-    with pytest.raises(InputError, match="is no regular file"):
+    with pytest.raises(InputError, match="not a regular file"):
         load_study(str(tmp_path / "study.yaml"))
 
 

@@ -172,5 +172,5 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
 
 def test_a_fifo_in_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "ds.json")
-    with pytest.raises(InputError, match="is no regular file"):
+    with pytest.raises(InputError, match="not a regular file"):
         read_ds_file(tmp_path / "ds.json")
