@@ -65,7 +65,7 @@ class Life:
         return notes.read_bytes().count(b"\n") if notes.is_file() else 0
 
     def phase(self, steps: int) -> str:
-        """What it seems to be doing."""
+        """Guess the phase of a run from its files."""
         if any((self.run / "checkpoints").glob(f"{STAGING}*")):
             return "saving"
         if step_directory(self.run / "checkpoints", steps).exists():

@@ -74,7 +74,7 @@ class Job:
 
     @property
     def errors(self) -> list[str]:
-        """What the monitors said."""
+        """Return the lines of the monitors."""
         texts = [self.output(rank) for rank in range(len(self.ranks))]
         return [line for text in texts for line in text.splitlines() if line.startswith(("error: ", "warning: rank"))]
 
@@ -89,7 +89,7 @@ class Job:
         return codes
 
     def stacks(self) -> dict[str, str]:
-        """What was written of the ranks, by file name."""
+        """Return the stacks of the ranks, by file name."""
         return {file.name: file.read_text() for file in sorted((self.run / "stacks").iterdir())}
 
 

@@ -81,7 +81,7 @@ class Oracle:
         assert min(self.ends["accepted"], self.ends["refused"]) > sum(self.ends.values()) / 50, self.summary()
 
     def summary(self) -> str:
-        """How the cases ended, and how many there were, in words."""
+        """Return the counts of the cases by how they ended, in words."""
         return ", ".join(f"{count} {how}" for how, count in sorted(self.ends.items()))
 
     def _one_line(self, what: str, line: str) -> None:
@@ -100,7 +100,7 @@ class Oracle:
 
 
 def tree_state(directory: Path) -> dict[str, str]:
-    """What lies below a directory: every path with its kind, and the hash of a file's content."""
+    """Return every path below a directory with its kind, and the hash of a file's content."""
     found = {}
     for path in sorted(directory.rglob("*")):
         name = path.relative_to(directory).as_posix()
