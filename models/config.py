@@ -59,6 +59,9 @@ class TextConfig(StrictConfig):
     max_position_embeddings: int | None = Field(
         default=None, gt=0, le=1_048_576, description="longest text in tokens; None: mBART's 1024; mBART only"
     )
+    tie_word_embeddings: bool = Field(
+        default=False, description="true: the head of a random backbone is its embeddings, which suits small networks"
+    )
     dropout: float = Field(default=0.1, ge=0, lt=1)
     attention_dropout: float | None = Field(
         default=None, ge=0, lt=1, description="of attention probabilities; None: as `dropout`"
@@ -90,6 +93,8 @@ class TextConfig(StrictConfig):
         if self.pretrained is not None:
             if given:
                 raise ValueError(f"{', '.join(given)}: a pretrained backbone brings its own; remove them")
+            if self.tie_word_embeddings:
+                raise ValueError("tie_word_embeddings: a pretrained backbone brings a head of its own; remove it")
             return self
         architecture = self.architecture or "mt5"
         foreign = [name for other, names in _OWN.items() if other != architecture for name in names if name in given]
@@ -112,7 +117,7 @@ class TextConfig(StrictConfig):
 
 def _sizes() -> tuple[str, ...]:
     """Keys of `TextConfig` that describe a random backbone."""
-    others = ("pretrained", "architecture", "shape", "dropout", "attention_dropout")
+    others = ("pretrained", "architecture", "shape", "tie_word_embeddings", "dropout", "attention_dropout")
     return tuple(name for name in TextConfig.model_fields if name not in others)
 
 

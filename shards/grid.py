@@ -11,7 +11,7 @@ REGIONS = GRID * GRID
 WIDTH = 2048
 #: Small batches keep the early maps in cache: on 2 cores of Zen 4, fp32 gives 30 images/s at 8 and 20 at
 #: 128; bfloat16 gives 63 at 8 to 16 and 43 at 128.
-BATCH_SIZE = 16
+BATCH_SIZE = 8
 
 
 def grid_boxes() -> NDArray[np.float32]:

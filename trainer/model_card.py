@@ -135,6 +135,8 @@ def _parameters(network: Network, dtype: str) -> str:
     }
     counts = {name: sum(p.numel() for part in of for p in part.parameters()) for name, of in parts.items() if of}
     counts["text encoder and decoder"] -= counts["embeddings, shared by encoder and decoder"]
+    if network.backbone.head.weight is network.backbone.model.shared.weight:  # counted with the embeddings
+        counts["head"] -= network.backbone.head.weight.numel()
     rows = [*counts.items(), ("all", sum(counts.values()))]
     return _table(("part", f"parameters ({dtype})"), [(name, f"{count:,}") for name, count in rows], right=1)
 

@@ -56,6 +56,11 @@ class Backbone(nn.Module, ABC):
         memory: what its decoder reads, whatever encoder states it is given; by default those.
         """
 
+    def stored_head(self, name: str) -> dict[str, Tensor]:
+        """The head's weight under `name`; empty where it is the embeddings, which a file holds once."""
+        tied = self.head.weight is self.model.shared.weight
+        return {} if tied else {name: self.head.weight.detach()}
+
     @abstractmethod
     def stored_tensors(self) -> dict[str, Tensor]:
         """All weights, under the names that transformers' model for conditional generation stores them by."""

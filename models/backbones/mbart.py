@@ -1,7 +1,8 @@
 """The mBART backbone (mBART-50): transformers' own encoder and decoder, with a head that the network owns.
 
 Shape suffixes as in models/ragged.py; W words, F the inner width of a feed-forward layer. mBART ties its head to its
-embeddings and adds a bias to the logits. Ours is a Linear of its own (the paper's W_o, b_o), which starts from both.
+embeddings and adds a bias to the logits. Ours is a Linear of its own (the paper's W_o, b_o), which starts from both;
+`tie_word_embeddings` keeps its weight the embeddings of a random backbone.
 """
 
 import copy
@@ -78,6 +79,8 @@ class MBartBackbone(Backbone):
                 assert settings.vocab_size >= vocab_size, "another tokenizer's: build_backbone refuses it"
             self.vocab_size = settings.vocab_size
             self.head = nn.Linear(self.hidden_size, self.vocab_size, bias=True)
+            if config.tie_word_embeddings:
+                self.head.weight = self.model.shared.weight
             if weight_WD is None or bias_W is None:
                 self.head.weight.normal_(std=self.hidden_size**-0.5)
                 self.head.bias.zero_()
@@ -125,7 +128,7 @@ class MBartBackbone(Backbone):
         """As MBartForConditionalGeneration stores them: nothing of ours is without a place in it."""
         tied = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
         state = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items() if name not in tied}
-        return {**state, _HEAD: self.head.weight.detach(), _BIAS: self.head.bias.detach()[None]}
+        return {**state, **self.stored_head(_HEAD), _BIAS: self.head.bias.detach()[None]}
 
 
 def _reading(decoder: nn.Module, memory: Memory) -> nn.Module:

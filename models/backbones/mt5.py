@@ -54,6 +54,8 @@ class MT5Backbone(Backbone):
         self.hidden_size = self.model.config.d_model
         self.vocab_size = self.model.config.vocab_size
         self.head = nn.Linear(self.hidden_size, self.vocab_size, bias=True)
+        if config.tie_word_embeddings:
+            self.head.weight = self.model.shared.weight
         with torch.no_grad():
             self.head.bias.zero_()
             if config.pretrained is None:
@@ -121,7 +123,7 @@ class MT5Backbone(Backbone):
         """As MT5ForConditionalGeneration stores them, and the head's bias, which it has no place for."""
         tied = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
         state = {name: tensor for name, tensor in self.model.state_dict().items() if name not in tied}
-        return {**state, _HEAD: self.head.weight.detach(), _BIAS: self.head.bias.detach()}
+        return {**state, **self.stored_head(_HEAD), _BIAS: self.head.bias.detach()}
 
 
 def _reading(decoder: nn.Module, memory: Memory) -> nn.Module:

@@ -34,13 +34,15 @@ def network_of(config: NetworkConfig, tokenizer: Tokenizer) -> Network:
     return Network(config, *facts, related_ids=tokenizer.related_ids, marks_texts=tokenizer.marks_texts).eval()
 
 
-@pytest.fixture(params=["mt5", "mbart"])
+@pytest.fixture(params=["mt5", "mbart", "mt5 tied", "mbart tied"])
 def exported(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Network, Tokenizer, Path]:
     """A network that training has moved away from what any architecture starts with."""
-    kind: str = request.param
+    kind, _, tied = request.param.partition(" ")
     tokenizer = open_tokenizer({"mt5": save_mt5, "mbart": save_mbart50}[kind](tmp_path / "tokenizer"))
     torch.manual_seed(0)
-    network = network_of(config_of(kind), tokenizer)
+    config = config_of(kind)
+    text = config.text.model_copy(update={"tie_word_embeddings": bool(tied)})
+    network = network_of(config.model_copy(update={"text": text}), tokenizer)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.2)

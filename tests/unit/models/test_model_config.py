@@ -64,3 +64,8 @@ def test_registry() -> None:
         assert isinstance(config_type().build(Network(tiny_config(), 50, PAD_ID, EOS_ID)), Objective)
     with pytest.raises(InputError, match="no objective 'd2vt' \\(did you mean 'd2tv'\\?\\)"):
         objective_config("d2vt")
+
+
+def test_a_checkpoints_head_is_its_own() -> None:
+    with pytest.raises(ValueError, match="tie_word_embeddings: a pretrained backbone brings a head of its own"):
+        TextConfig(pretrained="mt5", tie_word_embeddings=True)

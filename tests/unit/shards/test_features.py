@@ -165,5 +165,5 @@ def test_no_images_give_no_features_and_the_manifest_says_what_ran() -> None:
     features = GridFeatures(fetch(RESNET, default_cache()))
     assert features.extract([]).shape == (0, 36, 2048)
     described = json.loads(json.dumps(features.describe()))
-    assert described["computed_in"] == "bfloat16"
+    assert described["computed_in"] == "float32"
     assert described["weights"]["integrity"] == RESNET.integrity
