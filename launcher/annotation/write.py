@@ -1,0 +1,198 @@
+"""`d2tv annotate RUN ...`: a page on which people rate what systems wrote, without knowing which wrote what."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from launcher.annotation.key import CRITERIA, SCALE, Item, Key, check_replaceable, key_path, write_key
+from launcher.annotation.sample import MOST_SYSTEMS, draw, in_directions, shuffled
+from launcher.comparison.systems import System, parse_systems, read_texts
+from launcher.examples import Example, article_rows, read
+from launcher.pages.annotation import Question, annotation_page
+from launcher.pages.page import write_page
+from shards.errors import InputError
+from shards.files import check_output
+from shards.index import Corpus, open_corpus
+from shards.printable import one_line
+from shards.reader import Reader, ReaderConfig
+from shards.stores import open_storage
+from trainer.evaluation.predictions import Key as ExampleKey
+from trainer.evaluation.predictions import Prediction, predictions_path, read_facts
+from trainer.progress import stage
+from trainer.recipe import Recipe, load_recipe
+from trainer.terminal import Console
+
+#: Images of an article that are shown where no recipe says how many a system saw.
+_IMAGES = 5
+#: Directions that are counted by name.
+_NAMED = 8
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wanted:
+    """What is asked for. directions: as for `d2tv evaluate`; None: all. document: whose article is read.
+
+    corpus: where the documents are; None: where the recipe of the first run says.
+    """
+
+    split: str
+    directions: str | None
+    examples: int
+    document: Literal["source", "target"]
+    reference: bool
+    corpus: str | None
+    seed: int
+    out: Path
+
+
+def write_annotation(words: Sequence[str], wanted: Wanted) -> None:
+    """Write the page and its key, and print where they are and what is on the page.
+
+    words: RUN or NAME=RUN, as for `d2tv compare`. Raises `InputError`.
+    """
+    if wanted.examples < 1:
+        raise InputError(f"--examples {wanted.examples}: at least 1")
+    systems = parse_systems(words)
+    if len(systems) > MOST_SYSTEMS:
+        raise InputError(f"{len(systems)} systems: a page has letters for {MOST_SYSTEMS}")
+    for name in (system.name for system in systems):
+        if not name.isprintable():
+            raise InputError(f"{name!a}: a name that a key cannot hold: call it NAME=RUN")
+    out, key_file = wanted.out, key_path(wanted.out)
+    for path in (out, key_file):
+        check_output(path, "name another --out")
+    console = Console(stderr=True)
+    with stage("reading predictions", out=console):
+        texts = {system.name: read_texts(system, wanted.split) for system in systems}
+        common = set.intersection(*(set(rows) for rows in texts.values()))
+        if not common:
+            names = ", ".join(texts)
+            raise InputError(f"{names} have no example of {wanted.split} in common: evaluate the same directions")
+        possible = in_directions(sorted(common), wanted.directions)
+        chosen = draw(possible, wanted.examples, wanted.seed)
+    with stage("reading documents", out=console):
+        first = texts[systems[0].name]
+        examples = _examples([first[key] for key in chosen], systems, wanted)
+    summaries = [
+        shuffled({name: rows[key].prediction for name, rows in texts.items()}, wanted.seed, key) for key in chosen
+    ]
+    questions = [
+        Question(
+            number=str(number),
+            source=example.row.source,
+            target=example.row.target,
+            document_language=example.row.source if wanted.document == "source" else example.row.target,
+            document=example.document,
+            problem=example.problem,
+            reference=example.row.reference if wanted.reference else None,
+            images=example.images,
+            summaries={letter: text for letter, (text, _) in of.items()},
+        )
+        for number, (example, of) in enumerate(zip(examples, summaries, strict=True), 1)
+    ]
+    key = Key(
+        page=_hash(questions),
+        split=wanted.split,
+        systems=list(texts),
+        items={
+            question.number: Item(
+                story=example[0],
+                source=example[1],
+                target=example[2],
+                summaries={letter: names for letter, (_, names) in of.items()},
+            )
+            for question, example, of in zip(questions, chosen, summaries, strict=True)
+        },
+    )
+    check_replaceable(key_file, key)
+    write_key(key_file, key)
+    write_page(out, annotation_page(key.page, questions, CRITERIA, SCALE))
+    left_out = max(map(len, texts.values())) - len(common)
+    for line in _told(key, texts, examples, chosen, len(possible), left_out, wanted):
+        print(line)
+    print(f"page: {one_line(str(out))}")
+    print(f"key: {one_line(str(key_file))} (says which system wrote what: not for annotators)")
+
+
+def _examples(rows: Sequence[Prediction], systems: Sequence[System], wanted: Wanted) -> list[Example]:
+    """The documents and images of the examples. `InputError` where the corpus is another one, or not to be found."""
+    recipe = _recipe(systems)
+    location = wanted.corpus or (None if recipe is None else recipe.corpus.path)
+    if location is None:
+        raise InputError("none of the systems has a recipe that says where the documents are: --corpus DIR")
+    corpus = open_corpus(location)
+    _check_corpus(corpus, location, rows, systems, wanted.split)
+    reader = Reader(corpus, ReaderConfig(io_threads=0), open_storage(corpus))
+    try:
+        images = _IMAGES if recipe is None else recipe.network.vision.max_images
+        return read([("", "drawn", row) for row in rows], corpus, reader, images, wanted.document)
+    finally:
+        reader.close()
+
+
+def _recipe(systems: Sequence[System]) -> Recipe | None:
+    """The recipe of the first run that has one; of RUN/evaluation/LABEL, that of RUN."""
+    for run in (run for system in systems for run in system.runs):
+        for folder in (run, run.parent.parent):
+            if (folder / "recipe.yaml").is_file():
+                return load_recipe(str(folder / "recipe.yaml"))
+    return None
+
+
+def _check_corpus(
+    corpus: Corpus, location: str, rows: Sequence[Prediction], systems: Sequence[System], split: str
+) -> None:
+    """`InputError` where the predictions are of other texts than the corpus'."""
+    for run in (run for system in systems for run in system.runs if predictions_path(run, split).is_file()):
+        facts = read_facts(run, split)
+        if isinstance(facts, dict) and facts.get("corpus", corpus.content_hash) != corpus.content_hash:
+            raise InputError(f"{location} is not the corpus that {run} was evaluated on: name that with --corpus DIR")
+    there = article_rows(corpus, {row.story for row in rows})
+    for row in rows:
+        for language in (row.source, row.target):
+            if (row.story, language) not in there:
+                raise InputError(
+                    f"{location} has no article of {row.story} in {language}: name the corpus that the systems were "
+                    "evaluated on with --corpus DIR"
+                )
+
+
+def _hash(questions: Sequence[Question]) -> str:
+    """Name a page by what it shows: ratings of one page are none of another."""
+    shown = [replace(question, images=None) for question in questions]
+    facts = [{name: getattr(question, name) for name in Question.__slots__} for question in shown]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+
+def _told(
+    key: Key,
+    texts: Mapping[str, Mapping[ExampleKey, Prediction]],
+    examples: Sequence[Example],
+    chosen: Sequence[ExampleKey],
+    possible: int,
+    left_out: int,
+    wanted: Wanted,
+) -> list[str]:
+    """Say what is on the page, and what is not."""
+    written = len(chosen) * len(texts)
+    counts = Counter(f"{source} → {target}" for _, source, target in chosen)
+    named = ", ".join(f"{name} {count}" for name, count in counts.items())
+    lines = [
+        f"{len(chosen)} examples of {wanted.split} × {len(texts)} systems, {len(set(key[0] for key in chosen))} stories"
+        f"; {named if len(counts) <= _NAMED else f'{len(counts)} directions'}"
+    ]
+    if len(chosen) < wanted.examples:
+        lines.append(f"there are no more than {possible} of the {wanted.examples} examples")
+    if left_out:
+        lines.append(f"{left_out:,} examples are not in all of the systems and left out")
+    if same := written - len(key.summaries):
+        lines.append(f"{same} of {written} summaries are another system's word for word: shown once, rated for both")
+    if empty := sum(not rows[key].prediction.strip() for rows in texts.values() for key in chosen):
+        lines.append(f"{empty} of {written} summaries are empty, and shown so")
+    for problem in [example.problem for example in examples if example.problem]:
+        lines.append(f"an example lacks its document or images: {problem}")
+    return [one_line(line) for line in lines]
