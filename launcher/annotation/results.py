@@ -77,22 +77,22 @@ def work_out(key: Key, found: Sequence[Ratings], *, baseline: str, samples: int,
             for criterion in CRITERIA:
                 ratings = [value for place in places if not math.isnan(value := columns[system][criterion][place])]
                 sides = columns[system][criterion], columns[baseline][criterion]
-                pairs = [place for place in places if not any(math.isnan(side[place]) for side in sides)]
-                number = tests.mean(system, criterion, pairs) if pairs else None
-                made.append((group, system, criterion, ratings, len(places) - len(ratings), len(pairs), number))
+                both = [place for place in places if not any(math.isnan(side[place]) for side in sides)]
+                number = tests.mean(system, criterion, both) if both else None
+                made.append((group, system, criterion, ratings, len(places) - len(ratings), len(both), number))
     outcomes = tests.outcomes()
     results = []
-    for group, system, criterion, ratings, missing, pairs, number in made:
+    for group, system, criterion, rated, missing, pairs, number in made:
         outcome = None if number is None else outcomes[number]
         results.append(
             Result(
                 group=group,
                 system=system,
                 criterion=criterion,
-                mean=sum(ratings) / len(ratings) if ratings else None,
-                ratings=len(ratings),
+                mean=sum(rated) / len(rated) if rated else None,
+                ratings=len(rated),
                 missing=missing,
-                pairs=len(pairs),
+                pairs=pairs,
                 difference=None if outcome is None else outcome.difference,
                 p=1.0 if outcome is None else outcome.p,
                 mark="" if outcome is None else outcome.mark,

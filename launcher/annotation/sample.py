@@ -37,6 +37,7 @@ def draw(keys: Sequence[Key], count: int, seed: int) -> list[Key]:
         random.Random(f"{seed} {direction}").shuffle(pool)
         pools.append(pool)
     random.Random(f"{seed}").shuffle(pools)
+    pools.sort(key=len)  # those with few stories choose first
     found: list[Key] = []
     stories: set[str] = set()
     while len(found) < count and any(pools):

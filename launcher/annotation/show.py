@@ -9,6 +9,9 @@ from launcher.annotation.ratings import Ratings
 from launcher.annotation.results import Agreed, Result, Results
 from launcher.comparison.sheet import Cell, Part, Sheet, words
 
+#: As D2TV's Table 3 heads its columns.
+_SHORT = {"fluency": "Flu.", "conciseness": "Con.", "informativeness": "Inf."}
+
 
 def sheets(key: Key, found: Sequence[Ratings], results: Results) -> list[Sheet]:
     """The means (D2TV's Table 3), the agreement, and how much of the page each annotator has rated."""
@@ -34,9 +37,10 @@ def _means(key: Key, results: Results) -> Sheet:
                     words(f"{made:,}" + (f" of {made + missing:,}" if missing else "")),
                 )
             )
+    short = ", ".join(f"{_SHORT[name]} {name}" for name in CRITERIA)
     note = (
-        f"means of ratings from {SCALE[0]} (worst) to {SCALE[-1]} (best), of {len(key.items)} examples of {key.split}, "
-        f"{len({item.story for item in key.items.values()})} stories"
+        f"{short}: means of ratings from {SCALE[0]} (worst) to {SCALE[-1]} (best), of {len(key.items)} examples of "
+        f"{key.split}, {len({item.story for item in key.items.values()})} stories"
     )
     if missing := sum(one.missing for one in results.results if one.group == groups[-1]):
         note += f"; {missing:,} ratings are missing: means and tests are of what is there"
@@ -44,7 +48,7 @@ def _means(key: Key, results: Results) -> Sheet:
         note += f"; {results.tests}"
     return Sheet(
         title="means",
-        head=("examples", "system", *CRITERIA, "ratings"),
+        head=("examples", "system", *(_SHORT[name] for name in CRITERIA), "ratings"),
         rows=tuple(rows),
         note=note,
         labels=2,
@@ -72,7 +76,8 @@ def _agreement(results: Results) -> Sheet:
         cells = (one.criterion, kappa, observed, chance, f"{one.summaries:,}", f"{one.left_out:,}")
         rows.append(tuple(words(cell) for cell in cells))
     some = results.agreement[0]
-    note = f"Fleiss' kappa (1971) of {some.annotators} annotators, {len(SCALE)} categories without order"
+    people = f"{some.annotators} annotator{'s' if some.annotators != 1 else ''}"
+    note = f"Fleiss' kappa (1971) of {people}, {len(SCALE)} categories without order"
     told = [f"{one.criterion} {why}" for one in results.agreement if (why := _undefined(one))]
     if some.annotators < 2:
         note += "; it is of two annotators or more"

@@ -182,7 +182,7 @@ def _told(
     counts = Counter(f"{source} → {target}" for _, source, target in chosen)
     named = ", ".join(f"{name} {count}" for name, count in counts.items())
     lines = [
-        f"{len(chosen)} examples of {wanted.split} × {len(texts)} systems, {len(set(key[0] for key in chosen))} stories"
+        f"{len(chosen)} examples of {wanted.split} × {len(texts)} systems, {len({key[0] for key in chosen})} stories"
         f"; {named if len(counts) <= _NAMED else f'{len(counts)} directions'}"
     ]
     if len(chosen) < wanted.examples:

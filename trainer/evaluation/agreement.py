@@ -30,7 +30,8 @@ def fleiss_kappa(counts_NK: NDArray[np.int64]) -> Agreement:
     """
     raters_N = counts_NK.sum(axis=1)
     n = int(raters_N[0])
-    assert n >= 2 and bool((raters_N == n).all())
+    assert n >= 2
+    assert bool((raters_N == n).all())
     observed_N = (counts_NK * (counts_NK - 1)).sum(axis=1) / (n * (n - 1))
     share_K = counts_NK.sum(axis=0) / counts_NK.sum()
     observed, expected = float(observed_N.mean()), float((share_K**2).sum())
