@@ -42,22 +42,33 @@ class Tab:
         self._commands, self._answers = commands, answers
         self._number, self._rest = 0, b""
         self._session: str | None = None
+        self._context = ""
         self.requests: list[str] = []
         self.console: list[str] = []
         self._loaded = 0
         self._dialog: str | None = None
         self._dialogs: list[str] = []
 
-    def start(self) -> None:
-        self.downloads.mkdir()
-        self.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(self.downloads))
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+    def begin(self) -> None:
+        """Go on with a tab of its own storage, offline, as a browser that was never used."""
+        if self._session is not None:
+            self._session = None
+            self.call("Target.disposeBrowserContext", browserContextId=self._context)
+        self._context = self.call("Target.createBrowserContext")["browserContextId"]
+        self.call(
+            "Browser.setDownloadBehavior",
+            behavior="allow",
+            downloadPath=str(self.downloads),
+            browserContextId=self._context,
+        )
+        target = self.call("Target.createTarget", url="about:blank", browserContextId=self._context)["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network", "DOM"):
             self.call(f"{domain}.enable")
-        self.call(
-            "Network.emulateNetworkConditions", offline=True, latency=0, downloadThroughput=-1, uploadThroughput=-1
-        )
+        offline = {"offline": True, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+        self.call("Network.emulateNetworkConditions", **offline)
+        self.requests.clear()
+        self.console.clear()
 
     def open(self, path: Path) -> None:
         self._navigate("Page.navigate", url=path.as_uri())
@@ -178,7 +189,8 @@ def chromium(folder: Path) -> Iterator[Tab]:
     os.close(write_answers)
     try:
         tab = Tab(commands, answers, folder / "downloads")
-        tab.start()
+        tab.downloads.mkdir()
+        tab.begin()
         yield tab
     finally:
         process.kill()

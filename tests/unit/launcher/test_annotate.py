@@ -4,6 +4,8 @@ import json
 import random
 import re
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +20,15 @@ from launcher.annotation.ratings import read_ratings
 from launcher.annotation.results import work_out
 from launcher.annotation.sample import draw, shuffled
 from launcher.cli import main
+from launcher.pages.page import visible
 from shards.errors import InputError
 from shards.index import Corpus
+from shards.merge import finish_corpus
+from shards.writer import write_shard
 from tests.annotations import ratings, write_ratings, write_system
+from tests.distributed.harness import ROOT
 from tests.pages import Page, says_nothing_to_the_console
+from tests.strange import LANGUAGES, strange_stories
 from trainer.evaluation.predictions import read_predictions, write_predictions
 
 NAMES = ("mms", "vanilla", "dual")
@@ -447,6 +454,51 @@ def test_predictions_of_another_corpus_are_not_shown_with_this_ones_documents(
     for run in runs:  # as an older release wrote them, and of a story that nobody knows
         write_predictions(run, "test", [replace(rows[0], story="lost")], ["rouge1"])
     assert "has no article of lost in" in refused(capsys, *runs, "--out", out)
+
+
+def test_strange_stories_are_shown_with_their_pictures_and_what_cannot_be_read_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stories = strange_stories(pixels=True)
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    write_shard(folder / "test-000000.tar", stories, LANGUAGES)
+    corpus = finish_corpus(folder, name="strange", languages=LANGUAGES, provenance={})
+    run = write_system(tmp_path / "run", corpus, lambda name, story, number: "</p><script>alert(1)</script>\x00\x1b[2J")
+    out = tmp_path / "page.html"
+    words = ["annotate", str(run), "--examples", "999", "--document", "source", "--out", str(out)]
+    assert main(words) == 0
+    assert "lacks" not in capsys.readouterr().out
+    page = Page(out)
+    page.loads_nothing(own_script=True)
+    assert len(page.all("section")) == len(corpus.edges["test"])
+    documents = {article.text for story in stories for article in story.articles}
+    assert {element.content.strip() for element in page.all("div", **{"class": "document"})} <= {
+        visible(text).strip() for text in documents
+    }
+    pictures = page.all("img")
+    assert len(pictures) > 10
+    assert all(element.attributes["alt"].startswith("Image ") for element in pictures)
+    says_nothing_to_the_console(out)
+
+    data = bytearray((folder / "test-000000.tar").read_bytes())
+    with_pictures = next(images.pixels for images in (stories[2].images or {}).values() if images.pixels)
+    data[data.index(with_pictures[0]) + 40] ^= 1
+    (folder / "test-000000.tar").write_bytes(data)
+    key_path(out).unlink()
+    assert main(words) == 0
+    assert "an example lacks its document or images: " in capsys.readouterr().out
+    assert Page(out).all("p", **{"class": "bad"})
+
+
+def test_neither_form_imports_torch(systems: list[str], key: Path) -> None:
+    files = [write_ratings(key.parent / "a.json", ratings(read_key(key), "Ann", lambda i, a, c, s: 3))]
+    for words in ([*systems, "--out", key.parent / "new.html"], [key, "--ratings", *files]):
+        script = "import sys, launcher.cli; code = launcher.cli.main(sys.argv[1:]); print('torch' in sys.modules, code)"
+        done = subprocess.run(
+            [sys.executable, "-c", script, "annotate", *map(str, words)], capture_output=True, text=True, cwd=ROOT
+        )
+        assert done.stdout.splitlines()[-1] == "False 0", done.stderr
 
 
 @pytest.mark.parametrize(
