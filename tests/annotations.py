@@ -28,7 +28,7 @@ def write_system(run: Path, corpus: Corpus, writer: Writer, *, recipe: bool = Tr
                 source=languages[int(articles["language"][source])],
                 target=languages[int(articles["language"][target])],
                 prediction=writer(run.name, story, number),
-                reference=f"reference {number}",
+                reference="the corpus has it",
                 language=None,
                 scores={"rouge1": 1.0},
             )

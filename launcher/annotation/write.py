@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -11,7 +11,7 @@ from typing import Literal
 from launcher.annotation.key import CRITERIA, SCALE, Item, Key, check_replaceable, key_path, write_key
 from launcher.annotation.sample import MOST_SYSTEMS, draw, in_directions, shuffled
 from launcher.comparison.systems import System, parse_systems, read_texts
-from launcher.examples import Example, article_rows, read
+from launcher.examples import Example, Place, article_rows, read
 from launcher.pages.annotation import Question, annotation_page
 from launcher.pages.page import write_page
 from shards.errors import InputError
@@ -19,6 +19,7 @@ from shards.files import check_output
 from shards.index import Corpus, open_corpus
 from shards.printable import one_line
 from shards.reader import Reader, ReaderConfig
+from shards.reading import UnreadableError
 from shards.stores import open_storage
 from trainer.evaluation.predictions import Key as ExampleKey
 from trainer.evaluation.predictions import Prediction, predictions_path, read_facts
@@ -28,6 +29,8 @@ from trainer.terminal import Console
 
 #: Images of an article that are shown where no recipe says how many a system saw.
 _IMAGES = 5
+#: Examples are of no group here, which those of an evaluation's page are.
+_GROUP = ""
 #: Directions that are counted by name.
 _NAMED = 8
 
@@ -68,18 +71,15 @@ def write_annotation(words: Sequence[str], wanted: Wanted) -> None:
     console = Console(stderr=True)
     with stage("reading predictions", out=console):
         texts = {system.name: read_texts(system, wanted.split) for system in systems}
-        common = set.intersection(*(set(rows) for rows in texts.values()))
+        common = set.intersection(*(set(of) for of in texts.values()))
         if not common:
             names = ", ".join(texts)
             raise InputError(f"{names} have no example of {wanted.split} in common: evaluate the same directions")
         possible = in_directions(sorted(common), wanted.directions)
         chosen = draw(possible, wanted.examples, wanted.seed)
     with stage("reading documents", out=console):
-        first = texts[systems[0].name]
-        examples = _examples([first[key] for key in chosen], systems, wanted)
-    summaries = [
-        shuffled({name: rows[key].prediction for name, rows in texts.items()}, wanted.seed, key) for key in chosen
-    ]
+        examples = _examples(chosen, systems, wanted)
+    summaries = [shuffled({name: of[key] for name, of in texts.items()}, wanted.seed, key) for key in chosen]
     questions = [
         Question(
             number=str(number),
@@ -118,20 +118,46 @@ def write_annotation(words: Sequence[str], wanted: Wanted) -> None:
     print(f"key: {one_line(str(key_file))} (says which system wrote what: not for annotators)")
 
 
-def _examples(rows: Sequence[Prediction], systems: Sequence[System], wanted: Wanted) -> list[Example]:
-    """The documents and images of the examples. `InputError` where the corpus is another one, or not to be found."""
+def _examples(chosen: Sequence[ExampleKey], systems: Sequence[System], wanted: Wanted) -> list[Example]:
+    """The documents, references and images of examples, without a prediction.
+
+    `InputError` where the corpus is another one than the systems', or not to be found.
+    """
     recipe = _recipe(systems)
     location = wanted.corpus or (None if recipe is None else recipe.corpus.path)
     if location is None:
         raise InputError("none of the systems has a recipe that says where the documents are: --corpus DIR")
     corpus = open_corpus(location)
-    _check_corpus(corpus, location, rows, systems, wanted.split)
+    _check_corpus(corpus, location, chosen, systems, wanted.split)
     reader = Reader(corpus, ReaderConfig(io_threads=0), open_storage(corpus))
     try:
         images = _IMAGES if recipe is None else recipe.network.vision.max_images
-        return read([("", "drawn", row) for row in rows], corpus, reader, images, wanted.document)
+        rows: list[tuple[str, Place, Prediction]] = [
+            (_GROUP, "drawn", row) for row in _rows(chosen, corpus, reader, references=wanted.reference)
+        ]
+        return read(rows, corpus, reader, images, wanted.document)
     finally:
         reader.close()
+
+
+def _rows(chosen: Sequence[ExampleKey], corpus: Corpus, reader: Reader, *, references: bool) -> Iterator[Prediction]:
+    """The examples, with their references where they are wanted. `InputError` for one that cannot be read."""
+    there = article_rows(corpus, {story for story, _, _ in chosen})
+    for number, (story, source, target) in enumerate(chosen):
+        try:
+            reference = reader.article(there[story, target]).summary if references else ""
+        except UnreadableError as error:
+            raise InputError(f"{error}: `d2tv verify {corpus.location}` lists all that is damaged") from error
+        yield Prediction(
+            number=number,
+            story=story,
+            source=source,
+            target=target,
+            prediction="",
+            reference=reference,
+            language=None,
+            scores={},
+        )
 
 
 def _recipe(systems: Sequence[System]) -> Recipe | None:
@@ -144,19 +170,19 @@ def _recipe(systems: Sequence[System]) -> Recipe | None:
 
 
 def _check_corpus(
-    corpus: Corpus, location: str, rows: Sequence[Prediction], systems: Sequence[System], split: str
+    corpus: Corpus, location: str, chosen: Sequence[ExampleKey], systems: Sequence[System], split: str
 ) -> None:
     """`InputError` where the predictions are of other texts than the corpus'."""
     for run in (run for system in systems for run in system.runs if predictions_path(run, split).is_file()):
         facts = read_facts(run, split)
         if isinstance(facts, dict) and facts.get("corpus", corpus.content_hash) != corpus.content_hash:
             raise InputError(f"{location} is not the corpus that {run} was evaluated on: name that with --corpus DIR")
-    there = article_rows(corpus, {row.story for row in rows})
-    for row in rows:
-        for language in (row.source, row.target):
-            if (row.story, language) not in there:
+    there = article_rows(corpus, {story for story, _, _ in chosen})
+    for story, *languages in chosen:
+        for language in languages:
+            if (story, language) not in there:
                 raise InputError(
-                    f"{location} has no article of {row.story} in {language}: name the corpus that the systems were "
+                    f"{location} has no article of {story} in {language}: name the corpus that the systems were "
                     "evaluated on with --corpus DIR"
                 )
 
@@ -170,7 +196,7 @@ def _hash(questions: Sequence[Question]) -> str:
 
 def _told(
     key: Key,
-    texts: Mapping[str, Mapping[ExampleKey, Prediction]],
+    texts: Mapping[str, Mapping[ExampleKey, str]],
     examples: Sequence[Example],
     chosen: Sequence[ExampleKey],
     possible: int,
@@ -191,7 +217,7 @@ def _told(
         lines.append(f"{left_out:,} examples are not in all of the systems and left out")
     if same := written - len(key.summaries):
         lines.append(f"{same} of {written} summaries are another system's word for word: shown once, rated for both")
-    if empty := sum(not rows[key].prediction.strip() for rows in texts.values() for key in chosen):
+    if empty := sum(not of[key].strip() for of in texts.values() for key in chosen):
         lines.append(f"{empty} of {written} summaries are empty, and shown so")
     for problem in [example.problem for example in examples if example.problem]:
         lines.append(f"an example lacks its document or images: {problem}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from shards.errors import InputError, did_you_mean
 from shards.languages import languages_in_corpus
-from trainer.evaluation.predictions import Key, Prediction, read_predictions, read_scores
+from trainer.evaluation.predictions import Key, read_predictions, read_scores
 
 #: As tables call the measures.
 SHORT = {"rouge1": "R-1", "rouge2": "R-2", "rougeL": "R-L", "rougeLsum": "R-Lsum", "bertscore": "BERTScore"}
@@ -112,11 +112,11 @@ def read_systems(
     )
 
 
-def read_texts(system: System, split: str) -> dict[Key, Prediction]:
+def read_texts(system: System, split: str) -> dict[Key, str]:
     """What a system wrote for each example, where it is one run. `InputError` where it is several, or not evaluated."""
     if len(system.runs) > 1:
         raise InputError(f"{system.name} is {len(system.runs)} runs, which wrote different summaries: name one of them")
-    return {row.key: row for row in read_predictions(system.runs[0], split)}
+    return {row.key: row.prediction for row in read_predictions(system.runs[0], split)}
 
 
 def by_direction(keys: Sequence[Key]) -> Iterator[tuple[tuple[str, str], list[int]]]:

@@ -132,6 +132,9 @@ def test_the_document_is_the_targets_unless_asked_otherwise(
     references = page.all("p", **{"class": "reference"})
     assert len(references) == 3
     assert all(element.attributes["lang"] == "ur" for element in references)
+    documents = [element.content.strip() for element in Page(out).all("p", lang="ur", dir="rtl")]
+    # The tiny corpus' summaries are the first words of their documents.
+    assert all(text.startswith(element.content.strip()) for text, element in zip(documents, references, strict=True))
     key = read_key(tmp_path / "source.key.json")
     assert {(item.source, item.target) for item in key.items.values()} == {("english", "urdu")}
 
