@@ -15,12 +15,13 @@ from typing import Any
 
 from shards.errors import InputError
 from shards.reading_files import read_json
+from trainer.evaluation.baselines.names import LABELS
 from trainer.run_lock import FileLock, Owner
 
 #: Settings that change no result.
 _WITHOUT_EFFECT = frozenset({"batch_size"})
 _LONGEST_LABEL = 100
-_SUFFIXES = ("-predictions.parquet", ".html", ".json")
+_SUFFIXES = (*(f"-{name}.parquet" for name in ("predictions", *LABELS)), ".html", ".json")
 _ROBUSTNESS_SUFFIXES = ("-robustness.parquet", "-robustness.html", "-robustness.json")
 _FACTS = ("checkpoint", "settings", "languages", "lengths", "corpus")
 
