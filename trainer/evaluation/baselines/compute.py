@@ -6,7 +6,7 @@ Texts alone are read, and no torch is imported.
 import os
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
@@ -79,7 +79,7 @@ def compute(
     """
     training = _Training(corpus, reader)
     languages = corpus.languages
-    pairs = [_pair(corpus, reader, example) for example in examples]
+    pairs = [pair_of(corpus, reader, example) for example in examples]
     written: dict[str, list[str]] = {}
     words: dict[str, int] = {}
     without = compared = of = 0
@@ -100,36 +100,14 @@ def compute(
             without = sum(not text for text in written["nearest"])
         chosen = [name for name in LABELS if name in names]
         after_each()
-    scores = scorer(
-        [
-            Pair(
-                source=pair.source,
-                target=pair.target,
-                document=pair.document,
-                reference=pair.reference,
-                prediction=text,
-            )
-            for name in chosen
-            for pair, text in zip(pairs, written[name], strict=True)
-        ]
-    )
+    of_all = {
+        name: [replace(pair, prediction=text) for pair, text in zip(pairs, written[name], strict=True)]
+        for name in chosen
+    }
+    scores = scorer([pair for of_name in of_all.values() for pair in of_name])
     rows = {
-        name: [
-            Prediction(
-                number=example.number,
-                story=example.story,
-                source=pair.source,
-                target=pair.target,
-                prediction=text,
-                reference=pair.reference,
-                language=scores.language[place],
-                scores=scores.row(place),
-            )
-            for place, (example, pair, text) in enumerate(
-                zip(examples, pairs, written[name], strict=True), number * len(pairs)
-            )
-        ]
-        for number, name in enumerate(chosen)
+        name: as_rows(examples, of_name, scores, number * len(pairs))
+        for number, (name, of_name) in enumerate(of_all.items())
     }
     return Baselines(
         rows=rows,
@@ -140,6 +118,38 @@ def compute(
         compared=compared,
         of=of,
     )
+
+
+def pair_of(corpus: Corpus, reader: Reader, example: Example, prediction: str = "") -> Pair:
+    """Return the texts of an example. Raises `InputError` where they cannot be read."""
+    try:
+        document, reference = reader.article(example.source), reader.article(example.target)
+    except UnreadableError as error:
+        raise InputError(f"{error}: `d2tv verify {corpus.location}` lists all that is damaged") from error
+    return Pair(
+        source=document.language,
+        target=reference.language,
+        document=document.text,
+        reference=reference.summary,
+        prediction=prediction,
+    )
+
+
+def as_rows(examples: Sequence[Example], pairs: Sequence[Pair], scores: Scores, first: int = 0) -> list[Prediction]:
+    """Return the rows of predictions, whose scores are those from place `first` on."""
+    return [
+        Prediction(
+            number=example.number,
+            story=example.story,
+            source=pair.source,
+            target=pair.target,
+            prediction=pair.prediction,
+            reference=pair.reference,
+            language=scores.language[place],
+            scores=scores.row(place),
+        )
+        for place, (example, pair) in enumerate(zip(examples, pairs, strict=True), first)
+    ]
 
 
 class _Training:
@@ -217,20 +227,6 @@ def _nearest(
             if number >= 0:
                 written[place] = training.summary(int(row_TD[target, number]))
     return written, compared, of
-
-
-def _pair(corpus: Corpus, reader: Reader, example: Example) -> Pair:
-    try:
-        document, reference = reader.article(example.source), reader.article(example.target)
-    except UnreadableError as error:
-        raise InputError(f"{error}: `d2tv verify {corpus.location}` lists all that is damaged") from error
-    return Pair(
-        source=document.language,
-        target=reference.language,
-        document=document.text,
-        reference=reference.summary,
-        prediction="",
-    )
 
 
 def _median_words(task: tuple[str, Sequence[str]]) -> int:
