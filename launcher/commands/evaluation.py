@@ -28,7 +28,8 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     evaluate.add_argument(
         "--perturb",
         metavar="LIST",
-        help="also with perturbed documents or images: all, text, vision, a family or kinds, e.g. keyboard,no_images",
+        help="also with perturbed documents or images: all, text, vision, sources (how much of "
+        "the score comes from the document and the images), a family or kinds, e.g. keyboard,no_images",
     )
     evaluate.add_argument(
         "--severities", default="1,2,3,4,5", metavar="LIST", help="of perturbations (default: %(default)s)"

@@ -1,5 +1,5 @@
-"""What is compared: evaluated runs, or several runs of one model (its seeds) as one, baselines, and predictions that came
-in files, on the examples that all have."""
+"""What is compared on the examples that all have: evaluated runs, or several runs of one model (its seeds) as one;
+baselines; predictions in files."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -61,12 +61,20 @@ class Foreign:
 
     def describe(self) -> list[str]:
         """Say what was left out and what is missing."""
-        told = [f"{count:,} lines {words}" for key, words in _REASONS.items() if (count := self.counts.get(key))]
-        if self.counts["empty"]:
-            told.append(f"{self.counts['empty']:,} predictions empty (scored as such)")
-        if self.counts["missing"]:
-            told.append(f"{self.counts['missing']:,} examples of its directions without a line")
-        return told
+        return describe_counts(self.counts)
+
+
+def describe_counts(counts: object) -> list[str]:
+    """Say in words what `Foreign.counts` tell, also of a report that may be damaged."""
+    if not isinstance(counts, dict):
+        return []
+    numbers = {key: count for key, count in counts.items() if isinstance(count, int)}
+    told = [f"{count:,} lines {words}" for key, words in _REASONS.items() if (count := numbers.get(key))]
+    if empty := numbers.get("empty"):
+        told.append(f"{empty:,} predictions empty (scored as such)")
+    if missing := numbers.get("missing"):
+        told.append(f"{missing:,} examples of its directions without a line")
+    return told
 
 
 def is_foreign(path: Path) -> bool:

@@ -28,8 +28,8 @@ from trainer.progress import stage
 #: Training summaries of a language whose lengths are looked at, and training documents that are: evenly spaced.
 _MOST_SUMMARIES, _MOST_DOCUMENTS = 2_000, 20_000
 _CHUNK = 256
-#: Fewer texts are gone through before other processes have begun.
-_FOR_PROCESSES = 10_000
+#: Fewer texts are gone through before other processes have loaded their dictionaries.
+_FOR_PROCESSES = 100_000
 
 Chunk = TypeVar("Chunk")
 Result = TypeVar("Result")
@@ -100,18 +100,15 @@ def compute(
             without = sum(not text for text in written["nearest"])
         chosen = [name for name in LABELS if name in names]
         after_each()
-    of_all = {
-        name: [replace(pair, prediction=text) for pair, text in zip(pairs, written[name], strict=True)]
-        for name in chosen
-    }
-    scores = scorer([pair for of_name in of_all.values() for pair in of_name])
-    rows = {
-        name: as_rows(examples, of_name, scores, number * len(pairs))
-        for number, (name, of_name) in enumerate(of_all.items())
-    }
+    rows: dict[str, list[Prediction]] = {}
+    measures: list[str] = []
+    for name in chosen:
+        of_name = [replace(pair, prediction=text) for pair, text in zip(pairs, written[name], strict=True)]
+        scores = scorer(of_name)
+        rows[name], measures = as_rows(examples, of_name, scores), list(scores.columns)
     return Baselines(
         rows=rows,
-        measures=list(scores.columns),
+        measures=measures,
         words=words,
         without_story=without,
         unreadable=training.unreadable,
@@ -148,7 +145,7 @@ def as_rows(examples: Sequence[Example], pairs: Sequence[Pair], scores: Scores, 
             language=scores.language[place],
             scores=scores.row(place),
         )
-        for place, (example, pair) in enumerate(zip(examples, pairs, strict=True), first)
+        for place, (example, pair) in enumerate(zip(examples, pairs, strict=True))
     ]
 
 
