@@ -10,21 +10,22 @@ from typing import Literal
 
 from launcher.annotation.key import CRITERIA, SCALE, Item, Key, check_replaceable, key_path, write_key
 from launcher.annotation.sample import MOST_SYSTEMS, draw, in_directions, shuffled
-from launcher.comparison.systems import System, parse_systems, read_texts
+from launcher.comparison.held_out import HeldOut, recipe_of
+from launcher.comparison.systems import parse_systems, read_texts
 from launcher.examples import Example, Place, article_rows, read
 from launcher.pages.annotation import Question, annotation_page
 from launcher.pages.page import write_page
 from shards.errors import InputError
 from shards.files import check_output
-from shards.index import Corpus, open_corpus
+from shards.index import Corpus
 from shards.printable import one_line
-from shards.reader import Reader, ReaderConfig
+from shards.reader import Reader
 from shards.reading import UnreadableError
-from shards.stores import open_storage
+from trainer.evaluation.foreign import is_foreign
 from trainer.evaluation.predictions import Key as ExampleKey
-from trainer.evaluation.predictions import Prediction, predictions_path, read_facts
+from trainer.evaluation.predictions import Prediction
 from trainer.progress import stage
-from trainer.recipe import Recipe, load_recipe
+from trainer.recipe import load_recipe
 from trainer.terminal import Console
 
 #: Images of an article that are shown where no recipe says how many a system saw.
@@ -55,7 +56,7 @@ class Wanted:
 def write_annotation(words: Sequence[str], wanted: Wanted) -> None:
     """Write the page and its key, and print where they are and what is on the page.
 
-    words: RUN or NAME=RUN, as for `d2tv compare`. Raises `InputError`.
+    words: RUN, NAME=RUN, FILE.jsonl or a baseline, as for `d2tv compare`. Raises `InputError`.
     """
     if wanted.examples < 1:
         raise InputError(f"--examples {wanted.examples}: at least 1")
@@ -69,16 +70,31 @@ def write_annotation(words: Sequence[str], wanted: Wanted) -> None:
     for path in (out, key_file):
         check_output(path, "name another --out")
     console = Console(stderr=True)
-    with stage("reading predictions", out=console):
-        texts = {system.name: read_texts(system, wanted.split) for system in systems}
-        common = set.intersection(*(set(of) for of in texts.values()))
-        if not common:
-            names = ", ".join(texts)
-            raise InputError(f"{names} have no example of {wanted.split} in common: evaluate the same directions")
-        possible = in_directions(sorted(common), wanted.directions)
-        chosen = draw(possible, wanted.examples, wanted.seed)
-    with stage("reading documents", out=console):
-        examples = _examples(chosen, systems, wanted)
+    models = [system for system in systems if system.baseline is None]
+    if not models:
+        raise InputError("name a run or a file of predictions beside the baselines: they write of its examples")
+    runs = [run for system in models for run in system.runs if not is_foreign(run)]
+    notes: list[str] = []
+    with HeldOut(wanted.corpus, runs, wanted.split) as held_out:
+        with stage("reading predictions", out=console):
+            of_models: dict[str, dict[ExampleKey, str]] = {}
+            for system in models:
+                of_models[system.name], told = read_texts(system, held_out)
+                notes += [f"{system.name}: {one}" for one in told]
+            common = set.intersection(*(set(of) for of in of_models.values()))
+            if not common:
+                names = ", ".join(of_models)
+                raise InputError(f"{names} have no example of {wanted.split} in common: evaluate the same directions")
+            possible = in_directions(sorted(common), wanted.directions)
+            chosen = draw(possible, wanted.examples, wanted.seed)
+        with stage("reading documents", out=console):
+            examples = _examples(chosen, held_out, runs, wanted)
+        texts = {
+            system.name: of_models[system.name]
+            if system.baseline is None
+            else held_out.texts_of_baseline(system.baseline, chosen)
+            for system in systems
+        }
     summaries = [shuffled({name: of[key] for name, of in texts.items()}, wanted.seed, key) for key in chosen]
     questions = [
         Question(
@@ -111,33 +127,26 @@ def write_annotation(words: Sequence[str], wanted: Wanted) -> None:
     check_replaceable(key_file, key)
     write_key(key_file, key)
     write_page(out, annotation_page(key.page, questions, CRITERIA, SCALE))
-    left_out = max(map(len, texts.values())) - len(common)
-    for line in _told(key, texts, examples, chosen, len(possible), left_out, wanted):
+    left_out = max(map(len, of_models.values())) - len(common)
+    for line in notes + _told(key, texts, examples, chosen, len(possible), left_out, wanted):
         print(line)
     print(f"page: {one_line(str(out))}")
     print(f"key: {one_line(str(key_file))} (says which system wrote what: not for annotators)")
 
 
-def _examples(chosen: Sequence[ExampleKey], systems: Sequence[System], wanted: Wanted) -> list[Example]:
+def _examples(chosen: Sequence[ExampleKey], held_out: HeldOut, runs: Sequence[Path], wanted: Wanted) -> list[Example]:
     """The documents, references and images of examples, without a prediction.
 
     `InputError` where the corpus is another one than the systems', or not to be found.
     """
-    recipe = _recipe(systems)
-    location = wanted.corpus or (None if recipe is None else recipe.corpus.path)
-    if location is None:
-        raise InputError("none of the systems has a recipe that says where the documents are: --corpus DIR")
-    corpus = open_corpus(location)
-    _check_corpus(corpus, location, chosen, systems, wanted.split)
-    reader = Reader(corpus, ReaderConfig(io_threads=0), open_storage(corpus))
-    try:
-        images = _IMAGES if recipe is None else recipe.network.vision.max_images
-        rows: list[tuple[str, Place, Prediction]] = [
-            (_GROUP, "drawn", row) for row in _rows(chosen, corpus, reader, references=wanted.reference)
-        ]
-        return read(rows, corpus, reader, images, wanted.document)
-    finally:
-        reader.close()
+    corpus, reader = held_out.corpus, held_out.reader
+    _check_articles(corpus, chosen)
+    recipe = next((path for run in runs if (path := recipe_of(run)) is not None), None)
+    images = _IMAGES if recipe is None else load_recipe(str(recipe)).network.vision.max_images
+    rows: list[tuple[str, Place, Prediction]] = [
+        (_GROUP, "drawn", row) for row in _rows(chosen, corpus, reader, references=wanted.reference)
+    ]
+    return read(rows, corpus, reader, images, wanted.document)
 
 
 def _rows(chosen: Sequence[ExampleKey], corpus: Corpus, reader: Reader, *, references: bool) -> Iterator[Prediction]:
@@ -160,29 +169,14 @@ def _rows(chosen: Sequence[ExampleKey], corpus: Corpus, reader: Reader, *, refer
         )
 
 
-def _recipe(systems: Sequence[System]) -> Recipe | None:
-    """The recipe of the first run that has one; of RUN/evaluation/LABEL, that of RUN."""
-    for run in (run for system in systems for run in system.runs):
-        for folder in (run, run.parent.parent):
-            if (folder / "recipe.yaml").is_file():
-                return load_recipe(str(folder / "recipe.yaml"))
-    return None
-
-
-def _check_corpus(
-    corpus: Corpus, location: str, chosen: Sequence[ExampleKey], systems: Sequence[System], split: str
-) -> None:
+def _check_articles(corpus: Corpus, chosen: Sequence[ExampleKey]) -> None:
     """`InputError` where the predictions are of other texts than the corpus'."""
-    for run in (run for system in systems for run in system.runs if predictions_path(run, split).is_file()):
-        facts = read_facts(run, split)
-        if isinstance(facts, dict) and facts.get("corpus", corpus.content_hash) != corpus.content_hash:
-            raise InputError(f"{location} is not the corpus that {run} was evaluated on: name that with --corpus DIR")
     there = article_rows(corpus, {story for story, _, _ in chosen})
     for story, *languages in chosen:
         for language in languages:
             if (story, language) not in there:
                 raise InputError(
-                    f"{location} has no article of {story} in {language}: name the corpus that the systems were "
+                    f"{corpus.location} has no article of {story} in {language}: name the corpus that the systems were "
                     "evaluated on with --corpus DIR"
                 )
 

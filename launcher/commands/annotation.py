@@ -32,7 +32,8 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
         "runs",
         nargs="+",
         metavar="RUN|KEY",
-        help="evaluated runs, RUN/evaluation/LABEL or NAME=RUN; with --ratings: the page's key",
+        help="evaluated runs, RUN/evaluation/LABEL, FILE.jsonl, baselines (lead, oracle, nearest), or NAME=RUN; with "
+        "--ratings: the page's key",
     )
     annotate.add_argument("--seed", type=int, default=0, metavar="S", help="of what is drawn (default: %(default)s)")
     page = annotate.add_argument_group("writing a page")

@@ -153,6 +153,31 @@ def test_only_what_all_systems_have_is_drawn(
     assert len(key.items) == total - 40
 
 
+def test_baselines_and_files_of_other_systems_are_rated_beside_runs(
+    systems: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = read_predictions(Path(systems[0]), "test")[:30]
+    lines = [
+        {"story": row.story, "source": row.source, "target": row.target, "prediction": f"foreign {row.number}"}
+        for row in rows
+    ]
+    file = tmp_path / "llm.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    out = tmp_path / "page.html"
+    words = [systems[0], str(file), "lead", "--examples", "8", "--document", "source", "--out", str(out)]
+    assert main(["annotate", *words]) == 0
+    assert "llm: " in capsys.readouterr().out  # examples of its directions that it has no line for
+    key, page = read_key(key_path(out)), Page(out)
+    assert key.systems == ["mms", "llm", "lead"]
+    texts = iter(element.content for element in page.all("p", **{"class": "summary"}))
+    documents = [element.content.strip() for element in page.all("div", **{"class": "document"})]
+    for document, item in zip(documents, key.items.values(), strict=True):
+        for names in item.summaries.values():
+            text = next(texts)
+            assert text.startswith("foreign ") == ("llm" in names)
+            assert "lead" not in names or document.startswith(text)
+
+
 @settings(max_examples=20)
 @given(st.integers(1, 40), st.integers(0, 3), st.randoms(use_true_random=False))
 def test_examples_are_drawn_evenly_and_whatever_their_order(count: int, seed: int, order: random.Random) -> None:
@@ -401,7 +426,8 @@ def test_whatever_a_file_holds_is_read_or_refused(
         (["A={run},{other}"], "A is 2 runs, which wrote different summaries: name one of them"),
         (["{run}", "--out", "/proc/none/x.html"], "cannot be written"),
         (["{run}", "--corpus", "{tmp}"], "{tmp}"),
-        (["{bare}"], "none of the systems has a recipe that says where the documents are: --corpus DIR"),
+        (["{bare}"], "name the corpus that the predictions are of by --corpus DIR"),
+        (["lead", "oracle"], "name a run or a file of predictions beside the baselines"),
         (["{key}"], "is the key of a page: name what annotators saved with --ratings FILE ..."),
         (["{run}", "--baseline", "mms", "--json", "x"], "--baseline, --json: reads files: name them with --ratings"),
         (["{key}", "--examples", "3", "--ratings", "x"], "--examples: writes a page, for which there is no --ratings"),
