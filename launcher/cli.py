@@ -7,7 +7,7 @@ import argparse
 import errno
 import sys
 
-from launcher.commands import corpora, evaluation, training, watching
+from launcher.commands import annotation, corpora, evaluation, training, watching
 from shards.errors import InputError, out_of_memory
 from shards.printable import error_line, one_line
 from trainer.terminal import printable_output
@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     """Every command sets `run`, and `goes_on`: whether the same command, after Ctrl-C, goes on from there."""
     parser = argparse.ArgumentParser(prog="d2tv", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for group in (corpora, training, evaluation, watching):
+    for group in (corpora, training, evaluation, annotation, watching):
         group.add(commands)
     return parser
 

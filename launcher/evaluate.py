@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from launcher.robustness import show_robustness
 from shards.errors import InputError
-from trainer.evaluation.robustness.plan import Wanted
-from trainer.evaluation.standalone import Evaluated
-from trainer.evaluation.standalone import evaluate as decode_and_score
+from trainer.evaluation.evaluated import Evaluated
+from trainer.evaluation.foreign import is_foreign
+
+if TYPE_CHECKING:
+    from trainer.evaluation.robustness.plan import Wanted
 
 
 def evaluate(
@@ -15,19 +17,36 @@ def evaluate(
     split: str,
     overrides: Sequence[str],
     directions: str | None = None,
-    wanted: Wanted | None = None,
+    wanted: "Wanted | None" = None,
+    corpus: str | None = None,
 ) -> None:
     """Decode and score `split` of what was trained; write its predictions, scores and page into evaluation/.
 
+    where: or a file of predictions, which are scored on `corpus` (trainer/evaluation/foreign_evaluation.py).
     directions: the same as the override evaluation.directions=. wanted: perturbations, whose scores have a page of
     their own. Raises `InputError`.
     """
+    overrides = with_directions(overrides, directions)
+
+    from launcher.evaluation_page import write_evaluation_page
+    from trainer.evaluation.foreign_evaluation import evaluate_foreign
 
     def show(done: Evaluated) -> None:
         print(f"page: {write_evaluation_page(done)}")
 
-    done = decode_and_score(where, split, with_directions(overrides, directions), wanted, show)
+    if is_foreign(where):
+        if wanted is not None:
+            raise InputError(f"--perturb: {where} is a file of predictions, there is no model to perturb the input of")
+        show(evaluate_foreign(where, split, corpus, overrides))
+        return
+    if corpus is not None:
+        raise InputError(f"--corpus is for a file of predictions: for {where}, corpus.path={corpus}")
+    from trainer.evaluation.standalone import evaluate as decode_and_score
+
+    done = decode_and_score(where, split, overrides, wanted, show)
     if done.robustness is not None:
+        from launcher.robustness import show_robustness
+
         show_robustness(done.where, done.robustness)
 
 
@@ -40,33 +59,3 @@ def with_directions(overrides: Sequence[str], directions: str | None) -> list[st
         if key == "evaluation.directions" and value != directions:
             raise InputError(f"--directions {directions} and {override}: give one of them")
     return [*overrides, f"evaluation.directions={directions}"]
-
-
-def write_evaluation_page(done: Evaluated) -> Path:
-    """evaluation/<split>.html beside the predictions and scores that it shows."""
-    from launcher.examples import choose, read
-    from launcher.pages.evaluation import evaluation_page
-    from launcher.pages.page import write_page
-    from launcher.pages.scores import CLASS_NAMES
-    from trainer.evaluation.kept import evaluation_folder
-    from trainer.evaluation.predictions import Prediction, read_predictions
-    from trainer.evaluation.resource_classes import resource_class
-    from trainer.stream import build_reader
-
-    recipe, report, split = done.recipe, done.report, done.report["split"]
-    rows = read_predictions(done.where, split)
-
-    def group_of(row: Prediction) -> str:
-        pairs = report["directions"][f"{row.source}>{row.target}"]["train_pairs"]
-        kind = "MMS" if row.source == row.target else "MXLS"
-        return f"{kind}, {CLASS_NAMES[resource_class(pairs)]} training pairs"
-
-    reader = build_reader(recipe, done.corpus)
-    try:
-        chosen = choose(rows, group_of, recipe.evaluation.seed)
-        examples = read(chosen, done.corpus, reader, recipe.network.vision.max_images)
-    finally:
-        reader.close()
-    path = evaluation_folder(done.where) / f"{split}.html"
-    write_page(path, evaluation_page(recipe.run.resolve().name, report, rows, examples))
-    return path

@@ -3,7 +3,7 @@
 import io
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -77,32 +77,27 @@ def choose(
 
 
 def read(
-    chosen: Sequence[tuple[str, Place, Prediction]], corpus: Corpus, reader: Reader, max_images: int
+    chosen: Sequence[tuple[str, Place, Prediction]],
+    corpus: Corpus,
+    reader: Reader,
+    max_images: int,
+    document_of: Literal["source", "target"] = "source",
 ) -> list[Example]:
-    """The documents and images of predictions: the target article's images, or the source's where that has none."""
-    keys = corpus.story_keys()
-    wanted = {row.story for _, _, row in chosen}
-    stories = {key: number for number, key in enumerate(keys) if key in wanted}
-    of_wanted = np.flatnonzero(np.isin(corpus.articles["story"], list(stories.values())))
-    there = {
-        (int(story), corpus.languages[language]): row
-        for story, language, row in zip(
-            corpus.articles["story"][of_wanted].tolist(),
-            corpus.articles["language"][of_wanted].tolist(),
-            of_wanted.tolist(),
-            strict=True,
-        )
-    }
+    """The documents and images of predictions: the target article's images, or the source's where that has none.
+
+    document_of: the side whose article is the document.
+    """
+    there = article_rows(corpus, {row.story for _, _, row in chosen})
     found = []
     for group, place, row in chosen:
-        source, target = (there[stories[row.story], language] for language in (row.source, row.target))
+        source, target = (there[row.story, language] for language in (row.source, row.target))
         owner = target if corpus.articles["images"][target] else source
         document: str | None = None
         images: Images | None = None
         sizes: tuple[tuple[int, int], ...] = ()
         problem: str | None = None
         try:
-            document = reader.article(source).text
+            document = reader.article(source if document_of == "source" else target).text
             if corpus.articles["images"][owner]:
                 images, sizes = _seen(read_images(corpus, reader, owner), max_images)
         except UnreadableError as error:
@@ -122,6 +117,21 @@ def read(
             )
         )
     return found
+
+
+def article_rows(corpus: Corpus, stories: Collection[str]) -> dict[tuple[str, str], int]:
+    """(key of a story, language) -> the row of its article, of those `stories` that the corpus has."""
+    numbers = {number: key for number, key in enumerate(corpus.story_keys()) if key in stories}
+    rows = np.flatnonzero(np.isin(corpus.articles["story"], list(numbers)))
+    return {
+        (numbers[story], corpus.languages[language]): row
+        for story, language, row in zip(
+            corpus.articles["story"][rows].tolist(),
+            corpus.articles["language"][rows].tolist(),
+            rows.tolist(),
+            strict=True,
+        )
+    }
 
 
 def _seen(images: Images, most: int) -> tuple[Images, tuple[tuple[int, int], ...]]:

@@ -10,6 +10,7 @@ from rich.table import Table
 from launcher.pages.page import write_page
 from launcher.pages.robustness import as_percent, robustness_page
 from trainer.evaluation.kept import evaluation_folder
+from trainer.evaluation.robustness.sources import describe_sources
 from trainer.terminal import Console
 
 
@@ -17,6 +18,8 @@ def show_robustness(run: Path, report: Mapping[str, Any]) -> None:
     """Print the table, write <split>-robustness.html beside the report. run: or one of its `evaluation/<label>`."""
     console = Console(soft_wrap=True)
     console.print(robustness_table(report))
+    for line in describe_sources(report.get("sources", {})):
+        console.print(line)
     path = evaluation_folder(run) / f"{report['split']}-robustness.html"
     write_page(path, robustness_page(run.resolve().name, report))
     print(f"page: {path}")

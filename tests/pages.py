@@ -1,5 +1,7 @@
 """What a test asks of a page: that it is well-formed, loads nothing, and says what it should."""
 
+import base64
+import hashlib
 import re
 import shutil
 import subprocess
@@ -61,13 +63,20 @@ class Page(HTMLParser):
             if element.tag == tag and all(element.attributes.get(name) == value for name, value in attributes.items())
         ]
 
-    def loads_nothing(self) -> None:
+    def loads_nothing(self, *, own_script: bool = False) -> None:
         """No element, attribute or style that would fetch or run anything.
 
-        Links that a person follows may be there, and images that are in the page themselves.
+        Links that a person follows may be there, and images that are in the page themselves. own_script: one script
+        may, that is in the page, and the policy allows no other.
         """
+        policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+        scripts = self.all("script")
+        if own_script:
+            digest = hashlib.sha256(scripts[0].content.encode()).digest()
+            policy += f"; script-src 'sha256-{base64.b64encode(digest).decode()}'"
+            assert [script.attributes for script in scripts] == [{}]
         for element in self.elements:
-            assert element.tag not in _LOADING, element
+            assert element.tag not in _LOADING or (own_script and element.tag == "script"), element
             names = element.attributes.keys() - ({"src"} if element.tag == "img" else set())
             assert not [name for name in names if name.startswith("on") or name in ("src", "style")]
             target = element.attributes.get("href", "#")
@@ -79,7 +88,7 @@ class Page(HTMLParser):
         styles = "".join(element.content for element in self.all("style"))
         assert "url(" not in styles
         assert "@import" not in styles
-        assert self.all("meta", content="default-src 'none'; img-src data:; style-src 'unsafe-inline'")
+        assert self.all("meta", content=policy)
 
 
 def says_nothing_to_the_console(path: Path) -> None:

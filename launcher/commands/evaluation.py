@@ -8,17 +8,19 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     """Their parsers; what a command needs is imported when it runs."""
     evaluate = commands.add_parser(
         "evaluate",
-        help="decode and score a run's newest checkpoint, another one, or an exported model",
+        help="decode and score a run's newest checkpoint, another one or an exported model; score a file's predictions",
         description="Decode and score. Predictions, scores and a page lie in RUN/evaluation, or in MODEL/evaluation; "
         "those of another checkpoint, directions or settings than the run's own in RUN/evaluation/LABEL, called by "
-        "what differs.",
+        "what differs; those of FILE.jsonl in FILE/evaluation. Baselines are scored on the same examples.",
     )
     evaluate.add_argument(
         "trained",
         type=Path,
-        metavar="RUN|CHECKPOINT|MODEL",
-        help="a run (its newest checkpoint), RUN/checkpoints/step-* (or latest, best), or what `d2tv export` wrote",
+        metavar="RUN|CHECKPOINT|MODEL|FILE.jsonl",
+        help="a run (its newest checkpoint), RUN/checkpoints/step-* (or latest, best), what `d2tv export` wrote, or "
+        'predictions of any system, a line each: {"story"|"url", "source", "target", "prediction"}',
     )
+    evaluate.add_argument("--corpus", metavar="DIR", help="that the predictions of FILE.jsonl are of")
     evaluate.add_argument("--split", choices=("validation", "test"), default="test")
     evaluate.add_argument(
         "--directions", metavar="LIST", help="all, mms, mxls, or like 'en-ru,*-ur' (default: evaluation.directions)"
@@ -26,7 +28,8 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     evaluate.add_argument(
         "--perturb",
         metavar="LIST",
-        help="also with perturbed documents or images: all, text, vision, a family or kinds, e.g. keyboard,no_images",
+        help="also with perturbed documents or images: all, text, vision, sources (how much of "
+        "the score comes from the document and the images), a family or kinds, e.g. keyboard,no_images",
     )
     evaluate.add_argument(
         "--severities", default="1,2,3,4,5", metavar="LIST", help="of perturbations (default: %(default)s)"
@@ -38,14 +41,17 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
         "compare",
         help="evaluations of several runs side by side, with significance",
         description="Compare the scores of runs on the same examples, tested against the first (or --baseline) by "
-        "paired bootstrap over stories. NAME=RUN,RUN,... is one model trained several times: the mean of its scores.",
+        "paired bootstrap over stories. NAME=RUN,RUN,... is one model trained several times: the mean of its scores. "
+        "A score below LEAD's on the same examples is marked.",
     )
     compare.add_argument(
         "runs",
         nargs="+",
         metavar="RUN",
-        help="evaluated runs, the baseline first; RUN/evaluation/LABEL; or NAME=RUN,RUN,...",
+        help="evaluated runs, the baseline first; RUN/evaluation/LABEL; lead, oracle, nearest; FILE.jsonl, predictions "
+        "of any system; or NAME=RUN,RUN,...",
     )
+    compare.add_argument("--corpus", metavar="DIR", help="that a FILE.jsonl is of (default: the first run's)")
     compare.add_argument("--split", choices=("validation", "test"), default="test")
     compare.add_argument(
         "--by",
@@ -85,10 +91,13 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
 
 def _evaluate(options: argparse.Namespace) -> None:
     from launcher.evaluate import evaluate
-    from trainer.evaluation.robustness.plan import parse_wanted
 
-    wanted = None if options.perturb is None else parse_wanted(options.perturb, options.severities)
-    evaluate(options.trained, options.split, options.overrides, options.directions, wanted)
+    wanted = None
+    if options.perturb is not None:
+        from trainer.evaluation.robustness.plan import parse_wanted
+
+        wanted = parse_wanted(options.perturb, options.severities)
+    evaluate(options.trained, options.split, options.overrides, options.directions, wanted, options.corpus)
 
 
 def _compare(options: argparse.Namespace) -> None:
@@ -108,6 +117,7 @@ def _compare(options: argparse.Namespace) -> None:
             measures=options.measure or ["rouge1", "rouge2", "rougeL"],
             samples=options.samples,
             seed=options.seed,
+            corpus=options.corpus,
         )
     show(sheet, options.format, options.out)
 

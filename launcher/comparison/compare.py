@@ -21,9 +21,10 @@ def compare(
     measures: Sequence[str],
     samples: int,
     seed: int,
+    corpus: str | None = None,
 ) -> Sheet:
     """runs: RUN or NAME=RUN,RUN,... (`parse_systems`). languages: both sides of a direction are among them; None: any.
-    baseline: a name; None: the first. `InputError` where they cannot be compared."""
+    baseline: a name; None: the first. corpus: of files of predictions. `InputError` where they cannot be compared."""
     systems = parse_systems(runs)
     if len(systems) < 2 and by != "blocks":
         raise InputError("name at least two runs, the first is what the others are compared with; or --by blocks")
@@ -32,7 +33,7 @@ def compare(
     names = [system.name for system in systems]
     if baseline is not None and baseline not in names:
         raise InputError(f"--baseline {baseline}: no such run{did_you_mean(baseline, names)}: {', '.join(names)}")
-    scores = read_systems(systems, split=split, measures=measures, languages=languages)
+    scores = read_systems(systems, split=split, measures=measures, languages=languages, corpus=corpus)
     baseline = baseline or names[0]
     if by != "blocks":
         return rows(scores, split=split, by=by, baseline=baseline, measures=measures, samples=samples, seed=seed)

@@ -99,7 +99,16 @@ def as_latex(sheet: Sheet) -> str:
 def _tex(text: str) -> str:
     special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     special.update({sign: f"\\{sign}" for sign in "&%$#_{}"})
-    special.update({">": r"$\rightarrow$", "→": r"$\rightarrow$", "*": r"$^{*}$", "²": r"$^{2}$", "±": r"$\pm$"})
+    special.update(
+        {
+            ">": r"$\rightarrow$",
+            "→": r"$\rightarrow$",
+            "↓": r"$\downarrow$",
+            "*": r"$^{*}$",
+            "²": r"$^{2}$",
+            "±": r"$\pm$",
+        }
+    )
     # Behind the end of a row a bracket would begin an argument of it.
     special.update({"[": "{[}", "]": "{]}", "<": r"\textless{}", "|": r"\textbar{}"})
     return "".join(special.get(sign, sign) for sign in one_line(text))

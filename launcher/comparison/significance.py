@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from launcher.comparison.systems import Scores
+from launcher.comparison.systems import HIGHER_IS_BETTER, Scores
 from shards.errors import InputError
 from trainer.evaluation.significance import Difference, holm, paired_bootstrap
 
@@ -19,16 +19,20 @@ def check_samples(samples: int) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tested:
-    """A mean, and how it differs from the baseline's: None for the baseline itself. p: corrected."""
+    """A mean, and how it differs from the baseline's: None for the baseline itself. p: corrected.
+
+    below_lead: whether it is a model's, and lower than LEAD's on the same examples.
+    """
 
     mean: float
     difference: Difference | None
     p: float
+    below_lead: bool = False
 
     @property
     def mark(self) -> str:
-        """** p < 0.01, * p < 0.05."""
-        return "**" if self.p < 0.01 else "*" if self.p < 0.05 else ""
+        """** p < 0.01, * p < 0.05; ↓ below LEAD."""
+        return ("**" if self.p < 0.01 else "*" if self.p < 0.05 else "") + ("↓" if self.below_lead else "")
 
 
 class Tests:
@@ -39,6 +43,7 @@ class Tests:
         self._scores, self._baseline, self._samples, self._seed = scores, baseline, samples, seed
         self._means: list[float] = []
         self._differences: list[Difference | None] = []
+        self._below: list[bool] = []
 
     def mean(self, name: str, measure: str, places: Sequence[int], weights: Sequence[float] | None = None) -> int:
         """The (weighted) mean of a system's scores at these examples; its number in `outcomes`."""
@@ -52,8 +57,15 @@ class Tests:
                 base, column, stories, weights=weights, samples=self._samples, seed=self._seed
             )
         of = [1.0] * len(column) if weights is None else weights
-        self._means.append(sum(w * value for w, value in zip(of, column, strict=True)) / sum(of))
+        mean = sum(w * value for w, value in zip(of, column, strict=True)) / sum(of)
+        self._means.append(mean)
         self._differences.append(difference)
+        lead = None if name in scores.baselines else scores.lead.get(measure)
+        if lead is None or measure not in HIGHER_IS_BETTER:
+            self._below.append(False)
+        else:
+            of_lead = sum(w * lead[place] for w, place in zip(of, places, strict=True)) / sum(of)
+            self._below.append(mean < of_lead - 1e-9)
         return len(self._means) - 1
 
     @property
@@ -64,8 +76,8 @@ class Tests:
         """Every mean in the order in which they were asked for."""
         corrected = iter(holm([d.p for d in self._differences if d is not None]).tolist())
         return [
-            Tested(mean=mean, difference=difference, p=1.0 if difference is None else next(corrected))
-            for mean, difference in zip(self._means, self._differences, strict=True)
+            Tested(mean=mean, difference=difference, p=1.0 if difference is None else next(corrected), below_lead=below)
+            for mean, difference, below in zip(self._means, self._differences, self._below, strict=True)
         ]
 
     def describe(self) -> str:

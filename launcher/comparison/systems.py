@@ -1,13 +1,17 @@
-"""What is compared: evaluated runs, or several runs of one model (its seeds) as one, on the examples that all have."""
+"""What is compared on the examples that all have: evaluated runs, or several runs of one model (its seeds) as one;
+baselines; predictions in files."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from launcher.comparison.held_out import HeldOut, ScoresOf
 from shards.errors import InputError, did_you_mean
 from shards.languages import languages_in_corpus
-from trainer.evaluation.predictions import Key, read_scores
+from trainer.evaluation.baselines.names import LABELS
+from trainer.evaluation.foreign import is_foreign
+from trainer.evaluation.predictions import Key, read_predictions, read_scores
 
 #: As tables call the measures.
 SHORT = {"rouge1": "R-1", "rouge2": "R-2", "rougeL": "R-L", "rougeLsum": "R-Lsum", "bertscore": "BERTScore"}
@@ -20,27 +24,40 @@ HIGHER_IS_BETTER = frozenset({*SHORT, "meaning_similarity", "lase", "language_co
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class System:
-    """A model. runs: where its evaluations lie, one a seed."""
+    """A model. runs: where its evaluations lie, one a seed, or files of predictions.
+
+    baseline: which one it is instead (trainer/evaluation/baselines), without runs.
+    """
 
     name: str
     runs: tuple[Path, ...]
+    baseline: str | None = None
 
 
 def parse_systems(words: Sequence[str]) -> list[System]:
-    """RUN, or NAME=RUN,RUN,...; a run is called by its directory's name, by its path where two share one."""
-    found: list[tuple[str | None, tuple[Path, ...]]] = []
+    """RUN, or NAME=RUN,RUN,...; a run is called by its directory's name, by its path where two share one.
+
+    A baseline is called by its name; a directory of that name is ./lead.
+    """
+    found: list[tuple[str | None, list[str]]] = []
     for word in words:
         name, equals, runs = word.partition("=")
         if not equals or Path(word).exists():
-            found.append((None, (Path(word),)))
+            found.append((None, [word]))
             continue
-        paths = tuple(Path(run) for run in runs.split(",") if run)
-        if not name or not paths:
+        named = [run for run in runs.split(",") if run]
+        if not name or not named:
             raise InputError(f"{word}: name runs as RUN, or as NAME=RUN,RUN,...")
-        found.append((name, paths))
-    short = [runs[0].resolve().name for name, runs in found if name is None]
+        if len(named) > 1 and (baselines := [run for run in named if run in LABELS]):
+            raise InputError(f"{word}: {baselines[0]} is a baseline, not a run (a directory of that name is ./lead)")
+        found.append((name, named))
+    short = [_called(runs[0]) for name, runs in found if name is None]
     systems = [
-        System(name=name or (runs[0].resolve().name if len(set(short)) == len(short) else str(runs[0])), runs=runs)
+        System(
+            name=name or (_called(runs[0]) if len(set(short)) == len(short) else runs[0]),
+            runs=() if runs[0] in LABELS else tuple(map(Path, runs)),
+            baseline=runs[0] if runs[0] in LABELS else None,
+        )
         for name, runs in found
     ]
     names = [system.name for system in systems]
@@ -49,17 +66,29 @@ def parse_systems(words: Sequence[str]) -> list[System]:
     return systems
 
 
+def _called(run: str) -> str:
+    if run in LABELS:
+        return run
+    path = Path(run)
+    return path.stem if is_foreign(path) else path.resolve().name
+
+
 @dataclass(frozen=True)
 class Scores:
     """keys (N,): the examples that all systems have.  columns: system -> measure -> (N,), means over its runs.
 
     left_out: examples that not all have.
+    baselines: which of the systems are baselines.  lead: LEAD's (N,) by measure; none where it is not known.
+    notes: what else is to be said of the systems.
     """
 
     names: tuple[str, ...]
     keys: tuple[Key, ...]
     columns: Mapping[str, Mapping[str, Sequence[float]]]
     left_out: int
+    baselines: frozenset[str] = frozenset()
+    lead: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def stories(self) -> list[int]:
@@ -71,45 +100,106 @@ class Scores:
         told = f"{len(self.keys):,} examples of {split}, {len(set(self.stories)):,} stories"
         if self.left_out:
             told += f" ({self.left_out:,} examples are not in all of them and left out)"
-        return told
+        if self.lead and len(self.baselines) < len(self.names):
+            told += "; ↓ below LEAD on the same examples"
+        return "; ".join([told, *self.notes])
 
 
 def read_systems(
-    systems: Sequence[System], *, split: str, measures: Sequence[str], languages: Sequence[str] | None = None
+    systems: Sequence[System],
+    *,
+    split: str,
+    measures: Sequence[str],
+    languages: Sequence[str] | None = None,
+    corpus: str | None = None,
 ) -> Scores:
     """The scores of all systems. languages: names or codes that both sides of a direction must be of; None: any.
 
+    corpus: that files of predictions are of; None: the first run's.
+
     `InputError` where an evaluation is not there, lacks a measure, or no example is common to all.
     """
-    of_systems = [[_read(run, split, measures) for run in system.runs] for system in systems]
-    of_runs = [scores for runs in of_systems for scores in runs]
-    if languages is not None:
-        if not languages:
-            raise InputError("--languages names none: leave it out, or give some like en,ru")
-        there = sorted({side for scores in of_runs for key in scores for side in key[1:]})
-        wanted = set(languages_in_corpus(languages, there))
-        of_systems = [
-            [{key: row for key, row in scores.items() if wanted.issuperset(key[1:])} for scores in runs]
-            for runs in of_systems
-        ]
-        of_runs = [scores for runs in of_systems for scores in runs]
-    common = sorted(set.intersection(*(set(scores) for scores in of_runs)))
-    if not common:
-        names = ", ".join(str(run) for system in systems for run in system.runs)
-        raise InputError(f"{names} have no example of {split} in common: evaluate the same directions")
+    models = [system for system in systems if system.baseline is None]
+    if not models:
+        raise InputError("name a run or a file of predictions beside the baselines: they are scored on its examples")
+    runs = [run for system in models for run in system.runs if not is_foreign(run)]
+    notes: list[str] = []
+    with HeldOut(corpus, runs, split) as held_out:
+        of_systems: dict[str, list[ScoresOf]] = {}
+        for system in models:
+            of_systems[system.name] = []
+            for run in system.runs:
+                if is_foreign(run):
+                    scores, told = held_out.scores_of_file(run)
+                    _check_measures(run, scores, measures, held_out.measures)
+                    notes += [f"{system.name}: {one}" for one in told]
+                else:
+                    scores = _read(run, split, measures)
+                of_systems[system.name].append(scores)
+        if languages is not None:
+            of_systems = _only(languages, of_systems)
+        of_runs = [scores for of_system in of_systems.values() for scores in of_system]
+        common = sorted(set.intersection(*(set(scores) for scores in of_runs)))
+        if not common:
+            names = ", ".join(str(run) for system in models for run in system.runs)
+            raise InputError(f"{names} have no example of {split} in common: evaluate the same directions")
+        for system in systems:
+            if system.baseline is not None:
+                scores, told = held_out.scores_of_baseline(system.baseline, common, measures)
+                of_systems[system.name] = [scores]
+                notes += [f"{system.name}: {one}" for one in told]
+        of_lead = next((of_systems[system.name][0] for system in systems if system.baseline == "lead"), None)
+        if of_lead is None:
+            of_lead = held_out.kept_baseline("lead", measures)
     columns = {
         system.name: {
-            measure: [sum(scores[key][measure] for scores in runs) / len(runs) for key in common]
+            measure: [
+                sum(scores[key][measure] for scores in of_systems[system.name]) / len(of_systems[system.name])
+                for key in common
+            ]
             for measure in measures
         }
-        for system, runs in zip(systems, of_systems, strict=True)
+        for system in systems
+    }
+    lead = {
+        measure: [of_lead[key][measure] for key in common]
+        for measure in measures
+        if all(measure in of_lead.get(key, {}) for key in common)
     }
     return Scores(
         names=tuple(system.name for system in systems),
         keys=tuple(common),
         columns=columns,
         left_out=max(map(len, of_runs)) - len(common),
+        baselines=frozenset(system.name for system in systems if system.baseline is not None),
+        lead=lead,
+        notes=tuple(notes),
     )
+
+
+def read_texts(system: System, held_out: HeldOut) -> tuple[dict[Key, str], list[str]]:
+    """What a run, or a file of predictions, wrote for each example, and what is to be said of it.
+
+    `InputError` where the system is several runs or a baseline (`HeldOut.texts_of_baseline`), or not evaluated.
+    """
+    if len(system.runs) != 1:
+        raise InputError(f"{system.name} is {len(system.runs)} runs, which wrote different summaries: name one of them")
+    [run] = system.runs
+    if is_foreign(run):
+        return held_out.texts_of_file(run)
+    return {row.key: row.prediction for row in read_predictions(run, held_out.split)}, []
+
+
+def _only(languages: Sequence[str], of_systems: Mapping[str, list[ScoresOf]]) -> dict[str, list[ScoresOf]]:
+    """The scores of directions between these languages."""
+    if not languages:
+        raise InputError("--languages names none: leave it out, or give some like en,ru")
+    there = sorted({side for runs in of_systems.values() for scores in runs for key in scores for side in key[1:]})
+    wanted = set(languages_in_corpus(languages, there))
+    return {
+        name: [{key: row for key, row in scores.items() if wanted.issuperset(key[1:])} for scores in runs]
+        for name, runs in of_systems.items()
+    }
 
 
 def by_direction(keys: Sequence[Key]) -> Iterator[tuple[tuple[str, str], list[int]]]:
@@ -120,13 +210,18 @@ def by_direction(keys: Sequence[Key]) -> Iterator[tuple[tuple[str, str], list[in
     yield from sorted(found.items())
 
 
-def _read(run: Path, split: str, measures: Sequence[str]) -> Mapping[Key, Mapping[str, float]]:
+def _read(run: Path, split: str, measures: Sequence[str]) -> ScoresOf:
     scores = read_scores(run, split, measures)
+    if not all(measure in row for row in scores.values() for measure in measures):
+        _check_measures(run, scores, measures, set.intersection(*map(set, read_scores(run, split).values())))
+    return scores
+
+
+def _check_measures(run: Path, scores: ScoresOf, measures: Sequence[str], there: Collection[str]) -> None:
+    """`InputError` where not all of the predictions have a measure. there: those that they have."""
     for measure in measures:
         if not all(measure in row for row in scores.values()):
-            there = set.intersection(*map(set, read_scores(run, split).values()))
             near = did_you_mean(measure, sorted(there))
             raise InputError(
                 f"{run} has no {measure}{near} for all of its predictions; it has {', '.join(sorted(there))}"
             )
-    return scores

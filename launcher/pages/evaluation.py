@@ -51,6 +51,7 @@ def evaluation_page(
     split = str(report["split"])
     sections = {
         "Scores": scores.by_kind(report),
+        **({"Baselines": beside} if (beside := scores.beside_baselines(report)) else {}),
         "By source and target": _table_of_the_paper(name, split, rows),
         "By direction": scores.by_direction(report, split) or "<p>One direction alone is no picture.</p>",
         "By language": scores.by_language(report),

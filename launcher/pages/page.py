@@ -1,6 +1,7 @@
 """Build what all pages share: the frame, the style, and text that cannot break out of either."""
 
 import base64
+import hashlib
 import html
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,16 +38,30 @@ _CONTROLS = (
 )
 
 
+def visible(text: str) -> str:
+    """Replace the characters that a page cannot hold, or that a browser would not show, by pictures of them."""
+    return text.translate(_CONTROLS)
+
+
 def escape(text: str) -> str:
     """Text as it stands between tags or in a quoted attribute."""
-    return html.escape(text.translate(_CONTROLS), quote=True)
+    return html.escape(visible(text), quote=True)
 
 
-def page(title: str, body: str, style: str = "") -> str:
-    """A whole document around `body`, which is HTML already."""
+def page(title: str, body: str, style: str = "", script: str = "") -> str:
+    """A whole document around `body`, which is HTML already.
+
+    script: our own, and the only one that the page can run, held by its hash. Without it, none can.
+    """
+    policy = _POLICY
+    if script:
+        assert "</script" not in script
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        policy += f"; script-src 'sha256-{digest}'"
+        body += f"\n<script>{script}</script>"
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>{_STYLE}{style}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
     )

@@ -10,6 +10,7 @@ from launcher.pages.page import escape, page, table
 from launcher.watch.history import Curve
 from shards.printable import one_line
 from trainer.evaluation.robustness.plan import by_reason
+from trainer.evaluation.robustness.sources import describe_sources
 
 #: How the measures are called.
 NAMES = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "rougeLsum": "ROUGE-Lsum"}
@@ -18,7 +19,7 @@ _SHOWN = "rougeL"
 _STYLE = (
     curves.STYLE
     + """
-details summary { cursor: pointer; margin: .5rem 0; }
+details summary { cursor: pointer; margin: .5rem 0; } .wrong { color: var(--bad, #cf222e); }
 .done td { white-space: normal; text-align: start; vertical-align: top; }
 .done th { text-align: start; } .done td:first-child { white-space: nowrap; }
 """
@@ -37,6 +38,7 @@ def robustness_page(name: str, report: Mapping[str, Any]) -> str:
         f"perturbed (seed {report['seed']}). A kind is scored on the examples that it applies to, clean and perturbed; "
         "an example that it does not change keeps its clean summary. MMI = (clean − perturbed) / clean is the share of "
         "the score that is lost; – where the clean score is 0.</p>",
+        _sources(report.get("sources", {})),
         f"<h2>{NAMES[_SHOWN]} against severity</h2>",
         '<p class="soft">Severity 0 is the clean score.</p>',
         f'<div class="charts">{"".join(_charts(kinds, severities))}</div>',
@@ -97,6 +99,38 @@ def _scores(kinds: Mapping[str, Any], severities: Sequence[str], measure: str) -
     heading = ["kind", "examples", "clean", *severities, *severities, "mean"]
     groups = [("", 3), ("perturbed, severity", len(severities)), ("MMI, severity", len(severities) + 1)]
     return table(heading, rows, groups)
+
+
+def _sources(found: Mapping[str, Any]) -> str:
+    """Where the score comes from: what is lost without the document, and without the images."""
+    if not found:
+        return ""
+    rows = [
+        [
+            source,
+            how,
+            f"{of[how]['examples']:,}",
+            *(_share(of[how][measure]) for measure in NAMES),
+            f"{of[how]['rouge1']['p']:.3f}",
+        ]
+        for source, of in found.items()
+        for how in ("removed", "exchanged")
+        if how in of
+    ]
+    first, *ignored = describe_sources(found)
+    said = "".join(f'<p class="wrong">{escape(line)}</p>' for line in ignored)
+    return (
+        f"<h2>Where the score comes from</h2><p>{escape(first)}</p>{said}"
+        '<p class="soft">The share of the clean score that is lost when every document (or every story\'s images) is '
+        "removed, or exchanged for another story's, with 95% of the resamples; p of ROUGE-1, by paired bootstrap over "
+        "stories.</p>" + table(["source", "how", "examples", *NAMES.values(), "p"], rows)
+    )
+
+
+def _share(lost: Mapping[str, Any]) -> str:
+    if lost["share"] is None:
+        return "–"
+    return f"{lost['share']:.1%} ({lost['low']:.1%} to {lost['high']:.1%})"
 
 
 def _strengths(kinds: Mapping[str, Any], severities: Sequence[str]) -> str:

@@ -142,6 +142,7 @@ def _evaluation(name: str, report: Mapping[str, Any] | None, run: Path) -> str:
     if report is None:
         return f"{title}<p>evaluation/{shown}.json cannot be read.</p>"
     parts = {
+        "Baselines": scores.beside_baselines(report),
         "By resource class": scores.by_class(report),
         "By language": scores.by_language(report),
         "By direction": scores.by_direction(report, re.sub(r"[^A-Za-z0-9]+", "-", name)),

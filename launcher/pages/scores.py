@@ -8,6 +8,10 @@ from launcher.pages.dots import Dots, dots
 from launcher.pages.page import escape, table
 from launcher.watch.words import number
 from shards.printable import one_line
+from trainer.evaluation.baselines.names import LABELS as BASELINES
+from trainer.evaluation.baselines.report import baseline_means, has_baselines, losses
+from trainer.evaluation.closing_table import BELOW, BELOW_BY_CHANCE, told_of_baselines, without_images
+from trainer.evaluation.foreign import describe_counts
 from trainer.evaluation.resource_classes import CLASSES, resource_class
 
 #: More languages than this are not drawn, only listed.
@@ -56,8 +60,13 @@ Scores = Mapping[str, Mapping[str, float]]
 def described(report: Mapping[str, Any]) -> str:
     """Describe in a line what was evaluated."""
     words = [f"step {report.get('step', '–')}", f"{report.get('examples', '–')} summaries decoded"]
+    if isinstance(system := report.get("system"), dict):
+        words = [f"predictions of {system.get('file')}", f"{report.get('examples', '–')} scored"]
+        words += describe_counts(system.get("lines"))
     if report.get("unreadable"):
         words.append(f"{report['unreadable']} examples unreadable")
+    if without := without_images(report):
+        words.append(without)
     settings = report.get("settings")
     if isinstance(settings, dict):
         words += [f"{key} {settings[key]}" for key in ("directions", "num_beams", "length_penalty") if key in settings]
@@ -91,6 +100,55 @@ def by_kind(report: Mapping[str, Any]) -> str:
             f"lacks, and that are said again.</p>{table(['kind', *(LABELS[name] for name in behaviour)], rows)}"
         )
     return html
+
+
+def beside_baselines(report: Mapping[str, Any]) -> str:
+    """The model and the baselines on the same examples, by kind and target language; empty for earlier reports."""
+    if not has_baselines(report):
+        return ""
+    lost = losses(report)
+    measures = ("rouge1", "rouge2", "rougeL")
+    rows = []
+    for kind, of_model in scores_of(report, "by_kind").items():
+        below = {loss.measure: BELOW_BY_CHANCE if loss.by_chance else BELOW for loss in lost.get(kind, ())}
+        marked = [
+            f"{below[name]} {cell}" if name in below else cell
+            for name, cell in zip(measures, _cells(of_model, measures), strict=True)
+        ]
+        rows.append([kind.upper(), _system(report), *marked])
+        for name, label in BASELINES.items():
+            of_kind = baseline_means(report, name).get(kind)
+            if of_kind:
+                rows.append(["", label, *_cells(of_kind, measures)])
+    said = told_of_baselines(report)
+    html = "".join(f'<p class="wrong">{escape(line)}</p>' for line in said if line.startswith(BELOW))
+    html += table(["kind", "system", *(LABELS[name] for name in measures)], rows)
+    notes = "; ".join(one_line(line) for line in said if not line.startswith(BELOW))
+    html += (
+        f'<p class="soft">{BELOW} below LEAD on the same examples, {BELOW_BY_CHANCE} so, but it may be chance. '
+        f"{escape(notes)}. Oracle: the document's sentences (words, where it is one sentence) that come nearest to the "
+        "reference. Nearest story: the summary of the training story whose document has most words and pairs of words "
+        "in common.</p>"
+    )
+    return html + _baselines_by_target(report)
+
+
+def _baselines_by_target(report: Mapping[str, Any]) -> str:
+    of_model = scores_of(report, "by_target")
+    of_baselines = {label: baseline_means(report, name, "by_target") for name, label in BASELINES.items()}
+    of_baselines = {label: found for label, found in of_baselines.items() if found}
+    rows = []
+    for target, means in of_model.items():
+        row = [target, *_cells(means, ("rouge1",))]
+        row += [_cells(found.get(target, {}), ("rouge1",))[0] for found in of_baselines.values()]
+        rows.append(row)
+    heading = ["target", _system(report), *of_baselines]
+    return f"<details><summary>ROUGE-1 by target language</summary>{table(heading, rows)}</details>"
+
+
+def _system(report: Mapping[str, Any]) -> str:
+    system = report.get("system")
+    return one_line(str(system.get("name"))) if isinstance(system, dict) else "model"
 
 
 def by_class(report: Mapping[str, Any]) -> str:

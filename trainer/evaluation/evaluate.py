@@ -1,7 +1,6 @@
 """Held-out stories through beam search and every measure; NLL beside the unigram model's."""
 
 import functools
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,6 @@ from models.network import Network
 from shards.collate import Collator
 from shards.directions import Direction, parse_directions
 from shards.errors import InputError
-from shards.files import write_atomically
 from shards.index import Corpus
 from shards.quotas import Ints
 from shards.reader import Reader
@@ -23,6 +21,8 @@ from shards.tokenizer import Tokenizer
 from trainer.checkpoint import read_state
 from trainer.distributed import from_first_rank, raise_together
 from trainer.evaluation.averages import languages_found, summarise, training_pairs
+from trainer.evaluation.baselines.compute import Baselines, Example, compute
+from trainer.evaluation.baselines.report import baselines_report
 from trainer.evaluation.decoding import Predictions, decoding_batches
 from trainer.evaluation.heldout import (
     choose_examples,
@@ -32,12 +32,13 @@ from trainer.evaluation.heldout import (
     share_of_rank,
     take_groups,
 )
-from trainer.evaluation.kept import evaluation_folder, make_room
-from trainer.evaluation.predictions import Prediction, write_predictions
+from trainer.evaluation.kept import evaluation_folder
+from trainer.evaluation.predictions import Prediction
 from trainer.evaluation.report import facts_of
+from trainer.evaluation.results import write_results
 from trainer.evaluation.scoring.measures import Pair
 from trainer.evaluation.scoring.models import Models
-from trainer.evaluation.scoring.score import score
+from trainer.evaluation.scoring.score import Scores, score
 from trainer.evaluation.unigram import UnigramBaseline
 from trainer.progress import counting, stage, track
 from trainer.ranks import Ranks
@@ -74,8 +75,8 @@ class Evaluator:
 
         `checkpoint` is where the network's weights are kept.
 
-        Writes <split>-predictions.parquet and <split>.json into evaluation/ of the run, or into `kept_in`. An
-        evaluation of something else that lies there is moved away, not overwritten.
+        Writes <split>-predictions.parquet, the baselines' tables beside it and <split>.json into evaluation/ of the
+        run, or into `kept_in`. An evaluation of something else that lies there is moved away, not overwritten.
         """
         kinds, groups, facts = self.directions(), self.choose(split), self.facts(checkpoint)
         folder = evaluation_folder(self.where)
@@ -84,23 +85,22 @@ class Evaluator:
         if not self.ranks.is_first:
             return None
         predictions, measures = self._score(groups, found)
+        baselines = self._baselines(groups, predictions)
+        pairs = training_pairs(self.corpus)
         report = {
             "split": split,
             "step": read_state(checkpoint).step,
             **facts,
             "examples": len(predictions),
             "unreadable": len(groups.number) - len(predictions),
-            **summarise(predictions, measures, training_pairs(self.corpus)),
+            **self._without_images(predictions, found),
+            **summarise(predictions, measures, pairs),
+            **baselines_report(predictions, baselines, pairs),
             "languages_found": languages_found(predictions),
             "nll": nll,
         }
-        text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
+        write_results(self.where, report, predictions, measures, baselines, facts)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            if line := make_room(self.where, split, report):
-                print(line)
-            write_predictions(self.where, split, predictions, measures, facts)
-            write_atomically(folder / f"{split}.json", text.encode())
             found.remove()
         except OSError as error:
             raise InputError(f"{folder} cannot be written: {error}") from error
@@ -183,10 +183,11 @@ class Evaluator:
                 # What is drawn follows from the example, not from its place among those that are chosen.
                 pairs = chosen.source[:, 0] * len(self.corpus.articles) + chosen.target[:, 0]
                 written = network.generate(batch, decoding, pairs.tolist()).tolist()
+                images = batch.image_mask_BI.sum(dim=1).tolist()  # that the network saw
                 rows = [
-                    {"number": example, "prediction": self.tokenizer.decode(ids)}
-                    for example, ids, weight in zip(
-                        chosen.number.tolist(), written, batch.weight_B.tolist(), strict=True
+                    {"number": example, "prediction": self.tokenizer.decode(ids), "images": seen}
+                    for example, ids, seen, weight in zip(
+                        chosen.number.tolist(), written, images, batch.weight_B.tolist(), strict=True
                     )
                     if weight
                 ]
@@ -218,9 +219,7 @@ class Evaluator:
             pairs.append(pair)
             examples.append((number, keys[int(groups.story[place, 0])]))
         self.begin_batch()
-        settings = self.recipe.evaluation
-        models = Models(labse=settings.labse, bertscore=settings.bertscore, device=self.device)
-        scores = score(pairs, models=models, after_each=self.begin_batch)
+        scores = self._scores(pairs)
         rows = [
             Prediction(
                 number=number,
@@ -235,6 +234,33 @@ class Evaluator:
             for place, ((number, story), pair) in enumerate(zip(examples, pairs, strict=True))
         ]
         return rows, list(scores.columns)
+
+    def _scores(self, pairs: Sequence[Pair]) -> Scores:
+        settings = self.recipe.evaluation
+        models = Models(labse=settings.labse, bertscore=settings.bertscore, device=self.device)
+        return score(pairs, models=models, after_each=self.begin_batch)
+
+    def _baselines(self, groups: Groups, predictions: Sequence[Prediction]) -> Baselines:
+        """What the baselines say of the same examples, scored in the same way."""
+        examples = [
+            Example(
+                number=row.number,
+                story=row.story,
+                source=int(groups.source[row.number, 0]),
+                target=int(groups.target[row.number, 0]),
+            )
+            for row in predictions
+        ]
+        return compute(self.corpus, self.reader, examples, self._scores, after_each=self.begin_batch)
+
+    def _without_images(self, predictions: Sequence[Prediction], found: Predictions) -> dict[str, Any]:
+        """How many of the examples of each kind the network saw no image of; nothing where it sees none at all."""
+        if not self.recipe.network.vision.enabled:
+            return {}
+        seen = {row["number"]: row.get("images") for of_batch in found.read().values() for row in of_batch}
+        without = [row for row in predictions if seen.get(row.number) == 0]
+        mms = sum(row.source == row.target for row in without)
+        return {"without_images": {"mms": mms, "mxls": len(without) - mms}}
 
     def _nll(
         self, network: Network, split: str, kinds: Mapping[str, Sequence[Direction]]

@@ -15,12 +15,13 @@ from typing import Any
 
 from shards.errors import InputError
 from shards.reading_files import read_json
-from trainer.run_lock import FileLock, Owner
+from trainer.evaluation.baselines.names import LABELS
+from trainer.run_lock import FileLock, Owner, read_owner, refusal
 
 #: Settings that change no result.
 _WITHOUT_EFFECT = frozenset({"batch_size"})
 _LONGEST_LABEL = 100
-_SUFFIXES = ("-predictions.parquet", ".html", ".json")
+_SUFFIXES = (*(f"-{name}.parquet" for name in ("predictions", *LABELS)), ".html", ".json")
 _ROBUSTNESS_SUFFIXES = ("-robustness.parquet", "-robustness.html", "-robustness.json")
 _FACTS = ("checkpoint", "settings", "languages", "lengths", "corpus")
 
@@ -48,6 +49,15 @@ def lock_evaluation(where: Path, split: str, started: str) -> FileLock | None:
     except OSError as error:
         raise InputError(f"{path.parent} cannot be written: {error}") from error
     return FileLock.take(path, Owner.of_this_process(started))
+
+
+def only_one(where: Path, split: str) -> FileLock:
+    """Take the lock of what is written; `HeldError` while the run or a person makes the same evaluation."""
+    lock = lock_evaluation(where, split, "`d2tv evaluate`")
+    if lock is None:
+        path = lock_path(where, split)
+        raise refusal(path, f"the evaluation of {split} in {path.parent}", read_owner(path))
+    return lock
 
 
 def kept_evaluations(run: Path, split: str) -> list[Path]:

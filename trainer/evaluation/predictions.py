@@ -1,5 +1,8 @@
 """An evaluation's predictions with their scores, as a table on the disk: RUN/evaluation/<split>-predictions.parquet.
 
+Beside it lie those of the baselines on the same examples, of the same columns: <split>-lead.parquet and so on
+(trainer/evaluation/baselines).
+
 A row an example. Columns: number, story, source, target, prediction, reference, language, and every measure as float64.
 """
 
@@ -35,6 +38,8 @@ _COLUMNS = pa.schema(
 _FACTS = b"d2tv.facts"
 #: No measure of ours reaches it: a larger score is damage, and sums of such have no end.
 _LARGEST_SCORE = 1e6
+#: Whose table the run's own is.
+MODEL = "predictions"
 #: An example: story, source and target language.
 Key = tuple[str, str, str]
 
@@ -60,13 +65,21 @@ class Prediction:
         return self.story, self.source, self.target
 
 
-def predictions_path(run: Path, split: str) -> Path:
-    """Return the table's file. run: or one of its `evaluation/<label>` (trainer/evaluation/kept.py), as below."""
-    return evaluation_folder(run) / f"{split}-predictions.parquet"
+def predictions_path(run: Path, split: str, of: str = MODEL) -> Path:
+    """Return the table's file. run: or one of its `evaluation/<label>` (trainer/evaluation/kept.py), as below.
+
+    of: the model's, or a baseline by its name, as below.
+    """
+    return evaluation_folder(run) / f"{split}-{of}.parquet"
 
 
 def write_predictions(
-    run: Path, split: str, rows: Sequence[Prediction], measures: Sequence[str], facts: Mapping[str, Any] | None = None
+    run: Path,
+    split: str,
+    rows: Sequence[Prediction],
+    measures: Sequence[str],
+    facts: Mapping[str, Any] | None = None,
+    of: str = MODEL,
 ) -> None:
     """All or nothing, the same bytes for the same rows. Raises `OSError` where the directory cannot be written.
 
@@ -80,12 +93,12 @@ def write_predictions(
     )
     buffer = io.BytesIO()
     pq.write_table(pa.table(columns, schema=schema), buffer, compression="zstd", write_page_checksum=True)
-    write_atomically(predictions_path(run, split), buffer.getvalue())
+    write_atomically(predictions_path(run, split, of), buffer.getvalue())
 
 
-def read_predictions(run: Path, split: str) -> list[Prediction]:
+def read_predictions(run: Path, split: str, of: str = MODEL) -> list[Prediction]:
     """Every row, in the order in which they were written. `InputError` where there are none or they are damaged."""
-    table = _read(run, split)
+    table = _read(run, split, of=of)
     columns = [table.column(name).to_pylist() for name in _COLUMNS.names]
     return [
         Prediction(**dict(zip(_COLUMNS.names, row, strict=True)), scores=scores)
@@ -93,22 +106,24 @@ def read_predictions(run: Path, split: str) -> list[Prediction]:
     ]
 
 
-def read_facts(run: Path, split: str) -> Any:
+def read_facts(run: Path, split: str, of: str = MODEL) -> Any:
     """Return what the predictions depend on; None where they do not say. `InputError` as from `read_predictions`."""
-    facts = (_read(run, split, texts=False, measures=()).schema.metadata or {}).get(_FACTS, b"null")
+    facts = (_read(run, split, texts=False, measures=(), of=of).schema.metadata or {}).get(_FACTS, b"null")
     try:
         return parse_json(facts)
     except ValueError as error:
-        path = predictions_path(run, split)
+        path = predictions_path(run, split, of)
         raise InputError(f"{path} is damaged ({error}): d2tv evaluate {run} --split {split}") from error
 
 
-def read_scores(run: Path, split: str, measures: Sequence[str] | None = None) -> dict[Key, dict[str, float]]:
+def read_scores(
+    run: Path, split: str, measures: Sequence[str] | None = None, of: str = MODEL
+) -> dict[Key, dict[str, float]]:
     """The defined scores of every example, without its texts. `InputError` as from `read_predictions`.
 
     measures: those that are wanted, where they are there; None: all.
     """
-    table = _read(run, split, texts=False, measures=measures)
+    table = _read(run, split, texts=False, measures=measures, of=of)
     keys = zip(*(table.column(name).to_pylist() for name in ("story", "source", "target")), strict=True)
     return {
         key: {name: value for name, value in scores.items() if value is not None}
@@ -116,8 +131,8 @@ def read_scores(run: Path, split: str, measures: Sequence[str] | None = None) ->
     }
 
 
-def _read(run: Path, split: str, *, texts: bool = True, measures: Sequence[str] | None = None) -> Any:
-    path = predictions_path(run, split)
+def _read(run: Path, split: str, *, texts: bool = True, measures: Sequence[str] | None = None, of: str = MODEL) -> Any:
+    path = predictions_path(run, split, of)
     again = f"d2tv evaluate {run} --split {split}"
     try:
         with open_regular(path) as file:

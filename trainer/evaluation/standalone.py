@@ -2,41 +2,26 @@
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from shards.index import Corpus, open_corpus
+from shards.index import open_corpus
 from shards.tokenizer import open_tokenizer
 from trainer.build import build_evaluator
 from trainer.checkpoint import MANIFEST, read_state, step_of, whole_checkpoints
 from trainer.distributed import group_of_one
 from trainer.evaluation.closing_table import print_report
-from trainer.evaluation.kept import choose, lock_evaluation, lock_path
+from trainer.evaluation.evaluated import Evaluated
+from trainer.evaluation.kept import choose, only_one
 from trainer.evaluation.report import facts_of
 from trainer.evaluation.robustness.plan import Wanted
 from trainer.evaluation.robustness.run import check_wanted, finished, measure
 from trainer.plan import check_corpus, check_lengths
 from trainer.progress import stage
-from trainer.recipe import Recipe, load_recipe
-from trainer.run_lock import FileLock, read_owner, refusal
+from trainer.recipe import load_recipe
 from trainer.tidying import reading
 from trainer.trained import RECIPE, check_same_corpus, course_until, find_trained, trained_network, trained_recipe
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Evaluated:
-    """A finished evaluation and what it was of.
-
-    where: what names it: the run, or `<run>/evaluation/<label>` (trainer/evaluation/kept.py).
-    robustness: what perturbations cost, where they were asked for.
-    """
-
-    recipe: Recipe
-    where: Path
-    corpus: Corpus
-    report: dict[str, Any]
-    robustness: dict[str, Any] | None = None
 
 
 def evaluate(
@@ -70,7 +55,7 @@ def evaluate(
         results = _results(recipe.run, split, evaluator.facts(path), path)
         if results != recipe.run:
             evaluator = replace(evaluator, kept_in=results)
-        leaving.callback(_only_one(results, split).release)
+        leaving.callback(only_one(results, split).release)
         network.to(device).eval()
         report = finished(evaluator, split, path) if wanted is not None else None
         if wanted is not None and report is None:
@@ -94,12 +79,3 @@ def _results(run: Path, split: str, facts: Mapping[str, Any], path: Path) -> Pat
     recipe = load_recipe(str(run / RECIPE)) if (run / RECIPE).is_file() else trained_recipe(path)
     own = {**facts_of(recipe, newest, state.corpus), "step": step_of(newest) if newest != path else state.step}
     return choose(run, split, {**facts, "step": state.step}, own)
-
-
-def _only_one(results: Path, split: str) -> FileLock:
-    """Take the lock of what is written; `HeldError` while the run or a person makes the same evaluation."""
-    lock = lock_evaluation(results, split, "`d2tv evaluate`")
-    if lock is None:
-        path = lock_path(results, split)
-        raise refusal(path, f"the evaluation of {split} in {path.parent}", read_owner(path))
-    return lock

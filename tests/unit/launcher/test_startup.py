@@ -35,7 +35,7 @@ def test_commands_and_refusals_import_nothing_heavy(tmp_path: Path) -> None:
         is_d2tv = command.words[:2] == ("-m", "launcher.cli")
         words[name] = ["d2tv", *command.words[2:]] if is_d2tv else ["train.py", *command.words[1:]]
     helped = ("prepare", "inspect", "preview", "verify", "evaluate", "compare", "summarize", "train", "recipe", "study")
-    words |= {f"{name} --help": ["d2tv", name, "--help"] for name in (*helped, "export", "watch", "report")}
+    words |= {f"{name} --help": ["d2tv", name, "--help"] for name in (*helped, "annotate", "export", "watch", "report")}
     words["train.py --help"] = ["train.py", "--help"]
     done = subprocess.run(
         [sys.executable, "-c", _RUN],

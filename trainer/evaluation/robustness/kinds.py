@@ -21,6 +21,16 @@ _SENTENCES = (0.1, 0.2, 0.3, 0.4, 0.5)
 _ALL_THE_WAY = (0.2, 0.4, 0.6, 0.8, 1.0)
 _NOISE = (0.1, 0.25, 0.5, 1.0, 2.0)
 
+#: Families of what is done to images.
+_OF_IMAGES = frozenset({"features", "pixels"})
+#: What a score comes from -> the kinds that exchange it for another story's, and that take it away.
+SOURCES: dict[str, tuple[str, str]] = {
+    "document": ("wrong_document", "no_document"),
+    "images": ("wrong_images", "no_images"),
+}
+#: The word for all of these.
+_SOURCES = "sources"
+
 #: From a text, its language and a strength to the perturbed text.
 TextChange = Callable[[str, str, float, random.Random], str]
 
@@ -29,7 +39,7 @@ TextChange = Callable[[str, str, float, random.Random], str]
 class Kind:
     """what: what it does.  unit: what its strengths, one a severity, are.
 
-    change: of a text.  covers: whether it can be done in a language.
+    change: of a text by itself.  covers: whether it can be done in a language.
     """
 
     name: str
@@ -42,7 +52,7 @@ class Kind:
 
     @property
     def is_text(self) -> bool:
-        return self.change is not None
+        return self.family not in _OF_IMAGES
 
     def strength(self, severity: int) -> float:
         return self.strengths[severity - 1]
@@ -84,6 +94,8 @@ _KINDS = (
     _word("word_mask", "a low line in place of a word", word.mask),
     _kind("sentence", "sentence_shuffle", "sentences change places", _SENTENCE, _ALL_THE_WAY, sentence.shuffle),
     _kind("sentence", "sentence_drop", "sentences are left out", _SENTENCE, _SENTENCES, sentence.drop),
+    _kind("document", "wrong_document", "another story's document", "share of stories", _ALL_THE_WAY),
+    _kind("document", "no_document", "no document", "share of stories", _ALL_THE_WAY),
     _kind("features", "feature_noise", "Gaussian noise on the features", "standard deviations of an image", _NOISE),
     _kind("features", "region_drop", "regions show nothing", "share of an image's regions", _ALL_THE_WAY),
     _kind("features", "region_shuffle", "regions are elsewhere", "share of an image's regions", _ALL_THE_WAY),
@@ -99,7 +111,7 @@ FAMILIES = tuple(dict.fromkeys(kind.family for kind in _KINDS))
 
 
 def parse_kinds(text: str) -> tuple[list[Kind], set[str]]:
-    """What `text` names, in the order of the table: all, text, vision, families, kinds; and what it names by its name.
+    """What `text` names, in the order of the table: all, text, vision, sources, families, kinds; and what by its name.
 
     Raises `InputError`.
     """
@@ -108,6 +120,8 @@ def parse_kinds(text: str) -> tuple[list[Kind], set[str]]:
     for word_ in (part.strip() for part in text.split(",")):
         if word_ in KINDS:
             named.add(word_)
+        elif word_ == _SOURCES:
+            wanted |= {name for names in SOURCES.values() for name in names}
         elif word_ in ("all", "text", "vision", *FAMILIES):
             wanted |= {
                 kind.name
@@ -115,7 +129,7 @@ def parse_kinds(text: str) -> tuple[list[Kind], set[str]]:
                 if word_ in ("all", kind.family) or word_ == ("text" if kind.is_text else "vision")
             }
         else:
-            known = ["all", "text", "vision", *FAMILIES, *KINDS]
+            known = ["all", "text", "vision", _SOURCES, *FAMILIES, *KINDS]
             raise InputError(f"--perturb {word_!r} is no perturbation{did_you_mean(word_, known)}: {', '.join(known)}")
     return [kind for kind in _KINDS if kind.name in wanted | named], named
 

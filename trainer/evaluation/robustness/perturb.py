@@ -73,7 +73,76 @@ class Perturbation(Protocol):
 def perturbation(kind: Kind, severity: int, material: Material) -> Perturbation:
     if kind.change is not None:
         return TextPerturbation(kind, severity, material)
+    if kind.is_text:
+        return DocumentPerturbation(kind, severity, material)
     return ImagePerturbation(kind, severity, material)
+
+
+class DocumentPerturbation:
+    """The document of `strength` of the stories is taken away, or exchanged for another story's in its language."""
+
+    def __init__(self, kind: Kind, severity: int, material: Material) -> None:
+        self._kind, self._strength, self._material = kind, kind.strength(severity), material
+        self._keys = material.corpus.story_keys()
+        self._articles = np.asarray(material.corpus.articles)
+        #: The split's documents by language, rows in ascending order.
+        self._donors: dict[str, Ints] = {}
+        if kind.name == "wrong_document":
+            rows = np.unique(material.corpus.edges[material.split][:, 0]).astype(np.int64)
+            of = self._articles["language"][rows]
+            self._donors = {name: rows[of == number] for number, name in enumerate(material.corpus.languages)}
+        self.perturbed = functools.lru_cache(maxsize=256)(self._perturb)
+
+    def __call__(self, fetched: Fetched) -> Fetched:
+        source, weight_B, unreadable = list(fetched.source), fetched.weight_B.clone(), list(fetched.unreadable)
+        for row, (article, story) in enumerate(zip(fetched.source, fetched.groups.story.ravel().tolist(), strict=True)):
+            if not weight_B[row]:  # a placeholder stays one
+                continue
+            try:
+                source[row] = self.perturbed(article, story)
+            except UnreadableError as error:
+                weight_B[row] = 0
+                unreadable.append(
+                    Unreadable(
+                        slot=int(fetched.groups.slot.ravel()[row]),
+                        story=story,
+                        source=article.language,
+                        target=fetched.target[row].language,
+                        problem=str(error),
+                    )
+                )
+        unreadable.sort(key=lambda one: one.slot)
+        return replace(fetched, source=source, weight_B=weight_B, unreadable=tuple(unreadable))
+
+    def forget(self) -> None:
+        self.perturbed.cache_clear()
+
+    def covers(self, groups: Groups) -> Mask:
+        if self._kind.name == "no_document":
+            return np.ones(len(groups.source), bool)
+        languages = self._material.corpus.languages
+        of = self._articles["language"][groups.source[:, 0]].tolist()
+        several = {number for number, name in enumerate(languages) if len(self._donors[name]) > 1}
+        return np.array([number in several for number in of], bool)
+
+    def changes(self, groups: Groups) -> Mask:
+        touched = np.array([self._touches(story) for story in groups.story[:, 0].tolist()], bool)
+        return touched & self.covers(groups)
+
+    def _touches(self, story: int) -> bool:
+        return seeded(self._material.seed, self._kind.name, self._keys[story]).random() < self._strength
+
+    def _perturb(self, article: Article, story: int) -> Article:
+        if not self._touches(story):
+            return article
+        if self._kind.name == "no_document":
+            return replace(article, text="")
+        rows = self._donors[article.language]
+        others = rows[self._articles["story"][rows] != story].tolist()
+        if not others:
+            return article
+        draw = seeded(self._material.seed, self._kind.name, self._keys[story], article.language)
+        return replace(article, text=self._material.reader.article(draw.choice(others)).text)
 
 
 class TextPerturbation:

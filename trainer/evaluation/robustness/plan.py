@@ -109,6 +109,8 @@ def _unable(kind: Kind, evaluator: Evaluator) -> str | None:
 
 def _nothing(kind: Kind, corpus: Corpus, groups: Groups) -> str:
     """Why it applies to no example."""
+    if kind.name == "wrong_document":
+        return "the split has no other document in any of the source languages"
     if kind.is_text:
         return f"it is not defined for any of the source languages: {', '.join(source_languages(corpus, groups))}"
     if kind.name == "wrong_images":

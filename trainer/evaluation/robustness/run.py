@@ -33,8 +33,9 @@ from trainer.evaluation.kept import evaluation_folder, make_room_for_robustness,
 from trainer.evaluation.predictions import Prediction, read_facts, read_predictions
 from trainer.evaluation.report import read_report
 from trainer.evaluation.robustness.impact import Scores, impacts, mean_impacts
-from trainer.evaluation.robustness.perturb import TextPerturbation
+from trainer.evaluation.robustness.perturb import DocumentPerturbation, TextPerturbation
 from trainer.evaluation.robustness.plan import Part, Wanted, by_reason, make_plan, source_languages
+from trainer.evaluation.robustness.sources import is_whole, sources, tested
 from trainer.evaluation.robustness.table import Perturbed, write_perturbed
 from trainer.evaluation.robustness.text import clusters, seeded
 from trainer.evaluation.scoring.rouge import ROUGE
@@ -107,6 +108,7 @@ def measure(
         entry["sample"] = _sample(parts, groups, evaluator)
         report["kinds"][kind.name] = entry
         say(_line(kind.name, entry))
+    report["sources"] = sources(report["kinds"])
     if line := _write(run, split, report, table):
         say(line)
     for predictions in written:
@@ -180,9 +182,12 @@ def _entry(
     of_clean = {number: {name: clean[number].scores[name] or 0.0 for name in ROUGE} for number in covered}
     clean_means = mean_scores([of_clean[number] for number in covered])
     severities: dict[str, Any] = {}
+    whole: dict[str, Any] | None = None
     for place, part in enumerate(parts):
         rows: list[Scores] = [of_asked.get((place, number), of_clean[number]) for number in covered]
         scores = mean_scores(rows)
+        if is_whole(kind, part.severity):
+            whole = tested([of_clean[n] for n in covered], rows, [clean[n].story for n in covered])
         severities[str(part.severity)] = {
             "strength": kind.strength(part.severity),
             "changed": sum(number in written[place] for number in covered) / len(covered),
@@ -202,6 +207,7 @@ def _entry(
         "clean": clean_means,
         "severities": severities,
         "mean_mmi": mean_impacts([of["mmi"] for of in severities.values()]),
+        "whole": whole,
     }
     table = [
         Perturbed(
@@ -223,7 +229,7 @@ def _sample(parts: Sequence[Part], groups: Groups, evaluator: Evaluator) -> dict
     """The beginning of a document before and after the middle severity, for a person to see what was done to it."""
     part = parts[len(parts) // 2]
     changed = np.flatnonzero(part.changed)
-    if not isinstance(part.transform, TextPerturbation) or not len(changed):
+    if not isinstance(part.transform, TextPerturbation | DocumentPerturbation) or not len(changed):
         return None
     place = seeded(0, part.kind.name).choice(changed.tolist())  # another language of each kind
     article = evaluator.reader.article(int(groups.source[place, 0]))

@@ -9,7 +9,6 @@ from trainer.evaluation.scoring.measures import MEASURES, Pair, measures_of, rou
 from trainer.evaluation.scoring.models import Models
 from trainer.evaluation.scoring.processes import map_chunks
 from trainer.evaluation.scoring.rouge import ROUGE
-from trainer.evaluation.scoring.semantic import bertscore_f1, labse_similarity
 from trainer.progress import stage
 
 Item = TypeVar("Item")
@@ -105,6 +104,10 @@ def _in_chunks(
 def _add_models(
     columns: dict[str, list[float | None]], models: Models, pairs: Sequence[Pair], after_each: Callable[[], None]
 ) -> None:
+    if models.labse is None and models.bertscore is None:
+        return
+    from trainer.evaluation.scoring.semantic import bertscore_f1, labse_similarity  # torch, which ROUGE does not need
+
     texts = [(pair.reference, pair.prediction) for pair in pairs]
     if models.labse is not None:
         with stage("scoring with LaBSE"):

@@ -1,0 +1,154 @@
+"""Work out what annotators found: means, what differs by more than chance, and how far they agree."""
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from launcher.annotation.key import CRITERIA, SCALE, Key
+from launcher.annotation.ratings import Ratings
+from launcher.comparison.significance import Tests
+from launcher.comparison.systems import Scores, by_direction
+from trainer.evaluation.agreement import Agreement, fleiss_kappa
+from trainer.evaluation.significance import Difference
+
+#: With more directions, those within a language and those across are shown instead.
+_DIRECTIONS = 8
+ALL = "all"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Result:
+    """A system's ratings for one criterion in one group of examples.
+
+    mean: of all its ratings; None where there is none. ratings: how many; missing: how many are not there.
+    pairs: ratings by annotators who rated the baseline's summary of that example as well, which the test is of.
+    difference: from the baseline on these; None for the baseline itself, and where there is no pair. p: corrected.
+    """
+
+    group: str
+    system: str
+    criterion: str
+    mean: float | None
+    ratings: int
+    missing: int
+    pairs: int
+    difference: Difference | None
+    p: float
+    mark: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Agreed:
+    """Agreement on one criterion. summaries: those that all `annotators` rated, which it is of; left_out: the others.
+
+    of: None where no two annotators rated the same.
+    """
+
+    criterion: str
+    annotators: int
+    summaries: int
+    left_out: int
+    of: Agreement | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Results:
+    """results: a group at a time, in it a system at a time. tests: what the marks mean; None with one system."""
+
+    results: tuple[Result, ...]
+    agreement: tuple[Agreed, ...]
+    tests: str | None
+
+
+def work_out(key: Key, found: Sequence[Ratings], *, baseline: str, samples: int, seed: int) -> Results:
+    """The results of all systems, tested against the baseline by paired bootstrap over stories.
+
+    A pair is one annotator's ratings of two systems' summaries of one example: what is missing on either side leaves
+    the pair out, so a severe annotator's half-filled file harms no system.
+    """
+    scores = _scores(key, found)
+    tests = Tests(scores, baseline, samples=samples, seed=seed)
+    columns, made = scores.columns, []
+    for group, places in _groups(scores):
+        for system in key.systems:
+            for criterion in CRITERIA:
+                ratings = [value for place in places if not math.isnan(value := columns[system][criterion][place])]
+                sides = columns[system][criterion], columns[baseline][criterion]
+                both = [place for place in places if not any(math.isnan(side[place]) for side in sides)]
+                number = tests.mean(system, criterion, both) if both else None
+                made.append((group, system, criterion, ratings, len(places) - len(ratings), len(both), number))
+    outcomes = tests.outcomes()
+    results = []
+    for group, system, criterion, rated, missing, pairs, number in made:
+        outcome = None if number is None else outcomes[number]
+        results.append(
+            Result(
+                group=group,
+                system=system,
+                criterion=criterion,
+                mean=sum(rated) / len(rated) if rated else None,
+                ratings=len(rated),
+                missing=missing,
+                pairs=pairs,
+                difference=None if outcome is None else outcome.difference,
+                p=1.0 if outcome is None else outcome.p,
+                mark="" if outcome is None else outcome.mark,
+            )
+        )
+    return Results(
+        results=tuple(results),
+        agreement=tuple(_agreed(key, found, criterion) for criterion in CRITERIA),
+        tests=tests.describe() if tests.count else None,
+    )
+
+
+def _scores(key: Key, found: Sequence[Ratings]) -> Scores:
+    """A row an example and annotator; NaN where nothing is rated."""
+    columns: dict[str, dict[str, list[float]]] = {
+        system: {criterion: [] for criterion in CRITERIA} for system in key.systems
+    }
+    keys = []
+    for ratings in found:
+        for number, item in key.items.items():
+            keys.append((item.story, item.source, item.target))
+            for letter, systems in item.summaries.items():
+                for criterion in CRITERIA:
+                    value = float(ratings.values.get((number, letter, criterion), math.nan))
+                    for system in systems:
+                        columns[system][criterion].append(value)
+    return Scores(names=tuple(key.systems), keys=tuple(keys), columns=columns, left_out=0)
+
+
+def _groups(scores: Scores) -> Iterator[tuple[str, list[int]]]:
+    directions = [(f"{source} → {target}", places) for (source, target), places in by_direction(scores.keys)]
+    if len(directions) > _DIRECTIONS:
+        kinds = {"within a language": True, "across languages": False}
+        directions = [
+            (name, [place for place, key in enumerate(scores.keys) if (key[1] == key[2]) is own])
+            for name, own in kinds.items()
+        ]
+        directions = [(name, places) for name, places in directions if places]
+    yield from directions
+    if len(directions) > 1:
+        yield ALL, list(range(len(scores.keys)))
+
+
+def _agreed(key: Key, found: Sequence[Ratings], criterion: str) -> Agreed:
+    """Who has rated nothing at all is no annotator; of the rest, a summary counts that all of them rated."""
+    annotators = [ratings.values for ratings in found if ratings.values]
+    rows = []
+    for item, letter in key.summaries:
+        given = Counter(values.get((item, letter, criterion)) for values in annotators)
+        if None not in given:
+            rows.append([given[value] for value in SCALE])
+    agreed = bool(rows) and len(annotators) > 1
+    return Agreed(
+        criterion=criterion,
+        annotators=len(annotators),
+        summaries=len(rows),
+        left_out=len(key.summaries) - len(rows),
+        of=fleiss_kappa(np.array(rows, np.int64)) if agreed else None,
+    )

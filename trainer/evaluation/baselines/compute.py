@@ -1,0 +1,260 @@
+"""Write and score what the baselines say of held-out examples: a pure function of the corpus and the examples.
+
+Texts alone are read, and no torch is imported.
+"""
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shards.errors import InputError
+from shards.index import Corpus
+from shards.reader import Reader
+from shards.reading import UnreadableError
+from trainer.evaluation.baselines.extract import lead, median_words, oracle
+from trainer.evaluation.baselines.names import LABELS
+from trainer.evaluation.baselines.nearest import Task, nearest
+from trainer.evaluation.predictions import Prediction
+from trainer.evaluation.scoring.measures import Pair
+from trainer.evaluation.scoring.processes import map_chunks
+from trainer.evaluation.scoring.score import Scores
+from trainer.progress import stage
+
+#: Training summaries of a language whose lengths are looked at, and training documents that are: evenly spaced.
+_MOST_SUMMARIES, _MOST_DOCUMENTS = 2_000, 20_000
+_CHUNK = 256
+#: Fewer texts are gone through before other processes have loaded their dictionaries.
+_FOR_PROCESSES = 100_000
+
+Chunk = TypeVar("Chunk")
+Result = TypeVar("Result")
+Scorer = Callable[[Sequence[Pair]], Scores]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Example:
+    """A held-out example. source, target: rows of its articles in the index.  story: its key."""
+
+    number: int
+    story: str
+    source: int
+    target: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Baselines:
+    """rows: name -> a row an example, in the examples' order.  measures: those of the rows.
+
+    words: LEAD's k by target language.  without_story: examples that no training document shares a word with, whose
+    nearest story's summary is empty.  unreadable: training articles that could not be read.
+    compared: training documents that were looked at, `of` so many.
+    """
+
+    rows: dict[str, list[Prediction]]
+    measures: list[str]
+    words: dict[str, int] = field(default_factory=dict)
+    without_story: int = 0
+    unreadable: int = 0
+    compared: int = 0
+    of: int = 0
+
+
+def compute(
+    corpus: Corpus,
+    reader: Reader,
+    examples: Sequence[Example],
+    scorer: Scorer,
+    *,
+    names: Collection[str] = tuple(LABELS),
+    after_each: Callable[[], None] = lambda: None,
+) -> Baselines:
+    """Return the rows of the baselines `names`. after_each: called now and then in between, for a watchdog.
+
+    Raises `InputError` where an example cannot be read.
+    """
+    training = _Training(corpus, reader)
+    languages = corpus.languages
+    pairs = [pair_of(corpus, reader, example) for example in examples]
+    written: dict[str, list[str]] = {}
+    words: dict[str, int] = {}
+    without = compared = of = 0
+    with stage("baselines"):
+        if "lead" in names:
+            targets = sorted({pair.target for pair in pairs})
+            tasks = [(name, training.summaries(languages.index(name))) for name in targets]
+            words = dict(zip(targets, _map(_median_words, tasks, after_each), strict=True))
+        if {"lead", "oracle"} & set(names):
+            chunks = [
+                [(pair, words.get(pair.target)) for pair in pairs[begin : begin + _CHUNK]]
+                for begin in range(0, len(pairs), _CHUNK)
+            ]
+            extracted = [both for chunk in _map(_extract, chunks, after_each) for both in chunk]
+            written["lead"], written["oracle"] = [of_lead for of_lead, _ in extracted], [best for _, best in extracted]
+        if "nearest" in names:
+            written["nearest"], compared, of = _nearest(training, examples, pairs, after_each)
+            without = sum(not text for text in written["nearest"])
+        chosen = [name for name in LABELS if name in names]
+        after_each()
+    rows: dict[str, list[Prediction]] = {}
+    measures: list[str] = []
+    for name in chosen:
+        of_name = [replace(pair, prediction=text) for pair, text in zip(pairs, written[name], strict=True)]
+        scores = scorer(of_name)
+        rows[name], measures = as_rows(examples, of_name, scores), list(scores.columns)
+    return Baselines(
+        rows=rows,
+        measures=measures,
+        words=words,
+        without_story=without,
+        unreadable=training.unreadable,
+        compared=compared,
+        of=of,
+    )
+
+
+def pair_of(corpus: Corpus, reader: Reader, example: Example, prediction: str = "") -> Pair:
+    """Return the texts of an example. Raises `InputError` where they cannot be read."""
+    try:
+        document, reference = reader.article(example.source), reader.article(example.target)
+    except UnreadableError as error:
+        raise InputError(f"{error}: `d2tv verify {corpus.location}` lists all that is damaged") from error
+    return Pair(
+        source=document.language,
+        target=reference.language,
+        document=document.text,
+        reference=reference.summary,
+        prediction=prediction,
+    )
+
+
+def as_rows(examples: Sequence[Example], pairs: Sequence[Pair], scores: Scores, first: int = 0) -> list[Prediction]:
+    """Return the rows of predictions, whose scores are those from place `first` on."""
+    return [
+        Prediction(
+            number=example.number,
+            story=example.story,
+            source=pair.source,
+            target=pair.target,
+            prediction=pair.prediction,
+            reference=pair.reference,
+            language=scores.language[place],
+            scores=scores.row(place),
+        )
+        for place, (example, pair) in enumerate(zip(examples, pairs, strict=True))
+    ]
+
+
+class _Training:
+    """The training split's articles by language and story."""
+
+    def __init__(self, corpus: Corpus, reader: Reader) -> None:
+        articles = np.asarray(corpus.articles)
+        of_split = np.array([name.split("-")[0] == "train" for name in corpus.shards], bool)
+        rows = np.flatnonzero(of_split[articles["shard"]]) if len(of_split) else np.zeros(0, np.int64)
+        self._reader, self.languages = reader, corpus.languages
+        self._story = articles["story"].astype(np.int64)
+        self._rows = {number: rows[articles["language"][rows] == number] for number in range(len(corpus.languages))}
+        self._stories = int(self._story.max()) + 1 if len(self._story) else 0
+        self.unreadable = 0
+
+    def summaries(self, language: int) -> list[str]:
+        """Some of a language's summaries."""
+        return [text for _, text in self._texts(_spaced(self._rows[language], _MOST_SUMMARIES), "summary")]
+
+    def documents(self, language: int) -> tuple[list[str], NDArray[np.int64], int]:
+        """Some of a language's documents, the number of each one's story, and how many there are in all."""
+        rows = self._rows[language]
+        found = self._texts(_spaced(rows, _MOST_DOCUMENTS), "text")
+        return [text for _, text in found], self._story[[row for row, _ in found]], len(rows)
+
+    def row_of_story(self, language: int) -> NDArray[np.int64]:
+        """(stories,): the row of the story's article in a language; -1 where it has none."""
+        row_of = np.full(self._stories, -1)
+        row_of[self._story[self._rows[language]]] = self._rows[language]
+        return row_of
+
+    def summary(self, row: int) -> str:
+        found = self._texts(np.array([row]), "summary")
+        return found[0][1] if found else ""
+
+    def _texts(self, rows: NDArray[np.int64], what: str) -> list[tuple[int, str]]:
+        found = []
+        for row in rows.tolist():
+            try:
+                found.append((row, str(getattr(self._reader.article(row), what))))
+            except UnreadableError:
+                self.unreadable += 1
+        return found
+
+
+def _nearest(
+    training: _Training, examples: Sequence[Example], pairs: Sequence[Pair], after_each: Callable[[], None]
+) -> tuple[list[str], int, int]:
+    """The summary of each example's nearest training story, how many training documents were looked at, and of how
+    many."""
+    by_source: dict[str, list[int]] = defaultdict(list)
+    for place, pair in enumerate(pairs):
+        by_source[pair.source].append(place)
+    tasks, rows_of, compared, of = [], [], 0, 0
+    for source, places in sorted(by_source.items()):
+        texts, stories, count = training.documents(training.languages.index(source))
+        compared, of = compared + len(texts), of + count
+        targets = sorted({pairs[place].target for place in places})
+        row_TD = np.stack([training.row_of_story(training.languages.index(name))[stories] for name in targets])
+        documents = {row: number for number, row in enumerate(sorted({examples[place].source for place in places}))}
+        text_of = {examples[place].source: pairs[place].document for place in places}
+        tasks.append(
+            Task(
+                language=source,
+                documents=[text_of[row] for row in documents],
+                wanted=[(documents[examples[place].source], targets.index(pairs[place].target)) for place in places],
+                training=texts,
+                has_TD=row_TD >= 0,
+            )
+        )
+        rows_of.append((places, row_TD))
+    written = [""] * len(pairs)
+    for task, (places, row_TD), found in zip(tasks, rows_of, _map(nearest, tasks, after_each, compared), strict=True):
+        for place, (_, target), number in zip(places, task.wanted, found, strict=True):
+            if number >= 0:
+                written[place] = training.summary(int(row_TD[target, number]))
+    return written, compared, of
+
+
+def _median_words(task: tuple[str, Sequence[str]]) -> int:
+    return median_words(*task)
+
+
+def _extract(chunk: Sequence[tuple[Pair, int | None]]) -> list[tuple[str, str]]:
+    """LEAD, where its number of words is known, and the oracle of each."""
+    return [
+        (
+            "" if count is None else lead(pair.document, pair.source, count),
+            oracle(pair.document, pair.reference, pair.source, pair.target),
+        )
+        for pair, count in chunk
+    ]
+
+
+def _map(
+    function: Callable[[Chunk], Result],
+    chunks: Sequence[Chunk],
+    after_each: Callable[[], None],
+    texts: int | None = None,
+) -> list[Result]:
+    """texts: how many there are to go through; None: by the chunks."""
+    count = texts if texts is not None else len(chunks) * _CHUNK
+    cores = len(os.sched_getaffinity(0)) if count >= _FOR_PROCESSES else 1
+    return map_chunks(function, chunks, cores, after_each)
+
+
+def _spaced(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """At most so many of the rows, evenly spaced."""
+    if len(rows) <= most:
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, most).round().astype(np.int64)]
