@@ -151,8 +151,14 @@ class HeldOut:
 
 def recipe_of(run: Path) -> Path | None:
     """The recipe of a run, of an exported model, or of the run that holds an evaluation."""
-    places = [run, run.resolve().parent.parent] if run.resolve().parent.name == "evaluation" else [run]
-    return next((path for place in places if (path := place / "recipe.yaml").is_file()), None)
+    whole = run.resolve()
+    places = [run, whole.parent.parent] if whole.parent.name == "evaluation" else [run]
+    for place in places:
+        of_checkpoints = sorted(place.glob("checkpoints/step-*/recipe.yaml"), reverse=True)
+        for path in (place / "recipe.yaml", *of_checkpoints):
+            if path.is_file():
+                return path
+    return None
 
 
 def _by_key(rows: Sequence[Prediction]) -> dict[Key, dict[str, float]]:

@@ -113,7 +113,7 @@ def test_the_command_writes_predictions_scores_and_a_page(evaluated: Path, tiny_
     assert report["directions"]["english>urdu"]["train_pairs"] == trained
     page = Page(evaluated / "evaluation" / "test.html")
     page.loads_nothing()
-    assert [heading.content for heading in page.all("h2")] == SECTIONS
+    assert [heading.content for heading in page.all("h2")] == [SECTIONS[0], "Baselines", *SECTIONS[1:]]
     shown = page.all("article")
     assert 4 <= len(shown) <= 8  # best, middle, worst and drawn of MMS and of MXLS
     assert len(page.all("svg", **{"class": "canvas"})) >= 1

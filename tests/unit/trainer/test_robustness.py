@@ -137,7 +137,8 @@ def test_evaluations_of_something_else_stand_beside_each_other(tiny_corpus: Corp
     assert main(["evaluate", run]) == 0
     own, kept = files_of(evaluation), evaluation / "directions-hi-ur+any-hi"
     assert files_of(kept) == other
-    assert set(own) == set(other) == {"test.json", "test.html", "test-predictions.parquet"}
+    tables = {f"test-{name}.parquet" for name in ("predictions", "lead", "oracle", "nearest")}
+    assert set(own) == set(other) == {"test.json", "test.html", *tables}
     assert not set(own.values()) & set(other.values())
     for words in (
         ["--perturb", "char_replace", "--severities", "2", "mixture.languages=[en, fr]"],

@@ -51,7 +51,7 @@ def against_lead(predictions: Sequence[Prediction], lead: Sequence[Prediction]) 
                 [row.scores[measure] or 0.0 for row in rows],
                 [number[row.story] for row in rows],
             )
-            told.setdefault(kind, {})[measure] = {"difference": d.mean, "low": d.low, "high": d.high, "p": d.p}
+            told.setdefault(kind, {})[measure] = {"difference": d.mean, "low": d.low, "high": d.high, "p": float(d.p)}
     return told
 
 

@@ -35,7 +35,7 @@ from trainer.evaluation.report import read_report
 from trainer.evaluation.robustness.impact import Scores, impacts, mean_impacts
 from trainer.evaluation.robustness.perturb import DocumentPerturbation, TextPerturbation
 from trainer.evaluation.robustness.plan import Part, Wanted, by_reason, make_plan, source_languages
-from trainer.evaluation.robustness.sources import is_whole, sources, tested
+from trainer.evaluation.robustness.sources import is_whole, sources, lost_shares
 from trainer.evaluation.robustness.table import Perturbed, write_perturbed
 from trainer.evaluation.robustness.text import clusters, seeded
 from trainer.evaluation.scoring.rouge import ROUGE
@@ -187,7 +187,7 @@ def _entry(
         rows: list[Scores] = [of_asked.get((place, number), of_clean[number]) for number in covered]
         scores = mean_scores(rows)
         if is_whole(kind, part.severity):
-            whole = tested([of_clean[n] for n in covered], rows, [clean[n].story for n in covered])
+            whole = lost_shares([of_clean[n] for n in covered], rows, [clean[n].story for n in covered])
         severities[str(part.severity)] = {
             "strength": kind.strength(part.severity),
             "changed": sum(number in written[place] for number in covered) / len(covered),

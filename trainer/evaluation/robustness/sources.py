@@ -22,7 +22,7 @@ def is_whole(kind: Kind, severity: int) -> bool:
     return any(kind.name in names for names in SOURCES.values()) and kind.strength(severity) == 1
 
 
-def tested(clean: Sequence[Scores], perturbed: Sequence[Scores], stories: Sequence[str]) -> dict[str, Any]:
+def lost_shares(clean: Sequence[Scores], perturbed: Sequence[Scores], stories: Sequence[str]) -> dict[str, Any]:
     """Measure -> the share of the clean mean that is lost, where 95% of the resampled shares lie, and p.
 
     A share is None where the clean mean is 0.
@@ -38,13 +38,13 @@ def tested(clean: Sequence[Scores], perturbed: Sequence[Scores], stories: Sequen
             "share": impact(mean, mean + d.mean),
             "low": impact(mean, mean + d.high),
             "high": impact(mean, mean + d.low),
-            "p": d.p,
+            "p": float(d.p),
         }
     return told
 
 
 def sources(kinds: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return document, images -> what is lost by `exchanged` and `removed`, as `tested` where they were measured, and
+    """Return document, images -> what is lost by `exchanged` and `removed`, as `lost_shares` where they were measured, and
     `ignored`: whether the model scores as well with another's (or, if that was not measured, with none).
 
     kinds: a report's.
@@ -58,7 +58,7 @@ def sources(kinds: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         }
         if parts:
             decisive = parts.get("exchanged") or parts["removed"]
-            found[source] = {**parts, "ignored": decisive[MEASURE]["p"] >= _CHANCE}
+            found[source] = {**parts, "ignored": bool(decisive[MEASURE]["p"] >= _CHANCE)}
     return found
 
 
