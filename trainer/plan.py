@@ -127,7 +127,8 @@ def check_resume(resume: Resume, run: Path) -> None:
 
 def check_corpus(recipe: Recipe, corpus: Corpus) -> None:
     """Directions and feature sizes of the recipe against those of the corpus; the models that are to score."""
-    check_models(Models(labse=recipe.evaluation.labse, bertscore=recipe.evaluation.bertscore))
+    settings = recipe.evaluation
+    check_models(Models(labse=settings.labse, bertscore=settings.bertscore, similarity=settings.sentence_similarity))
     parse_directions(recipe.evaluation.directions, corpus.languages, recipe.mixture.languages)
     most = int(corpus.direction_counts("train").sum(axis=1).max())
     if recipe.batch.group_size > most > 0:

@@ -8,10 +8,17 @@ from pathlib import Path
 from shards.errors import InputError, did_you_mean
 from shards.languages import languages_in_corpus
 from trainer.evaluation.predictions import Key, read_scores
+from trainer.evaluation.scoring.similarity import SIMILARITY
 
 #: As tables call the measures.
-SHORT = {"rouge1": "R-1", "rouge2": "R-2", "rougeL": "R-L", "rougeLsum": "R-Lsum", "bertscore": "BERTScore"}
-
+SHORT = {
+    "rouge1": "R-1",
+    "rouge2": "R-2",
+    "rougeL": "R-L",
+    "rougeLsum": "R-Lsum",
+    "bertscore": "BERTScore",
+    SIMILARITY: "USE",
+}
 
 #: Measures of which the lowest is the best; of the rest beside these nobody can say.
 LOWER_IS_BETTER = frozenset({"wrong_language", "repetition1", "repetition2"})
@@ -53,13 +60,15 @@ def parse_systems(words: Sequence[str]) -> list[System]:
 class Scores:
     """keys (N,): the examples that all systems have.  columns: system -> measure -> (N,), means over its runs.
 
-    left_out: examples that not all have.
+    left_out: examples that not all have.  unscored: target languages of examples that are left out because one of the
+    systems has no sentence similarity in them.
     """
 
     names: tuple[str, ...]
     keys: tuple[Key, ...]
     columns: Mapping[str, Mapping[str, Sequence[float]]]
     left_out: int
+    unscored: tuple[str, ...] = ()
 
     @cached_property
     def stories(self) -> list[int]:
@@ -71,6 +80,8 @@ class Scores:
         told = f"{len(self.keys):,} examples of {split}, {len(set(self.stories)):,} stories"
         if self.left_out:
             told += f" ({self.left_out:,} examples are not in all of them and left out)"
+        if self.unscored:
+            told += f", without targets that {SHORT[SIMILARITY]} does not score ({', '.join(self.unscored)})"
         return told
 
 
@@ -93,7 +104,10 @@ def read_systems(
             for runs in of_systems
         ]
         of_runs = [scores for runs in of_systems for scores in runs]
+    unscored: tuple[str, ...] = ()
     common = sorted(set.intersection(*(set(scores) for scores in of_runs)))
+    if SIMILARITY in measures:
+        common, unscored = _scored(common, of_runs)
     if not common:
         names = ", ".join(str(run) for system in systems for run in system.runs)
         raise InputError(f"{names} have no example of {split} in common: evaluate the same directions")
@@ -109,6 +123,7 @@ def read_systems(
         keys=tuple(common),
         columns=columns,
         left_out=max(map(len, of_runs)) - len(common),
+        unscored=unscored,
     )
 
 
@@ -120,10 +135,20 @@ def by_direction(keys: Sequence[Key]) -> Iterator[tuple[tuple[str, str], list[in
     yield from sorted(found.items())
 
 
+def _scored(
+    keys: Sequence[Key], of_runs: Sequence[Mapping[Key, Mapping[str, float]]]
+) -> tuple[list[Key], tuple[str, ...]]:
+    """Return the examples that have a sentence similarity in all runs, and the target languages of the others."""
+    found = [key for key in keys if all(SIMILARITY in scores[key] for scores in of_runs)]
+    return found, tuple(sorted({key[2] for key in set(keys) - set(found)}))
+
+
 def _read(run: Path, split: str, measures: Sequence[str]) -> Mapping[Key, Mapping[str, float]]:
     scores = read_scores(run, split, measures)
     for measure in measures:
-        if not all(measure in row for row in scores.values()):
+        # Languages that the sentence encoder does not know have no similarity: they are left out, not refused.
+        enough = any if measure == SIMILARITY else all
+        if not enough(measure in row for row in scores.values()):
             there = set.intersection(*map(set, read_scores(run, split).values()))
             near = did_you_mean(measure, sorted(there))
             raise InputError(

@@ -9,6 +9,8 @@ from launcher.pages.page import escape, table
 from launcher.watch.words import number
 from shards.printable import one_line
 from trainer.evaluation.resource_classes import CLASSES, resource_class
+from trainer.evaluation.scoring.similarity import SIMILARITY
+from trainer.evaluation.unscored import similarity_in_words
 
 #: More languages than this are not drawn, only listed.
 DRAWN = 100
@@ -22,6 +24,7 @@ LABELS = {
     "rougeLsum": "R-Lsum",
     "bertscore": "BERTScore",
     "lase": "LaSE",
+    SIMILARITY: "USE",
     "wrong_language": "wrong language",
     "wrong_language_reference": "of references",
     "length_penalty": "length",
@@ -30,7 +33,7 @@ LABELS = {
     "repetition1": "repeated words",
     "repetition2": "repeated pairs",
 }
-_QUALITY = ("rouge1", "rouge2", "rougeL", "rougeLsum", "bertscore", "lase")
+_QUALITY = ("rouge1", "rouge2", "rougeL", "rougeLsum", "bertscore", "lase", SIMILARITY)
 _BEHAVIOUR = (
     "wrong_language",
     "wrong_language_reference",
@@ -40,8 +43,8 @@ _BEHAVIOUR = (
     "repetition1",
     "repetition2",
 )
-_AVERAGED = ("rouge1", "rouge2", "rougeL", "bertscore", "lase", "wrong_language")
-_MAPPED = ("rougeL", "rouge1", "rouge2", "bertscore", "lase", "wrong_language", "novelty2", "repetition2")
+_AVERAGED = ("rouge1", "rouge2", "rougeL", "bertscore", "lase", SIMILARITY, "wrong_language")
+_MAPPED = ("rougeL", "rouge1", "rouge2", "bertscore", "lase", SIMILARITY, "wrong_language", "novelty2", "repetition2")
 
 #: The classes as a person reads them.
 CLASS_NAMES = dict(zip(CLASSES, ("under 1,000", "1,000 to 5,000", "over 5,000"), strict=True))
@@ -82,6 +85,8 @@ def by_kind(report: Mapping[str, Any]) -> str:
     if len(quality) > rouge:
         groups.append(("with models", len(quality) - rouge))
     html = table(heading, rows, groups)
+    if told := similarity_in_words(report):
+        html += f'<p class="soft">{escape(one_line(told))}.</p>'
     behaviour = _there(scores, _BEHAVIOUR)
     if behaviour:
         rows = [[kind.upper(), *_cells(scores.get(kind, {}), behaviour)] for kind in kinds]

@@ -38,6 +38,7 @@ from trainer.evaluation.report import facts_of
 from trainer.evaluation.scoring.measures import Pair
 from trainer.evaluation.scoring.models import Models
 from trainer.evaluation.scoring.score import score
+from trainer.evaluation.scoring.similarity import SIMILARITY, facts_of_similarity
 from trainer.evaluation.unigram import UnigramBaseline
 from trainer.progress import counting, stage, track
 from trainer.ranks import Ranks
@@ -94,6 +95,8 @@ class Evaluator:
             "languages_found": languages_found(predictions),
             "nll": nll,
         }
+        if SIMILARITY in measures:
+            report[SIMILARITY] = facts_of_similarity([(row.target, row.scores) for row in predictions])
         text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -219,7 +222,12 @@ class Evaluator:
             examples.append((number, keys[int(groups.story[place, 0])]))
         self.begin_batch()
         settings = self.recipe.evaluation
-        models = Models(labse=settings.labse, bertscore=settings.bertscore, device=self.device)
+        models = Models(
+            labse=settings.labse,
+            bertscore=settings.bertscore,
+            similarity=settings.sentence_similarity,
+            device=self.device,
+        )
         scores = score(pairs, models=models, after_each=self.begin_batch)
         rows = [
             Prediction(

@@ -10,6 +10,7 @@ from trainer.evaluation.scoring.models import Models
 from trainer.evaluation.scoring.processes import map_chunks
 from trainer.evaluation.scoring.rouge import ROUGE
 from trainer.evaluation.scoring.semantic import bertscore_f1, labse_similarity
+from trainer.evaluation.scoring.similarity import SIMILARITY, sentence_similarity
 from trainer.progress import stage
 
 Item = TypeVar("Item")
@@ -43,7 +44,8 @@ def score(
 ) -> Scores:
     """Every measure of every pair.
 
-    models: where LaBSE and BERTScore's model lie, for `meaning_similarity` and `lase`, and for `bertscore`.
+    models: where LaBSE and BERTScore's model lie, for `meaning_similarity` and `lase`, and for `bertscore`; whether
+    there is `sentence_similarity`.
     processes: None is one for each core. after_each: called now and then in between, for a watchdog.
     """
     # Pairs with one document side by side: it is cut into words once.
@@ -116,3 +118,7 @@ def _add_models(
         with stage("scoring with BERTScore"):
             values = bertscore_f1(models.bertscore, texts, models.device, after_each)
         columns["bertscore"] = [100 * value for value in values]
+    if models.similarity:
+        with stage("scoring with the sentence encoder"):
+            cosines = sentence_similarity(pairs, after_each)
+        columns[SIMILARITY] = [None if value is None else 100 * value for value in cosines]
