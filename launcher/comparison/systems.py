@@ -1,7 +1,8 @@
 """What is compared: evaluated runs, or several runs of one model (its seeds) as one, on the examples that all have."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -60,15 +61,15 @@ def parse_systems(words: Sequence[str]) -> list[System]:
 class Scores:
     """keys (N,): the examples that all systems have.  columns: system -> measure -> (N,), means over its runs.
 
-    left_out: examples that not all have.  unscored: target languages of examples that are left out because one of the
-    systems has no sentence similarity in them.
+    left_out: examples that not all have.  unscored: target language -> examples left out because not all
+    systems have a sentence similarity there.
     """
 
     names: tuple[str, ...]
     keys: tuple[Key, ...]
     columns: Mapping[str, Mapping[str, Sequence[float]]]
     left_out: int
-    unscored: tuple[str, ...] = ()
+    unscored: Mapping[str, int] = field(default_factory=dict)
 
     @cached_property
     def stories(self) -> list[int]:
@@ -81,7 +82,8 @@ class Scores:
         if self.left_out:
             told += f" ({self.left_out:,} examples are not in all of them and left out)"
         if self.unscored:
-            told += f", without targets that {SHORT[SIMILARITY]} does not score ({', '.join(self.unscored)})"
+            of = ", ".join(f"{language} {count:,}" for language, count in self.unscored.items())
+            told += f", without those that {SHORT[SIMILARITY]} does not score ({of})"
         return told
 
 
@@ -104,23 +106,24 @@ def read_systems(
             for runs in of_systems
         ]
         of_runs = [scores for runs in of_systems for scores in runs]
-    unscored: tuple[str, ...] = ()
     common = sorted(set.intersection(*(set(scores) for scores in of_runs)))
-    if SIMILARITY in measures:
-        common, unscored = _scored(common, of_runs)
+    scored = [key for key in common if SIMILARITY not in measures or all(SIMILARITY in one[key] for one in of_runs)]
+    unscored = Counter(key[2] for key in sorted(set(common) - set(scored)))
     if not common:
         names = ", ".join(str(run) for system in systems for run in system.runs)
         raise InputError(f"{names} have no example of {split} in common: evaluate the same directions")
+    if not scored:
+        raise InputError(f"{SIMILARITY} is scored in none of {', '.join(unscored)}: compare by other measures")
     columns = {
         system.name: {
-            measure: [sum(scores[key][measure] for scores in runs) / len(runs) for key in common]
+            measure: [sum(scores[key][measure] for scores in runs) / len(runs) for key in scored]
             for measure in measures
         }
         for system, runs in zip(systems, of_systems, strict=True)
     }
     return Scores(
         names=tuple(system.name for system in systems),
-        keys=tuple(common),
+        keys=tuple(scored),
         columns=columns,
         left_out=max(map(len, of_runs)) - len(common),
         unscored=unscored,
@@ -133,14 +136,6 @@ def by_direction(keys: Sequence[Key]) -> Iterator[tuple[tuple[str, str], list[in
     for place, (_, source, target) in enumerate(keys):
         found.setdefault((source, target), []).append(place)
     yield from sorted(found.items())
-
-
-def _scored(
-    keys: Sequence[Key], of_runs: Sequence[Mapping[Key, Mapping[str, float]]]
-) -> tuple[list[Key], tuple[str, ...]]:
-    """Return the examples that have a sentence similarity in all runs, and the target languages of the others."""
-    found = [key for key in keys if all(SIMILARITY in scores[key] for scores in of_runs)]
-    return found, tuple(sorted({key[2] for key in set(keys) - set(found)}))
 
 
 def _read(run: Path, split: str, measures: Sequence[str]) -> Mapping[Key, Mapping[str, float]]:

