@@ -1,4 +1,4 @@
-"""`d2tv study` with real trainings: stopped or killed in the middle, it goes on, elsewhere too, training nothing twice."""
+"""`d2tv study` with real trainings: stopped or killed, it goes on, elsewhere too, and trains nothing twice."""
 
 import json
 import os
