@@ -19,6 +19,7 @@ from trainer.evaluation.closing_table import BESIDE, BESIDE_MEANS
 from trainer.evaluation.kept import kept_evaluations
 from trainer.evaluation.report import read_report
 from trainer.evaluation.scoring.rouge import TYPES
+from trainer.evaluation.unscored import similarity_in_words
 from trainer.markdown import as_code, as_text
 from trainer.model_card_code import loading
 from trainer.recipe import load_recipe
@@ -207,6 +208,8 @@ def _report(report: Mapping[str, Any]) -> str:
     if beside:
         rows = [(as_text(kind.upper()), *_spelled(scores, list(beside.values()))) for kind, scores in by_kind.items()]
         parts += [f"Beside ROUGE, in per cent ({BESIDE_MEANS}):", _table(("kind", *beside), rows, right=len(beside))]
+    if told := similarity_in_words(report):
+        parts.append(as_text(f"{told}."))
     measures = dict(zip(rouge, TYPES, strict=True)) | ({"wrong": beside["wrong"]} if "wrong" in beside else {})
     rows = [
         (as_text(f"{name} ({language_code(name)})"), *_spelled(scores, list(measures.values())))

@@ -84,7 +84,7 @@ def plan_run(recipe: Recipe, ds_config: Path, ranks: Ranks, resume: Resume = "au
             )
         if damage(checkpoint, ("recipe.yaml", "ds_config.json", "state.json", CORPUS)):
             continue  # passed over, and told of, when it is time to load one
-        _check_same_recipe(recipe, config, checkpoint)
+        check_same_recipe(recipe, config, checkpoint)
         check_resumable(read_state(checkpoint), checkpoint, seed=recipe.training.seed, manifest=corpus.manifest)
         break
     if not whole_checkpoints(recipe.run / "checkpoints"):
@@ -127,7 +127,8 @@ def check_resume(resume: Resume, run: Path) -> None:
 
 def check_corpus(recipe: Recipe, corpus: Corpus) -> None:
     """Directions and feature sizes of the recipe against those of the corpus; the models that are to score."""
-    check_models(Models(labse=recipe.evaluation.labse, bertscore=recipe.evaluation.bertscore))
+    settings = recipe.evaluation
+    check_models(Models(labse=settings.labse, bertscore=settings.bertscore, similarity=settings.sentence_similarity))
     parse_directions(recipe.evaluation.directions, corpus.languages, recipe.mixture.languages)
     most = int(corpus.direction_counts("train").sum(axis=1).max())
     if recipe.batch.group_size > most > 0:
@@ -162,15 +163,20 @@ def check_lengths(recipe: Recipe, tokenizer: Tokenizer) -> None:
             )
 
 
-def _check_same_recipe(recipe: Recipe, ds_config: dict[str, Any], checkpoint: Path) -> None:
-    """Raise `InputError`, which names the first key, unless recipe and precision are those of the checkpoint."""
+def check_same_recipe(
+    recipe: Recipe, ds_config: dict[str, Any], checkpoint: Path, instead: str = "choose another run="
+) -> None:
+    """Raise `InputError`, which names the first key, unless recipe and precision are those of the checkpoint.
+
+    instead: what is proposed beside restoring it.
+    """
     before = read_saved_ds_config(checkpoint)
     begun_in, going_on_in = arithmetic(before), arithmetic(ds_config)
     for key in begun_in:
         if begun_in[key] != going_on_in[key]:
             raise InputError(
                 f"{recipe.run} was begun in {precision_of(before)}, with another {key!r} in --ds_config or by "
-                "training.precision: restore it, or choose another run="
+                f"training.precision: restore it, or {instead}"
             )
     saved = load_recipe(str(checkpoint / "recipe.yaml")).model_dump(mode="json")
     now = recipe.model_dump(mode="json")
@@ -187,9 +193,7 @@ def _check_same_recipe(recipe: Recipe, ds_config: dict[str, Any], checkpoint: Pa
         if section == "mixture" and keys == ["changes"]:
             raise InputError(
                 f"{recipe.run} was begun with another mixture.changes before step {attempts}: restore them (from_step "
-                f"{attempts} and later are free), or choose another run="
+                f"{attempts} and later are free), or {instead}"
             )
         if keys:
-            raise InputError(
-                f"{recipe.run} was begun with another {section}.{keys[0]}: restore it, or choose another run="
-            )
+            raise InputError(f"{recipe.run} was begun with another {section}.{keys[0]}: restore it, or {instead}")

@@ -56,6 +56,9 @@ class EvaluationSection(Section):
     bertscore: LocalPath | None = Field(
         None, description="directory of an encoder: BERTScore as well (d2tv[bertscore])"
     )
+    sentence_similarity: bool = Field(
+        False, description="similarity to the reference by a sentence encoder, in 13 languages (d2tv[similarity])"
+    )
 
     @model_validator(mode="after")
     def _decodes(self) -> "EvaluationSection":

@@ -1,6 +1,7 @@
 """What is compared on the examples that all have: evaluated runs, or several runs of one model (its seeds) as one;
 baselines; predictions in files."""
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,10 +13,17 @@ from shards.languages import languages_in_corpus
 from trainer.evaluation.baselines.names import LABELS
 from trainer.evaluation.foreign import is_foreign
 from trainer.evaluation.predictions import Key, read_predictions, read_scores
+from trainer.evaluation.scoring.similarity import SIMILARITY
 
 #: As tables call the measures.
-SHORT = {"rouge1": "R-1", "rouge2": "R-2", "rougeL": "R-L", "rougeLsum": "R-Lsum", "bertscore": "BERTScore"}
-
+SHORT = {
+    "rouge1": "R-1",
+    "rouge2": "R-2",
+    "rougeL": "R-L",
+    "rougeLsum": "R-Lsum",
+    "bertscore": "BERTScore",
+    SIMILARITY: "USE",
+}
 
 #: Measures of which the lowest is the best; of the rest beside these nobody can say.
 LOWER_IS_BETTER = frozenset({"wrong_language", "repetition1", "repetition2"})
@@ -80,6 +88,7 @@ class Scores:
     left_out: examples that not all have.
     baselines: which of the systems are baselines.  lead: LEAD's (N,) by measure; none where it is not known.
     notes: what else is to be said of the systems.
+    unscored: target language -> examples left out because not all systems have a sentence similarity there.
     """
 
     names: tuple[str, ...]
@@ -89,6 +98,7 @@ class Scores:
     baselines: frozenset[str] = frozenset()
     lead: Mapping[str, Sequence[float]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    unscored: Mapping[str, int] = field(default_factory=dict)
 
     @cached_property
     def stories(self) -> list[int]:
@@ -100,6 +110,9 @@ class Scores:
         told = f"{len(self.keys):,} examples of {split}, {len(set(self.stories)):,} stories"
         if self.left_out:
             told += f" ({self.left_out:,} examples are not in all of them and left out)"
+        if self.unscored:
+            of = ", ".join(f"{language} {count:,}" for language, count in self.unscored.items())
+            told += f", without those that {SHORT[SIMILARITY]} does not score ({of})"
         if self.lead and len(self.baselines) < len(self.names):
             told += "; ↓ below LEAD on the same examples"
         return "; ".join([told, *self.notes])
@@ -143,9 +156,13 @@ def read_systems(
         if not common:
             names = ", ".join(str(run) for system in models for run in system.runs)
             raise InputError(f"{names} have no example of {split} in common: evaluate the same directions")
+        scored = [key for key in common if SIMILARITY not in measures or all(SIMILARITY in one[key] for one in of_runs)]
+        unscored = Counter(key[2] for key in sorted(set(common) - set(scored)))
+        if not scored:
+            raise InputError(f"{SIMILARITY} is scored in none of {', '.join(unscored)}: compare by other measures")
         for system in systems:
             if system.baseline is not None:
-                scores, told = held_out.scores_of_baseline(system.baseline, common, measures)
+                scores, told = held_out.scores_of_baseline(system.baseline, scored, measures)
                 of_systems[system.name] = [scores]
                 notes += [f"{system.name}: {one}" for one in told]
         of_lead = next((of_systems[system.name][0] for system in systems if system.baseline == "lead"), None)
@@ -155,25 +172,26 @@ def read_systems(
         system.name: {
             measure: [
                 sum(scores[key][measure] for scores in of_systems[system.name]) / len(of_systems[system.name])
-                for key in common
+                for key in scored
             ]
             for measure in measures
         }
         for system in systems
     }
     lead = {
-        measure: [of_lead[key][measure] for key in common]
+        measure: [of_lead[key][measure] for key in scored]
         for measure in measures
-        if all(measure in of_lead.get(key, {}) for key in common)
+        if all(measure in of_lead.get(key, {}) for key in scored)
     }
     return Scores(
         names=tuple(system.name for system in systems),
-        keys=tuple(common),
+        keys=tuple(scored),
         columns=columns,
         left_out=max(map(len, of_runs)) - len(common),
         baselines=frozenset(system.name for system in systems if system.baseline is not None),
         lead=lead,
         notes=tuple(notes),
+        unscored=unscored,
     )
 
 
@@ -220,7 +238,9 @@ def _read(run: Path, split: str, measures: Sequence[str]) -> ScoresOf:
 def _check_measures(run: Path, scores: ScoresOf, measures: Sequence[str], there: Collection[str]) -> None:
     """`InputError` where not all of the predictions have a measure. there: those that they have."""
     for measure in measures:
-        if not all(measure in row for row in scores.values()):
+        # Languages that the sentence encoder does not know have no similarity: they are left out, not refused.
+        enough = any if measure == SIMILARITY else all
+        if not enough(measure in row for row in scores.values()):
             near = did_you_mean(measure, sorted(there))
             raise InputError(
                 f"{run} has no {measure}{near} for all of its predictions; it has {', '.join(sorted(there))}"

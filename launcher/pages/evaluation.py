@@ -13,6 +13,7 @@ from launcher.pages.page import escape, page
 from launcher.pages.writing import written_in
 from shards.printable import one_line
 from trainer.evaluation.predictions import Prediction
+from trainer.evaluation.scoring.similarity import SIMILARITY
 
 #: Characters of a document that are shown.
 _SHOWN = 1200
@@ -125,7 +126,7 @@ def _example(example: Example, colours: Sequence[list[str]]) -> str:
     measured = [
         f"{label} {value:.1f}"
         for measure, label in scores.LABELS.items()
-        if measure in ("rouge1", "rouge2", "rougeL", "bertscore", "lase")
+        if measure in ("rouge1", "rouge2", "rougeL", "bertscore", "lase", SIMILARITY)
         and (value := row.scores.get(measure)) is not None
     ]
     found = f"found to be {row.language}" if row.language else "its language cannot be told"

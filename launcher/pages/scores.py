@@ -13,6 +13,8 @@ from trainer.evaluation.baselines.report import baseline_means, has_baselines, l
 from trainer.evaluation.closing_table import BELOW, BELOW_BY_CHANCE, told_of_baselines, without_images
 from trainer.evaluation.foreign import describe_counts
 from trainer.evaluation.resource_classes import CLASSES, resource_class
+from trainer.evaluation.scoring.similarity import SIMILARITY
+from trainer.evaluation.unscored import similarity_in_words
 
 #: More languages than this are not drawn, only listed.
 DRAWN = 100
@@ -26,6 +28,7 @@ LABELS = {
     "rougeLsum": "R-Lsum",
     "bertscore": "BERTScore",
     "lase": "LaSE",
+    SIMILARITY: "USE",
     "wrong_language": "wrong language",
     "wrong_language_reference": "of references",
     "length_penalty": "length",
@@ -34,7 +37,7 @@ LABELS = {
     "repetition1": "repeated words",
     "repetition2": "repeated pairs",
 }
-_QUALITY = ("rouge1", "rouge2", "rougeL", "rougeLsum", "bertscore", "lase")
+_QUALITY = ("rouge1", "rouge2", "rougeL", "rougeLsum", "bertscore", "lase", SIMILARITY)
 _BEHAVIOUR = (
     "wrong_language",
     "wrong_language_reference",
@@ -44,8 +47,8 @@ _BEHAVIOUR = (
     "repetition1",
     "repetition2",
 )
-_AVERAGED = ("rouge1", "rouge2", "rougeL", "bertscore", "lase", "wrong_language")
-_MAPPED = ("rougeL", "rouge1", "rouge2", "bertscore", "lase", "wrong_language", "novelty2", "repetition2")
+_AVERAGED = ("rouge1", "rouge2", "rougeL", "bertscore", "lase", SIMILARITY, "wrong_language")
+_MAPPED = ("rougeL", "rouge1", "rouge2", "bertscore", "lase", SIMILARITY, "wrong_language", "novelty2", "repetition2")
 
 #: The classes as a person reads them.
 CLASS_NAMES = dict(zip(CLASSES, ("under 1,000", "1,000 to 5,000", "over 5,000"), strict=True))
@@ -91,6 +94,8 @@ def by_kind(report: Mapping[str, Any]) -> str:
     if len(quality) > rouge:
         groups.append(("with models", len(quality) - rouge))
     html = table(heading, rows, groups)
+    if told := similarity_in_words(report):
+        html += f'<p class="soft">{escape(one_line(told))}.</p>'
     behaviour = _there(scores, _BEHAVIOUR)
     if behaviour:
         rows = [[kind.upper(), *_cells(scores.get(kind, {}), behaviour)] for kind in kinds]

@@ -1,31 +1,25 @@
 """Write a study's results as study.md, table.tex and table.html: table, claims, spread over seeds, cost."""
 
-import os
-import platform
 import statistics
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, get_args
-
-import torch
+from typing import get_args
 
 from launcher.comparison.blocks import as_sheet, blocks
 from launcher.comparison.sheet import Sheet, as_latex, as_markdown, as_page, as_text, words
 from launcher.comparison.systems import SHORT, Scores, System, by_direction, read_systems
 from launcher.study.claims import Outcome, check_claims, is_of_kind
+from launcher.study.costs import machine, read_costs
 from launcher.study.definition import Definition, DirectionKind, Trial
 from shards.files import write_output
 from shards.languages import language_name
-from shards.reading_files import parse_json, read_regular
 from trainer import markdown
 from trainer.evaluation.scoring.rouge import TYPES
 from trainer.terminal import Console
 
 #: What is written of the whole study.
 RESULTS = ("study.md", "table.tex", "table.html")
-#: A line for every attempt at a training: what it took.
-COSTS = "costs.jsonl"
 _SEED = 0
 
 
@@ -144,37 +138,19 @@ def _plus_minus(means: Sequence[float]) -> str:
 def _facts(definition: Definition, trials: Sequence[Trial], out: Path, command: str) -> Iterator[str]:
     recipe = trials[0].recipe
     yield f"Command: {markdown.as_code(command)}"
-    yield f"Finished {datetime.now(UTC):%Y-%m-%d}, on {_machine()}."
-    costs = [cost for cost in _costs(out) if cost["run"] in {trial.run.name for trial in trials}]
-    wall, cpu = (sum(cost[key] for cost in costs) for key in ("wall_seconds", "cpu_seconds"))
-    untold = len({trial.run.name for trial in trials} - {cost["run"] for cost in costs})
-    yield (
+    costs = read_costs(out, [trial.run.name for trial in trials])
+    machines = dict.fromkeys(cost.machine for cost in costs if cost.machine is not None)
+    yield f"Finished {datetime.now(UTC):%Y-%m-%d}, on {'; '.join(machines) or machine()}."
+    wall, cpu = sum(cost.wall_seconds for cost in costs), sum(cost.cpu_seconds for cost in costs)
+    told = (
         f"{len(trials)} trainings with their evaluations took {wall / 3600:.2f} hours and {cpu / 60:.0f} CPU minutes, "
-        f"in {len(costs)} attempts{f'; of {untold} trainings the cost is not known' if untold else ''}."
+        f"in {len(costs)} attempts"
     )
+    if cut := sum(not cost.ended for cost in costs):
+        told += f", of which {cut} {'was' if cut == 1 else 'were'} cut off: their last minute is not counted"
+    if untold := len({trial.run.name for trial in trials} - {cost.run for cost in costs}):
+        told += f"; of {untold} trainings the cost is not known"
+    yield f"{told}."
     examples = recipe.batch.group_size * recipe.batch.groups_per_step
     yield f"{recipe.training.steps:,} steps of {examples} examples each; corpus {markdown.as_code(recipe.corpus.path)}."
     yield markdown.as_text(f"Tested against {definition.baseline}; recipes: {', '.join(definition.models.values())}.")
-
-
-def _costs(out: Path) -> Iterator[dict[str, Any]]:
-    """An attempt that was killed has no line, or a part of one."""
-    path = out / COSTS
-    for line in read_regular(path).split(b"\n") if path.is_file() else []:
-        try:
-            record = parse_json(line)
-        except ValueError:
-            continue
-        if not isinstance(record, dict) or not isinstance(record.get("run"), str):
-            continue
-        if all(type(record.get(key)) in (int, float) for key in ("wall_seconds", "cpu_seconds")):
-            yield record
-
-
-def _machine() -> str:
-    if torch.cuda.is_available():
-        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}, torch {torch.__version__}"
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{os.cpu_count()} cores ({names[0] if names else platform.machine()}), torch {torch.__version__}"

@@ -1,30 +1,33 @@
 """`d2tv study`: every training of a study one after the other, then its table, its claims and what it cost.
 
-Killed, the same command goes on: what is finished is not trained again, and a training goes on from its checkpoint.
+Killed, the same command goes on: what is finished is not trained again, and a training goes on from its checkpoint. So
+it does with a copy of its directory, under another path and on another machine, with as many ranks as that has.
 """
 
-import json
 import os
-import resource
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from launcher.comparison.significance import check_samples
+from launcher.study.begun import BEGUN, check_definition, keep_definition
+from launcher.study.costs import COSTS, Meter
 from launcher.study.definition import Trial, load_study, trials
-from launcher.study.results import COSTS, RESULTS, write_results
+from launcher.study.results import RESULTS, write_results
 from launcher.supervise import supervise
 from shards.errors import InputError
 from shards.files import check_output
 from shards.index import open_corpus
-from trainer.checkpoint import find_identity, whole_checkpoints
+from trainer.checkpoint import damage, find_identity, whole_checkpoints
+from trainer.ds_config import load_ds_config
 from trainer.evaluation.report import read_report
 from trainer.exit_codes import FINISHED
-from trainer.plan import FREE_SECTIONS
+from trainer.plan import check_same_recipe
 from trainer.progress import stage
-from trainer.recipe import load_recipe
 from trainer.terminal import Console
 from trainer.trained import RECIPE, check_same_corpus
+
+#: What is read of a checkpoint to see whether it fits.
+_READ = (RECIPE, "ds_config.json", "state.json")
 
 
 def study(
@@ -48,14 +51,18 @@ def study(
     out = out or Path("studies") / Path(name).stem
     planned = trials(definition, out, ds_config=ds_config, ranks=ranks, overrides=overrides)
     _check_results(out, planned)
+    check_definition(definition, out)
+    finished = [is_finished(trial) for trial in planned]  # all of them, before hours of work on one that fits
+    keep_definition(definition, out)
     console = Console(soft_wrap=True)
-    for number, trial in enumerate(planned, 1):
+    for number, (trial, is_done) in enumerate(zip(planned, finished, strict=True), 1):
         what = f"{number} of {len(planned)}: {trial.model}, seed {trial.seed}"
-        if is_finished(trial):
+        if is_done:
             console.print(f"{what}: finished before")
             continue
         console.rule(what)
-        code = _train(trial, out)
+        with Meter(out, trial.run.name):
+            code = supervise(trial.job)
         if code != FINISHED:
             return code
         if not is_finished(trial):
@@ -71,7 +78,7 @@ def _check_results(out: Path, planned: Sequence[Trial]) -> None:
         raise InputError(f"{out} is no directory: choose another --out")
     if not out.is_dir():
         return
-    for name in (*RESULTS, COSTS):
+    for name in (*RESULTS, COSTS, BEGUN):
         check_output(out / name, "choose another --out")
     begun = (out / COSTS).is_file() or any((trial.run / "metrics.jsonl").is_file() for trial in planned)
     others = [name for name in RESULTS if (out / name).exists()]
@@ -88,18 +95,12 @@ def is_finished(trial: Trial) -> bool:
     report = read_report(trial.run, "test")
     # What was evaluated; the newest directory may be damaged, and another one was read.
     evaluated = None if report is None else find_identity(checkpoints, report.get("checkpoint"))
-    found = evaluated or next(iter(whole_checkpoints(checkpoints)), None)
+    # A copy that was cut off may lack files: the training itself says so, and goes on from the one before.
+    sound = (path for path in whole_checkpoints(checkpoints) if damage(path, _READ) is None)
+    found = evaluated or next(sound, None)
     if found is not None:
-        before = load_recipe(str(found / RECIPE)).model_dump(mode="json")
-        now = trial.recipe.model_dump(mode="json")
-        for values in (before, now):
-            del values["corpus"]["path"]  # its content is compared instead
-        differ = [section for section in now if section not in FREE_SECTIONS and before[section] != now[section]]
-        if differ:
-            raise InputError(
-                f"{trial.run} was trained with another {differ[0]} than this study has: choose another --out, or "
-                "remove it"
-            )
+        config = load_ds_config(trial.job.ds_config, trial.recipe, 1)
+        check_same_recipe(trial.recipe, config, found, "choose another --out, or remove it")
         corpus = open_corpus(trial.recipe.corpus.path)
         check_same_corpus(found, corpus.content_hash, str(corpus.directory))
     wanted = trial.recipe.evaluation.model_dump(mode="json")
@@ -109,28 +110,3 @@ def is_finished(trial: Trial) -> bool:
         and report.get("step") == trial.recipe.training.steps
         and report.get("settings") == wanted
     )
-
-
-def _train(trial: Trial, out: Path) -> int:
-    """One training to its end; what it took is written down whatever its end."""
-    began, used = time.monotonic(), _cpu_seconds()
-    try:
-        return supervise(trial.job)
-    finally:
-        cost = {
-            "run": trial.run.name,
-            "wall_seconds": time.monotonic() - began,
-            "cpu_seconds": _cpu_seconds() - used,
-        }
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-            with open(out / COSTS, "a", encoding="utf-8") as file:
-                file.write(json.dumps(cost) + "\n")
-        except OSError as error:
-            raise InputError(f"{out / COSTS} cannot be written ({error.strerror}): the same command goes on") from error
-
-
-def _cpu_seconds() -> float:
-    """Of all processes that this one has waited for, and theirs."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime

@@ -10,12 +10,15 @@ from trainer.evaluation.baselines.names import LABELS, describe_lead
 from trainer.evaluation.baselines.report import baseline_means, has_baselines, lead_words, losses
 from trainer.evaluation.kept import evaluation_folder
 from trainer.evaluation.scoring.rouge import TYPES
+from trainer.evaluation.scoring.similarity import SIMILARITY
+from trainer.evaluation.unscored import similarity_in_words
 from trainer.terminal import Console
 
 #: Head of a column -> measure of what stands beside ROUGE. Those with a model are there where it was given.
 BESIDE = {
     "LaSE": "lase",
     "BERTScore": "bertscore",
+    "USE": SIMILARITY,
     "wrong": "wrong_language",
     "(refs.)": "wrong_language_reference",
     "new": "novelty2",
@@ -42,10 +45,12 @@ def print_report(report: dict[str, Any], validations: Sequence[Mapping[str, floa
     if there:  # an earlier release scored ROUGE alone
         title = f"in per cent; {BESIDE_MEANS}"
         beside = _table(title, ("kind", *there))
-        spell: dict[str, Callable[[float | None], str]] = {"LaSE": _two, "BERTScore": _two}
+        spell: dict[str, Callable[[float | None], str]] = {"LaSE": _two, "BERTScore": _two, "USE": _two}
         for kind, scores in of_kinds.items():
             beside.add_row(kind.upper(), *(spell.get(head, _one)(scores.get(name)) for head, name in there.items()))
         console.print(beside)
+    if told := similarity_in_words(report):
+        console.print(told)
     unreadable = f", {report['unreadable']} examples unreadable" if report["unreadable"] else ""
     if without := without_images(report):
         console.print(without)

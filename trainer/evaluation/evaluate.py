@@ -39,6 +39,7 @@ from trainer.evaluation.results import write_results
 from trainer.evaluation.scoring.measures import Pair
 from trainer.evaluation.scoring.models import Models
 from trainer.evaluation.scoring.score import Scores, score
+from trainer.evaluation.scoring.similarity import SIMILARITY, facts_of_similarity
 from trainer.evaluation.unigram import UnigramBaseline
 from trainer.progress import counting, stage, track
 from trainer.ranks import Ranks
@@ -99,6 +100,8 @@ class Evaluator:
             "languages_found": languages_found(predictions),
             "nll": nll,
         }
+        if SIMILARITY in measures:
+            report[SIMILARITY] = facts_of_similarity([(row.target, row.scores) for row in predictions])
         write_results(self.where, report, predictions, measures, baselines, facts)
         try:
             found.remove()
@@ -237,7 +240,12 @@ class Evaluator:
 
     def _scores(self, pairs: Sequence[Pair]) -> Scores:
         settings = self.recipe.evaluation
-        models = Models(labse=settings.labse, bertscore=settings.bertscore, device=self.device)
+        models = Models(
+            labse=settings.labse,
+            bertscore=settings.bertscore,
+            similarity=settings.sentence_similarity,
+            device=self.device,
+        )
         return score(pairs, models=models, after_each=self.begin_batch)
 
     def _baselines(self, groups: Groups, predictions: Sequence[Prediction]) -> Baselines:

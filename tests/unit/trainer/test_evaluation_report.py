@@ -127,7 +127,7 @@ def test_a_direction_counts_once_in_the_macro_mean() -> None:
 
 def test_the_closing_table_fits_80_columns(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    worst = dict.fromkeys((*MEASURES, "meaning_similarity", "lase", "bertscore"), 100.0)
+    worst = dict.fromkeys((*MEASURES, "meaning_similarity", "lase", "bertscore", "sentence_similarity"), 100.0)
     nll = {"model": 10.123, "unigram": 10.456, "better_by": 0.1234}
     report = {
         "split": "test",
@@ -140,7 +140,7 @@ def test_the_closing_table_fits_80_columns(capsys: pytest.CaptureFixture[str], m
     print_report(report, [{"mms": 10.1, "mxls": 10.2}, {"mms": 9.1, "mxls": 9.2}], Path("runs/d2tv"))
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
-    assert all(head in "\n".join(lines) for head in ("wrong", "(refs.)", "LaSE", "BERTScore", "repeated"))
+    assert all(head in "\n".join(lines) for head in ("wrong", "(refs.)", "LaSE", "BERTScore", "USE", "repeated"))
     without_models = dict.fromkeys(MEASURES, 12.345)
     print_report(report | {"by_kind": {"mms": without_models}}, [], Path("runs/d2tv"))
     told = capsys.readouterr().out

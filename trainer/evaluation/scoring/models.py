@@ -1,4 +1,4 @@
-"""The models that score summaries, by their directories on this machine. Imports no torch."""
+"""The models that score summaries: directories on this machine, and one in a package. Imports no torch."""
 
 import importlib
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shards.errors import InputError
+from trainer.evaluation.scoring.similarity import encoder
 
 if TYPE_CHECKING:
     import torch
@@ -13,10 +14,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Models:
-    """labse: LaBSE as transformers or sentence-transformers keep it.  bertscore: any encoder's directory."""
+    """labse: LaBSE as transformers or sentence-transformers keep it.  bertscore: any encoder's directory.
+
+    similarity: whether the sentence encoder of the extra `similarity` scores as well.
+    """
 
     labse: Path | None = None
     bertscore: Path | None = None
+    similarity: bool = False
     device: "str | torch.device" = "cpu"
 
 
@@ -27,6 +32,8 @@ def check_models(models: Models) -> None:
             raise InputError(f"evaluation.{name}={directory} has no config.json: it must be a model's directory")
     if models.bertscore is not None:
         bert_score()
+    if models.similarity:
+        encoder()
 
 
 def bert_score() -> Any:

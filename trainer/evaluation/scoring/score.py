@@ -9,6 +9,7 @@ from trainer.evaluation.scoring.measures import MEASURES, Pair, measures_of, rou
 from trainer.evaluation.scoring.models import Models
 from trainer.evaluation.scoring.processes import map_chunks
 from trainer.evaluation.scoring.rouge import ROUGE
+from trainer.evaluation.scoring.similarity import SIMILARITY, sentence_similarity
 from trainer.progress import stage
 
 Item = TypeVar("Item")
@@ -42,7 +43,8 @@ def score(
 ) -> Scores:
     """Every measure of every pair.
 
-    models: where LaBSE and BERTScore's model lie, for `meaning_similarity` and `lase`, and for `bertscore`.
+    models: where LaBSE and BERTScore's model lie, for `meaning_similarity` and `lase`, and for `bertscore`; whether
+    there is `sentence_similarity`.
     processes: None is one for each core. after_each: called now and then in between, for a watchdog.
     """
     # Pairs with one document side by side: it is cut into words once.
@@ -104,6 +106,10 @@ def _in_chunks(
 def _add_models(
     columns: dict[str, list[float | None]], models: Models, pairs: Sequence[Pair], after_each: Callable[[], None]
 ) -> None:
+    if models.similarity:
+        with stage("scoring with the sentence encoder"):
+            cosines = sentence_similarity(pairs, after_each)
+        columns[SIMILARITY] = [None if value is None else 100 * value for value in cosines]
     if models.labse is None and models.bertscore is None:
         return
     from trainer.evaluation.scoring.semantic import bertscore_f1, labse_similarity  # torch, which ROUGE does not need

@@ -1,0 +1,45 @@
+"""The definition that a study was begun with, kept beside its trainings as begun.yaml, and held against today's."""
+
+from pathlib import Path
+
+from launcher.study.definition import Definition, load_study
+from shards.errors import InputError
+from shards.files import write_atomically
+from shards.strict_yaml import write_yaml
+
+BEGUN = "begun.yaml"
+
+
+def check_definition(definition: Definition, out: Path) -> None:
+    """Raise `InputError`, which names the first key, where `out` was begun with another definition.
+
+    Models and seeds may have been added: what is trained already stays as good. All else decides what is trained or
+    what is concluded, and a study that changes it under way is another one.
+    """
+    path = out / BEGUN
+    if not path.is_file():
+        return
+    begun = load_study(str(path))
+    changed = [
+        *(f"models.{name} {recipe}" for name, recipe in begun.models.items() if definition.models.get(name) != recipe),
+        *(f"seed {seed}" for seed in begun.seeds if seed not in definition.seeds),
+        *(f"other {key}" for key in ("baseline", "overrides", "claims") if _of(begun, key) != _of(definition, key)),
+    ]
+    if changed:
+        raise InputError(
+            f"{out} was begun with {changed[0]}, and the study has changed since: restore what {path} has, or choose "
+            f"another --out; without {path} it goes on as the study is now, as far as its trainings fit"
+        )
+
+
+def _of(definition: Definition, key: str) -> object:
+    return getattr(definition, key)
+
+
+def keep_definition(definition: Definition, out: Path) -> None:
+    """Write what `check_definition` reads. Raises `InputError` where that cannot be done."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_atomically(out / BEGUN, write_yaml(definition.model_dump(mode="json")).encode())
+    except OSError as error:
+        raise InputError(f"{out / BEGUN} cannot be written ({error.strerror}): choose another --out") from error
