@@ -44,8 +44,9 @@ def lost_shares(clean: Sequence[Scores], perturbed: Sequence[Scores], stories: S
 
 
 def sources(kinds: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return document, images -> what is lost by `exchanged` and `removed`, where they were measured, and `ignored`: whether the model scores as well with another's (or, if that was not measured, with none).
+    """Return document, images -> what is lost by `exchanged` and `removed`, where they were measured, and `ignored`.
 
+    ignored: whether the model scores as well with another's (or, if that was not measured, with none).
     kinds: a report's.
     """
     found: dict[str, dict[str, Any]] = {}
