@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from launcher.preview import read_images, spoken_key
+from shards.images import ImageRule, image_owners
 from shards.index import Corpus
 from shards.pixels import DamagedImageError, decode
 from shards.reader import Reader
@@ -77,9 +78,13 @@ def choose(
 
 
 def read(
-    chosen: Sequence[tuple[str, Place, Prediction]], corpus: Corpus, reader: Reader, max_images: int
+    chosen: Sequence[tuple[str, Place, Prediction]],
+    corpus: Corpus,
+    reader: Reader,
+    max_images: int,
+    rule: ImageRule = "source",
 ) -> list[Example]:
-    """The documents and images of predictions: the target article's images, or the source's where that has none."""
+    """The documents and images of predictions. rule: whose images were shown."""
     keys = corpus.story_keys()
     wanted = {row.story for _, _, row in chosen}
     stories = {key: number for number, key in enumerate(keys) if key in wanted}
@@ -96,7 +101,7 @@ def read(
     found = []
     for group, place, row in chosen:
         source, target = (there[stories[row.story], language] for language in (row.source, row.target))
-        owner = target if corpus.articles["images"][target] else source
+        owner = int(image_owners(np.asarray(corpus.articles), np.array(source), np.array(target), rule))
         document: str | None = None
         images: Images | None = None
         sizes: tuple[tuple[int, int], ...] = ()

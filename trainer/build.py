@@ -26,12 +26,16 @@ def build_collator(
     tokenizer: Tokenizer,
     device: torch.device,
     transform: Transform | None = None,
+    *,
+    training: bool,
 ) -> Collator:
+    """Return what makes micro-batches of groups. training: not for an evaluation, which borrows no images."""
     vision = recipe.network.vision
     sizes = ImageSizes(
         images=vision.max_images, regions=vision.regions, feature_size=vision.feature_size, load=vision.enabled
     )
-    fetch = Fetcher(corpus, reader, sizes, pinned=device.type == "cuda", transform=transform)
+    rule = recipe.corpus.image_rule(training=training)
+    fetch = Fetcher(corpus, reader, sizes, rule=rule, pinned=device.type == "cuda", transform=transform)
     lengths = Lengths(document=recipe.lengths.document, summary=recipe.lengths.summary)
     return Collator(corpus, fetch, tokenizer, lengths)
 
@@ -76,7 +80,7 @@ def build_evaluator(
         corpus=corpus,
         reader=reader,
         tokenizer=tokenizer,
-        collate=build_collator(recipe, corpus, reader, tokenizer, device),
+        collate=build_collator(recipe, corpus, reader, tokenizer, device, training=False),
         ranks=ranks,
         device=device,
         begin_batch=begin_batch,

@@ -37,7 +37,7 @@ from shards.tokenizer import Tokenizer
 from trainer.checkpoint import CORPUS, described, seal, sync
 from trainer.model_card import language_code, model_card
 from trainer.progress import stage
-from trainer.recipe import load_recipe
+from trainer.recipe import load_saved_recipe
 from trainer.tidying import reading
 from trainer.trained import CONFIG, RECIPE, REST, STATE, Model, data_of, load_model, resolve_checkpoint, rest_of
 
@@ -158,7 +158,7 @@ def _generation(model: Model, languages: Sequence[str]) -> GenerationConfig:
 
 def _check_tokenizer(checkpoint: Path, data: Mapping[str, Any], staging: Path) -> None:
     """A corpus' own tokenizer that was named by hand, against what the run remembers of it."""
-    if load_recipe(str(checkpoint / RECIPE)).corpus.tokenizer is not None:
+    if load_saved_recipe(checkpoint / RECIPE).corpus.tokenizer is not None:
         return
     for name, entry in data["files"].items():
         folder, _, file = name.rpartition("/")

@@ -26,7 +26,7 @@ from trainer.evaluation.scoring.models import Models, check_models
 from trainer.extensions import check_code_caches
 from trainer.prometheus.guards import check_guards
 from trainer.ranks import Ranks
-from trainer.recipe import Recipe, load_recipe
+from trainer.recipe import Recipe, load_saved_recipe
 from trainer.run_files import check_run_files
 from trainer.stream import build_reader, build_sampler
 from trainer.trackers import check_trackers
@@ -172,7 +172,7 @@ def _check_same_recipe(recipe: Recipe, ds_config: dict[str, Any], checkpoint: Pa
                 f"{recipe.run} was begun in {precision_of(before)}, with another {key!r} in --ds_config or by "
                 "training.precision: restore it, or choose another run="
             )
-    saved = load_recipe(str(checkpoint / "recipe.yaml")).model_dump(mode="json")
+    saved = load_saved_recipe(checkpoint / "recipe.yaml").model_dump(mode="json")
     now = recipe.model_dump(mode="json")
     attempts = read_state(checkpoint).attempts
     for values in (saved["mixture"], now["mixture"]):
@@ -184,6 +184,8 @@ def _check_same_recipe(recipe: Recipe, ds_config: dict[str, Any], checkpoint: Pa
         values = (saved[section], now[section])
         keys = [key for key in sorted(values[0] | values[1]) if values[0].get(key) != values[1].get(key)]
         keys = [key for key in keys if key not in _FREE_KEYS.get(section, ())]
+        if section == "corpus" and not recipe.network.vision.enabled:
+            keys = [key for key in keys if key != "images"]
         if section == "mixture" and keys == ["changes"]:
             raise InputError(
                 f"{recipe.run} was begun with another mixture.changes before step {attempts}: restore them (from_step "
@@ -191,5 +193,11 @@ def _check_same_recipe(recipe: Recipe, ds_config: dict[str, Any], checkpoint: Pa
             )
         if keys:
             raise InputError(
-                f"{recipe.run} was begun with another {section}.{keys[0]}: restore it, or choose another run="
+                f"{recipe.run} was begun with another {section}.{keys[0]}{_value(values[0].get(keys[0]))}: restore it, "
+                "or choose another run="
             )
+
+
+def _value(value: Any) -> str:
+    """A value that has room in a line, as an override would have it."""
+    return f" ({value})" if isinstance(value, str | int | float) and not isinstance(value, bool) else ""

@@ -22,7 +22,7 @@ from trainer.evaluation.report import read_report
 from trainer.exit_codes import FINISHED
 from trainer.plan import FREE_SECTIONS
 from trainer.progress import stage
-from trainer.recipe import load_recipe
+from trainer.recipe import load_saved_recipe
 from trainer.terminal import Console
 from trainer.trained import RECIPE, check_same_corpus
 
@@ -90,7 +90,7 @@ def is_finished(trial: Trial) -> bool:
     evaluated = None if report is None else find_identity(checkpoints, report.get("checkpoint"))
     found = evaluated or next(iter(whole_checkpoints(checkpoints)), None)
     if found is not None:
-        before = load_recipe(str(found / RECIPE)).model_dump(mode="json")
+        before = load_saved_recipe(found / RECIPE).model_dump(mode="json")
         now = trial.recipe.model_dump(mode="json")
         for values in (before, now):
             del values["corpus"]["path"]  # its content is compared instead

@@ -18,7 +18,7 @@ from trainer.evaluation.robustness.plan import Wanted
 from trainer.evaluation.robustness.run import check_wanted, finished, measure
 from trainer.plan import check_corpus, check_lengths
 from trainer.progress import stage
-from trainer.recipe import Recipe, load_recipe
+from trainer.recipe import Recipe, load_saved_recipe
 from trainer.run_lock import FileLock, read_owner, refusal
 from trainer.tidying import reading
 from trainer.trained import RECIPE, check_same_corpus, course_until, find_trained, trained_network, trained_recipe
@@ -91,7 +91,7 @@ def _results(run: Path, split: str, facts: Mapping[str, Any], path: Path) -> Pat
     state = read_state(path)
     newest = next((found for found in whole_checkpoints(run / "checkpoints") if (found / MANIFEST).is_file()), path)
     # The settings of an evaluation may have changed since the checkpoint was written.
-    recipe = load_recipe(str(run / RECIPE)) if (run / RECIPE).is_file() else trained_recipe(path)
+    recipe = load_saved_recipe(run / RECIPE) if (run / RECIPE).is_file() else trained_recipe(path)
     own = {**facts_of(recipe, newest, state.corpus), "step": step_of(newest) if newest != path else state.step}
     return choose(run, split, {**facts, "step": state.step}, own)
 
