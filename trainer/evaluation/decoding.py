@@ -30,8 +30,8 @@ def decoding_batches(groups: Groups, corpus: Corpus, size: int, rule: ImageRule 
     """Places in `groups` (of one example each), at most `size` a batch, every one once.
 
     Examples that read the same document with the same images (`rule`: whose) are in one batch, where it is encoded once
-    for all their target languages; only more than `size` of them are divided. Documents of like length lie together, long ones first:
-    what does not fit into memory is known at the beginning.
+    for all their target languages; only more than `size` of them are divided. Documents of like length lie together,
+    long ones first: what does not fit into memory is known at the beginning.
     """
     articles = corpus.articles
     source, target = groups.source[:, 0], groups.target[:, 0]

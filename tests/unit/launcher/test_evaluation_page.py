@@ -312,5 +312,5 @@ def test_an_example_shows_the_images_that_the_network_saw(tmp_path: Path) -> Non
     assert "image 1 of" in torn.problem
     source_page = evaluation_page("run", report, rows, [torn])
     assert escape(torn.problem) in source_page
-    assert escape(str(target.document)) in source_page
+    assert escape(str(torn.document)) in source_page
     reader.close()

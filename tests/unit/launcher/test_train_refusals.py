@@ -203,7 +203,7 @@ def set_recipe(name: str) -> Callable[[Setup], None]:
         (lambda setup: setup.add_checkpoint(3, "network.text.d_ff=64"), "begun with another network.text"),
         (
             lambda setup: setup.add_checkpoint(3, "optimizer.eps=1e-6"),
-            "begun with another optimizer.eps (1e-06): restore",
+            "another optimizer.eps (1e-06): restore",
         ),
         (lambda setup: setup.add_checkpoint(3, "corpus.images=target"), "begun with another corpus.images (target): "),
         (lambda setup: setup.add_checkpoint(3, "training.seed=8", seed=8), "begun with another training.seed"),
