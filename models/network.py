@@ -19,6 +19,7 @@ from models.backbones.build import build_backbone
 from models.backbones.memory import Memory
 from models.config import Decoding, NetworkConfig
 from models.decoding import logits_processors
+from models.dropout import dropout
 from models.fusion import Fusion
 from models.layers import LayerRunner
 from models.losses.linear_cross_entropy import linear_cross_entropy
@@ -88,7 +89,7 @@ class Network(nn.Module):
         return fused_TD
 
     def decode(self, memory_TD: Tensor, arranged: Arranged) -> Tensor:
-        """H_dec^{N_d} (T, D), Eq. 1, teacher forced: state t predicts target token t.
+        """H_dec^{N_d} (T, D), Eq. 1, teacher forced: state t predicts target token t. Before the last dropout.
 
         The input is each summary shifted right behind its own start token (its target language).
         """
@@ -102,8 +103,12 @@ class Network(nn.Module):
     def token_loss(
         self, hidden_TD: Tensor, target_T: Tensor, label_smoothing: float, weight_T: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Sum of the smoothed cross-entropy (Eqs. 2, 4) and detached plain nll a token (T,), without (T, W) logits."""
+        """Sum of the smoothed cross-entropy (Eqs. 2, 4) and detached plain nll a token (T,), without (T, W) logits.
+
+        hidden_TD: as `decode` returns it; in training the last dropout comes between it and the head.
+        """
         head = self.backbone.head
+        hidden_TD = dropout(hidden_TD, self.backbone.output_dropout, self.training)
         return linear_cross_entropy(hidden_TD, head.weight, head.bias, target_T, label_smoothing, weight_T=weight_T)
 
     def place(self, arranged: Arranged) -> Arranged:

@@ -51,7 +51,7 @@ class MT5Backbone(Backbone):
                 for inner in block.layer[:-1]:
                     attention = inner.SelfAttention if hasattr(inner, "SelfAttention") else inner.EncDecAttention
                     attention.dropout = config.attention_rate  # which mT5's configuration cannot say
-        self.hidden_size = self.model.config.d_model
+        self.hidden_size, self.output_dropout = self.model.config.d_model, config.dropout
         self.vocab_size = self.model.config.vocab_size
         self.head = nn.Linear(self.hidden_size, self.vocab_size, bias=True)
         with torch.no_grad():
@@ -82,11 +82,12 @@ class MT5Backbone(Backbone):
         return decoder
 
     def encode(self, ids_T: Tensor, layout: Layout) -> Tensor:
-        """H_T^{N_e} (T, D)."""
-        return self._run(self.model.encoder, ids_T, layout, ())
+        """H_T^{N_e} (T, D), after the dropout behind the last norm."""
+        encoder = self.model.encoder
+        return dropout(self._run(encoder, ids_T, layout, ()), encoder.config.dropout_rate, self.training)
 
     def decode(self, ids_T: Tensor, layout: Layout, memory_SD: Tensor, cross: Layout) -> Tensor:
-        """H_dec^{N_d} (T, D), Eq. 1."""
+        """H_dec^{N_d} (T, D), Eq. 1, before the dropout behind the last norm."""
         return self._run(self.model.decoder, ids_T, layout, (memory_SD, cross))
 
     def _run(self, stack: Any, ids_T: Tensor, layout: Layout, memory: tuple[()] | tuple[Tensor, Layout]) -> Tensor:
@@ -97,7 +98,7 @@ class MT5Backbone(Backbone):
         for block in stack.block:
             x_TD = self.runner(_layer, block, x_TD, layout, bias, *memory)
         norm = stack.final_layer_norm
-        return dropout(rms_norm(x_TD, norm.weight, norm.variance_epsilon), p, training)
+        return rms_norm(x_TD, norm.weight, norm.variance_epsilon)
 
     def generator(self, memory: Memory | None = None) -> MT5ForConditionalGeneration:
         """transformers' generation loop around our own modules; made anew so that no parameter is listed twice."""
