@@ -31,8 +31,8 @@ from shards.errors import InputError
 class Network(nn.Module):
     """p(y_t | X, V, y_<t). With `vision.enabled` false it has no visual parameters and fusion is the identity.
 
-    vocab_size, pad_id, eos_id, related_ids, marks_texts: the tokenizer's. `vocab_size` afterwards is W, the rows of the
-    head.
+    vocab_size, pad_id, eos_id, related_ids, start_ids, marks_texts: the tokenizer's. `vocab_size` afterwards is W, the
+    rows of the head.
     """
 
     def __init__(
@@ -43,11 +43,12 @@ class Network(nn.Module):
         eos_id: int,
         *,
         related_ids: Mapping[int, Sequence[int]] = MappingProxyType({}),
+        start_ids: Sequence[int] = (),
         marks_texts: bool = False,
     ) -> None:
         super().__init__()
         self.config, self.pad_id, self.eos_id, self.marks_texts = config, pad_id, eos_id, marks_texts
-        self.backbone: Backbone = build_backbone(config.text, vocab_size, pad_id, eos_id, related_ids)
+        self.backbone: Backbone = build_backbone(config.text, vocab_size, pad_id, eos_id, related_ids, start_ids)
         self.vocab_size, self.hidden_size = self.backbone.vocab_size, self.backbone.hidden_size
         self.vision = VisualEncoder(config.vision) if config.vision.enabled else None
         self.fusion = Fusion(config.fusion, self.hidden_size, config.vision.width) if config.vision.enabled else None

@@ -10,6 +10,7 @@ from shards.collate import Collator, Lengths
 from shards.errors import InputError, out_of_memory
 from shards.fetch import Fetcher, ImageSizes, Transform
 from shards.index import Corpus
+from shards.languages import LANGUAGE_CODES
 from shards.reader import Reader
 from shards.tokenizer import Tokenizer
 from trainer.evaluation.evaluate import Evaluator
@@ -46,6 +47,7 @@ def build_network(recipe: Recipe, tokenizer: Tokenizer) -> Objective:
     Raises `InputError` for sizes that memory does not suffice for.
     """
     torch.manual_seed(recipe.training.seed)
+    reset = recipe.network.text.reset_start_tokens
     try:
         network = Network(
             recipe.network,
@@ -53,6 +55,7 @@ def build_network(recipe: Recipe, tokenizer: Tokenizer) -> Objective:
             tokenizer.pad_id,
             tokenizer.eos_id,
             related_ids=tokenizer.related_ids,
+            start_ids=() if reset is None else [tokenizer.start_id(language) for language in LANGUAGE_CODES],
             marks_texts=tokenizer.marks_texts,
         )
     except (MemoryError, RuntimeError) as error:

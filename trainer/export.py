@@ -54,7 +54,7 @@ def export_text(network: Network, tokenizer: Tokenizer, directory: Path) -> None
     this project reads. Raises `InputError` for a directory that holds something or cannot be written.
     """
     try:
-        save_backbone(network.backbone, directory)
+        save_backbone(network.backbone, directory, tokenizer.langid_map)
         tokenizer.save(directory)
     except InputError:
         raise

@@ -41,7 +41,7 @@ from trainer.recipe_sections import (
 from trainer.recipe_values import coercions, read_values, set_override, split_override
 
 #: What a resolved recipe means that lacks these keys: an earlier release wrote it, which knew no other way.
-_FORMER: Mapping[str, Mapping[str, Any]] = {"corpus": {"images": "target"}}
+_FORMER: Mapping[str, Mapping[str, Any]] = {"corpus": {"images": "target", "start_tokens": "alphabetical"}}
 
 
 class EvaluationSection(Section):

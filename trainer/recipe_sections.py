@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 from shards.images import ImageRule
 from shards.locations import CorpusLocation, GuardFile, LocalPath, ModelLocation
 from shards.reader import ReaderConfig
+from shards.start_tokens import StartTokens
 
 #: The largest seed that torch takes.
 MOST_SEED = 2**64 - 1
@@ -29,6 +30,11 @@ class CorpusSection(Section):
         description="a directory that `d2tv prepare` finished, or an http(s):// or s3:// URL of one"
     )
     tokenizer: ModelLocation | None = Field(None, description="a tokenizer directory or hub id; null: the corpus' own")
+    start_tokens: StartTokens = Field(
+        "published",
+        description="which of mT5's sentinels begin whose summaries: CrossSum's map, or the one in the tokenizer's "
+        "config.json; alphabetical: from <extra_id_0> on in the order of the languages' names",
+    )
     images: Literal["source", "target"] = Field(
         "source",
         description="V, the images of both branches: the source article's, and in training the target's where it has "

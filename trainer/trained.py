@@ -60,7 +60,7 @@ def load_model(path: Path, overrides: Sequence[str] = ()) -> Model:
         corpus = open_corpus(recipe.corpus.path)
         check_same_corpus(path, corpus.content_hash, recipe.corpus.path)
         directory = str(corpus.tokenizer)
-    tokenizer = open_tokenizer(directory)
+    tokenizer = open_tokenizer(directory, recipe.corpus.start_tokens)
     return Model(recipe=recipe, tokenizer=tokenizer, network=trained_network(recipe, tokenizer, path))
 
 

@@ -7,7 +7,8 @@ W_o, b_o), its weight read from the checkpoint's file rather than from the tied 
 """
 
 import copy
-from typing import Any, ClassVar, cast
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -33,11 +34,15 @@ class MT5Backbone(Backbone):
 
     vocab_size: words of the tokenizer. A checkpoint may have more rows (mT5 has 250,112 for 250,100 words)
     and keeps them all; it has no fewer (`check_tokenizer` in models/backbones/checkpoint_config.py).
+    start_ids: tokens that summaries begin with, whose embeddings `config.reset_start_tokens` sets. Rows of the head
+    stay: no summary contains one.
     """
 
     max_length = None
 
-    def __init__(self, config: TextConfig, vocab_size: int, pad_id: int, eos_id: int) -> None:
+    def __init__(
+        self, config: TextConfig, vocab_size: int, pad_id: int, eos_id: int, start_ids: Sequence[int] = ()
+    ) -> None:
         super().__init__()
         self.model = (
             _random_model(config, vocab_size, pad_id, eos_id)
@@ -68,6 +73,13 @@ class MT5Backbone(Backbone):
                 self.head.weight.copy_(self.model.shared.weight if stored_WD is None else stored_WD)
                 if stored_W is not None:
                     self.head.bias.copy_(stored_W)
+                if config.reset_start_tokens is not None:
+                    self._reset(list(start_ids), pad_id, config.reset_start_tokens)
+
+    def _reset(self, start_ids: list[int], pad_id: int, to: Literal["pad", "random"]) -> None:
+        """Set the embeddings of the start tokens as CrossSum's `reinitialize_langid_embeddings` does (bos, random)."""
+        rows_WD = self.model.shared.weight
+        rows_WD[start_ids] = rows_WD[pad_id].clone() if to == "pad" else torch.randn(len(start_ids), self.hidden_size)
 
     @property
     def encoder(self) -> nn.Module:

@@ -60,7 +60,7 @@ def evaluate(
         corpus = open_corpus(recipe.corpus.path)
     check_same_corpus(path, corpus.content_hash, str(corpus.directory))
     check_corpus(recipe, corpus)
-    tokenizer = open_tokenizer(recipe.corpus.tokenizer or corpus.tokenizer)
+    tokenizer = open_tokenizer(recipe.corpus.tokenizer or corpus.tokenizer, recipe.corpus.start_tokens)
     check_lengths(recipe, tokenizer)
     with reading(path), group_of_one() as (alone, device), contextlib.ExitStack() as leaving:
         with stage("loading the model"):
