@@ -73,7 +73,7 @@ def export_model(where: Path, directory: Path, dtype: str = "fp32", overrides: S
     for override in overrides:
         if override.partition("=")[0] not in _PATHS:
             raise InputError(f"{without_secrets(override)}: an export takes nothing but {'=, '.join(_PATHS)}=")
-    with _new_directory(directory) as staging, contextlib.ExitStack() as leaving, stage("exporting"):
+    with new_directory(directory, "export") as staging, contextlib.ExitStack() as leaving, stage("exporting"):
         checkpoint = resolve_checkpoint(where)
         leaving.enter_context(reading(checkpoint))
         model, data = load_model(checkpoint, overrides), data_of(checkpoint)
@@ -102,8 +102,8 @@ def export_model(where: Path, directory: Path, dtype: str = "fp32", overrides: S
 
 
 @contextmanager
-def _new_directory(directory: Path) -> Iterator[Path]:
-    """Yield a directory to fill that takes the name `directory` at the end of the block.
+def new_directory(directory: Path, verb: str) -> Iterator[Path]:
+    """Yield a directory to fill that takes the name `directory` at the end of the block. verb: for messages.
 
     Where the block fails nothing of it stays. A link stays, and an empty directory passes its mode on. Raises
     `InputError` for a `directory` that holds something, and for whatever keeps the block from writing.
@@ -114,7 +114,7 @@ def _new_directory(directory: Path) -> Iterator[Path]:
     try:
         if final.exists() and (not final.is_dir() or any(final.iterdir())):
             what = "is not empty" if final.is_dir() else "is a file"
-            raise InputError(f"{directory} {what}: name a new directory to export to")
+            raise InputError(f"{directory} {what}: name a new directory to {verb} to")
         made = [parent for parent in staging.parents if not parent.exists()]
         staging.mkdir(parents=True)
         yield staging
@@ -127,7 +127,7 @@ def _new_directory(directory: Path) -> Iterator[Path]:
     except (OSError, SafetensorError, InputError) as error:  # the second where a disk is full
         # Of the name that it has meanwhile, nobody need know.
         told = str(error).replace(str(staging), str(directory))
-        raise InputError(told if isinstance(error, InputError) else f"cannot export to {directory}: {told}") from error
+        raise InputError(told if isinstance(error, InputError) else f"cannot {verb} to {directory}: {told}") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
         for parent in made:
