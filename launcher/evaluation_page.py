@@ -26,7 +26,8 @@ def write_evaluation_page(done: Evaluated) -> Path:
     reader = build_reader(recipe, done.corpus)
     try:
         chosen = choose(rows, group_of, recipe.evaluation.seed)
-        examples = read(chosen, done.corpus, reader, recipe.network.vision.max_images)
+        rule = recipe.corpus.image_rule(training=False)
+        examples = read(chosen, done.corpus, reader, recipe.network.vision.max_images, rule=rule)
     finally:
         reader.close()
     path = evaluation_folder(done.where) / f"{split}.html"

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from launcher.preview import read_images, spoken_key
+from shards.images import ImageRule, image_owners
 from shards.index import Corpus
 from shards.pixels import DamagedImageError, decode
 from shards.reader import Reader
@@ -82,16 +83,17 @@ def read(
     reader: Reader,
     max_images: int,
     document_of: Literal["source", "target"] = "source",
+    rule: ImageRule = "source",
 ) -> list[Example]:
-    """The documents and images of predictions: the target article's images, or the source's where that has none.
+    """Read the documents and images of predictions.
 
-    document_of: the side whose article is the document.
+    document_of: the side whose article is the document. rule: whose images were shown.
     """
     there = article_rows(corpus, {row.story for _, _, row in chosen})
     found = []
     for group, place, row in chosen:
         source, target = (there[row.story, language] for language in (row.source, row.target))
-        owner = target if corpus.articles["images"][target] else source
+        owner = int(image_owners(np.asarray(corpus.articles), np.array(source), np.array(target), rule))
         document: str | None = None
         images: Images | None = None
         sizes: tuple[tuple[int, int], ...] = ()

@@ -1,8 +1,9 @@
 """Arrange what a micro-batch asks of the network, without padding and without computing anything twice.
 
-Rows of a batch share: a target article is taught once for all rows that have it, an article is encoded once whether it
-is read as source, as target or as both, and an image sequence once for all that look at it. A text's weight says for
-how many rows it stands, so sums over the batch stay what they were. All of it is decided on the host, from lengths.
+Rows of a batch share: a target article is taught once for all rows that have it and show the same images, an article is
+encoded once whether it is read as source, as target or as both, and an image sequence once for all that look at it. A
+text's weight says for how many rows it stands, so sums over the batch stay what they were. All of it is decided on the
+host, from lengths.
 
 Shape suffixes as in models/ragged.py; X images, B rows of the batch.
 """

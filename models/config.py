@@ -67,6 +67,12 @@ class TextConfig(StrictConfig):
         default=None, ge=0, lt=1, description="of attention probabilities; None: as `dropout`"
     )
 
+    reset_start_tokens: Literal["pad", "random"] | None = Field(
+        default=None,
+        description="of a pretrained mT5, before training: embeddings of the start tokens to that of padding, or to "
+        "normal noise; null: what the checkpoint has",
+    )
+
     @property
     def attention_rate(self) -> float:
         """Dropout of attention probabilities."""
@@ -96,6 +102,8 @@ class TextConfig(StrictConfig):
             if self.tie_word_embeddings:
                 raise ValueError("tie_word_embeddings: a pretrained backbone brings a head of its own; remove it")
             return self
+        if self.reset_start_tokens is not None:
+            raise ValueError("reset_start_tokens: random weights have nothing to reset; remove it")
         architecture = self.architecture or "mt5"
         foreign = [name for other, names in _OWN.items() if other != architecture for name in names if name in given]
         if foreign:
@@ -117,7 +125,15 @@ class TextConfig(StrictConfig):
 
 def _sizes() -> tuple[str, ...]:
     """Keys of `TextConfig` that describe a random backbone."""
-    others = ("pretrained", "architecture", "shape", "tie_word_embeddings", "dropout", "attention_dropout")
+    others = (
+        "pretrained",
+        "architecture",
+        "shape",
+        "tie_word_embeddings",
+        "dropout",
+        "attention_dropout",
+        "reset_start_tokens",
+    )
     return tuple(name for name in TextConfig.model_fields if name not in others)
 
 

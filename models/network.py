@@ -19,6 +19,7 @@ from models.backbones.build import build_backbone
 from models.backbones.memory import Memory
 from models.config import Decoding, NetworkConfig
 from models.decoding import logits_processors
+from models.dropout import dropout
 from models.fusion import Fusion
 from models.layers import LayerRunner
 from models.losses.linear_cross_entropy import linear_cross_entropy
@@ -30,8 +31,8 @@ from shards.errors import InputError
 class Network(nn.Module):
     """p(y_t | X, V, y_<t). With `vision.enabled` false it has no visual parameters and fusion is the identity.
 
-    vocab_size, pad_id, eos_id, related_ids, marks_texts: the tokenizer's. `vocab_size` afterwards is W, the rows of the
-    head.
+    vocab_size, pad_id, eos_id, related_ids, start_ids, marks_texts: the tokenizer's. `vocab_size` afterwards is W, the
+    rows of the head.
     """
 
     def __init__(
@@ -42,11 +43,12 @@ class Network(nn.Module):
         eos_id: int,
         *,
         related_ids: Mapping[int, Sequence[int]] = MappingProxyType({}),
+        start_ids: Sequence[int] = (),
         marks_texts: bool = False,
     ) -> None:
         super().__init__()
         self.config, self.pad_id, self.eos_id, self.marks_texts = config, pad_id, eos_id, marks_texts
-        self.backbone: Backbone = build_backbone(config.text, vocab_size, pad_id, eos_id, related_ids)
+        self.backbone: Backbone = build_backbone(config.text, vocab_size, pad_id, eos_id, related_ids, start_ids)
         self.vocab_size, self.hidden_size = self.backbone.vocab_size, self.backbone.hidden_size
         self.vision = VisualEncoder(config.vision) if config.vision.enabled else None
         self.fusion = Fusion(config.fusion, self.hidden_size, config.vision.width) if config.vision.enabled else None
@@ -88,7 +90,7 @@ class Network(nn.Module):
         return fused_TD
 
     def decode(self, memory_TD: Tensor, arranged: Arranged) -> Tensor:
-        """H_dec^{N_d} (T, D), Eq. 1, teacher forced: state t predicts target token t.
+        """H_dec^{N_d} (T, D), Eq. 1, teacher forced: state t predicts target token t. Before the last dropout.
 
         The input is each summary shifted right behind its own start token (its target language).
         """
@@ -102,8 +104,12 @@ class Network(nn.Module):
     def token_loss(
         self, hidden_TD: Tensor, target_T: Tensor, label_smoothing: float, weight_T: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Sum of the smoothed cross-entropy (Eqs. 2, 4) and detached plain nll a token (T,), without (T, W) logits."""
+        """Sum of the smoothed cross-entropy (Eqs. 2, 4) and detached plain nll a token (T,), without (T, W) logits.
+
+        hidden_TD: as `decode` returns it; in training the last dropout comes between it and the head.
+        """
         head = self.backbone.head
+        hidden_TD = dropout(hidden_TD, self.backbone.output_dropout, self.training)
         return linear_cross_entropy(hidden_TD, head.weight, head.bias, target_T, label_smoothing, weight_T=weight_T)
 
     def place(self, arranged: Arranged) -> Arranged:

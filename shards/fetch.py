@@ -5,18 +5,14 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from shards.buffers import BufferPool
+from shards.images import ImageRule, image_numbers, image_owners
 from shards.index import Corpus
-from shards.quotas import Ints
 from shards.reader import Reader
 from shards.reading import UnreadableError
 from shards.sampler import Groups
 from shards.schema import Article, Unreadable
-
-#: Bits of a place inside a shard, so that shard and place are one number: a terabyte, and eight million shards.
-_OFFSET_BITS = 40
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,23 +58,27 @@ class Fetcher:
         reader: Reader,
         sizes: ImageSizes,
         *,
+        rule: ImageRule = "source",
         pinned: bool = False,
         transform: Transform | None = None,
     ) -> None:
-        """`pinned`: features in page-locked memory, for a CUDA device."""
+        """`rule`: whose images a row shows; by default never the target's, which nobody has who wants a summary.
+
+        `pinned`: features in page-locked memory, for a CUDA device.
+        """
         self._corpus = corpus
         self._reader = reader
         self._sizes = sizes
         self._articles = np.asarray(corpus.articles)
-        self._images = self._articles["images"]
+        self._rule = rule
         self._buffers = BufferPool(pinned=pinned)
         self._transform = transform
 
     def __call__(self, groups: Groups) -> Fetched:
-        """V is the target article's images if it has any, else the source's."""
+        """Read the texts and images of whole groups. V is one image sequence a row, for both branches."""
         sources, targets = groups.source.ravel(), groups.target.ravel()
         rows, sizes = len(sources), self._sizes
-        owners = np.where(self._images[targets] > 0, targets, sources)
+        owners = image_owners(self._articles, sources, targets, self._rule)
         shape = (rows, sizes.images, sizes.regions)
         roi_BIRV = self._buffers.take((*shape, sizes.feature_size if sizes.load else 0), torch.float16)
         boxes_BIR4 = torch.zeros(*shape, 4)
@@ -143,9 +143,3 @@ class Fetcher:
             target=languages[language[groups.target.ravel()[row]]],
             problem=problem,
         )
-
-
-def image_numbers(articles: NDArray[np.void], rows: Ints) -> Ints:
-    """Which stored image sequence each of `rows` has: articles that share theirs have one place in one shard."""
-    shard, place = articles["shard"][rows], articles["roi_offset"][rows]
-    return (shard.astype(np.int64) << _OFFSET_BITS) | place.astype(np.int64)

@@ -3,7 +3,7 @@
 Two kinds of directory are read: a pretrained Hugging Face tokenizer, and a SentencePiece model trained on a corpus'
 training split. Their start tokens:
 
-- mT5: its sentinels in the languages' order, as CrossSum gives them.
+- mT5: its sentinels, by CrossSum's published map (shards/start_tokens.py).
 - mBART-50: its language codes, and new ones behind its vocabulary where it has none (shards/language_codes.py).
 - our own: a `<to:LANGUAGE>` token each.
 
@@ -28,8 +28,8 @@ from shards.errors import InputError, reason
 from shards.files import left_overs, write_atomically
 from shards.hub import code_in, directory_of
 from shards.language_codes import MBART50_CODES
-from shards.languages import LANGUAGE_CODES
 from shards.reading_files import read_regular
+from shards.start_tokens import StartTokens, langid_map, sentinel_starts, sentinels_of
 
 PAD_ID, EOS_ID, UNK_ID = 0, 1, 2
 _MODEL, _MARKER = "spiece.model", "d2tv_tokenizer.json"
@@ -78,6 +78,11 @@ class Tokenizer(Protocol):
         """The decoder's start token for a target language."""
         ...
 
+    @property
+    def langid_map(self) -> Mapping[str, tuple[int, str]] | None:
+        """Return mT5's start tokens in the form that CrossSum's config.json has them; None for other kinds."""
+        ...
+
     def save(self, directory: Path) -> None:
         """Write what `open_tokenizer` reads back to the same ids, new language tokens included, into `directory`."""
         ...
@@ -89,6 +94,7 @@ class SentencePieceTokenizer:
     pad_id, eos_id = PAD_ID, EOS_ID
     marks_texts = False
     related_ids: Mapping[int, Sequence[int]] = MappingProxyType({})
+    langid_map: Mapping[str, tuple[int, str]] | None = None
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -126,7 +132,7 @@ class SentencePieceTokenizer:
 class PretrainedTokenizer:
     """A Hugging Face tokenizer, mT5's or mBART-50's, from a directory."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, start_tokens: StartTokens) -> None:
         from transformers import AutoTokenizer  # seconds of import that the other kind does not pay
 
         try:
@@ -142,9 +148,10 @@ class PretrainedTokenizer:
         if self.marks_texts:
             self._start, self.related_ids = _language_codes(self._model, directory)
         else:
-            self._start = _sentinels(self._model, directory)
+            self._start = sentinel_starts(self._model.get_vocab(), directory, start_tokens)
         # Unknown words are no control tokens, though transformers counts their id among the special ones.
-        self._control = {*self._model.all_special_ids, *self._start.values()} - {self._model.unk_token_id}
+        sentinels = {self._model.get_vocab()[token] for token in sentinels_of(self._model.get_vocab()).values()}
+        self._control = {*self._model.all_special_ids, *self._start.values(), *sentinels} - {self._model.unk_token_id}
 
     @property
     def vocab_size(self) -> int:
@@ -174,23 +181,12 @@ class PretrainedTokenizer:
     def start_id(self, language: str) -> int:
         return int(self._start[language])
 
+    @property
+    def langid_map(self) -> Mapping[str, tuple[int, str]] | None:
+        return None if self.marks_texts else langid_map(self._start, self._model.get_vocab())
+
     def save(self, directory: Path) -> None:
         self._model.save_pretrained(str(directory))
-
-
-def _sentinels(model: Any, directory: Path) -> dict[str, int]:
-    """language -> the id of its sentinel, `<extra_id_0>` for the first of `LANGUAGE_CODES`."""
-    sentinels = sorted(
-        (token for token in model.get_vocab() if "extra_id_" in token),
-        key=lambda token: int("".join(c for c in token if c.isdigit())),
-    )
-    if len(sentinels) < len(LANGUAGE_CODES):
-        raise InputError(
-            f"the tokenizer in {directory} has {len(sentinels)} <extra_id_*> tokens, but each of "
-            f"{len(LANGUAGE_CODES)} languages needs one to start with: use mT5's, mBART-50's, or one that "
-            "`d2tv prepare` trains"
-        )
-    return dict(zip(LANGUAGE_CODES, model.convert_tokens_to_ids(sentinels), strict=False))
 
 
 def _language_codes(model: Any, directory: Path) -> tuple[dict[str, int], dict[int, tuple[int, ...]]]:
@@ -219,14 +215,17 @@ def _language_codes(model: Any, directory: Path) -> tuple[dict[str, int], dict[i
     return start, related_ids
 
 
-def open_tokenizer(directory: Path | str) -> Tokenizer:
-    """The tokenizer in `directory` (or a hub id): a model this project trained, else a Hugging Face one."""
+def open_tokenizer(directory: Path | str, start_tokens: StartTokens = "published") -> Tokenizer:
+    """The tokenizer in `directory` (or a hub id): a model this project trained, else a Hugging Face one.
+
+    start_tokens: which of mT5's sentinels are whose; of no other kind.
+    """
     path = directory_of(str(directory), f"no tokenizer in {directory}")
     if (path / _MARKER).is_file():
         return SentencePieceTokenizer(path)
     if not (path / "tokenizer_config.json").is_file():
         raise InputError(f"no tokenizer in {path}: it holds neither {_MARKER} nor tokenizer_config.json")
-    return PretrainedTokenizer(path)
+    return PretrainedTokenizer(path, start_tokens)
 
 
 def train_sentencepiece(

@@ -126,9 +126,12 @@ def make_corpus(
 
 
 def tiny_collator(corpus: Corpus, reader: Reader | None = None) -> Collator:
-    """What `tiny_overrides` collates with."""
+    """What `tiny_overrides` trains on."""
     fetch = Fetcher(
-        corpus, reader or Reader(corpus, ReaderConfig(io_threads=0)), ImageSizes(images=2, regions=36, feature_size=32)
+        corpus,
+        reader or Reader(corpus, ReaderConfig(io_threads=0)),
+        ImageSizes(images=2, regions=36, feature_size=32),
+        rule="source_or_target",
     )
     return Collator(corpus, fetch, open_tokenizer(corpus.directory / "tokenizer"), Lengths(document=32, summary=12))
 

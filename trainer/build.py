@@ -10,6 +10,7 @@ from shards.collate import Collator, Lengths
 from shards.errors import InputError, out_of_memory
 from shards.fetch import Fetcher, ImageSizes, Transform
 from shards.index import Corpus
+from shards.languages import LANGUAGE_CODES
 from shards.reader import Reader
 from shards.tokenizer import Tokenizer
 from trainer.evaluation.evaluate import Evaluator
@@ -26,12 +27,16 @@ def build_collator(
     tokenizer: Tokenizer,
     device: torch.device,
     transform: Transform | None = None,
+    *,
+    training: bool,
 ) -> Collator:
+    """Return what makes micro-batches of groups. training: not for an evaluation, which borrows no images."""
     vision = recipe.network.vision
     sizes = ImageSizes(
         images=vision.max_images, regions=vision.regions, feature_size=vision.feature_size, load=vision.enabled
     )
-    fetch = Fetcher(corpus, reader, sizes, pinned=device.type == "cuda", transform=transform)
+    rule = recipe.corpus.image_rule(training=training)
+    fetch = Fetcher(corpus, reader, sizes, rule=rule, pinned=device.type == "cuda", transform=transform)
     lengths = Lengths(document=recipe.lengths.document, summary=recipe.lengths.summary)
     return Collator(corpus, fetch, tokenizer, lengths)
 
@@ -42,6 +47,7 @@ def build_network(recipe: Recipe, tokenizer: Tokenizer) -> Objective:
     Raises `InputError` for sizes that memory does not suffice for.
     """
     torch.manual_seed(recipe.training.seed)
+    reset = recipe.network.text.reset_start_tokens
     try:
         network = Network(
             recipe.network,
@@ -49,6 +55,7 @@ def build_network(recipe: Recipe, tokenizer: Tokenizer) -> Objective:
             tokenizer.pad_id,
             tokenizer.eos_id,
             related_ids=tokenizer.related_ids,
+            start_ids=() if reset is None else [tokenizer.start_id(language) for language in LANGUAGE_CODES],
             marks_texts=tokenizer.marks_texts,
         )
     except (MemoryError, RuntimeError) as error:
@@ -76,7 +83,7 @@ def build_evaluator(
         corpus=corpus,
         reader=reader,
         tokenizer=tokenizer,
-        collate=build_collator(recipe, corpus, reader, tokenizer, device),
+        collate=build_collator(recipe, corpus, reader, tokenizer, device, training=False),
         ranks=ranks,
         device=device,
         begin_batch=begin_batch,

@@ -46,7 +46,10 @@ class Console:
 
     def validation(self, record: Mapping[str, Any]) -> None:
         nll = "  ".join(f"{kind} {value:.4f}" for kind, value in record["nll"].items())
-        self.say(f"step {record['step']:>6}/{self._steps}  held-out NLL a token  {nll}")
+        floor = ""
+        if "kd_floor" in record:
+            floor = f"  KD distance {record['kd_distance']:.4f}, dropout alone {record['kd_floor']:.4f}"
+        self.say(f"step {record['step']:>6}/{self._steps}  held-out NLL a token  {nll}{floor}")
 
     def say(self, message: str) -> None:
         self._out.print(message)

@@ -37,7 +37,7 @@ from shards.tokenizer import Tokenizer
 from trainer.checkpoint import CORPUS, described, seal, sync
 from trainer.model_card import language_code, model_card
 from trainer.progress import stage
-from trainer.recipe import load_recipe
+from trainer.recipe import load_saved_recipe
 from trainer.tidying import reading
 from trainer.trained import CONFIG, RECIPE, REST, STATE, Model, data_of, load_model, resolve_checkpoint, rest_of
 
@@ -54,7 +54,7 @@ def export_text(network: Network, tokenizer: Tokenizer, directory: Path) -> None
     this project reads. Raises `InputError` for a directory that holds something or cannot be written.
     """
     try:
-        save_backbone(network.backbone, directory)
+        save_backbone(network.backbone, directory, tokenizer.langid_map)
         tokenizer.save(directory)
     except InputError:
         raise
@@ -73,7 +73,7 @@ def export_model(where: Path, directory: Path, dtype: str = "fp32", overrides: S
     for override in overrides:
         if override.partition("=")[0] not in _PATHS:
             raise InputError(f"{without_secrets(override)}: an export takes nothing but {'=, '.join(_PATHS)}=")
-    with _new_directory(directory) as staging, contextlib.ExitStack() as leaving, stage("exporting"):
+    with new_directory(directory, "export") as staging, contextlib.ExitStack() as leaving, stage("exporting"):
         checkpoint = resolve_checkpoint(where)
         leaving.enter_context(reading(checkpoint))
         model, data = load_model(checkpoint, overrides), data_of(checkpoint)
@@ -102,8 +102,8 @@ def export_model(where: Path, directory: Path, dtype: str = "fp32", overrides: S
 
 
 @contextmanager
-def _new_directory(directory: Path) -> Iterator[Path]:
-    """Yield a directory to fill that takes the name `directory` at the end of the block.
+def new_directory(directory: Path, verb: str) -> Iterator[Path]:
+    """Yield a directory to fill that takes the name `directory` at the end of the block. verb: for messages.
 
     Where the block fails nothing of it stays. A link stays, and an empty directory passes its mode on. Raises
     `InputError` for a `directory` that holds something, and for whatever keeps the block from writing.
@@ -114,7 +114,7 @@ def _new_directory(directory: Path) -> Iterator[Path]:
     try:
         if final.exists() and (not final.is_dir() or any(final.iterdir())):
             what = "is not empty" if final.is_dir() else "is a file"
-            raise InputError(f"{directory} {what}: name a new directory to export to")
+            raise InputError(f"{directory} {what}: name a new directory to {verb} to")
         made = [parent for parent in staging.parents if not parent.exists()]
         staging.mkdir(parents=True)
         yield staging
@@ -127,7 +127,7 @@ def _new_directory(directory: Path) -> Iterator[Path]:
     except (OSError, SafetensorError, InputError) as error:  # the second where a disk is full
         # Of the name that it has meanwhile, nobody need know.
         told = str(error).replace(str(staging), str(directory))
-        raise InputError(told if isinstance(error, InputError) else f"cannot export to {directory}: {told}") from error
+        raise InputError(told if isinstance(error, InputError) else f"cannot {verb} to {directory}: {told}") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
         for parent in made:
@@ -158,7 +158,7 @@ def _generation(model: Model, languages: Sequence[str]) -> GenerationConfig:
 
 def _check_tokenizer(checkpoint: Path, data: Mapping[str, Any], staging: Path) -> None:
     """A corpus' own tokenizer that was named by hand, against what the run remembers of it."""
-    if load_recipe(str(checkpoint / RECIPE)).corpus.tokenizer is not None:
+    if load_saved_recipe(checkpoint / RECIPE).corpus.tokenizer is not None:
         return
     for name, entry in data["files"].items():
         folder, _, file = name.rpartition("/")

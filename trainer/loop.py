@@ -341,9 +341,10 @@ class Trainer:
             return
         began = time.perf_counter()
         found = self.held_out.nll(self.engine.module.network, self.device, lambda: self.phase("evaluation"))
+        measured = self.held_out.measure(self.engine.module, self.device, lambda: self.phase("evaluation"))
         self._validated = self.step, {kind: of_kind.nll for kind, of_kind in found.items()}
         if self.reporting:
-            self.reporting.validation(found, self.step, time.perf_counter() - began)
+            self.reporting.validation(found, measured, self.step, time.perf_counter() - began)
 
     def _save(self) -> None:
         """Begin a checkpoint of this very step; training goes on while it is written. Not twice for one state."""

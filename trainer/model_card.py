@@ -22,7 +22,7 @@ from trainer.evaluation.scoring.rouge import TYPES
 from trainer.evaluation.unscored import similarity_in_words
 from trainer.markdown import as_code, as_text
 from trainer.model_card_code import loading
-from trainer.recipe import load_recipe
+from trainer.recipe import load_saved_recipe
 from trainer.trained import RECIPE, Model, run_of
 
 #: objective -> title and address of its paper.
@@ -110,7 +110,7 @@ def _training(model: Model, checkpoint: Path, state: TrainState) -> str:
     config = read_saved_ds_config(checkpoint) if (checkpoint / "ds_config.json").exists() else {}
     batch, optimizer, schedule = recipe.batch, recipe.optimizer, recipe.schedule
     examples = batch.group_size * batch.groups_per_step
-    began = load_recipe(str(checkpoint / RECIPE)).network.text.pretrained  # as it was called when training began
+    began = load_saved_recipe(checkpoint / RECIPE).network.text.pretrained  # as it was called when training began
     rows = [
         ("began from", as_code(began) if began else "random weights"),
         ("steps", f"{state.step:,} of {recipe.training.steps:,}"),

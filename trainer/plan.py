@@ -7,10 +7,12 @@ from typing import Any, Literal
 from models.backbones.checkpoint_config import check_tokenizer, max_length
 from shards.directions import parse_directions
 from shards.errors import InputError
+from shards.hub import directory_of
 from shards.index import Corpus, open_corpus
 from shards.partition import Partition
 from shards.reader import Reader
 from shards.sampler import Sampler
+from shards.start_tokens import named_starts
 from shards.tokenizer import Tokenizer, open_tokenizer
 from trainer.checkpoint import (
     CORPUS,
@@ -26,7 +28,7 @@ from trainer.evaluation.scoring.models import Models, check_models
 from trainer.extensions import check_code_caches
 from trainer.prometheus.guards import check_guards
 from trainer.ranks import Ranks
-from trainer.recipe import Recipe, load_recipe
+from trainer.recipe import Recipe, load_saved_recipe
 from trainer.run_files import check_run_files
 from trainer.stream import build_reader, build_sampler
 from trainer.trackers import check_trackers
@@ -38,7 +40,7 @@ Resume = Literal["auto", "never", "must"]
 #: What a resumed run may change: nothing here touches the sequence of examples or the mathematics.
 FREE_SECTIONS = {"run", "evaluation", "prometheus", "loader", "validation", "checkpoint", "watchdog", "tracking"}
 _FREE_KEYS = {
-    "corpus": {"path"},  # the corpus' content is compared instead
+    "corpus": {"path", "start_tokens"},  # its content, and the tokens themselves, are compared instead
     "training": {
         *("log_every", "validate_every", "max_skipped_steps", "spike_deviations"),
         *("activation_checkpointing", "compile"),
@@ -77,6 +79,7 @@ def plan_run(recipe: Recipe, ds_config: Path, ranks: Ranks, resume: Resume = "au
     check_guards(recipe.prometheus)
     check_resume(resume, recipe.run)
     config = load_ds_config(ds_config, recipe, ranks.world_size)
+    going_on: Path | None = None
     for checkpoint in whole_checkpoints(recipe.run / "checkpoints"):
         if not (checkpoint / INDEX).is_file() and (checkpoint / "deepspeed").is_dir():
             raise InputError(
@@ -86,10 +89,14 @@ def plan_run(recipe: Recipe, ds_config: Path, ranks: Ranks, resume: Resume = "au
             continue  # passed over, and told of, when it is time to load one
         check_same_recipe(recipe, config, checkpoint)
         check_resumable(read_state(checkpoint), checkpoint, seed=recipe.training.seed, manifest=corpus.manifest)
+        going_on = checkpoint
         break
     if not whole_checkpoints(recipe.run / "checkpoints"):
         check_run_files(recipe.run)
-    tokenizer = open_tokenizer(recipe.corpus.tokenizer or corpus.tokenizer)
+    tokenizer = open_tokenizer(recipe.corpus.tokenizer or corpus.tokenizer, recipe.corpus.start_tokens)
+    if going_on is not None:
+        _check_same_start_tokens(recipe, corpus, tokenizer, going_on)
+    check_start_tokens(recipe, tokenizer)
     check_lengths(recipe, tokenizer)
     facts = tokenizer.vocab_size, tokenizer.pad_id, tokenizer.eos_id, tokenizer.related_ids
     check_tokenizer(recipe.network.text, *facts)
@@ -163,6 +170,39 @@ def check_lengths(recipe: Recipe, tokenizer: Tokenizer) -> None:
             )
 
 
+def check_start_tokens(recipe: Recipe, tokenizer: Tokenizer) -> None:
+    """Hold an mT5 checkpoint that was trained with start tokens of its own against the tokenizer's (`InputError`)."""
+    where, tokens = recipe.network.text.pretrained, tokenizer.langid_map
+    if where is None or tokens is None or recipe.corpus.start_tokens == "alphabetical":
+        return
+    trained = named_starts(directory_of(where, f"network.text.pretrained: {where!r}"))
+    if trained is None:
+        return
+    if recipe.network.text.reset_start_tokens is not None:
+        raise InputError(
+            f"network.text.reset_start_tokens would overwrite what {where!r} has learned of its start tokens (its "
+            "config.json names them): remove the key"
+        )
+    for language, (_, token) in tokens.items():
+        if trained.get(language, token) != token:
+            raise InputError(
+                f"network.text.pretrained: {where!r} begins {language} summaries with {trained[language]}, the "
+                f"tokenizer with {token}: set corpus.tokenizer={where}"
+            )
+
+
+def _check_same_start_tokens(recipe: Recipe, corpus: Corpus, tokenizer: Tokenizer, checkpoint: Path) -> None:
+    """Raise `InputError` where a language's summaries begin with another token than the run's did so far."""
+    before = load_saved_recipe(checkpoint / "recipe.yaml").corpus.start_tokens
+    if before == recipe.corpus.start_tokens:
+        return
+    former = open_tokenizer(recipe.corpus.tokenizer or corpus.tokenizer, before)
+    if any(former.start_id(language) != tokenizer.start_id(language) for language in corpus.languages):
+        raise InputError(
+            f"{recipe.run} was begun with another corpus.start_tokens ({before}): restore it, or choose another run="
+        )
+
+
 def check_same_recipe(
     recipe: Recipe, ds_config: dict[str, Any], checkpoint: Path, instead: str = "choose another run="
 ) -> None:
@@ -178,7 +218,7 @@ def check_same_recipe(
                 f"{recipe.run} was begun in {precision_of(before)}, with another {key!r} in --ds_config or by "
                 f"training.precision: restore it, or {instead}"
             )
-    saved = load_recipe(str(checkpoint / "recipe.yaml")).model_dump(mode="json")
+    saved = load_saved_recipe(checkpoint / "recipe.yaml").model_dump(mode="json")
     now = recipe.model_dump(mode="json")
     attempts = read_state(checkpoint).attempts
     for values in (saved["mixture"], now["mixture"]):
@@ -190,10 +230,20 @@ def check_same_recipe(
         values = (saved[section], now[section])
         keys = [key for key in sorted(values[0] | values[1]) if values[0].get(key) != values[1].get(key)]
         keys = [key for key in keys if key not in _FREE_KEYS.get(section, ())]
+        if section == "corpus" and not recipe.network.vision.enabled:
+            keys = [key for key in keys if key != "images"]
         if section == "mixture" and keys == ["changes"]:
             raise InputError(
                 f"{recipe.run} was begun with another mixture.changes before step {attempts}: restore them (from_step "
                 f"{attempts} and later are free), or {instead}"
             )
         if keys:
-            raise InputError(f"{recipe.run} was begun with another {section}.{keys[0]}: restore it, or {instead}")
+            raise InputError(
+                f"{recipe.run} was begun with another {section}.{keys[0]}{_value(values[0].get(keys[0]))}: restore it, "
+                f"or {instead}"
+            )
+
+
+def _value(value: Any) -> str:
+    """A value that has room in a line, as an override would have it."""
+    return f" ({value})" if isinstance(value, str | int | float) and not isinstance(value, bool) else ""

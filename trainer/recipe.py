@@ -6,6 +6,8 @@ directory.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -37,6 +39,9 @@ from trainer.recipe_sections import (
     WatchdogSection,
 )
 from trainer.recipe_values import coercions, read_values, set_override, split_override
+
+#: What a resolved recipe means that lacks these keys: an earlier release wrote it, which knew no other way.
+_FORMER: Mapping[str, Mapping[str, Any]] = {"corpus": {"images": "target", "start_tokens": "alphabetical"}}
 
 
 class EvaluationSection(Section):
@@ -141,15 +146,22 @@ class Recipe(Section):
         return write_yaml(self.model_dump(mode="json"))
 
 
-def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(
+    name_or_path: str, overrides: Sequence[str] = (), absent: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+) -> Recipe:
     """Read a recipe by name or path, with `section.key=value` overrides.
 
     An override is read as its key's type says: where that is text, a path or one of several words, the value is taken
     literally, spaces and # included; `a,b` or `[a, b]` is a list; anything else is YAML. `null`, or nothing, is null
     where a key may be null. Raises `InputError`, one line, for a recipe or key that does not exist, a value that does
     not fit, and a URL with a password or signature in it, which every run would save.
+
+    absent: section -> the values of keys that the file does not give.
     """
     values = read_values(name_or_path)
+    for section, former in absent.items():
+        if isinstance(values.get(section), dict):
+            values[section] = {**former, **values[section]}
     words = [split_override(override) for override in overrides]
     for key, text in words:
         section, _, rest = key.partition(".")
@@ -161,6 +173,15 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
         else:
             raise InputError(f"override {key}: 'objective' is a value, not a section")
     return validated(values, f"recipe {name_or_path}")
+
+
+def load_saved_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read the resolved recipe of a run, a checkpoint or an exported model, as `load_recipe` does.
+
+    A key that it lacks did not exist when it was written: it means what was done then (`_FORMER`), whatever the default
+    is now.
+    """
+    return load_recipe(str(path), overrides, _FORMER)
 
 
 def validated(values: Mapping[str, Any], where: str) -> Recipe:

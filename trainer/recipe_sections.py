@@ -4,8 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
+from shards.images import ImageRule
 from shards.locations import CorpusLocation, GuardFile, LocalPath, ModelLocation
 from shards.reader import ReaderConfig
+from shards.start_tokens import StartTokens
 
 #: The largest seed that torch takes.
 MOST_SEED = 2**64 - 1
@@ -28,6 +30,22 @@ class CorpusSection(Section):
         description="a directory that `d2tv prepare` finished, or an http(s):// or s3:// URL of one"
     )
     tokenizer: ModelLocation | None = Field(None, description="a tokenizer directory or hub id; null: the corpus' own")
+    start_tokens: StartTokens = Field(
+        "published",
+        description="which of mT5's sentinels begin whose summaries: CrossSum's map, or the one in the tokenizer's "
+        "config.json; alphabetical: from <extra_id_0> on in the order of the languages' names",
+    )
+    images: Literal["source", "target"] = Field(
+        "source",
+        description="V, the images of both branches: the source article's, and in training the target's where it has "
+        "none; target: the target's where it has any, else the source's, in evaluation too",
+    )
+
+    def image_rule(self, *, training: bool) -> ImageRule:
+        """Return whose images a row shows. In evaluation a source without images has none: no user holds others."""
+        if self.images == "target":
+            return "target_or_source"
+        return "source_or_target" if training else "source"
 
 
 class LengthsSection(Section):

@@ -121,8 +121,10 @@ class Reporting:
             self._tell({"kind": "directions", "step": step, **lists, "time": time.time()})
             self.untold.forget()
 
-    def validation(self, found: Mapping[str, HeldOutNLL], step: int, seconds: float) -> None:
-        """Held-out NLL by kind; examples that could not be read are not in it."""
+    def validation(
+        self, found: Mapping[str, HeldOutNLL], measured: Mapping[str, float], step: int, seconds: float
+    ) -> None:
+        """Held-out NLL by kind; examples that could not be read are not in it. measured: by the objective."""
         self.directions(step)
         nll = {kind: of_kind.nll for kind, of_kind in found.items()}
         unreadable = sum(of_kind.unreadable for of_kind in found.values())
@@ -132,6 +134,7 @@ class Reporting:
             "step": step,
             "nll": nll,
             "nll_by_target": by_target,
+            **measured,
             "unreadable": unreadable,
             "seconds": seconds,
             "time": time.time(),
@@ -139,7 +142,7 @@ class Reporting:
         if unreadable:
             self.console.say(f"{unreadable} held-out examples could not be read and are not in the means")
         self._tell(record)
-        self.metrics.validation(nll, by_target)
+        self.metrics.validation(nll, by_target, measured)
         self.console.validation(record)
 
     def evaluation(self, report: Mapping[str, Any]) -> None:

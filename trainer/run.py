@@ -194,7 +194,10 @@ def build_trainer(
         state = read_state(checkpoint)
         with stage("reading the checkpoint", quiet=quiet):
             restore(engine, checkpoint)
-    collate = build_collator(recipe, corpus, plan.reader, plan.tokenizer, device)
+    collate, collate_held_out = (
+        build_collator(recipe, corpus, plan.reader, plan.tokenizer, device, training=training)
+        for training in (True, False)
+    )
 
     def open_loader(attempt: int) -> Loader:
         return Loader(
@@ -210,7 +213,7 @@ def build_trainer(
     with stage("choosing held-out examples", quiet=quiet):
         held_out = HeldOut(
             corpus,
-            collate,
+            collate_held_out,
             split="validation",
             directions=validated_directions(recipe, corpus),
             examples_per_kind=recipe.validation.examples_per_kind,

@@ -25,7 +25,7 @@ from shards.tokenizer import Tokenizer, open_tokenizer
 from trainer.build import build_network
 from trainer.checkpoint import CORPUS, INDEX, MANIFEST, damage, read_state, whole_checkpoints
 from trainer.metrics import read_validations
-from trainer.recipe import Recipe, load_recipe
+from trainer.recipe import Recipe, load_saved_recipe
 from trainer.sharded_state import model_weights
 
 #: The files of an exported model: transformers' own, and the rest of the network, which is ours.
@@ -60,7 +60,7 @@ def load_model(path: Path, overrides: Sequence[str] = ()) -> Model:
         corpus = open_corpus(recipe.corpus.path)
         check_same_corpus(path, corpus.content_hash, recipe.corpus.path)
         directory = str(corpus.tokenizer)
-    tokenizer = open_tokenizer(directory)
+    tokenizer = open_tokenizer(directory, recipe.corpus.start_tokens)
     return Model(recipe=recipe, tokenizer=tokenizer, network=trained_network(recipe, tokenizer, path))
 
 
@@ -127,7 +127,7 @@ def trained_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
             raise InputError(f"{without_secrets(override)}: the weights in {path} decide the network: leave it out")
         if model and key == "corpus.tokenizer":
             raise InputError(f"{without_secrets(override)}: {path} holds its own tokenizer: leave it out")
-    recipe = load_recipe(str(path / RECIPE), overrides)
+    recipe = load_saved_recipe(path / RECIPE, overrides)
     if not any(override.startswith("run=") for override in overrides):
         recipe = recipe.model_copy(update={"run": run_of(path)})
     if not model:

@@ -64,6 +64,21 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     study.add_argument("overrides", nargs="*", metavar="key=value", help="values that override every recipe's")
     study.set_defaults(run=_study, goes_on=True)
 
+    release = commands.add_parser(
+        "import",
+        help="take over the text part of a published mT5 checkpoint (CrossSum's, D2TV's release)",
+        description="Write the mT5 of a published checkpoint as a directory for network.text.pretrained= and "
+        "corpus.tokenizer=, and list what of it has no place here, with why.",
+    )
+    release.add_argument(
+        "checkpoint",
+        type=Path,
+        metavar="CHECKPOINT",
+        help="a directory with config.json and pytorch_model.bin or model.safetensors, or a file of weights beside one",
+    )
+    release.add_argument("--out", type=Path, required=True, metavar="DIR", help="new or empty")
+    release.set_defaults(run=_import, goes_on=False)
+
     export = commands.add_parser(
         "export",
         help="write a checkpoint as a model directory: safetensors, tokenizer, recipe, model card",
@@ -125,6 +140,12 @@ def _study(options: argparse.Namespace) -> int:
         overrides=options.overrides,
         command=f"d2tv {shlex.join(sys.argv[1:])}",
     )
+
+
+def _import(options: argparse.Namespace) -> None:
+    from trainer.release import import_release
+
+    import_release(options.checkpoint, options.out)
 
 
 def _export(options: argparse.Namespace) -> None:

@@ -188,6 +188,9 @@ class History:
             self.first_validation = record
         for key, value in _numbers(record.get("nll")).items():
             self._point("held-out", key, record["step"], value)
+        for key, value in record.items():  # what the objective measured
+            if key not in _OTHERS and key != "seconds" and (of_key := number(value)) is not None:
+                self._point("scalars", key, record["step"], of_key)
 
     def _point(self, group: str, name: str, step: int, value: float) -> None:
         curve = self.curves.setdefault(group, {}).setdefault(name, Curve())

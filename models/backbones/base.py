@@ -36,6 +36,7 @@ class Backbone(nn.Module, ABC):
     model: Any  # transformers' own, without a head
     head: nn.Linear
     max_length: int | None  # tokens of the longest text it can read; None: any
+    output_dropout: float = 0.0  # between the decoder's last norm and the head; mBART has none there
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,7 +48,10 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def decode(self, ids_T: Tensor, layout: Layout, memory_SD: Tensor, cross: Layout) -> Tensor:
-        """H_dec^{N_d} (T, D), Eq. 1, of texts in a causal `layout`, each attending to the memory that `cross` says."""
+        """H_dec^{N_d} (T, D), Eq. 1, of texts in a causal `layout`, each attending to the memory that `cross` says.
+
+        Before `output_dropout`, so that what compares states does not measure that dropout.
+        """
 
     @abstractmethod
     def generator(self, memory: Memory | None = None) -> GenerationMixin:

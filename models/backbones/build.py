@@ -16,8 +16,9 @@ def build_backbone(
     pad_id: int,
     eos_id: int,
     related_ids: Mapping[int, Sequence[int]] = MappingProxyType({}),
+    start_ids: Sequence[int] = (),
 ) -> Backbone:
-    """mT5 or mBART, pretrained or random. vocab_size, pad_id, eos_id, related_ids: the tokenizer's.
+    """mT5 or mBART, pretrained or random. vocab_size, pad_id, eos_id, related_ids, start_ids: the tokenizer's.
 
     Raises `InputError` for a checkpoint that is not there, not whole, of another architecture, or another tokenizer's.
     """
@@ -25,4 +26,4 @@ def build_backbone(
     check_tokenizer(config, vocab_size, pad_id, eos_id, related_ids)
     if kind == "mbart":
         return MBartBackbone(config, vocab_size, pad_id, eos_id, related_ids)
-    return MT5Backbone(config, vocab_size, pad_id, eos_id)
+    return MT5Backbone(config, vocab_size, pad_id, eos_id, start_ids)

@@ -59,6 +59,11 @@ def check_tokenizer(
     where = config.pretrained
     if where is None:
         return
+    if config.reset_start_tokens is not None and architecture(config) != "mt5":
+        raise InputError(
+            f"network.text.reset_start_tokens is for mT5, which has no language tokens of its own, but {where!r} has: "
+            "remove the key"
+        )
     fix = f"set corpus.tokenizer={where}, or to the directory of the tokenizer that it was trained with"
     stored = read_config(where)
     for key, wanted in (("pad_token_id", pad_id), ("eos_token_id", eos_id)):

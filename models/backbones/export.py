@@ -1,6 +1,7 @@
 """A backbone as a checkpoint of transformers' own: config.json and model.safetensors."""
 
 import copy
+from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors.torch import save_file
@@ -11,7 +12,7 @@ from shards.errors import InputError
 _CLASSES = {"mt5": "MT5ForConditionalGeneration", "mbart": "MBartForConditionalGeneration"}
 
 
-def save_backbone(backbone: Backbone, directory: Path) -> None:
+def save_backbone(backbone: Backbone, directory: Path, langid_map: Mapping[str, tuple[int, str]] | None = None) -> None:
     """Write the backbone into `directory`, which must be new or empty, in the precision it has.
 
     `network.text.pretrained` takes the directory back, weight for weight, and stock transformers loads it with
@@ -26,6 +27,9 @@ def save_backbone(backbone: Backbone, directory: Path) -> None:
     Both start a summary with the language's own token: `generate(..., decoder_start_token_id=...)`, not mBART-50's
     `forced_bos_token_id`, which would put `</s>` before it. Vision and fusion have no place in either.
 
+    langid_map: of mT5, which sentinel begins a language's summaries. It goes into config.json, where CrossSum's trainer
+    has it, and whoever trains on from here finds it.
+
     Raises `InputError` for a directory that holds something or cannot be written.
     """
     try:
@@ -36,6 +40,11 @@ def save_backbone(backbone: Backbone, directory: Path) -> None:
         tensors = {name: tensor.cpu().contiguous() for name, tensor in backbone.stored_tensors().items()}
         config.architectures = [_CLASSES[config.model_type]]
         config.tie_word_embeddings = True
+        if langid_map is not None:
+            config.task_specific_params = {
+                **(getattr(config, "task_specific_params", None) or {}),
+                "langid_map": dict(langid_map),
+            }
         config.dtype = backbone.head.weight.dtype
         save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
         # Last: without it nothing takes the directory for a checkpoint.

@@ -7,7 +7,8 @@ W_o, b_o), its weight read from the checkpoint's file rather than from the tied 
 """
 
 import copy
-from typing import Any, ClassVar, cast
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -33,11 +34,15 @@ class MT5Backbone(Backbone):
 
     vocab_size: words of the tokenizer. A checkpoint may have more rows (mT5 has 250,112 for 250,100 words)
     and keeps them all; it has no fewer (`check_tokenizer` in models/backbones/checkpoint_config.py).
+    start_ids: tokens that summaries begin with, whose embeddings `config.reset_start_tokens` sets. Rows of the head
+    stay: no summary contains one.
     """
 
     max_length = None
 
-    def __init__(self, config: TextConfig, vocab_size: int, pad_id: int, eos_id: int) -> None:
+    def __init__(
+        self, config: TextConfig, vocab_size: int, pad_id: int, eos_id: int, start_ids: Sequence[int] = ()
+    ) -> None:
         super().__init__()
         self.model = (
             _random_model(config, vocab_size, pad_id, eos_id)
@@ -51,7 +56,7 @@ class MT5Backbone(Backbone):
                 for inner in block.layer[:-1]:
                     attention = inner.SelfAttention if hasattr(inner, "SelfAttention") else inner.EncDecAttention
                     attention.dropout = config.attention_rate  # which mT5's configuration cannot say
-        self.hidden_size = self.model.config.d_model
+        self.hidden_size, self.output_dropout = self.model.config.d_model, config.dropout
         self.vocab_size = self.model.config.vocab_size
         self.head = nn.Linear(self.hidden_size, self.vocab_size, bias=True)
         if config.tie_word_embeddings:
@@ -70,6 +75,13 @@ class MT5Backbone(Backbone):
                 self.head.weight.copy_(self.model.shared.weight if stored_WD is None else stored_WD)
                 if stored_W is not None:
                     self.head.bias.copy_(stored_W)
+                if config.reset_start_tokens is not None:
+                    self._reset(list(start_ids), pad_id, config.reset_start_tokens)
+
+    def _reset(self, start_ids: list[int], pad_id: int, to: Literal["pad", "random"]) -> None:
+        """Set the embeddings of the start tokens as CrossSum's `reinitialize_langid_embeddings` does (bos, random)."""
+        rows_WD = self.model.shared.weight
+        rows_WD[start_ids] = rows_WD[pad_id].clone() if to == "pad" else torch.randn(len(start_ids), self.hidden_size)
 
     @property
     def encoder(self) -> nn.Module:
@@ -84,11 +96,12 @@ class MT5Backbone(Backbone):
         return decoder
 
     def encode(self, ids_T: Tensor, layout: Layout) -> Tensor:
-        """H_T^{N_e} (T, D)."""
-        return self._run(self.model.encoder, ids_T, layout, ())
+        """H_T^{N_e} (T, D), after the dropout behind the last norm."""
+        encoder = self.model.encoder
+        return dropout(self._run(encoder, ids_T, layout, ()), encoder.config.dropout_rate, self.training)
 
     def decode(self, ids_T: Tensor, layout: Layout, memory_SD: Tensor, cross: Layout) -> Tensor:
-        """H_dec^{N_d} (T, D), Eq. 1."""
+        """H_dec^{N_d} (T, D), Eq. 1, before the dropout behind the last norm."""
         return self._run(self.model.decoder, ids_T, layout, (memory_SD, cross))
 
     def _run(self, stack: Any, ids_T: Tensor, layout: Layout, memory: tuple[()] | tuple[Tensor, Layout]) -> Tensor:
@@ -99,7 +112,7 @@ class MT5Backbone(Backbone):
         for block in stack.block:
             x_TD = self.runner(_layer, block, x_TD, layout, bias, *memory)
         norm = stack.final_layer_norm
-        return dropout(rms_norm(x_TD, norm.weight, norm.variance_epsilon), p, training)
+        return rms_norm(x_TD, norm.weight, norm.variance_epsilon)
 
     def generator(self, memory: Memory | None = None) -> MT5ForConditionalGeneration:
         """transformers' generation loop around our own modules; made anew so that no parameter is listed twice."""

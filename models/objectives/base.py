@@ -51,6 +51,8 @@ class Objective(nn.Module, ABC):
     network: Network
     #: Whether a forward pass exchanges something with the other ranks, and so waits for them.
     waits_for_ranks: bool = False
+    #: Names of what `measure` gives, the same on all ranks.
+    measured: tuple[str, ...] = ()
 
     @abstractmethod
     def counts(self, batch: Batch) -> dict[str, float]:
@@ -64,3 +66,11 @@ class Objective(nn.Module, ABC):
     @abstractmethod
     def forward(self, batch: Batch, step: int) -> Outputs:
         """batch: on the host; the objective takes to its device what it computes. step: optimizer steps so far."""
+
+    def measure(self, batch: Batch) -> dict[str, Tensor]:
+        """Measure what tells of the objective on a batch of held-out cross-lingual examples, beside their NLL.
+
+        name of `measured` -> (2,) float64, a sum and the count that it is averaged over. No gradients. `batch` is on
+        the host.
+        """
+        return {}

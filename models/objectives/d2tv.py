@@ -35,6 +35,7 @@ class D2TV(Objective):
         super().__init__()
         self.config, self.network, self.share = config, network, share
         self.waits_for_ranks = config.contrast and config.negatives == "global"
+        self.measured = () if config.distillation == "none" else ("kd_distance", "kd_floor")
         self.has_teacher, self.has_student = config.branches != "mxls", config.branches != "mms"
         self._sizes = BackboneSizes.of(network.backbone.model.config)
         # "MLP is a fully-connected layer" (above Eq. 9): from the visual width to the text's.
@@ -125,6 +126,36 @@ class D2TV(Objective):
             real_tokens=arranged.real_tokens,
             computed_tokens=arranged.computed_tokens,
         )
+
+    @torch.no_grad()
+    def measure(self, batch: Batch) -> dict[str, Tensor]:
+        """kd_distance, that of Eqs. 5 and 7 as training sees it, under dropout; kd_floor, what dropout alone makes it.
+
+        The floor is the distance of a branch to itself under another draw, the mean of both branches, on the same
+        tokens: were teacher and student one, their distance would be the floor. Two forward passes; without dropout the
+        floor is exactly 0.
+        """
+        if not self.measured:
+            return {}
+        rows = [row for row in real_rows(batch) if batch.cross_B[row]]
+        network, training = self.network, self.network.training
+        arranged = network.place(arrange(batch, teacher_rows=rows, student_rows=rows, share=self.share))
+        network.train()
+        draws = [network.decode(network.memory(batch, arranged), arranged) for _ in range(2)]
+        network.train(training)
+        split = arranged.teacher_tokens
+        weight_T = arranged.weight_T[split:]
+        (teacher, student), (teacher_again, student_again) = (
+            (hidden_TD.index_select(0, arranged.taught_T), hidden_TD[split:]) for hidden_TD in draws
+        )
+
+        def total(one_TD: Tensor, other_TD: Tensor) -> Tensor:
+            return (weight_T * distillation_distance(one_TD, other_TD, self.config.distance)).double().sum()
+
+        count = weight_T.double().sum()
+        floor = (total(teacher, teacher_again) + total(student, student_again)) / 2
+        sums = {"kd_distance": total(teacher, student), "kd_floor": floor}
+        return {name: torch.stack((of, count)) for name, of in sums.items()}
 
     def _distillation(
         self, teacher_TD: Tensor, student_TD: Tensor, weight_T: Tensor, counts: dict[str, float], weight: float

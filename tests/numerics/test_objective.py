@@ -126,6 +126,41 @@ def compare(objective: D2TV, batch: Batch) -> None:
         torch.testing.assert_close(parameter.grad, theirs, rtol=1e-4, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
 
 
+def test_distillation_reads_states_before_the_last_dropout() -> None:
+    """Only what comes between decoder and head is dropped: distances stay the reference's, cross-entropy does not."""
+    objective, batch = build(contrast=False), mixed_batch()
+    objective.network.backbone.output_dropout = 0.5
+    outputs = objective.train()(batch, 20)
+    result, _ = expected(objective, batch, 20)
+    for name in ("kd_teacher_to_student", "kd_student_to_teacher"):
+        assert outputs.terms[name].sum.item() == pytest.approx(result["terms"][name][0].item(), rel=1e-5), name
+    for name in ("mms", "mxls"):
+        assert outputs.terms[name].sum.item() != pytest.approx(result["terms"][name][0].item(), rel=1e-2), name
+
+
+@pytest.mark.parametrize("distance", ["cosine", "mse", "kl"])
+def test_the_floor_is_what_dropout_alone_makes_of_the_distance(distance: str) -> None:
+    objective, batch = build(contrast=False, distance=distance), mixed_batch()
+    result, _ = expected(objective, batch, 20)
+    total, count, _ = result["terms"]["kd_teacher_to_student"]
+    found = objective.measure(batch)
+    assert set(found) == set(objective.measured)
+    assert found["kd_distance"].tolist() == pytest.approx([total.item(), count], rel=1e-5)
+    assert found["kd_floor"].tolist() == [pytest.approx(0, abs=1e-9), count]
+
+    torch.manual_seed(0)
+    network = Network(tiny_config(dropout=0.2), 50, PAD_ID, EOS_ID)
+    objective = D2TV(D2TVConfig(contrast=False, distance=distance), network).eval()
+    wide = random_batch(rows=32, full=True, seed=1)
+    apart = {name: float(value / count) for name, (value, count) in objective.measure(wide).items()}
+    assert not objective.training
+    # Teacher and student read the same document: nothing but dropout is between them.
+    one = dataclasses.replace(wide, source_ids_BM=wide.target_ids_BM, source_mask_BM=wide.target_mask_BM)
+    same = {name: float(value / count) for name, (value, count) in objective.measure(one).items()}
+    assert same["kd_distance"] == pytest.approx(same["kd_floor"], rel=0.15)
+    assert 0 < same["kd_floor"] < apart["kd_distance"]
+
+
 def gradients(objective: D2TV, batch: Batch, step: int, only: str = "") -> dict[str, Tensor]:
     objective.zero_grad()
     terms = objective(batch, step).terms

@@ -41,7 +41,7 @@ def example_rows(corpus: Corpus) -> tuple[np.ndarray, np.ndarray]:
     stream = Sampler(corpus, split="train", mixture=MixtureConfig(), seed=SEED, group_size=4)
     groups = stream.groups(0, STEPS * 4)
     images = corpus.articles["images"]
-    owner = np.where(images[groups.target] > 0, groups.target, groups.source).ravel()
+    owner = np.where(images[groups.source] > 0, groups.source, groups.target).ravel()
     return owner, images[owner] > 0
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from shards.errors import InputError
 from shards.files import is_regular
+from shards.images import ImageRule, image_owners
 from shards.index import Corpus
 from shards.quotas import Ints
 from shards.reading_files import parse_json, read_regular
@@ -25,18 +26,17 @@ from shards.sampler import Groups
 _FILE = re.compile(r"[0-9a-f]{16}-[0-9]{5,}\.jsonl")
 
 
-def decoding_batches(groups: Groups, corpus: Corpus, size: int) -> list[Ints]:
+def decoding_batches(groups: Groups, corpus: Corpus, size: int, rule: ImageRule = "source") -> list[Ints]:
     """Places in `groups` (of one example each), at most `size` a batch, every one once.
 
-    Examples that read the same document with the same images are in one batch, where it is encoded once for all their
-    target languages; only more than `size` of them are divided. Documents of like length lie together, long ones first:
-    what does not fit into memory is known at the beginning.
+    Examples that read the same document with the same images (`rule`: whose) are in one batch, where it is encoded once
+    for all their target languages; only more than `size` of them are divided. Documents of like length lie together,
+    long ones first: what does not fit into memory is known at the beginning.
     """
     articles = corpus.articles
     source, target = groups.source[:, 0], groups.target[:, 0]
-    images = articles["images"]
-    owner = np.where(images[target] > 0, target, source)  # whose images a row shows, as in shards/fetch.py
-    shown = np.where(images[owner] > 0, 1, 0)
+    owner = image_owners(articles, source, target, rule)
+    shown = np.where(articles["images"][owner] > 0, 1, 0)
     # Articles that share their images have one place in one shard.
     keys = np.stack(
         [

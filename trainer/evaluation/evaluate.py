@@ -167,7 +167,8 @@ class Evaluator:
         return found
 
     def _batches(self, groups: Groups) -> list[Ints]:
-        return decoding_batches(groups, self.corpus, self.recipe.evaluation.batch_size)
+        rule = self.recipe.corpus.image_rule(training=False)
+        return decoding_batches(groups, self.corpus, self.recipe.evaluation.batch_size, rule)
 
     def _decode(self, network: Network, groups: Groups, found: Predictions, done: set[int]) -> None:
         """Decode this rank's share of the batches that are not done yet."""

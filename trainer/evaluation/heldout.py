@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from models.network import Network
+from models.objectives.base import Objective
 from shards.batch import Batch
 from shards.collate import Collator
 from shards.directions import Direction
@@ -110,6 +111,32 @@ class HeldOut:
             )
             for kind, groups in self._mine.items()
         }
+
+    def measure(self, objective: Objective, device: torch.device, begin_batch: Callable[[], None]) -> dict[str, float]:
+        """What the objective measures beside the NLL, on a batch of every rank's cross-lingual share (all call this).
+
+        By name; none of what had no count. Dropout draws the same masks at every call, so that values of different
+        steps compare.
+        """
+        names = objective.measured
+        if not names:
+            return {}
+        sums = torch.zeros(len(names), 2, dtype=torch.float64, device=device)
+        problem: InputError | None = None
+        begin_batch()
+        try:
+            mine = self._mine.get("mxls")
+            batches = () if mine is None else in_batches(mine, self._collate, self._batch_size)
+            if (batch := next(iter(batches), None)) is not None:
+                with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+                    torch.manual_seed(0)
+                    found = objective.measure(batch)
+                sums += torch.stack([found[name] for name in names])
+        except InputError as error:
+            problem = error
+        raise_together(problem)
+        totals = sum_over_ranks(sums.flatten()).view(-1, 2).tolist()
+        return {name: total / count for name, (total, count) in zip(names, totals, strict=True) if count}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

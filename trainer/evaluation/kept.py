@@ -23,7 +23,9 @@ _WITHOUT_EFFECT = frozenset({"batch_size"})
 _LONGEST_LABEL = 100
 _SUFFIXES = (*(f"-{name}.parquet" for name in ("predictions", *LABELS)), ".html", ".json")
 _ROBUSTNESS_SUFFIXES = ("-robustness.parquet", "-robustness.html", "-robustness.json")
-_FACTS = ("checkpoint", "settings", "languages", "lengths", "corpus")
+_FACTS = ("checkpoint", "settings", "languages", "lengths", "corpus", "images")
+#: What a report means that does not say whose images were shown: those of before the recipe had corpus.images.
+_FORMER_IMAGES = "target"
 
 
 def evaluation_folder(where: Path) -> Path:
@@ -70,7 +72,7 @@ def kept_evaluations(run: Path, split: str) -> list[Path]:
 
 def same(facts: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
     """Return True if two evaluations are of the same: then they have the same results."""
-    return all(_with_effect(facts.get(key)) == _with_effect(others.get(key)) for key in _FACTS)
+    return all(_fact(facts, key) == _fact(others, key) for key in _FACTS)
 
 
 def choose(run: Path, split: str, facts: Mapping[str, Any], own: Mapping[str, Any]) -> Path:
@@ -134,6 +136,8 @@ def label(facts: Mapping[str, Any], own: Mapping[str, Any]) -> str:
         parts.append(f"languages-{_plain(facts.get('languages'))}")
     if facts.get("corpus") != own.get("corpus"):
         parts.append(f"corpus-{_plain(facts.get('corpus'))[:8]}")
+    if _fact(facts, "images") != _fact(own, "images"):
+        parts.append(f"images-{_plain(_fact(facts, 'images'))}")
     return _short("--".join(parts) or "other")
 
 
@@ -166,7 +170,7 @@ def _move(folder: Path, kept: Path, split: str, suffixes: Sequence[str]) -> None
 
 def _perturbed(report: Mapping[str, Any]) -> Any:
     """Return what a report of perturbations is of."""
-    facts = {key: _with_effect(report.get(key)) for key in _FACTS}
+    facts = {key: _fact(report, key) for key in _FACTS}
     return facts, sorted(_section(report, "kinds")), report.get("severities"), report.get("seed")
 
 
@@ -180,6 +184,10 @@ def _robustness_label(report: Mapping[str, Any]) -> str:
 def _section(facts: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     value = facts.get(key)
     return value if isinstance(value, dict) else {}
+
+
+def _fact(facts: Mapping[str, Any], key: str) -> Any:
+    return _with_effect(facts.get(key, _FORMER_IMAGES if key == "images" else None))
 
 
 def _with_effect(value: Any) -> Any:
@@ -202,5 +210,5 @@ def _short(name: str) -> str:
 
 
 def _digest(facts: Mapping[str, Any]) -> str:
-    of = {key: _with_effect(facts.get(key)) for key in _FACTS}
+    of = {key: _fact(facts, key) for key in _FACTS}
     return hashlib.sha256(json.dumps(of, sort_keys=True).encode()).hexdigest()[:8]

@@ -19,6 +19,7 @@ def facts_of(recipe: Recipe, checkpoint: Path, corpus: str) -> dict[str, Any]:
         "languages": None if languages is None else list(languages),
         "lengths": recipe.lengths.model_dump(),
         "corpus": corpus,
+        "images": recipe.corpus.images,
     }
 
 

@@ -19,7 +19,7 @@ from trainer.evaluation.robustness.plan import Wanted
 from trainer.evaluation.robustness.run import check_wanted, finished, measure
 from trainer.plan import check_corpus, check_lengths
 from trainer.progress import stage
-from trainer.recipe import load_recipe
+from trainer.recipe import load_saved_recipe
 from trainer.tidying import reading
 from trainer.trained import RECIPE, check_same_corpus, course_until, find_trained, trained_network, trained_recipe
 
@@ -45,7 +45,7 @@ def evaluate(
         corpus = open_corpus(recipe.corpus.path)
     check_same_corpus(path, corpus.content_hash, str(corpus.directory))
     check_corpus(recipe, corpus)
-    tokenizer = open_tokenizer(recipe.corpus.tokenizer or corpus.tokenizer)
+    tokenizer = open_tokenizer(recipe.corpus.tokenizer or corpus.tokenizer, recipe.corpus.start_tokens)
     check_lengths(recipe, tokenizer)
     with reading(path), group_of_one() as (alone, device), contextlib.ExitStack() as leaving:
         with stage("loading the model"):
@@ -76,6 +76,6 @@ def _results(run: Path, split: str, facts: Mapping[str, Any], path: Path) -> Pat
     state = read_state(path)
     newest = next((found for found in whole_checkpoints(run / "checkpoints") if (found / MANIFEST).is_file()), path)
     # The settings of an evaluation may have changed since the checkpoint was written.
-    recipe = load_recipe(str(run / RECIPE)) if (run / RECIPE).is_file() else trained_recipe(path)
+    recipe = load_saved_recipe(run / RECIPE) if (run / RECIPE).is_file() else trained_recipe(path)
     own = {**facts_of(recipe, newest, state.corpus), "step": step_of(newest) if newest != path else state.step}
     return choose(run, split, {**facts, "step": state.step}, own)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -192,8 +193,15 @@ class RunMetrics:
             self._unreadable_seen.add(direction)
         self._unreadable.labels(*direction).inc()
 
-    def validation(self, nll: Mapping[str, float], by_target: Mapping[str, Mapping[str, float]]) -> None:
-        """Held-out NLL by kind, and by kind and target language."""
+    def validation(
+        self,
+        nll: Mapping[str, float],
+        by_target: Mapping[str, Mapping[str, float]],
+        measured: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
+        """Held-out NLL by kind, and by kind and target language; what the objective measured."""
+        for name, value in measured.items():
+            self._scalar.labels(name).set(value)
         for kind, value in nll.items():
             self._validation.labels(kind).set(value)
         self._validation_target.replace(

@@ -260,7 +260,7 @@ def of_story(key: str, source: str, target: str) -> tuple[str, Place, Prediction
     return "MXLS", "best", row
 
 
-def test_an_example_shows_the_target_s_images_or_else_the_source_s(tmp_path: Path) -> None:
+def test_an_example_shows_the_images_that_the_network_saw(tmp_path: Path) -> None:
     stories = strange_stories(pixels=True)
     large = io.BytesIO()
     noise = np.random.default_rng(0).integers(0, 256, (300, 600, 3), np.uint8)
@@ -277,11 +277,15 @@ def test_an_example_shows_the_target_s_images_or_else_the_source_s(tmp_path: Pat
     assert own is not None
     chosen = [
         of_story(KEYS[2], "english", "chinese_simplified"),
-        of_story(KEYS[2], "english", "urdu"),  # which has none
+        of_story(KEYS[2], "urdu", "english"),  # which has none
         of_story(KEYS[4], "urdu", "english"),
         of_story(KEYS[7], "urdu", "english"),
     ]
-    target, source, big, none = read(chosen, corpus, reader, 2)
+    target, without, *_ = read(chosen, corpus, reader, 2)
+    assert target.images is not None
+    assert target.images.pixels == (own["english"].pixels or ())[:2]
+    assert without.images is None
+    target, source, big, none = read(chosen, corpus, reader, 2, "target_or_source")
     for example, language in ((target, "chinese_simplified"), (source, "english")):
         assert example.images is not None
         assert example.images.pixels == (own[language].pixels or ())[:2]
@@ -302,11 +306,11 @@ def test_an_example_shows_the_target_s_images_or_else_the_source_s(tmp_path: Pat
     data = bytearray((tmp_path / "test-000000.tar").read_bytes())
     data[data.index((own["english"].pixels or ())[0]) + 40] ^= 1
     (tmp_path / "test-000000.tar").write_bytes(data)
-    torn = read(chosen[1:2], corpus, reader, 2)[0]
+    torn = read(chosen[1:2], corpus, reader, 2, "target_or_source")[0]
     assert torn.images is None
     assert torn.problem is not None
     assert "image 1 of" in torn.problem
     source_page = evaluation_page("run", report, rows, [torn])
     assert escape(torn.problem) in source_page
-    assert escape(str(target.document)) in source_page
+    assert escape(str(torn.document)) in source_page
     reader.close()

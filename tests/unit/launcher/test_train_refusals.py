@@ -201,7 +201,11 @@ def set_recipe(name: str) -> Callable[[Setup], None]:
         (remove("train-000001.tar"), "prepare the corpus again"),
         (remove("tokenizer"), "prepare the corpus again"),
         (lambda setup: setup.add_checkpoint(3, "network.text.d_ff=64"), "begun with another network.text"),
-        (lambda setup: setup.add_checkpoint(3, "optimizer.eps=1e-6"), "begun with another optimizer.eps"),
+        (
+            lambda setup: setup.add_checkpoint(3, "optimizer.eps=1e-6"),
+            "another optimizer.eps (1e-06): restore",
+        ),
+        (lambda setup: setup.add_checkpoint(3, "corpus.images=target"), "begun with another corpus.images (target): "),
         (lambda setup: setup.add_checkpoint(3, "training.seed=8", seed=8), "begun with another training.seed"),
         (lambda setup: (setup.add_checkpoint(3), setup.options.append("--resume=never")), "--resume never, but"),
         (lambda setup: setup.options.append("--resume=must"), "--resume must, but"),

@@ -7,6 +7,7 @@ import torch
 from shards.batch import Batch
 from shards.collate import Collator, Lengths
 from shards.fetch import Fetcher, ImageSizes
+from shards.images import ImageRule
 from shards.index import Corpus
 from shards.reader import Reader
 from shards.sampler import Groups
@@ -28,7 +29,9 @@ def told(tiny_corpus: Corpus) -> dict[int, Story]:
     return {number: by_key[key] for number, key in enumerate(tiny_corpus.story_keys())}
 
 
-def collate(corpus: Corpus, edges: np.ndarray, group_size: int = 1, **changed: int) -> Batch:
+def collate(
+    corpus: Corpus, edges: np.ndarray, group_size: int = 1, rule: ImageRule = "source_or_target", **changed: int
+) -> Batch:
     lengths = {"document": 64, "summary": 16}
     sizes = {"images": 2, "regions": 36, "feature_size": 32}
     lengths = {key: changed.get(key, value) for key, value in lengths.items()}
@@ -41,7 +44,7 @@ def collate(corpus: Corpus, edges: np.ndarray, group_size: int = 1, **changed: i
         story=corpus.articles["story"][pairs[..., 1]].astype(np.int64),
     )
     tokenizer = open_tokenizer(corpus.directory / "tokenizer")
-    fetch = Fetcher(corpus, Reader(corpus), ImageSizes(**sizes))
+    fetch = Fetcher(corpus, Reader(corpus), ImageSizes(**sizes), rule=rule)
     return Collator(corpus, fetch, tokenizer, Lengths(**lengths))(groups)
 
 
@@ -49,12 +52,19 @@ def images_of(story: Story, language: str) -> Images | None:
     return (story.images or {}).get(language) or story.shared_images
 
 
+def shown(story: Story, source: str, target: str, rule: ImageRule) -> Images | None:
+    """V of an example: that of the source article, or of the first of both that has any."""
+    own, others = images_of(story, source), images_of(story, target)
+    return {"source": own, "source_or_target": own or others, "target_or_source": others or own}[rule]
+
+
+@pytest.mark.parametrize("rule", ["source", "source_or_target", "target_or_source"])
 def test_every_training_example_is_told_as_it_was_written(
-    tiny_corpus: Corpus, tokenizer: Tokenizer, told: dict[int, Story]
+    tiny_corpus: Corpus, tokenizer: Tokenizer, told: dict[int, Story], rule: ImageRule
 ) -> None:
     edges = np.asarray(tiny_corpus.edges["train"])
-    batch = collate(tiny_corpus, edges)
-    fell_back = without = 0
+    batch = collate(tiny_corpus, edges, rule=rule)
+    borrowed = without = 0
     for row in range(len(batch)):
         story = told[int(batch.story_B[row])]
         source, target = (
@@ -74,8 +84,8 @@ def test_every_training_example_is_told_as_it_was_written(
         assert bool(batch.cross_B[row]) == (source != target)
         assert int(batch.start_B[row]) == tokenizer.start_id(target)
 
-        expected = images_of(story, target) or images_of(story, source)
-        fell_back += images_of(story, target) is None and expected is not None
+        expected = shown(story, source, target, rule)
+        borrowed += images_of(story, source) is None and expected is not None
         without += expected is None
         count = 0 if expected is None else min(2, len(expected.roi_IRV))
         assert batch.image_mask_BI[row].tolist() == [place < count for place in range(2)]
@@ -84,7 +94,7 @@ def test_every_training_example_is_told_as_it_was_written(
         if expected is not None:
             np.testing.assert_array_equal(batch.roi_BIRV[row, :count].numpy(), expected.roi_IRV[:count])
             np.testing.assert_array_equal(batch.boxes_BIR4[row, :count].numpy(), expected.boxes_IR4[:count])
-    assert fell_back > 10  # V = the source's images where the target has none
+    assert (borrowed > 10) == (rule != "source")
     assert without > 10
     assert (batch.weight_B == 1).all()
 
@@ -99,7 +109,7 @@ def test_rows_have_one_image_number_exactly_where_they_have_one_image_sequence(
         source, target = (
             tiny_corpus.languages[int(language[row])] for language in (batch.source_language_B, batch.target_language_B)
         )
-        images = images_of(story, target) or images_of(story, source)
+        images = shown(story, source, target, "source_or_target")
         # A row without images is alone with its number, so it stands for itself.
         of_sequence.setdefault(id(images) if images is not None else f"row {row}", set()).add(number)
         assert (number < 0) == (images is None)

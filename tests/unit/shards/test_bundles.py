@@ -164,7 +164,7 @@ def test_ranks_and_micro_batches_share_the_stream_and_leave_nothing(
 
 
 @pytest.mark.parametrize("threads", [0, 3])
-def test_a_loader_reads_bundles_and_a_bundle_shares_its_images_where_its_target_has_any(
+def test_a_loader_reads_bundles_and_a_bundle_shares_its_images_where_its_sources_do(
     tiny_corpus: Corpus, threads: int
 ) -> None:
     groups = bundled(tiny_corpus).groups(0, 8)
@@ -182,9 +182,15 @@ def test_a_loader_reads_bundles_and_a_bundle_shares_its_images_where_its_target_
     story = np.concatenate([batch.story_B.numpy() for batch in batches])
     np.testing.assert_array_equal(story, groups.story.ravel())
     numbers = np.concatenate([batch.images_B.numpy() for batch in batches]).reshape(-1, K)
-    has_images = tiny_corpus.articles["images"][groups.target.ravel()].reshape(-1, K)[:, 0] > 0
-    assert 0 < has_images.sum() < len(has_images)
-    assert (numbers[has_images] == numbers[has_images][:, :1]).all()
+    articles, source, target = tiny_corpus.articles, groups.source.ravel(), groups.target.ravel()
+    owner = np.where(articles["images"][source] > 0, source, target)
+    place = np.stack([articles["shard"][owner], articles["roi_offset"][owner]], axis=1).reshape(-1, K, 2)
+    has_images = (articles["images"][owner] > 0).reshape(-1, K).all(axis=1)
+    shares = has_images & (place == place[:, :1]).all(axis=(1, 2))
+    assert 0 < shares.sum() < has_images.sum() < len(has_images)
+    assert (numbers[shares] == numbers[shares][:, :1]).all()
+    apart = has_images & ~shares
+    assert (numbers[apart] != numbers[apart][:, :1]).any(axis=1).all()
 
 
 def test_sources_follow_from_the_seed_and_the_anchors_number_without_a_period() -> None:

@@ -89,7 +89,7 @@ def test_only_the_rows_that_show_the_damage_become_placeholders(
     sound = rows_of(tiny_collator(tiny_corpus)(groups))
     bad_articles = damage(corpus)
     images = corpus.articles["images"]
-    owner = np.where(images[groups.target] > 0, groups.target, groups.source).ravel()
+    owner = np.where(images[groups.source] > 0, groups.source, groups.target).ravel()
     expected = [slot for slot, article in enumerate(owner.tolist()) if article in bad_articles]
     assert 0 < len(expected) < len(owner)
 
@@ -182,14 +182,14 @@ def test_a_damaged_row_of_the_index_costs_its_own_examples(
     """Damaged after it was opened: never a crash, or the features of something else with weight 1."""
     groups = every_example(tiny_corpus)
     images = tiny_corpus.articles["images"]
-    owner = np.where(images[groups.target] > 0, groups.target, groups.source).ravel()
+    owner = np.where(images[groups.source] > 0, groups.source, groups.target).ravel()
     row = int(next(row for row in owner if images[row] > 0))
     table = np.array(tiny_corpus.articles)
     table[field][row] = value
     corpus = dataclasses.replace(tiny_corpus, articles=table)
     sound = rows_of(tiny_collator(tiny_corpus)(groups))
     reader = patient(corpus, io_threads)
-    shown = np.where(corpus.articles["images"][groups.target] > 0, groups.target, groups.source).ravel()
+    shown = np.where(corpus.articles["images"][groups.source] > 0, groups.source, groups.target).ravel()
     batch = tiny_collator(corpus, reader)(groups)
     reader.close()
     expected = shown == row

@@ -22,9 +22,8 @@ def examples(corpus: Corpus, directions: str = "all", total: int | None = None) 
 
 def memory(corpus: Corpus, groups: Groups, place: int) -> tuple[int, ...]:
     """What the encoder computes for an example: its document and the images that it is fused with."""
-    source, target = int(groups.source[place, 0]), int(groups.target[place, 0])
-    articles = corpus.articles
-    owner = articles[target if articles["images"][target] else source]
+    source = int(groups.source[place, 0])
+    owner = corpus.articles[source]
     return (source, *((int(owner["shard"]), int(owner["roi_offset"])) if owner["images"] else ()))
 
 

@@ -204,8 +204,7 @@ def test_features_of_corrupted_pictures_take_the_place_of_the_stored_ones(tmp_pa
     transform = ImagePerturbation(KINDS["brightness"], 1, material)
     assert transform.changes(groups).tolist() == clean.image_mask_BI.any(dim=1).tolist()
     brighter: list[bool] = []  # as long as there is room for more
-    owners = np.where(corpus.articles["images"][groups.target] > 0, groups.target, groups.source)[:, 0]
-    for row, owner in enumerate(owners.tolist()):
+    for row, owner in enumerate(groups.source[:, 0].tolist()):
         pictures = [np.asarray(picture.convert("RGB"), np.float32) for picture in reader.pixels(owner)[:3]]
         for after in found:
             assert int(after.image_mask_BI[row].sum()) == len(pictures) == int(clean.image_mask_BI[row].sum())

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from models.objectives.d2tv_config import D2TVConfig
 from shards.errors import InputError
 from tests.tiny import tiny_overrides
-from trainer.recipe import load_recipe
+from trainer.recipe import load_recipe, load_saved_recipe
 from trainer.recipe_values import recipe_names
 
 
@@ -154,6 +154,31 @@ def test_a_dump_reads_back_to_the_same_recipe(tmp_path: Path, name: str) -> None
     assert load_recipe(str(tmp_path / "recipe.yaml")) == recipe
 
 
+@pytest.mark.parametrize(("line", "images"), [("", "target"), ("\n  images: source", "source")])
+def test_a_saved_recipe_of_an_earlier_release_means_what_was_done_then(tmp_path: Path, line: str, images: str) -> None:
+    """They had no corpus.images, and showed the target's: so it is evaluated, whatever a new run's default is."""
+    dump = load_recipe("d2tv").dump()
+    assert dump.count("\n  images: source\n") == 1
+    (tmp_path / "recipe.yaml").write_text(dump.replace("\n  images: source", line), encoding="utf-8")
+    saved = load_saved_recipe(tmp_path / "recipe.yaml")
+    assert saved.corpus.images == images
+    assert load_saved_recipe(tmp_path / "recipe.yaml", ["corpus.images=source"]).corpus.images == "source"
+    assert saved.model_copy(update={"corpus": load_recipe("d2tv").corpus}) == load_recipe("d2tv")
+
+
+@pytest.mark.parametrize(
+    ("images", "training", "rule"),
+    [
+        ("source", True, "source_or_target"),
+        ("source", False, "source"),
+        ("target", True, "target_or_source"),
+        ("target", False, "target_or_source"),
+    ],
+)
+def test_an_evaluation_borrows_no_images_unless_the_former_rule_is_kept(images: str, training: bool, rule: str) -> None:
+    assert load_recipe("d2tv", [f"corpus.images={images}"]).corpus.image_rule(training=training) == rule
+
+
 words = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=12)
 
 
@@ -189,6 +214,15 @@ def test_what_an_objective_gives_is_its_own_configuration() -> None:
 def test_the_tiny_overrides_make_a_recipe(tmp_path: Path) -> None:
     recipe = load_recipe("d2tv", [*tiny_overrides(tmp_path / "c", tmp_path / "r"), "training.steps=9"])
     assert (recipe.training.steps, recipe.network.text.d_model) == (9, 32)
+
+
+def test_the_papers_numbers_for_mbart50() -> None:
+    """Table 5, column mBART-50."""
+    recipe = load_recipe("d2tv_mbart50")
+    assert recipe.optimizer.learning_rate == 5e-6
+    assert recipe.optimizer.betas == (0.9, 0.98)
+    assert recipe.network.vision.ffn_size == 4096
+    assert load_recipe("d2tv_mt5_base").network.vision.ffn_size == 2048
 
 
 def test_the_papers_numbers_are_the_big_recipes() -> None:

@@ -138,7 +138,7 @@ def test_every_direction_is_listed_once(corpus: Corpus, tmp_path: Path) -> None:
         for step in (10, 20):
             log(reporting, step, 8.0, [20.0, 30.0, 40.0, 25.0])
         found = {"mms": HeldOutNLL(nll=3.0, unreadable=0, by_target=(2.5, float("nan")))}
-        reporting.validation(found, 20, 1.5)
+        reporting.validation(found, {"kd_distance": 0.25, "kd_floor": 0.125}, 20, 1.5)
         reporting.directions(20)  # nothing came since
         (listed,) = records(tmp_path, "directions")
         assert listed["step"] == 20
@@ -148,6 +148,9 @@ def test_every_direction_is_listed_once(corpus: Corpus, tmp_path: Path) -> None:
         (validation,) = records(tmp_path, "validation")
         assert validation["nll"] == {"mms": 3.0}
         assert validation["nll_by_target"] == {"mms": {"english": 2.5}}
+        assert (validation["kd_distance"], validation["kd_floor"]) == (0.25, 0.125)
+        registry = reporting.metrics.registry
+        assert registry.get_sample_value("d2tv_objective_scalar", {"name": "kd_floor"}) == 0.125
 
 
 def test_starts_are_numbered(corpus: Corpus, tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ import pytest
 from shards.errors import InputError
 from shards.index import Corpus
 from shards.tokenizer import open_tokenizer
-from tests.pretrained import save_mbart50
+from tests.checkpoints import recipe_in, write_checkpoint
+from tests.pretrained import save_mbart50, save_mt5
 from tests.tiny import tiny_overrides
 from trainer.build import build_network
 from trainer.plan import check_lengths, plan_run
@@ -37,7 +38,7 @@ def test_lengths_fit_the_positions(tiny_corpus: Corpus, tmp_path: Path) -> None:
 
 def pretrained(tiny_corpus: Corpus, tmp_path: Path, **config: object) -> Recipe:
     """A run from a checkpoint of which there is only config.json: what is refused without its weights."""
-    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "checkpoint").mkdir(parents=True)
     (tmp_path / "checkpoint" / "config.json").write_text(json.dumps({"model_type": "mt5", **config}))
     overrides = tiny_overrides(tiny_corpus.directory, tmp_path / "run")
     sizes = [word.split("=")[0] for word in overrides if "network.text." in word and "dropout" not in word]
@@ -69,6 +70,56 @@ def test_another_tokenizers_checkpoint_is_refused_before_ranks_join(
 def test_a_checkpoint_with_rows_to_spare_is_not(tiny_corpus: Corpus, tmp_path: Path) -> None:
     recipe, ds_config = pretrained(tiny_corpus, tmp_path, vocab_size=1024), DS_CONFIGS / "zero2_cpu.json"
     assert plan_run(recipe, ds_config, Ranks(rank=0, local_rank=0, world_size=1)).recipe is recipe
+
+
+def trained_mt5(tiny_corpus: Corpus, tmp_path: Path, named: dict[str, str], *more: str) -> Recipe:
+    """A run that goes on from an mT5 checkpoint whose config.json names start tokens, with mT5's own tokenizer."""
+    tokenizer = save_mt5(tmp_path / "tokenizer")
+    words = open_tokenizer(tokenizer).vocab_size
+    recipe = pretrained(tiny_corpus, tmp_path, vocab_size=words, task_specific_params={"langid_map": named})
+    (tmp_path / "recipe.yaml").write_text(recipe.dump())
+    return load_recipe(str(tmp_path / "recipe.yaml"), [f"corpus.tokenizer={tokenizer}", *more])
+
+
+@pytest.mark.parametrize(
+    ("named", "more", "message"),
+    [
+        (
+            {"english": "▁<extra_id_3>"},
+            [],
+            "begins english summaries with ▁<extra_id_3>, the tokenizer with ▁",
+        ),
+        ({"english": "▁<extra_id_69>"}, ["network.text.reset_start_tokens=pad"], "would overwrite what .* has learned"),
+    ],
+)
+def test_start_tokens_that_a_checkpoint_has_learned_stay_its_own(
+    tiny_corpus: Corpus, tmp_path: Path, named: dict[str, str], more: list[str], message: str
+) -> None:
+    recipe = trained_mt5(tiny_corpus, tmp_path, named, *more)
+    with pytest.raises(InputError, match=message) as error:
+        plan_run(recipe, DS_CONFIGS / "zero2_cpu.json", Ranks(rank=0, local_rank=0, world_size=1))
+    assert "\n" not in str(error.value)
+    good = trained_mt5(tiny_corpus, tmp_path / "good", {"english": "▁<extra_id_69>"})
+    plan_run(good, DS_CONFIGS / "zero2_cpu.json", Ranks(rank=0, local_rank=0, world_size=1))
+
+
+def test_a_run_goes_on_with_the_start_tokens_that_it_began_with(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    """A recipe of an earlier release has no such key; the corpus' own tokenizer has tokens that no map moves."""
+    ranks, ds_config = Ranks(rank=0, local_rank=0, world_size=1), tmp_path / "ds.json"
+    ds_config.write_text(json.dumps({"bf16": {"enabled": True}}))  # the checkpoint's
+    words = [f"corpus.tokenizer={save_mt5(tmp_path / 'tokenizer')}"]
+    for name, more in (("mt5", words), ("own", [])):
+        began = recipe_in(tmp_path / name, tiny_corpus, *more, "corpus.start_tokens=alphabetical")
+        write_checkpoint(began, tiny_corpus)
+        now = recipe_in(tmp_path / name, tiny_corpus, *more)
+        if name == "own":
+            assert plan_run(now, ds_config, ranks).recipe is now
+            continue
+        with pytest.raises(InputError, match=r"begun with another corpus\.start_tokens \(alphabetical\): restore it"):
+            plan_run(now, ds_config, ranks)
+        assert plan_run(began, ds_config, ranks).tokenizer.start_id("english") != open_tokenizer(
+            tmp_path / "tokenizer"
+        ).start_id("english")
 
 
 def test_the_network_has_what_the_tokenizer_says(tiny_corpus: Corpus, tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from shards.fetch import Fetched, image_numbers
+from shards.fetch import Fetched
+from shards.images import ImageRule, image_numbers, image_owners
 from shards.index import Corpus
 from shards.quotas import Ints
 from shards.reader import Reader
@@ -43,13 +44,17 @@ _FEATURE_CHANGES: dict[str, _FeatureChange] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Material:
-    """What perturbations are made from. split: where the images of other stories come from."""
+    """What perturbations are made from.
+
+    split: where the images of other stories come from.  rule: whose images an example shows.
+    """
 
     corpus: Corpus
     reader: Reader
     split: str
     seed: int
     extract: Extract
+    rule: ImageRule = "source"
 
 
 class Perturbation(Protocol):
@@ -277,10 +282,7 @@ class ImagePerturbation:
         return touched & self.covers(groups)
 
     def _owners(self, groups: Groups) -> Ints:
-        """Whose images a row shows, as in shards/fetch.py."""
-        sources, targets = groups.source.ravel(), groups.target.ravel()
-        owners: Ints = np.where(self._articles["images"][targets] > 0, targets, sources)
-        return owners
+        return image_owners(self._articles, groups.source.ravel(), groups.target.ravel(), self._material.rule)
 
     def _touches(self, story: int) -> bool:
         """Whether the images of this story are."""

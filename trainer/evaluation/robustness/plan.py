@@ -70,7 +70,12 @@ def make_plan(wanted: Wanted, evaluator: Evaluator, groups: Groups, split: str) 
     """
     corpus = evaluator.corpus
     material = Material(
-        corpus=corpus, reader=evaluator.reader, split=split, seed=wanted.seed, extract=Extractor(corpus)
+        corpus=corpus,
+        reader=evaluator.reader,
+        split=split,
+        seed=wanted.seed,
+        extract=Extractor(corpus),
+        rule=evaluator.recipe.corpus.image_rule(training=False),
     )
     parts: list[Part] = []
     left_out: dict[str, str] = {}

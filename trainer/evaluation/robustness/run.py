@@ -133,7 +133,13 @@ def _decode(
 ) -> Predictions:
     """The summaries of what the perturbation changes."""
     collate = build_collator(
-        evaluator.recipe, evaluator.corpus, evaluator.reader, evaluator.tokenizer, evaluator.device, part.transform
+        evaluator.recipe,
+        evaluator.corpus,
+        evaluator.reader,
+        evaluator.tokenizer,
+        evaluator.device,
+        part.transform,
+        training=False,
     )
     facts = evaluator.facts(checkpoint) | {
         "kind": part.kind.name,
