@@ -7,11 +7,16 @@ from pathlib import Path
 
 from shards.errors import InputError, did_you_mean
 from shards.languages import languages_in_corpus
-from trainer.evaluation.predictions import Key, read_scores
+from trainer.evaluation.predictions import Key, read_facts, read_scores
+from trainer.evaluation.scoring.profiles import DEFAULT, FORMER, PROFILES, WITHOUT_WORDS, profile_of
 
 #: As tables call the measures.
 SHORT = {"rouge1": "R-1", "rouge2": "R-2", "rougeL": "R-L", "rougeLsum": "R-Lsum", "bertscore": "BERTScore"}
 
+
+#: What every example has that can be scored by words.
+_SCORED = "rouge1"
+_FORMER = " (an earlier release's)"
 
 #: Measures of which the lowest is the best; of the rest beside these nobody can say.
 LOWER_IS_BETTER = frozenset({"wrong_language", "repetition1", "repetition2"})
@@ -53,13 +58,16 @@ def parse_systems(words: Sequence[str]) -> list[System]:
 class Scores:
     """keys (N,): the examples that all systems have.  columns: system -> measure -> (N,), means over its runs.
 
-    left_out: examples that not all have.
+    left_out: examples that not all have.  profile: of ROUGE (trainer/evaluation/scoring/profiles.py), None where no
+    measure depends on it.  without_rouge: examples whose reference has no word, or whose language no segmenter cuts.
     """
 
     names: tuple[str, ...]
     keys: tuple[Key, ...]
     columns: Mapping[str, Mapping[str, Sequence[float]]]
     left_out: int
+    profile: str | None = None
+    without_rouge: int = 0
 
     @cached_property
     def stories(self) -> list[int]:
@@ -71,6 +79,10 @@ class Scores:
         told = f"{len(self.keys):,} examples of {split}, {len(set(self.stories)):,} stories"
         if self.left_out:
             told += f" ({self.left_out:,} examples are not in all of them and left out)"
+        if self.without_rouge:
+            told += f" ({self.without_rouge:,} examples have no ROUGE, without a word or a segmenter, and are left out)"
+        if self.profile is not None:
+            told += f"; ROUGE as {self.profile}"
         return told
 
 
@@ -79,8 +91,10 @@ def read_systems(
 ) -> Scores:
     """The scores of all systems. languages: names or codes that both sides of a direction must be of; None: any.
 
-    `InputError` where an evaluation is not there, lacks a measure, or no example is common to all.
+    `InputError` where an evaluation is not there, lacks a measure, or no example is common to all, and where their
+    words were counted by different profiles.
     """
+    profile = None if WITHOUT_WORDS.issuperset(measures) else _profile(systems, split)
     of_systems = [[_read(run, split, measures) for run in system.runs] for system in systems]
     of_runs = [scores for runs in of_systems for scores in runs]
     if languages is not None:
@@ -97,18 +111,24 @@ def read_systems(
     if not common:
         names = ", ".join(str(run) for system in systems for run in system.runs)
         raise InputError(f"{names} have no example of {split} in common: evaluate the same directions")
+    keys = [key for key in common if all(measure in scores[key] for scores in of_runs for measure in measures)]
+    if not keys:
+        raise InputError(
+            f"no example of {split} has {', '.join(measures)}: see what evaluation/{split}.json says of it"
+        )
     columns = {
         system.name: {
-            measure: [sum(scores[key][measure] for scores in runs) / len(runs) for key in common]
-            for measure in measures
+            measure: [sum(scores[key][measure] for scores in runs) / len(runs) for key in keys] for measure in measures
         }
         for system, runs in zip(systems, of_systems, strict=True)
     }
     return Scores(
         names=tuple(system.name for system in systems),
-        keys=tuple(common),
+        keys=tuple(keys),
         columns=columns,
         left_out=max(map(len, of_runs)) - len(common),
+        profile=profile,
+        without_rouge=len(common) - len(keys),
     )
 
 
@@ -120,10 +140,27 @@ def by_direction(keys: Sequence[Key]) -> Iterator[tuple[tuple[str, str], list[in
     yield from sorted(found.items())
 
 
+def _profile(systems: Sequence[System], split: str) -> str:
+    """Return the profile of all runs. `InputError` where they have several."""
+    found = {run: profile_of(read_facts(run, split)) for system in systems for run in system.runs}
+    if len(set(found.values())) == 1:
+        return next(iter(found.values()))
+    wanted = next(profile for profile in (*found.values(), DEFAULT) if profile in PROFILES)
+    other, run = next((profile, run) for run, profile in found.items() if profile != wanted)
+    like = next((run for run, profile in found.items() if profile == wanted), None)
+    of = run.parent.parent if run.parent.name == "evaluation" else run
+    raise InputError(
+        f"{run} was scored by ROUGE's profile {other}{_FORMER if other == FORMER else ''}, {like} by {wanted}, and the "
+        f"two do not compare: d2tv evaluate {of} --split {split} evaluation.rouge={wanted}"
+    )
+
+
 def _read(run: Path, split: str, measures: Sequence[str]) -> Mapping[Key, Mapping[str, float]]:
-    scores = read_scores(run, split, measures)
+    """The scores of a run. What cannot be scored by words (no rouge1) may lack a measure, and nothing else may."""
+    scores = read_scores(run, split, [*measures, _SCORED])
+    known = [row for row in scores.values() if _SCORED in row] or list(scores.values())
     for measure in measures:
-        if not all(measure in row for row in scores.values()):
+        if not all(measure in row for row in known):
             there = set.intersection(*map(set, read_scores(run, split).values()))
             near = did_you_mean(measure, sorted(there))
             raise InputError(

@@ -9,6 +9,7 @@ from launcher.pages.page import escape, table
 from launcher.watch.words import number
 from shards.printable import one_line
 from trainer.evaluation.resource_classes import CLASSES, resource_class
+from trainer.evaluation.scoring.findings import lines, profile_in
 
 #: More languages than this are not drawn, only listed.
 DRAWN = 100
@@ -61,7 +62,9 @@ def described(report: Mapping[str, Any]) -> str:
     settings = report.get("settings")
     if isinstance(settings, dict):
         words += [f"{key} {settings[key]}" for key in ("directions", "num_beams", "length_penalty") if key in settings]
-    return f'<p class="soft">{escape(one_line(", ".join(words)))}</p>'
+    words.append(f"ROUGE as {profile_in(report)}")
+    html = f'<p class="soft">{escape(one_line(", ".join(words)))}</p>'
+    return html + "".join(f"<p>{escape(one_line(line))}</p>" for line in lines(report))
 
 
 def by_kind(report: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 from rich.table import Table
 
 from trainer.evaluation.kept import evaluation_folder
+from trainer.evaluation.scoring.findings import lines, profile_in
 from trainer.evaluation.scoring.rouge import TYPES
 from trainer.terminal import Console
 
@@ -26,7 +27,8 @@ def print_report(report: dict[str, Any], validations: Sequence[Mapping[str, floa
     """Print what was learned, beside the unigram model, and where the files lie. run: or its `evaluation/<label>`."""
     console = Console(soft_wrap=True)
     split, of_kinds = report["split"], report["by_kind"]
-    title = f"held-out stories, step {report['step']}; NLL in nats a token, ROUGE (R) in per cent"
+    profile = profile_in(report)
+    title = f"held-out stories, step {report['step']}; NLL in nats a token, ROUGE (R, {profile}) in %"
     # Short heads and no wrapping: it fits the 80 columns of a log file.
     table = _table(title, ("kind", "validation", split, "unigram", "better", "R-1", "R-2", "R-L"))
     for kind, nll in report["nll"].items():
@@ -50,6 +52,8 @@ def print_report(report: dict[str, Any], validations: Sequence[Mapping[str, floa
         for kind, scores in of_kinds.items():
             beside.add_row(kind.upper(), *(spell.get(head, _one)(scores.get(name)) for head, name in there.items()))
         console.print(beside)
+    for line in lines(report):
+        console.print(line, markup=False)
     unreadable = f", {report['unreadable']} examples unreadable" if report["unreadable"] else ""
     console.print(f"{report['examples']} summaries decoded{unreadable}; they lie in {evaluation_folder(run)}")
 

@@ -83,13 +83,14 @@ class Evaluator:
         nll = self._nll(network, split, kinds)
         if not self.ranks.is_first:
             return None
-        predictions, measures = self._score(groups, found)
+        predictions, measures, rouge = self._score(groups, found)
         report = {
             "split": split,
             "step": read_state(checkpoint).step,
             **facts,
             "examples": len(predictions),
             "unreadable": len(groups.number) - len(predictions),
+            "rouge": rouge,
             **summarise(predictions, measures, training_pairs(self.corpus)),
             "languages_found": languages_found(predictions),
             "nll": nll,
@@ -193,8 +194,9 @@ class Evaluator:
                 found.add(self.ranks.rank, number, rows)
                 progress.advance(len(batch))
 
-    def _score(self, groups: Groups, found: Predictions) -> tuple[list[Prediction], list[str]]:
-        """Every prediction with its example and its scores, in the examples' order; the names of the measures."""
+    def _score(self, groups: Groups, found: Predictions) -> tuple[list[Prediction], list[str], dict[str, Any]]:
+        """Every prediction with its example and its scores, in the examples' order; the names of the measures; what
+        the report says of ROUGE (scoring/findings.py)."""
         keys, languages, language = self.corpus.story_keys(), self.corpus.languages, self.corpus.articles["language"]
         written = {row["number"]: row["prediction"] for of_batch in found.read().values() for row in of_batch}
         examples: list[tuple[int, str]] = []
@@ -220,7 +222,7 @@ class Evaluator:
         self.begin_batch()
         settings = self.recipe.evaluation
         models = Models(labse=settings.labse, bertscore=settings.bertscore, device=self.device)
-        scores = score(pairs, models=models, after_each=self.begin_batch)
+        scores = score(pairs, profile=settings.rouge, models=models, after_each=self.begin_batch)
         rows = [
             Prediction(
                 number=number,
@@ -234,7 +236,7 @@ class Evaluator:
             )
             for place, ((number, story), pair) in enumerate(zip(examples, pairs, strict=True))
         ]
-        return rows, list(scores.columns)
+        return rows, list(scores.columns), scores.rouge
 
     def _nll(
         self, network: Network, split: str, kinds: Mapping[str, Sequence[Direction]]

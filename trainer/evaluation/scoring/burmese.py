@@ -1,6 +1,6 @@
 """Burmese by syllables, as xl-sum has them (Ding et al. 2019, https://dl.acm.org/doi/10.1145/3325885)."""
 
-_ASAT, _DOT_BELOW, _STACKED = "\u103A", "\u1037", "\u1039"
+_ASAT, _DOT_BELOW, _STACKED = "\u103a", "\u1037", "\u1039"
 #: Signs that belong to the character before them.
 _DEPENDENT = frozenset(map(chr, (*range(0x102B, 0x1033), *range(0x1036, 0x1039), *range(0x103A, 0x103F))))
 

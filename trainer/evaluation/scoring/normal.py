@@ -9,13 +9,13 @@ import unicodedata
 import regex
 
 #: What `nmt_nfkc` makes a blank of: white space and its kind, joiners, marks of direction, U+2581, U+FFFD.
-_BLANK = regex.compile(r"[\s\u200B-\u200F\u2581\uFEFF\uFFFD]+")
+_BLANK = regex.compile(r"[\s\u061C\u200B-\u200F\u2581\uFEFF\uFFFD]+")
 #: And what it drops, white space aside.
 _DROPPED = regex.compile(r"[\x00-\x08\x0B\x0E-\x1F\x7F\x8F\x9F]")
 #: NFKC takes Sara Am apart, and a tone mark may come to stand between the parts. Words of a dictionary have it whole.
 _SARA_AM = (
-    (regex.compile(r"\u0E4D([\u0E48-\u0E4B]?)\u0E32|([\u0E48-\u0E4B])\u0E4D\u0E32"), "\u0E33"),
-    (regex.compile(r"\u0ECD([\u0EC8-\u0ECB]?)\u0EB2|([\u0EC8-\u0ECB])\u0ECD\u0EB2"), "\u0EB3"),
+    (regex.compile(r"\u0E4D([\u0E48-\u0E4B]?)\u0E32|([\u0E48-\u0E4B])\u0E4D\u0E32"), "\u0e33"),
+    (regex.compile(r"\u0ECD([\u0EC8-\u0ECB]?)\u0EB2|([\u0EC8-\u0ECB])\u0ECD\u0EB2"), "\u0eb3"),
 )
 
 

@@ -5,12 +5,13 @@ import logging
 import tempfile
 from collections.abc import Callable
 
+from shards.errors import InputError
 from trainer.evaluation.scoring.burmese import syllables
 
 Segmenter = Callable[[str], list[str]]
 
 
-class NoSegmenterError(Exception):
+class NoSegmenterError(InputError):
     """A language's segmenter is not there. language: a name; why: a line that says how to get it."""
 
     def __init__(self, language: str, why: str) -> None:

@@ -17,15 +17,17 @@ import regex
 from trainer.evaluation.scoring.segmenters import segmenter
 from trainer.evaluation.scoring.stemmers import UNSTEMMED, stemmer
 
-#: A character with its marks is one with them; marks alone are a symbol.
-_PIECE = regex.compile(r"\p{L}[\p{L}\p{M}]*|\p{N}[\p{N}\p{M}]*|\S\p{M}*")
+#: A character with its marks is one with them. Marks that a blank stands before are that blank's, which OpenNMT's
+#: tokenizer then writes by its number.
+_PIECE = regex.compile(r"\p{L}[\p{L}\p{M}]*|\p{N}[\p{N}\p{M}]*| \p{M}+|\S\p{M}*")
+_MARKED_BLANK = "％0020"
 #: Without any of these a text is letters with their marks and blanks, whose words stay whole.
 _CUT = regex.compile(r"[^\p{L}\p{M}\s]|(?<!\S)\p{M}")
 #: What OpenNMT's tokenizer keeps for itself, and writes instead.
-_RESERVED = str.maketrans("\u2581\uFFE8\uFFED", "_│■")
+_RESERVED = str.maketrans("\u2581\uffe8\uffed", "_│■")
 #: BERT's blocks of ideographs.
 _IDEOGRAPH = regex.compile(
-    "([\u3400-\u4DBF\u4E00-\u9FFF\uF900-\uFAFF\U00020000-\U0002A6DF\U0002A700-\U0002CEAF\U0002F800-\U0002FA1F])"
+    "([\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002a6df\U0002a700-\U0002ceaf\U0002f800-\U0002fa1f])"
 )
 
 
@@ -41,7 +43,7 @@ def _sanitized(character: str) -> str | None:
     if character in "\t\n\r":
         return " "
     category = unicodedata.category(character)
-    if category.startswith("C") or character == "\uFFFD":
+    if category.startswith("C") or character == "\ufffd":
         return None
     is_sign = character.isascii() and not character.isalnum()
     return " " if is_sign or category.startswith("P") or category == "Zs" else character
@@ -75,7 +77,8 @@ def pieces(cleaned: str) -> list[str]:
     if not _CUT.search(cleaned):
         spaced = cleaned
     else:
-        spaced = " ".join(_PIECE.findall(cleaned)).translate(_RESERVED)
+        found = (_MARKED_BLANK + piece[1:] if piece.startswith(" ") else piece for piece in _PIECE.findall(cleaned))
+        spaced = " ".join(found).translate(_RESERVED)
     return _IDEOGRAPH.sub(r" \1 ", spaced).split()
 
 
