@@ -197,8 +197,8 @@ def _report(report: Mapping[str, Any]) -> str:
         f"The {report['split']} split: {report['examples']:,} examples{unreadable} of directions "
         f"{as_code(settings['directions'])}, beam {settings['num_beams']}, "
         f"length penalty {settings['length_penalty']:g}. "
-        f"ROUGE (R, {as_code(profile_in(report))}) in per cent; NLL in nats a token, beside that of a unigram model. MMS: within a language; "
-        "MXLS: from one into another.",
+        f"ROUGE (R, {as_code(profile_in(report))}) in per cent; NLL in nats a token, beside that of a unigram model. "
+        "MMS: within a language; MXLS: from one into another.",
         _table(("kind", *rouge, "NLL", "unigram"), rows, right=5),
         *(as_text(f"{line[0].upper()}{line[1:]}.") for line in lines(report)),
     ]

@@ -1,9 +1,9 @@
 """The tokens that xl-sum's `multilingual_rouge_scoring` makes of a text, which CrossSum and D2TV score with.
 
 In lower case; Unicode category C dropped; punctuation (category P and every ASCII sign) divides words and is dropped.
-Then by the language's segmenter, whose blanks are tokens, or, where it has none, as OpenNMT's tokenizer cuts in its mode
-"aggressive": letters from digits, every symbol alone; a CJK ideograph is a token of its own. Words of more than three
-characters are stemmed (`stemmers.py`).
+Then by the language's segmenter, whose blanks are tokens, or, where it has none, as OpenNMT's tokenizer cuts in its
+mode "aggressive": letters from digits, every symbol alone; a CJK ideograph is a token of its own. Words of more than
+three characters are stemmed (`stemmers.py`).
 
 Two things differ from what xl-sum's code does when it is run: stop words are stemmed as well, and NLTK's Arabic stemmer
 forgets the words before. Characters have the categories of the running Python's Unicode, as in xl-sum's code.
@@ -79,7 +79,7 @@ def pieces(cleaned: str) -> list[str]:
     else:
         found = (_MARKED_BLANK + piece[1:] if piece.startswith(" ") else piece for piece in _PIECE.findall(cleaned))
         spaced = " ".join(found).translate(_RESERVED)
-    return _IDEOGRAPH.sub(r" \1 ", spaced).split()
+    return str(_IDEOGRAPH.sub(r" \1 ", spaced)).split()
 
 
 def _clean(text: str) -> str:
