@@ -18,8 +18,7 @@ from trainer.evaluation.scoring.score import score_rouge
 
 #: Made with xl-sum's code, NLTK's Snowball without its stop words, Turkish from PyStemmer, none for Bengali.
 PAIRS = [
-    json.loads(line)
-    for line in Path(__file__).with_name("xlsum_rouge.jsonl").read_text(encoding="utf-8").splitlines()
+    json.loads(line) for line in Path(__file__).with_name("xlsum_rouge.jsonl").read_text(encoding="utf-8").splitlines()
 ]
 TYPES = ("rouge1", "rouge2", "rougeL")
 
@@ -73,7 +72,9 @@ def test_languages_without_a_segmenter_are_cut_as_by_opennmt(text: str) -> None:
     assert counted(text, "igbo", "xlsum").tokens == xlsum_reference.tokens(text, opennmt)
 
 
-@pytest.mark.parametrize("language", ["amharic", "gujarati", "korean", "sinhala", "tamil", "telugu", "vietnamese", "urdu"])
+@pytest.mark.parametrize(
+    "language", ["amharic", "gujarati", "korean", "sinhala", "tamil", "telugu", "vietnamese", "urdu"]
+)
 def test_sentences_are_cut_as_by_opennmt(language: str) -> None:
     opennmt = pytest.importorskip("pyonmttok", reason="pyonmttok has no wheel for this Python").Tokenizer("aggressive")
     text = f"{SENTENCES[language]} 2019 (£20bn) {SENTENCES[language]}"

@@ -29,9 +29,7 @@ STEMMED = ("arabic", "english", "french", "hindi", "portuguese", "russian", "spa
 TURKIC = ("azerbaijani", "turkish")
 
 
-def tokenize(
-    text: str, language: str = "english", profile: Profile = "normalized", *, stem: bool = True
-) -> list[str]:
+def tokenize(text: str, language: str = "english", profile: Profile = "normalized", *, stem: bool = True) -> list[str]:
     return Tokenizer(language, profile, stem=stem).tokenize(text)
 
 
