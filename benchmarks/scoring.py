@@ -4,7 +4,7 @@
 
 Summaries of 8 to 40 words are made up in every language, of words that are put together from those of a sentence, and
 predictions from them by leaving out, replacing and moving words; no text occurs twice. `rouge-score` is given the same
-words (our tokenizer, a line a sentence) and scores a sample of the pairs, ours all of them, processes and dictionaries
+words (our tokenizer) and scores a sample of the pairs, ours all of them, processes and dictionaries
 included. The two take turns; a ratio is that within a round, a figure the median. On the sample the numbers of both
 must be the same to the last bit.
 """
@@ -31,9 +31,8 @@ from shards.files import check_output
 from tests.sentences import SENTENCES
 from trainer.evaluation.scoring.languages import Tokenizer
 from trainer.evaluation.scoring.measures import Pair
-from trainer.evaluation.scoring.rouge import ROUGE
+from trainer.evaluation.scoring.rouge import ROUGE, TYPES
 from trainer.evaluation.scoring.score import score, score_rouge
-from trainer.evaluation.scoring.text import sentences
 from trainer.progress import track
 
 FIGURES = {
@@ -111,12 +110,23 @@ def make_pairs(triples: Sequence[Triple], seed: int = 1) -> list[Pair]:
 
 def in_a_loop(triples: Sequence[Triple]) -> list[tuple[float, ...]]:
     """`rouge-score`, given our words."""
-    scorers = {language: RougeScorer(list(ROUGE), tokenizer=Tokenizer(language)) for language in SENTENCES}
+    scorers = {language: RougeScorer(list(TYPES), tokenizer=Tokenizer(language)) for language in SENTENCES}
+    by_line = {language: RougeScorer(["rougeLsum"], tokenizer=Lines(language)) for language in SENTENCES}
     found = []
     for language, *texts in triples:
-        scores = scorers[language].score(*("\n".join(sentences(text)) for text in texts))
+        scores = scorers[language].score(*texts) | by_line[language].score(*texts)
         found.append(tuple(scores[name].fmeasure for name in ROUGE))
     return found
+
+
+class Lines:
+    """The tokens of a line, which ROUGE-Lsum is given one by one."""
+
+    def __init__(self, language: str) -> None:
+        self._tokenizer = Tokenizer(language)
+
+    def tokenize(self, line: str) -> list[str]:
+        return [token for tokens in self._tokenizer.sentences(line) for token in tokens]
 
 
 def timed(function: Callable[[], Sequence[Any]]) -> tuple[float, Sequence[Any]]:

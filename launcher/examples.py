@@ -50,7 +50,8 @@ def choose(
     The same rows and seed give the same choice, in whatever order they come.
     """
     groups: dict[str, list[Prediction]] = defaultdict(list)
-    for row in sorted(rows, key=lambda row: row.key):
+    scored = [row for row in rows if row.scores.get("rougeL", 0.0) is not None]  # else: nothing to compare with
+    for row in sorted(scored, key=lambda row: row.key):
         groups[group_of(row)].append(row)
     chosen: list[tuple[str, Place, Prediction]] = []
     for group, of in sorted(groups.items()):

@@ -11,6 +11,7 @@ from launcher.pages.page import write_page
 from launcher.pages.robustness import as_percent, robustness_page
 from trainer.evaluation.kept import evaluation_folder
 from trainer.evaluation.robustness.sources import describe_sources
+from trainer.evaluation.scoring.profiles import profile_of
 from trainer.terminal import Console
 
 
@@ -28,7 +29,7 @@ def show_robustness(run: Path, report: Mapping[str, Any]) -> None:
 def robustness_table(report: Mapping[str, Any]) -> Table:
     """ROUGE-L by kind and severity, and MMI over the severities. Fits the 80 columns of a log file."""
     severities = [str(severity) for severity in report["severities"]]
-    title = f"robustness, step {report['step']}; ROUGE-L in per cent by severity, MMI over them"
+    title = f"robustness, step {report['step']}; ROUGE-L ({profile_of(report)}) in per cent by severity, MMI over them"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for column in ("kind", "examples", "clean", *severities, "MMI"):
         table.add_column(column, justify="left" if column == "kind" else "right", no_wrap=True)

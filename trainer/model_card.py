@@ -18,6 +18,7 @@ from trainer.ds_config import precision_of, read_saved_ds_config
 from trainer.evaluation.closing_table import BESIDE, BESIDE_MEANS
 from trainer.evaluation.kept import kept_evaluations
 from trainer.evaluation.report import read_report
+from trainer.evaluation.scoring.findings import lines, profile_in
 from trainer.evaluation.scoring.rouge import TYPES
 from trainer.evaluation.unscored import similarity_in_words
 from trainer.markdown import as_code, as_text
@@ -199,9 +200,10 @@ def _report(report: Mapping[str, Any]) -> str:
         f"The {report['split']} split: {report['examples']:,} examples{unreadable} of directions "
         f"{as_code(settings['directions'])}, beam {settings['num_beams']}, "
         f"length penalty {settings['length_penalty']:g}. "
-        "ROUGE (R) in per cent; NLL in nats a token, beside that of a unigram model. MMS: within a language; "
-        "MXLS: from one into another.",
+        f"ROUGE (R, {as_code(profile_in(report))}) in per cent; NLL in nats a token, beside that of a unigram model. "
+        "MMS: within a language; MXLS: from one into another.",
         _table(("kind", *rouge, "NLL", "unigram"), rows, right=5),
+        *(as_text(f"{line[0].upper()}{line[1:]}.") for line in lines(report)),
     ]
     # A release that scored ROUGE alone has none of these.
     beside = {head: name for head, name in BESIDE.items() if any(name in scores for scores in by_kind.values())}

@@ -19,6 +19,7 @@ from shards.errors import InputError
 from shards.locations import LocalPath, holds_secret, model_location, without_secrets
 from shards.mixture import MixtureConfig
 from shards.strict_yaml import write_yaml
+from trainer.evaluation.scoring.profiles import DEFAULT, Profile
 from trainer.recipe_problems import first_problem
 from trainer.recipe_sections import (
     MOST_SEED,
@@ -55,6 +56,9 @@ class EvaluationSection(Section):
     temperature: float | None = Field(None, gt=0, description="with num_beams=1: draw words at this temperature")
     top_p: float = Field(1.0, gt=0, le=1, description="of the likeliest words that together have this probability")
     seed: int = Field(0, ge=0, le=MOST_SEED, description="of what is drawn")
+    rouge: Profile = Field(
+        DEFAULT, description="xlsum: as published scores; normalized: of texts in the form that tokenizers keep"
+    )
     labse: LocalPath | None = Field(
         None, description="directory of LaBSE: meaning similarity and LaSE are scored as well"
     )

@@ -4,6 +4,7 @@ A baseline's scores are kept beside every evaluation. Where they are not (an ear
 are computed from the corpus, which is opened when it is needed first.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +21,7 @@ from trainer.evaluation.baselines.names import describe_lead
 from trainer.evaluation.foreign import match, read_foreign
 from trainer.evaluation.predictions import Key, Prediction, predictions_path, read_facts, read_predictions, read_scores
 from trainer.evaluation.scoring.measures import MEASURES
+from trainer.evaluation.scoring.profiles import DEFAULT, Profile
 from trainer.evaluation.scoring.score import score
 from trainer.recipe import load_recipe
 
@@ -29,14 +31,16 @@ ScoresOf = Mapping[Key, Mapping[str, float]]
 class HeldOut:
     """The held-out examples of a split. Close it, or use it in a `with` block.
 
-    location: of the corpus; None: that of the first of `runs` whose recipe tells.
+    location: of the corpus; None: that of the first of `runs` whose recipe tells. profile: ROUGE's, for what is scored.
     """
 
     #: Of predictions that are scored here.
     measures = MEASURES
 
-    def __init__(self, location: str | None, runs: Sequence[Path], split: str) -> None:
+    def __init__(self, location: str | None, runs: Sequence[Path], split: str, profile: Profile = DEFAULT) -> None:
         self._location, self._runs, self.split = location, runs, split
+        self._profile = profile
+        self._score = functools.partial(score, profile=profile)
         self._opened: Reader | None = None
 
     def __enter__(self) -> "HeldOut":
@@ -78,7 +82,7 @@ class HeldOut:
             pair_of(self.corpus, self.reader, example, text)
             for example, text in zip(found.examples, found.predictions, strict=True)
         ]
-        return _by_key(as_rows(found.examples, pairs, score(pairs))), found.describe()
+        return _by_key(as_rows(found.examples, pairs, self._score(pairs))), found.describe()
 
     def texts_of_file(self, path: Path) -> tuple[dict[Key, str], list[str]]:
         """A file's predictions, and what is to be said of its lines. `InputError` as from `match`."""
@@ -95,7 +99,9 @@ class HeldOut:
                 kept = {row.key: row.prediction for row in read_predictions(run, self.split, name)}
                 if kept.keys() >= set(keys):
                     return kept
-        found = compute(self.corpus, self.reader, self._examples(keys), score, names=(name,))
+        found = compute(
+            self.corpus, self.reader, self._examples(keys), self._score, profile=self._profile, names=(name,)
+        )
         return {row.key: row.prediction for row in found.rows[name]}
 
     def kept_baseline(self, name: str, measures: Sequence[str]) -> dict[Key, Mapping[str, float]]:
@@ -122,7 +128,9 @@ class HeldOut:
             return kept, told
         if unknown := [measure for measure in measures if measure not in MEASURES]:
             raise InputError(f"{name} has no {unknown[0]}: evaluate the runs again with the model that scores it")
-        found = compute(self.corpus, self.reader, self._examples(keys), score, names=(name,))
+        found = compute(
+            self.corpus, self.reader, self._examples(keys), self._score, profile=self._profile, names=(name,)
+        )
         return _by_key(found.rows[name]), _told(name, found)
 
     def _examples(self, keys: Sequence[Key]) -> list[Example]:

@@ -6,13 +6,15 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import cast
 
 from launcher.comparison.held_out import HeldOut, ScoresOf
 from shards.errors import InputError, did_you_mean
 from shards.languages import languages_in_corpus
 from trainer.evaluation.baselines.names import LABELS
 from trainer.evaluation.foreign import is_foreign
-from trainer.evaluation.predictions import Key, read_predictions, read_scores
+from trainer.evaluation.predictions import Key, read_facts, read_predictions, read_scores
+from trainer.evaluation.scoring.profiles import DEFAULT, FORMER, PROFILES, WITHOUT_WORDS, Profile, profile_of
 from trainer.evaluation.scoring.similarity import SIMILARITY
 
 #: As tables call the measures.
@@ -24,6 +26,10 @@ SHORT = {
     "bertscore": "BERTScore",
     SIMILARITY: "USE",
 }
+
+#: What every example has that can be scored by words.
+_SCORED = "rouge1"
+_FORMER = " (an earlier release's)"
 
 #: Measures of which the lowest is the best; of the rest beside these nobody can say.
 LOWER_IS_BETTER = frozenset({"wrong_language", "repetition1", "repetition2"})
@@ -89,6 +95,8 @@ class Scores:
     baselines: which of the systems are baselines.  lead: LEAD's (N,) by measure; none where it is not known.
     notes: what else is to be said of the systems.
     unscored: target language -> examples left out because not all systems have a sentence similarity there.
+    profile: of ROUGE (trainer/evaluation/scoring/profiles.py), None where no
+    measure depends on it.  without_rouge: examples whose reference has no word, or whose language no segmenter cuts.
     """
 
     names: tuple[str, ...]
@@ -99,6 +107,8 @@ class Scores:
     lead: Mapping[str, Sequence[float]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     unscored: Mapping[str, int] = field(default_factory=dict)
+    profile: str | None = None
+    without_rouge: int = 0
 
     @cached_property
     def stories(self) -> list[int]:
@@ -113,6 +123,10 @@ class Scores:
         if self.unscored:
             of = ", ".join(f"{language} {count:,}" for language, count in self.unscored.items())
             told += f", without those that {SHORT[SIMILARITY]} does not score ({of})"
+        if self.without_rouge:
+            told += f" ({self.without_rouge:,} examples have no ROUGE, without a word or a segmenter, and are left out)"
+        if self.profile is not None:
+            told += f"; ROUGE as {self.profile}"
         if self.lead and len(self.baselines) < len(self.names):
             told += "; ↓ below LEAD on the same examples"
         return "; ".join([told, *self.notes])
@@ -130,14 +144,21 @@ def read_systems(
 
     corpus: that files of predictions are of; None: the first run's.
 
-    `InputError` where an evaluation is not there, lacks a measure, or no example is common to all.
+    `InputError` where an evaluation is not there, lacks a measure, or no example is common to all, and where their
+    words were counted by different profiles.
     """
     models = [system for system in systems if system.baseline is None]
     if not models:
         raise InputError("name a run or a file of predictions beside the baselines: they are scored on its examples")
     runs = [run for system in models for run in system.runs if not is_foreign(run)]
     notes: list[str] = []
-    with HeldOut(corpus, runs, split) as held_out:
+    profile = None if WITHOUT_WORDS.issuperset(measures) else _profile(runs, split)
+    if profile == FORMER and len(runs) < sum(len(system.runs) or 1 for system in systems):
+        raise InputError(
+            f"{runs[0]} was scored by ROUGE's profile {FORMER}{_FORMER}, which baselines and files are not scored by: "
+            f"d2tv evaluate {_run_of(runs[0])} --split {split}"
+        )
+    with HeldOut(corpus, runs, split, DEFAULT if profile in (None, FORMER) else cast(Profile, profile)) as held_out:
         of_systems: dict[str, list[ScoresOf]] = {}
         for system in models:
             of_systems[system.name] = []
@@ -156,10 +177,16 @@ def read_systems(
         if not common:
             names = ", ".join(str(run) for system in models for run in system.runs)
             raise InputError(f"{names} have no example of {split} in common: evaluate the same directions")
-        scored = [key for key in common if SIMILARITY not in measures or all(SIMILARITY in one[key] for one in of_runs)]
-        unscored = Counter(key[2] for key in sorted(set(common) - set(scored)))
-        if not scored:
+        scored = [key for key in common if all(measure in one[key] for one in of_runs for measure in measures)]
+        unscored = Counter(
+            key[2] for key in common if SIMILARITY in measures and any(SIMILARITY not in one[key] for one in of_runs)
+        )
+        if not scored and unscored:
             raise InputError(f"{SIMILARITY} is scored in none of {', '.join(unscored)}: compare by other measures")
+        if not scored:
+            raise InputError(
+                f"no example of {split} has {', '.join(measures)}: see what evaluation/{split}.json says of it"
+            )
         for system in systems:
             if system.baseline is not None:
                 scores, told = held_out.scores_of_baseline(system.baseline, scored, measures)
@@ -192,6 +219,8 @@ def read_systems(
         lead=lead,
         notes=tuple(notes),
         unscored=unscored,
+        profile=profile,
+        without_rouge=len(common) - len(scored) - unscored.total(),
     )
 
 
@@ -228,19 +257,40 @@ def by_direction(keys: Sequence[Key]) -> Iterator[tuple[tuple[str, str], list[in
     yield from sorted(found.items())
 
 
+def _profile(runs: Sequence[Path], split: str) -> str:
+    """Return the profile of all runs, the default where there is none. `InputError` where they have several."""
+    found = {run: profile_of(read_facts(run, split)) for run in runs}
+    if len(set(found.values())) <= 1:
+        return next(iter(found.values()), DEFAULT)
+    wanted = next(profile for profile in (*found.values(), DEFAULT) if profile in PROFILES)
+    other, run = next((profile, run) for run, profile in found.items() if profile != wanted)
+    like = next((run for run, profile in found.items() if profile == wanted), None)
+    raise InputError(
+        f"{run} was scored by ROUGE's profile {other}{_FORMER if other == FORMER else ''}, {like} by {wanted}, and the "
+        f"two do not compare: d2tv evaluate {_run_of(run)} --split {split} evaluation.rouge={wanted}"
+    )
+
+
+def _run_of(run: Path) -> Path:
+    """The run that has the evaluation."""
+    return run.parent.parent if run.parent.name == "evaluation" else run
+
+
 def _read(run: Path, split: str, measures: Sequence[str]) -> ScoresOf:
-    scores = read_scores(run, split, measures)
+    """The scores of a run. What cannot be scored by words (no rouge1) may lack a measure, and nothing else may."""
+    scores = read_scores(run, split, [*measures, _SCORED])
     if not all(measure in row for row in scores.values() for measure in measures):
         _check_measures(run, scores, measures, set.intersection(*map(set, read_scores(run, split).values())))
     return scores
 
 
 def _check_measures(run: Path, scores: ScoresOf, measures: Sequence[str], there: Collection[str]) -> None:
-    """`InputError` where not all of the predictions have a measure. there: those that they have."""
+    """`InputError` where predictions that are scored by words lack a measure. there: those that they have."""
+    known = [row for row in scores.values() if _SCORED in row] or list(scores.values())
     for measure in measures:
         # Languages that the sentence encoder does not know have no similarity: they are left out, not refused.
         enough = any if measure == SIMILARITY else all
-        if not enough(measure in row for row in scores.values()):
+        if not enough(measure in row for row in known):
             near = did_you_mean(measure, sorted(there))
             raise InputError(
                 f"{run} has no {measure}{near} for all of its predictions; it has {', '.join(sorted(there))}"

@@ -13,6 +13,7 @@ from launcher.pages.page import escape, page
 from launcher.pages.writing import written_in
 from shards.printable import one_line
 from trainer.evaluation.predictions import Prediction
+from trainer.evaluation.scoring.findings import profile_in
 from trainer.evaluation.scoring.similarity import SIMILARITY
 
 #: Characters of a document that are shown.
@@ -53,7 +54,7 @@ def evaluation_page(
     sections = {
         "Scores": scores.by_kind(report),
         **({"Baselines": beside} if (beside := scores.beside_baselines(report)) else {}),
-        "By source and target": _table_of_the_paper(name, split, rows),
+        "By source and target": _table_of_the_paper(name, split, rows, profile_in(report)),
         "By direction": scores.by_direction(report, split) or "<p>One direction alone is no picture.</p>",
         "By language": scores.by_language(report),
         "By training pairs": scores.by_class(report),
@@ -76,10 +77,15 @@ def _anchor(title: str) -> str:
     return title.lower().replace(" ", "-")
 
 
-def _table_of_the_paper(name: str, split: str, rows: Sequence[Prediction]) -> str:
+def _table_of_the_paper(name: str, split: str, rows: Sequence[Prediction], profile: str) -> str:
     if not rows:
         return "<p>No example could be read.</p>"
     measures = ["rouge1", "rouge2", "rougeL"]
+    without = len(rows)
+    rows = [row for row in rows if all(row.scores.get(measure) is not None for measure in measures)]
+    without -= len(rows)
+    if not rows:
+        return "<p>No example has ROUGE.</p>"
     if all(row.scores.get("bertscore") is not None for row in rows):
         measures.append("bertscore")
     of = Scores(
@@ -87,6 +93,8 @@ def _table_of_the_paper(name: str, split: str, rows: Sequence[Prediction]) -> st
         keys=tuple(row.key for row in rows),
         columns={name: {measure: [row.scores[measure] or 0.0 for row in rows] for measure in measures}},
         left_out=0,
+        profile=profile,
+        without_rouge=without,
     )
     # A single system is tested against nothing: samples and seed mean nothing here.
     sheet = as_sheet(blocks(of, split=split, baseline=name, measures=measures, samples=100, seed=0), "")

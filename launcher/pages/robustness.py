@@ -11,6 +11,7 @@ from launcher.watch.history import Curve
 from shards.printable import one_line
 from trainer.evaluation.robustness.plan import by_reason
 from trainer.evaluation.robustness.sources import describe_sources
+from trainer.evaluation.scoring.profiles import profile_of
 
 #: How the measures are called.
 NAMES = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "rougeLsum": "ROUGE-Lsum"}
@@ -31,13 +32,15 @@ def robustness_page(name: str, report: Mapping[str, Any]) -> str:
     kinds: Mapping[str, Any] = report["kinds"]
     severities = [str(severity) for severity in report["severities"]]
     title = f"Robustness of {one_line(name)}, {one_line(str(report['split']))}"
+    without = report.get("without_rouge", 0)
     rest = [measure for measure in report["measures"] if measure != _SHOWN]
     body = [
         f"<h1>{escape(title)}</h1>",
         f'<p class="soft">Step {report["step"]:,}; held-out examples decoded again with their document or their images '
         f"perturbed (seed {report['seed']}). A kind is scored on the examples that it applies to, clean and perturbed; "
         "an example that it does not change keeps its clean summary. MMI = (clean − perturbed) / clean is the share of "
-        "the score that is lost; – where the clean score is 0.</p>",
+        f"the score that is lost; – where the clean score is 0. ROUGE as {escape(profile_of(report))}"
+        f"{f'; {without:,} examples have none when clean, and are left out' if without else ''}.</p>",
         _sources(report.get("sources", {})),
         f"<h2>{NAMES[_SHOWN]} against severity</h2>",
         '<p class="soft">Severity 0 is the clean score.</p>',

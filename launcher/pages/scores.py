@@ -13,6 +13,7 @@ from trainer.evaluation.baselines.report import baseline_means, has_baselines, l
 from trainer.evaluation.closing_table import BELOW, BELOW_BY_CHANCE, told_of_baselines, without_images
 from trainer.evaluation.foreign import describe_counts
 from trainer.evaluation.resource_classes import CLASSES, resource_class
+from trainer.evaluation.scoring.findings import lines, profile_in
 from trainer.evaluation.scoring.similarity import SIMILARITY
 from trainer.evaluation.unscored import similarity_in_words
 
@@ -73,7 +74,9 @@ def described(report: Mapping[str, Any]) -> str:
     settings = report.get("settings")
     if isinstance(settings, dict):
         words += [f"{key} {settings[key]}" for key in ("directions", "num_beams", "length_penalty") if key in settings]
-    return f'<p class="soft">{escape(one_line(", ".join(words)))}</p>'
+    words.append(f"ROUGE as {profile_in(report)}")
+    html = f'<p class="soft">{escape(one_line(", ".join(words)))}</p>'
+    return html + "".join(f"<p>{escape(one_line(line))}</p>" for line in lines(report))
 
 
 def by_kind(report: Mapping[str, Any]) -> str:

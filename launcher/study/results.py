@@ -48,7 +48,7 @@ def write_results(
             f"# {markdown.as_text(table.title)}\n",
             *(f"- {line}" for line in _facts(definition, trials, out, command)),
             "\n## Scores\n",
-            f"Held-out examples, the mean of {count} seeds; ROUGE F1 in per cent.\n",
+            f"Held-out examples, the mean of {count} seeds; ROUGE F1 in per cent, as {scores.profile}.\n",
             as_markdown(table),
             "## Claims\n",
             as_markdown(claims),

@@ -9,6 +9,7 @@ from rich.table import Table
 from trainer.evaluation.baselines.names import LABELS, describe_lead
 from trainer.evaluation.baselines.report import baseline_means, has_baselines, lead_words, losses
 from trainer.evaluation.kept import evaluation_folder
+from trainer.evaluation.scoring.findings import lines, profile_in
 from trainer.evaluation.scoring.rouge import TYPES
 from trainer.evaluation.scoring.similarity import SIMILARITY
 from trainer.evaluation.unscored import similarity_in_words
@@ -49,6 +50,8 @@ def print_report(report: dict[str, Any], validations: Sequence[Mapping[str, floa
         for kind, scores in of_kinds.items():
             beside.add_row(kind.upper(), *(spell.get(head, _one)(scores.get(name)) for head, name in there.items()))
         console.print(beside)
+    for line in lines(report):
+        console.print(line, markup=False)
     if told := similarity_in_words(report):
         console.print(told)
     unreadable = f", {report['unreadable']} examples unreadable" if report["unreadable"] else ""
@@ -59,7 +62,8 @@ def print_report(report: dict[str, Any], validations: Sequence[Mapping[str, floa
 
 
 def _losses_and_rouge(report: Mapping[str, Any], validations: Sequence[Mapping[str, float]]) -> Table:
-    title = f"held-out stories, step {report['step']}; NLL in nats a token, ROUGE (R) in per cent"
+    profile = profile_in(report)
+    title = f"held-out stories, step {report['step']}; NLL in nats a token, ROUGE (R, {profile}) in %"
     # Short heads and no wrapping: it fits the 80 columns of a log file.
     table = _table(title, ("kind", "validation", report["split"], "unigram", "better", "R-1", "R-2", "R-L"))
     for kind, nll in report["nll"].items():
@@ -80,7 +84,10 @@ def _losses_and_rouge(report: Mapping[str, Any], validations: Sequence[Mapping[s
 def _beside_baselines(report: Mapping[str, Any]) -> Table:
     """The model and the baselines on the same examples, a block a kind."""
     name = str(report.get("system", {}).get("name", "model"))[:_LONGEST_NAME]
-    table = _table("the same examples by baselines; ROUGE in per cent", ("kind", "system", "R-1", "R-2", "R-L"))
+    table = _table(
+        f"the same examples by baselines; ROUGE ({profile_in(report)}) in per cent",
+        ("kind", "system", "R-1", "R-2", "R-L"),
+    )
     lost = losses(report)
     for kind, scores in report["by_kind"].items():
         mark = {loss.measure: BELOW_BY_CHANCE if loss.by_chance else BELOW for loss in lost.get(kind, ())}

@@ -85,7 +85,7 @@ class Evaluator:
         nll = self._nll(network, split, kinds)
         if not self.ranks.is_first:
             return None
-        predictions, measures = self._score(groups, found)
+        predictions, measures, rouge = self._score(groups, found)
         baselines = self._baselines(groups, predictions)
         pairs = training_pairs(self.corpus)
         report = {
@@ -97,6 +97,7 @@ class Evaluator:
             **self._without_images(predictions, found),
             **summarise(predictions, measures, pairs),
             **baselines_report(predictions, baselines, pairs),
+            "rouge": rouge,
             "languages_found": languages_found(predictions),
             "nll": nll,
         }
@@ -198,8 +199,9 @@ class Evaluator:
                 found.add(self.ranks.rank, number, rows)
                 progress.advance(len(batch))
 
-    def _score(self, groups: Groups, found: Predictions) -> tuple[list[Prediction], list[str]]:
-        """Every prediction with its example and its scores, in the examples' order; the names of the measures."""
+    def _score(self, groups: Groups, found: Predictions) -> tuple[list[Prediction], list[str], dict[str, Any]]:
+        """Every prediction with its example and its scores, in the examples' order; the names of the measures; what
+        the report says of ROUGE (scoring/findings.py)."""
         keys, languages, language = self.corpus.story_keys(), self.corpus.languages, self.corpus.articles["language"]
         written = {row["number"]: row["prediction"] for of_batch in found.read().values() for row in of_batch}
         examples: list[tuple[int, str]] = []
@@ -237,7 +239,7 @@ class Evaluator:
             )
             for place, ((number, story), pair) in enumerate(zip(examples, pairs, strict=True))
         ]
-        return rows, list(scores.columns)
+        return rows, list(scores.columns), scores.rouge
 
     def _scores(self, pairs: Sequence[Pair]) -> Scores:
         settings = self.recipe.evaluation
@@ -247,7 +249,7 @@ class Evaluator:
             similarity=settings.sentence_similarity,
             device=self.device,
         )
-        return score(pairs, models=models, after_each=self.begin_batch)
+        return score(pairs, profile=settings.rouge, models=models, after_each=self.begin_batch)
 
     def _baselines(self, groups: Groups, predictions: Sequence[Prediction]) -> Baselines:
         """What the baselines say of the same examples, scored in the same way."""
@@ -260,7 +262,14 @@ class Evaluator:
             )
             for row in predictions
         ]
-        return compute(self.corpus, self.reader, examples, self._scores, after_each=self.begin_batch)
+        return compute(
+            self.corpus,
+            self.reader,
+            examples,
+            self._scores,
+            profile=self.recipe.evaluation.rouge,
+            after_each=self.begin_batch,
+        )
 
     def _without_images(self, predictions: Sequence[Prediction], found: Predictions) -> dict[str, Any]:
         """How many of the examples of each kind the network saw no image of; nothing where it sees none at all."""

@@ -4,6 +4,7 @@ The results of FOLDER/NAME.jsonl lie in FOLDER/NAME/evaluation, so that FOLDER/N
 Imports no torch, where no model scores.
 """
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,14 @@ from trainer.evaluation.kept import only_one
 from trainer.evaluation.results import write_results
 from trainer.evaluation.scoring.models import Models, check_models
 from trainer.evaluation.scoring.score import score
+from trainer.evaluation.scoring.similarity import SIMILARITY, facts_of_similarity
 from trainer.progress import stage
 from trainer.recipe import Recipe, load_recipe
 from trainer.stream import build_reader
 
 #: Keys of a recipe that mean something for predictions that are there already.
-_KEYS = ("corpus.path", "evaluation.directions", "evaluation.labse", "evaluation.bertscore", "evaluation.seed")
+_SETTINGS = ("directions", "rouge", "labse", "bertscore", "sentence_similarity", "seed")
+_KEYS = ("corpus.path", *(f"evaluation.{name}" for name in _SETTINGS))
 #: What a run, a checkpoint or an exported model holds.
 _OF_A_RUN = ("recipe.yaml", "metrics.jsonl", "checkpoints", "manifest.json")
 
@@ -40,7 +43,7 @@ def evaluate_foreign(path: Path, split: str, corpus: str | None, overrides: Sequ
     where = path.parent / path.stem
     recipe = _recipe(path, where, corpus, overrides)
     settings = recipe.evaluation
-    models = Models(labse=settings.labse, bertscore=settings.bertscore)
+    models = Models(labse=settings.labse, bertscore=settings.bertscore, similarity=settings.sentence_similarity)
     check_models(models)
     lines, digest = read_foreign(path)
     with stage("opening the corpus"):
@@ -55,13 +58,14 @@ def evaluate_foreign(path: Path, split: str, corpus: str | None, overrides: Sequ
             pair_of(opened, reader, example, text)
             for example, text in zip(found.examples, found.predictions, strict=True)
         ]
-        scores = score(pairs, models=models)
+        scored = functools.partial(score, profile=settings.rouge, models=models)
+        scores = scored(pairs)
         rows, measures = as_rows(found.examples, pairs, scores), list(scores.columns)
-        baselines = compute(opened, reader, found.examples, lambda of: score(of, models=models))
+        baselines = compute(opened, reader, found.examples, scored, profile=settings.rouge)
         trained_on = training_pairs(opened)
         facts: dict[str, Any] = {
             "checkpoint": digest,
-            "settings": settings.model_dump(mode="json", include={"directions", "labse", "bertscore"}),
+            "settings": settings.model_dump(mode="json", include=set(_SETTINGS) - {"seed"}),
             "languages": None,
             "lengths": {},
             "corpus": opened.content_hash,
@@ -72,11 +76,14 @@ def evaluate_foreign(path: Path, split: str, corpus: str | None, overrides: Sequ
             **facts,
             "examples": len(rows),
             "unreadable": 0,
+            "rouge": scores.rouge,
             **summarise(rows, measures, trained_on),
             **baselines_report(rows, baselines, trained_on),
             "languages_found": languages_found(rows),
             "nll": {},
         }
+        if SIMILARITY in measures:
+            report[SIMILARITY] = facts_of_similarity([(row.target, row.scores) for row in rows])
         write_results(where, report, rows, measures, baselines, facts)
     finally:
         if lock is not None:

@@ -16,6 +16,7 @@ from typing import Any
 from shards.errors import InputError
 from shards.reading_files import read_json
 from trainer.evaluation.baselines.names import LABELS
+from trainer.evaluation.scoring.profiles import FORMER
 from trainer.run_lock import FileLock, Owner, read_owner, refusal
 
 #: Settings that change no result.
@@ -131,6 +132,8 @@ def label(facts: Mapping[str, Any], own: Mapping[str, Any]) -> str:
     for section in ("settings", "lengths"):
         of, others = _section(facts, section), _section(own, section)
         differ = [key for key in of if key not in _WITHOUT_EFFECT and of[key] != others.get(key)]
+        if section == "settings" and "rouge" not in of and "rouge" in others:  # recorded before it was a setting
+            of, differ = {**of, "rouge": FORMER}, [*differ, "rouge"]
         parts += [f"{_plain(key)}-{_plain(of[key])}" for key in differ]
     if facts.get("languages") != own.get("languages"):
         parts.append(f"languages-{_plain(facts.get('languages'))}")

@@ -32,7 +32,7 @@ def write_results(
             print(line)
         write_predictions(where, split, predictions, measures, facts)
         for name, rows in baselines.rows.items():
-            of = {"corpus": facts.get("corpus"), "baseline": name}
+            of = {"corpus": facts.get("corpus"), "baseline": name, "settings": facts.get("settings")}
             if name == "lead":
                 of["words"] = baselines.words
             write_predictions(where, split, rows, baselines.measures, of, name)

@@ -214,7 +214,9 @@ class RunMetrics:
             for metric in filter(scores.__contains__, ROUGE):
                 self._rouge.labels(metric, kind).set(scores[metric] / 100)
         self._target_rouge.replace(
-            ((target,), scores["rougeL"] / 100) for target, scores in report["by_target"].items()
+            ((target,), scores["rougeL"] / 100)
+            for target, scores in report["by_target"].items()
+            if "rougeL" in scores  # none where no reference has a word, or no segmenter is there
         )
 
     def spike(self) -> None:

@@ -12,8 +12,21 @@ from trainer.evaluation.predictions import Prediction, predictions_path, read_pr
 LANGUAGES = ("english", "urdu")
 
 
-def write_run(folder: Path, gain: float, *, seed: int = 0, stories: int = 60, skip: int = 0, **others: float) -> Path:
-    """An evaluated run whose cross-lingual scores are better by `gain`; monolingual ones are as good."""
+def write_run(
+    folder: Path,
+    gain: float,
+    *,
+    seed: int = 0,
+    stories: int = 60,
+    skip: int = 0,
+    profile: str | None = None,
+    unscored: str = "",
+    **others: float,
+) -> Path:
+    """An evaluated run whose cross-lingual scores are better by `gain`; monolingual ones are as good.
+
+    profile: of its ROUGE, None as of a release that did not say it. unscored: a story without ROUGE.
+    """
     draw, rows = random.Random(seed), list[Prediction]()
     for story in range(skip, stories):
         base = random.Random(story).uniform(10, 40)
@@ -30,11 +43,12 @@ def write_run(folder: Path, gain: float, *, seed: int = 0, stories: int = 60, sk
                         prediction="x",
                         reference="y",
                         language=None,
-                        scores=scores | others,
+                        scores={} if f"s{story}" == unscored else scores | others,
                     )
                 )
     (folder / "evaluation").mkdir(parents=True)
-    write_predictions(folder, "test", rows, list(rows[0].scores))
+    facts = None if profile is None else {"settings": {"rouge": profile}}
+    write_predictions(folder, "test", rows, list(rows[0].scores), facts)
     return folder
 
 
@@ -199,6 +213,35 @@ def test_blocks_in_every_form(
     assert len(page.all("tr")) == 1 + 6
     assert page.all("b")
     says_nothing_to_the_console(tmp_path / "page.html")
+
+
+def test_two_profiles_of_rouge_are_not_mixed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = {"old": None, "one": "xlsum", "two": "xlsum", "norm": "normalized"}
+    old, one, two, norm = (
+        write_run(tmp_path / name, 0.0, profile=profile, bertscore=70.0) for name, profile in names.items()
+    )
+    assert "ROUGE as xlsum" in out(capsys, one, two, "--format", "markdown")
+    assert "ROUGE as unicode" in out(capsys, old, f"same={old}", "--format", "markdown")
+    assert refused(capsys, one, norm) == (
+        f"d2tv compare: {norm} was scored by ROUGE's profile normalized, {one} by xlsum, and the two do not compare: "
+        f"d2tv evaluate {norm} --split test evaluation.rouge=xlsum\n"
+    )
+    error = refused(capsys, old, two)
+    assert f"{old} was scored by ROUGE's profile unicode (an earlier release's), {two} by xlsum" in error
+    assert f"d2tv evaluate {old} --split test evaluation.rouge=xlsum" in error
+    assert "xlsum" in refused(capsys, f"seeds={one},{old}", two), "the seeds of a model, too"
+    assert "xlsum" in refused(capsys, one, norm, "--measure", "novelty1"), "its words are counted by the profile"
+    shown = out(capsys, one, norm, "--measure", "bertscore", "--format", "markdown")
+    assert "70.00" in shown
+    assert "ROUGE" not in shown
+
+
+def test_examples_without_rouge_are_counted_and_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = write_run(tmp_path / "whole", 0.0, profile="xlsum")
+    part = write_run(tmp_path / "part", 0.0, profile="xlsum", unscored="s7")
+    shown = out(capsys, whole, part, "--format", "markdown")
+    assert "236 examples of test, 59 stories" in shown
+    assert "4 examples have no ROUGE" in shown
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ from tests.strange import KEYS, LANGUAGES, image_file, strange_stories
 from trainer.evaluation.averages import languages_found, summarise
 from trainer.evaluation.predictions import Prediction, read_predictions
 from trainer.evaluation.scoring.measures import MEASURES
+from trainer.evaluation.scoring.rouge import ROUGE
 
 SECTIONS = [
     "Scores",
@@ -142,6 +143,31 @@ def test_directions_that_cannot_be_meant_are_one_line(
     found = capsys.readouterr().err.splitlines()[-1]
     assert found.startswith("error: ")
     assert error in found
+
+
+def test_the_page_says_how_rouge_was_counted_and_what_has_none(tmp_path: Path) -> None:
+    rows = predictions(("english", "thai"), 3)
+    rows[1] = dataclasses.replace(rows[1], scores={**rows[1].scores, **dict.fromkeys(ROUGE)})
+    rouge = {
+        "profile": "normalized",
+        "empty_predictions": {"english": 2},
+        "empty_references": {"thai": 1},
+        "no_segmenter": {"<b>": {"examples": 3, "why": "<script>"}},
+    }
+    report = report_of(rows, {}) | {"rouge": rouge}
+    (tmp_path / "page.html").write_text(evaluation_page("run", report, rows, []), encoding="utf-8")
+    page = Page(tmp_path / "page.html")
+    page.loads_nothing()
+    assert "ROUGE as normalized" in page.source
+    assert "2 predictions without a word score 0 (english 2)" in page.source
+    assert "1 references without a word" in page.source
+    assert "3 examples have no ROUGE: &lt;b&gt;: &lt;script&gt;" in page.source
+    assert "11 examples of test" in section(page, "By source and target")
+    assert "1 examples have no ROUGE" in section(page, "By source and target")
+    nothing = [dataclasses.replace(row, scores={**row.scores, **dict.fromkeys(ROUGE)}) for row in rows]
+    assert "No example has ROUGE" in evaluation_page("run", report_of(nothing, {}), nothing, [])
+    assert choose(nothing, lambda row: row.target, 0) == [], "none is the best, the middle or the worst"
+    assert "ROUGE as unicode" in evaluation_page("run", report_of(rows, {}), rows, []), "of an earlier release"
 
 
 def test_numbers_of_the_page(tmp_path: Path) -> None:

@@ -42,7 +42,10 @@ def scored(tiny_corpus: Corpus, tmp_path: Path) -> tuple[list[Prediction], list[
     ]
     found.add(0, 0, rows)
     try:
-        return evaluator._score(groups, found)
+        predictions, measures, rouge = evaluator._score(groups, found)
+        assert rouge["profile"] == "xlsum"
+        assert sum(rouge["empty_predictions"].values()) == len(rows) // 3
+        return predictions, measures
     finally:
         evaluator.reader.close()
 
@@ -141,6 +144,7 @@ def test_the_closing_table_fits_80_columns(capsys: pytest.CaptureFixture[str], m
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
     assert all(head in "\n".join(lines) for head in ("wrong", "(refs.)", "LaSE", "BERTScore", "USE", "repeated"))
+    assert "ROUGE (R, unicode)" in lines[0], "an earlier release's"
     without_models = dict.fromkeys(MEASURES, 12.345)
     print_report(report | {"by_kind": {"mms": without_models}}, [], Path("runs/d2tv"))
     told = capsys.readouterr().out
@@ -150,6 +154,18 @@ def test_the_closing_table_fits_80_columns(capsys: pytest.CaptureFixture[str], m
     old = {"rouge1": 1.0, "rouge2": 1.0, "rougeL": 1.0}
     print_report(report | {"by_kind": {"mms": old}}, [], Path("runs/d2tv"))  # of an earlier release
     assert "wrong" not in capsys.readouterr().out
+    unscored = {
+        "profile": "normalized",
+        "empty_predictions": {"thai": 1200, "urdu": 3},
+        "empty_references": {"french": 2},
+        "no_segmenter": {"thai": {"examples": 4, "why": "its segmenter cannot be loaded: pip install pythainlp"}},
+    }
+    print_report(report | {"rouge": unscored}, [], Path("runs/d2tv"))
+    told = capsys.readouterr().out
+    assert "ROUGE (R, normalized)" in told
+    assert "1,203 predictions without a word score 0 (thai 1,200, urdu 3)" in told
+    assert "2 references without a word: their examples are in no mean (french 2)" in told
+    assert "4 examples have no ROUGE: thai: its segmenter cannot be loaded: pip install pythainlp" in told
 
 
 def test_models_that_score_are_looked_for_before_anything_is_trained(tiny_corpus: Corpus, tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ def write(where: Path, facts: dict[str, Any], split: str = "test") -> None:
         (but(directions="../../x;rm -rf $HOME\n"), "directions-x_rm-rf_HOME_"),
         (but(directions="..%2f\0"), "directions-.._2f_"),
         ({"step": None}, "step-unknown--corpus-None"),
+        (but(rouge="normalized"), "rouge-normalized"),
     ],
 )
 def test_a_label_says_what_differs(facts: dict[str, Any], name: str) -> None:
@@ -177,3 +178,5 @@ def test_the_report_shows_them_behind_the_runs_own(tmp_path: Path) -> None:
 def test_facts_of_an_earlier_release_are_not_taken_for_the_same() -> None:
     assert not same({"checkpoint": OWN["checkpoint"]}, OWN)
     assert same(json.loads(json.dumps(OWN)), OWN)
+    assert not same(OWN, but(rouge="xlsum"))
+    assert label(OWN, but(rouge="xlsum")) == "rouge-unicode"

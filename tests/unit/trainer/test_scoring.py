@@ -2,18 +2,22 @@
 
 import math
 import os
+import sys
 
 import pytest
 
 from shards.errors import InputError
 from shards.languages import LANGUAGE_CODES
 from tests.sentences import SENTENCES
+from trainer.evaluation.scoring import segmenters
 from trainer.evaluation.scoring.copying import length_penalty, novelty, repetition
+from trainer.evaluation.scoring.findings import lines
 from trainer.evaluation.scoring.identify import identify
+from trainer.evaluation.scoring.languages import segment
 from trainer.evaluation.scoring.measures import MEASURES, Pair
 from trainer.evaluation.scoring.processes import map_chunks
 from trainer.evaluation.scoring.rouge import Counted
-from trainer.evaluation.scoring.score import score, score_rouge
+from trainer.evaluation.scoring.score import mean_scores, score, score_rouge
 
 
 def pair(source: str, target: str, prediction: str, *, reference: str | None = None, document: str = "") -> Pair:
@@ -73,14 +77,14 @@ def test_length_penalty_is_lases() -> None:
 
 
 def test_novelty_and_repetition() -> None:
-    document = Counted([["a", "b", "c"], ["d", "e"]])
-    prediction = Counted([["a", "b", "x"], ["x", "a", "b"]])
+    document = Counted(["a", "b", "c", "d", "e"])
+    prediction = Counted(["a", "b", "x", "x", "a", "b"])
     # Of a b x x a b: x twice; of ab bx xx xa ab: all but ab.
     assert novelty(prediction, document) == (2 / 6, 3 / 5)
     # a, b and x a second time; ab a second time.
     assert repetition(prediction) == (pytest.approx(3 / 6), pytest.approx(1 / 5))
-    assert novelty(Counted([["y"]]), document) == (1, None)
-    assert repetition(Counted([["y"]])) == (0, None)
+    assert novelty(Counted(["y"]), document) == (1, None)
+    assert repetition(Counted(["y"])) == (0, None)
     assert novelty(Counted([]), document) == repetition(Counted([])) == (None, None)
 
 
@@ -112,6 +116,57 @@ def test_columns_of_an_evaluation() -> None:
     assert repeated["rouge1"] == pytest.approx(100 * 2 * 5 / 25)
 
 
+def test_what_has_no_word_is_counted_and_no_silent_0() -> None:
+    found = score(
+        [
+            pair("english", "english", "…"),
+            pair("english", "english", "words", reference="—!"),
+            pair("english", "thai", "", reference=""),
+            pair("english", "english", SENTENCES["english"]),
+        ]
+    )
+    assert found.rouge == {
+        "profile": "xlsum",
+        "empty_predictions": {"english": 1, "thai": 1},
+        "empty_references": {"english": 1, "thai": 1},
+        "no_segmenter": {},
+    }
+    assert found.columns["rouge1"] == [0, None, None, 100]
+    assert found.columns["rougeLsum"] == [0, None, None, 100]
+    assert found.columns["length_penalty"][1] is None
+    assert mean_scores([found.row(number) for number in range(4)])["rouge1"] == 50
+    assert score_rouge([("english", "!", "a word")]) == [None]
+
+
+def test_a_language_whose_segmenter_is_missing_is_told_and_not_scored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pythainlp.tokenize", None)  # as where it is not installed
+    segmenters._loaded.cache_clear()
+    try:
+        found = score(
+            [
+                pair("thai", "english", SENTENCES["english"], document=SENTENCES["thai"]),
+                pair("english", "thai", SENTENCES["thai"]),
+                pair("english", "burmese", SENTENCES["burmese"]),
+            ]
+        )
+        (told,) = lines({"rouge": found.rouge})
+        with pytest.raises(InputError, match=r"^thai: .*pip install pythainlp"):
+            segment(SENTENCES["thai"], "thai")
+    finally:
+        segmenters._loaded.cache_clear()
+    assert told.startswith("2 examples have no ROUGE: thai: its segmenter cannot be loaded")
+    assert told.endswith("pip install pythainlp")
+    assert found.columns["rouge1"] == [100, None, 100]
+    assert found.columns["novelty1"][0] is None, "of a document that cannot be cut"
+    assert found.columns["wrong_language"] == [0, 0, 0], "for which no words are counted"
+
+
+def test_the_profile_decides_what_a_difference_is() -> None:
+    triples = [("thai", "น้ำในแม่น้ำ", "นํ้าในแม่นํ้า"), ("persian", "می\u200cخواهم", "می خواهم")]
+    assert [scores[0] for scores in score_rouge(triples, profile="normalized") if scores] == [1, 1]
+    assert all(scores is not None and scores[0] < 0.8 for scores in score_rouge(triples, profile="xlsum"))
+
+
 def test_nothing_to_score() -> None:
     found = score([])
     assert found.language == []
@@ -137,7 +192,7 @@ def test_processes_change_nothing_and_results_keep_their_order() -> None:
     assert len(calls) > 3
     triples = [(p.target, p.reference, p.prediction) for p in pairs]
     ours = score_rouge(triples, processes=2)
-    assert [100 * scores[0] for scores in ours] == alone.columns["rouge1"]
+    assert [None if scores is None else 100 * scores[0] for scores in ours] == alone.columns["rouge1"]
 
 
 def doubled(number: int) -> int:

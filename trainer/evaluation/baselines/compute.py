@@ -3,6 +3,7 @@
 Texts alone are read, and no torch is imported.
 """
 
+import functools
 import os
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
@@ -22,7 +23,9 @@ from trainer.evaluation.baselines.nearest import Task, nearest
 from trainer.evaluation.predictions import Prediction
 from trainer.evaluation.scoring.measures import Pair
 from trainer.evaluation.scoring.processes import map_chunks
+from trainer.evaluation.scoring.profiles import DEFAULT, Profile
 from trainer.evaluation.scoring.score import Scores
+from trainer.evaluation.scoring.segmenters import NoSegmenterError
 from trainer.progress import stage
 
 #: Training summaries of a language whose lengths are looked at, and training documents that are: evenly spaced.
@@ -70,10 +73,14 @@ def compute(
     examples: Sequence[Example],
     scorer: Scorer,
     *,
+    profile: Profile = DEFAULT,
     names: Collection[str] = tuple(LABELS),
     after_each: Callable[[], None] = lambda: None,
 ) -> Baselines:
     """Return the rows of the baselines `names`. after_each: called now and then in between, for a watchdog.
+
+    profile: ROUGE's, which the oracle raises. Where a language has no segmenter, LEAD and the oracle take nothing out
+    of its documents: its examples are scored for no system, and the report counts them.
 
     Raises `InputError` where an example cannot be read.
     """
@@ -93,7 +100,11 @@ def compute(
                 [(pair, words.get(pair.target)) for pair in pairs[begin : begin + _CHUNK]]
                 for begin in range(0, len(pairs), _CHUNK)
             ]
-            extracted = [both for chunk in _map(_extract, chunks, after_each) for both in chunk]
+            extracted = [
+                both
+                for chunk in _map(functools.partial(_extract, profile=profile), chunks, after_each)
+                for both in chunk
+            ]
             written["lead"], written["oracle"] = [of_lead for of_lead, _ in extracted], [best for _, best in extracted]
         if "nearest" in names:
             written["nearest"], compared, of = _nearest(training, examples, pairs, after_each)
@@ -219,7 +230,9 @@ def _nearest(
         )
         rows_of.append((places, row_TD))
     written = [""] * len(pairs)
-    for task, (places, row_TD), found in zip(tasks, rows_of, _map(nearest, tasks, after_each, compared), strict=True):
+    for task, (places, row_TD), found in zip(
+        tasks, rows_of, _map(_nearest_places, tasks, after_each, compared), strict=True
+    ):
         for place, (_, target), number in zip(places, task.wanted, found, strict=True):
             if number >= 0:
                 written[place] = training.summary(int(row_TD[target, number]))
@@ -227,18 +240,32 @@ def _nearest(
 
 
 def _median_words(task: tuple[str, Sequence[str]]) -> int:
-    return median_words(*task)
+    try:
+        return median_words(*task)
+    except NoSegmenterError:
+        return 1
 
 
-def _extract(chunk: Sequence[tuple[Pair, int | None]]) -> list[tuple[str, str]]:
+def _extract(chunk: Sequence[tuple[Pair, int | None]], profile: Profile) -> list[tuple[str, str]]:
     """LEAD, where its number of words is known, and the oracle of each."""
-    return [
-        (
+    return [_extracts(pair, count, profile) for pair, count in chunk]
+
+
+def _extracts(pair: Pair, count: int | None, profile: Profile) -> tuple[str, str]:
+    try:
+        return (
             "" if count is None else lead(pair.document, pair.source, count),
-            oracle(pair.document, pair.reference, pair.source, pair.target),
+            oracle(pair.document, pair.reference, pair.source, pair.target, profile),
         )
-        for pair, count in chunk
-    ]
+    except NoSegmenterError:
+        return "", ""
+
+
+def _nearest_places(task: Task) -> list[int]:
+    try:
+        return nearest(task)
+    except NoSegmenterError:
+        return [-1] * len(task.wanted)
 
 
 def _map(

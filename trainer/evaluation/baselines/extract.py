@@ -8,7 +8,8 @@ Units are sentences, or words where a document is one sentence: it is what keywo
 from collections.abc import Sequence
 
 from trainer.evaluation.robustness.text import sentences, words
-from trainer.evaluation.scoring.languages import segment, tokens_of_sentences
+from trainer.evaluation.scoring.languages import Tokenizer, segment
+from trainer.evaluation.scoring.profiles import DEFAULT, Profile
 from trainer.evaluation.scoring.rouge import Counted, rouge
 
 
@@ -35,18 +36,19 @@ def lead(document: str, language: str, count: int) -> str:
     return "".join(taken).strip()
 
 
-def oracle(document: str, reference: str, source: str, target: str) -> str:
+def oracle(document: str, reference: str, source: str, target: str, profile: Profile = DEFAULT) -> str:
     """Return the units of a document in `source` that come nearest to a reference in `target`, in their order.
 
     Empty where no unit shares a word with the reference, as is usual across languages. Sentences stand on lines of
     their own, words between blanks.
     """
-    of_reference = Counted(tokens_of_sentences(reference, target))
+    tokenizer = Tokenizer(target, profile)
+    of_reference = Counted(tokenizer.tokenize(reference))
     wanted = set(of_reference.unigrams)
     units, between = _units(document, source)
     tokens: list[tuple[str, list[str]]] = []
     for unit in units:
-        of_unit = [token for sentence in tokens_of_sentences(unit, target) for token in sentence]
+        of_unit = tokenizer.tokenize(unit)
         if not wanted.isdisjoint(of_unit):  # no other can raise a score
             tokens.append((unit, of_unit))
     chosen: list[int] = []
@@ -56,7 +58,7 @@ def oracle(document: str, reference: str, source: str, target: str) -> str:
         for place in range(len(tokens)):
             if place not in chosen:
                 together = sorted([*chosen, place])
-                counted = Counted([[token for number in together for token in tokens[number][1]]])
+                counted = Counted([token for number in together for token in tokens[number][1]])
                 rouge1, rouge2, *_ = rouge(of_reference, counted)
                 options.append((rouge1 + rouge2, -place, together))
         gain, _, together = max(options, default=(0.0, 0, chosen))

@@ -38,8 +38,10 @@ from trainer.evaluation.robustness.plan import Part, Wanted, by_reason, make_pla
 from trainer.evaluation.robustness.sources import is_whole, lost_shares, sources
 from trainer.evaluation.robustness.table import Perturbed, write_perturbed
 from trainer.evaluation.robustness.text import clusters, seeded
+from trainer.evaluation.scoring.profiles import Profile
 from trainer.evaluation.scoring.rouge import ROUGE
 from trainer.evaluation.scoring.score import mean_scores, score_rouge
+from trainer.evaluation.scoring.segmenters import segmenter
 
 #: Characters of a document that show what was done to it.
 _SAMPLE = 160
@@ -75,7 +77,11 @@ def measure(
     say: is told what is going to be done, and each kind's result. Raises `InputError`.
     """
     run = evaluator.where
-    clean = {row.number: row for row in read_predictions(run, split)}
+    clean, without_rouge = _scored(read_predictions(run, split))
+    if without_rouge:
+        say(f"left out: {without_rouge:,} examples that have no ROUGE when clean (no word, or no segmenter)")
+    if not clean:
+        raise InputError(f"no example of {split} has ROUGE: see what {evaluation_folder(run) / split}.json says of it")
     groups = evaluator.choose(split)
     groups = take_groups(groups, np.flatnonzero(np.isin(groups.number, list(clean))))
     say(f"finding out which of {len(groups.number):,} examples each perturbation changes")
@@ -93,6 +99,7 @@ def measure(
         "seed": wanted.seed,
         "severities": list(wanted.severities),
         "measures": list(ROUGE),
+        "without_rouge": without_rouge,
         "left_out": dict(plan.left_out),
         "kinds": {},
     }
@@ -103,7 +110,7 @@ def measure(
         parts = list(of_kind)
         found = [_decode(part, evaluator, network, groups, parts_folder, checkpoint, wanted.seed) for part in parts]
         written += found
-        rows, entry = _entry(parts, found, groups, clean, evaluator.corpus)
+        rows, entry = _entry(parts, found, groups, clean, evaluator.corpus, evaluator.recipe.evaluation.rouge)
         table += rows
         entry["sample"] = _sample(parts, groups, evaluator)
         report["kinds"][kind.name] = entry
@@ -120,6 +127,14 @@ def measure(
 
 def robustness_path(run: Path, split: str) -> Path:
     return evaluation_folder(run) / f"{split}-robustness.json"
+
+
+def _scored(rows: Sequence[Prediction]) -> tuple[dict[int, Prediction], int]:
+    """The examples by number that have ROUGE, and how many have none. `InputError` for a segmenter that has gone."""
+    clean = {row.number: row for row in rows if all(row.scores.get(name) is not None for name in ROUGE)}
+    for language in sorted({row.target for row in clean.values()}):
+        segmenter(language)
+    return clean, len(rows) - len(clean)
 
 
 def _decode(
@@ -158,6 +173,7 @@ def _entry(
     groups: Groups,
     clean: dict[int, Prediction],
     corpus: Corpus,
+    profile: Profile,
 ) -> tuple[list[Perturbed], dict[str, Any]]:
     """A kind's rows for the table, and its part of the report."""
     kind = parts[0].kind
@@ -179,11 +195,13 @@ def _entry(
         raise InputError(f"{kind.name}: no example could be read any more: `d2tv verify` the corpus")
     asked = [(place, number) for place, of in enumerate(written) for number in covered if number in of]
     scored = score_rouge(
-        [(clean[number].target, clean[number].reference, written[place][number]) for place, number in asked]
+        [(clean[number].target, clean[number].reference, written[place][number]) for place, number in asked],
+        profile=profile,
     )
     of_asked = {
         key: {name: 100 * value for name, value in zip(ROUGE, values, strict=True)}
         for key, values in zip(asked, scored, strict=True)
+        if values is not None  # as all are: `measure` looks to references and segmenters
     }
     of_clean = {number: {name: clean[number].scores[name] or 0.0 for name in ROUGE} for number in covered}
     clean_means = mean_scores([of_clean[number] for number in covered])

@@ -59,7 +59,7 @@ def is_spaced(language: str) -> bool:
 def words(text: str, language: str) -> list[tuple[str, bool]]:
     """A text in pieces that together are the text: (piece, whether it is a word).
 
-    Words are those that scoring counts, by its segmenters; none ends inside a grapheme cluster.
+    Words are by the segmenters of scoring; none ends inside a grapheme cluster.
     """
     pieces: list[tuple[str, bool]] = []
     for is_word, group in groupby(clusters(text), key=lambda cluster: _WORD.match(cluster) is not None):

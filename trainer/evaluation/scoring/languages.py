@@ -1,21 +1,15 @@
-"""How each language is cut into words: its segmenter and its stemmer, loaded when the first text needs them."""
+"""How a text of each language is counted, by profile; and the words of a text as a person tells them apart."""
 
-import functools
-import logging
-import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import regex
 
+from trainer.evaluation.scoring import xlsum
+from trainer.evaluation.scoring.normal import normalize
+from trainer.evaluation.scoring.profiles import DEFAULT, Profile
+from trainer.evaluation.scoring.rouge import Counted
+from trainer.evaluation.scoring.segmenters import segmenter
 from trainer.evaluation.scoring.text import runs, sentences, words, words_of_run
-
-#: From a sentence and its language to its words.
-Segmenter = Callable[[str, str], list[str]]
-
-#: A word must be longer to be stemmed.
-_UNSTEMMED = 3
-#: Snowball's algorithms, of the languages that xl-sum stems.
-_STEMMERS = ("arabic", "english", "french", "hindi", "portuguese", "russian", "spanish", "turkish")
 
 #: A Burmese syllable: a character with its dependent signs (unit), and the unit with asat (U+103A) that closes it and
 #: has one dependent sign more at most: a longer one is the vowel of ော်. Another closing unit stands alone (`bus`:
@@ -27,95 +21,53 @@ _BURMESE = regex.compile(r"\p{Myanmar}")
 _SYLLABLE = regex.compile(rf"{_PART}(?:\u1039{_PART})*|(?:(?!\p{{Myanmar}})\S)+", regex.VERSION1)
 
 
-def tokens_of_sentences(text: str, language: str, *, stem: bool = True) -> list[list[str]]:
-    """The words of each sentence of `text` that has any. `language` is a name of shards/languages.py."""
-    segment = _segmenter(language)
-    stemmed = _stemmer(language) if stem else None
-    found = []
-    for sentence in sentences(text):
-        tokens = segment(sentence, language)
-        if stemmed is not None:
-            tokens = [stemmed(token) if len(token) > _UNSTEMMED else token for token in tokens]
-        if tokens:
-            found.append(tokens)
-    return found
+def counted(text: str, language: str, profile: Profile) -> Counted:
+    """Return the tokens of a text, counted. `language` is a name of shards/languages.py.
 
-
-def segment(text: str, language: str) -> list[str]:
-    """The words of a text in order, in lower case and not stemmed."""
-    return _segmenter(language)(text, language)
+    Raises: NoSegmenterError where the language's segmenter is not there.
+    """
+    tokenizer = Tokenizer(language, profile)
+    return Counted(tokenizer.tokenize(text), tokenizer.sentences(text))
 
 
 class Tokenizer:
-    """The words of a language, for whoever wants a `rouge-score` tokenizer."""
+    """The tokens of a language; also a tokenizer for `rouge-score`, of all measures but ROUGE-Lsum."""
 
-    def __init__(self, language: str, *, stem: bool = True) -> None:
+    def __init__(self, language: str, profile: Profile = DEFAULT, *, stem: bool = True) -> None:
         self._language, self._stem = language, stem
+        self._form: Callable[[str], str] = normalize if profile == "normalized" else str
+        self._is_normalized = profile == "normalized"
 
     def tokenize(self, text: str) -> list[str]:
-        return [token for tokens in tokens_of_sentences(text, self._language, stem=self._stem) for token in tokens]
+        return xlsum.tokens(self._form(text), self._language, stem=self._stem)
+
+    def sentences(self, text: str) -> list[list[str]]:
+        """Return the tokens of what ROUGE-Lsum takes for sentences: xl-sum's lines, which no segmenter cuts; in
+        profile `normalized`, which has no lines, sentences by their signs, and the tokens of the other measures."""
+        if not self._is_normalized:
+            return xlsum.lines(text, self._language)
+        parts = (xlsum.tokens(part, self._language, stem=self._stem) for part in sentences(self._form(text)))
+        return [tokens for tokens in parts if tokens]
 
 
-@functools.cache
-def _segmenter(language: str) -> Segmenter:
-    match language:
-        case "chinese_simplified" | "chinese_traditional":
-            return _chinese()
-        case "japanese":
-            return _japanese()
-        case "thai":
-            return _thai()
-        case "burmese":
-            return burmese_syllables
-        case _:
-            return words
+def segment(text: str, language: str) -> list[str]:
+    """Return the words of a text in order, in lower case: no blanks, and nothing cut that a person reads as one word.
 
-
-def _chinese() -> Segmenter:
-    import jieba
-
-    jieba.setLogLevel(logging.WARNING)
-    with tempfile.TemporaryDirectory() as private:
-        # It would keep its dictionary in a file of the shared temporary directory, and believe one that lies there.
-        jieba.dt.tmp_dir = private
-        jieba.dt.initialize()
-    return lambda text, language: _without_blanks(jieba.dt.cut(" ".join(runs(text, language))))
-
-
-def _thai() -> Segmenter:
-    from pythainlp.tokenize import word_tokenize
-
-    return lambda text, language: _without_blanks(word_tokenize(" ".join(runs(text, language)), engine="newmm"))
-
-
-def _japanese() -> Segmenter:
-    import unidic_lite
-    from fugashi import Tagger
-
-    tagger = Tagger(f'-O wakati -b 50000 -r "{unidic_lite.DICDIR}/mecabrc" -d "{unidic_lite.DICDIR}"')
-    return lambda text, language: str(tagger.parse(" ".join(runs(text, language)))).split()
+    Raises: NoSegmenterError where the language's segmenter is not there.
+    """
+    if language == "burmese":
+        return burmese_syllables(text)
+    cut = segmenter(language)
+    if cut is None:
+        return words(text, language)
+    return [token for token in cut(" ".join(runs(text, language))) if not token.isspace()]
 
 
 def burmese_syllables(text: str, language: str = "burmese") -> list[str]:
-    """The syllables of a Burmese text; whatever else stands in it by words."""
+    """Return the syllables of a Burmese text; whatever else stands in it by words."""
     return [
         token
         for run in runs(text, language)
         for part in _SYLLABLE.findall(run)
         for token in ([part] if _BURMESE.match(part) else words_of_run(part))
     ]
-
-
-def _without_blanks(tokens: Iterable[str]) -> list[str]:
-    return [token for token in tokens if not token.isspace()]
-
-
-@functools.cache
-def _stemmer(language: str) -> Callable[[str], str] | None:
-    if language not in _STEMMERS:
-        return None
-    import Stemmer
-
-    algorithm = Stemmer.Stemmer(language)
-    algorithm.maxCacheSize = 0  # ours is the one that counts
-    return functools.lru_cache(maxsize=1 << 17)(algorithm.stemWord)

@@ -17,13 +17,17 @@ Gram = TypeVar("Gram")
 
 
 class Counted:
-    """A text's words by sentence and in a row, and counted."""
+    """A text's tokens in a row and by sentence, and counted.
+
+    sentences: what ROUGE-Lsum compares, each with a token at least; by default the row is one of them. They need not
+    have the tokens of the row.
+    """
 
     __slots__ = ("_masks", "bigrams", "sentences", "tokens", "unigrams")
 
-    def __init__(self, sentences: Sequence[Sequence[str]]) -> None:
-        self.sentences = sentences
-        self.tokens = sentences[0] if len(sentences) == 1 else list(chain.from_iterable(sentences))
+    def __init__(self, tokens: Sequence[str], sentences: Sequence[Sequence[str]] | None = None) -> None:
+        self.tokens = tokens
+        self.sentences = ([tokens] if tokens else []) if sentences is None else sentences
         self.unigrams: Mapping[str, int] = Counter(self.tokens)
         self.bigrams: Mapping[tuple[str, str], int] = Counter(pairwise(self.tokens))
         self._masks: dict[str, int] | None = None
@@ -42,16 +46,23 @@ def rouge(reference: Counted, prediction: Counted) -> tuple[float, float, float,
     if not of_reference or not of_prediction:
         return 0.0, 0.0, 0.0, 0.0
     longest = f1(_lcs_length(reference, prediction.tokens), of_reference, of_prediction)
-    if len(reference.sentences) == len(prediction.sentences) == 1:
-        summary_level = longest
-    else:
-        summary_level = f1(_union_hits(reference, prediction), of_reference, of_prediction)
     return (
         f1(_shared(reference.unigrams, prediction.unigrams), of_reference, of_prediction),
         f1(_shared(reference.bigrams, prediction.bigrams), of_reference - 1, of_prediction - 1),
         longest,
-        summary_level,
+        longest if _is_one(reference) and _is_one(prediction) else _summary_level(reference, prediction),
     )
+
+
+def _is_one(counted: Counted) -> bool:
+    return len(counted.sentences) == 1 and counted.sentences[0] == counted.tokens
+
+
+def _summary_level(reference: Counted, prediction: Counted) -> float:
+    of_reference, of_prediction = (sum(map(len, counted.sentences)) for counted in (reference, prediction))
+    if not of_reference or not of_prediction:
+        return 0.0
+    return f1(_union_hits(reference, prediction), of_reference, of_prediction)
 
 
 def f1(hits: int, of_reference: int, of_prediction: int) -> float:
@@ -90,7 +101,9 @@ def _lcs_length(reference: Counted, tokens: Sequence[str]) -> int:
 def _union_hits(reference: Counted, prediction: Counted) -> int:
     """Section 3.2 of Lin (2004) as ROUGE 1.5.5 has it: by sentence of the reference, the union of its LCS with each
     sentence of the prediction; no word counts more often than each text has it."""
-    left_of_reference, left_of_prediction = dict(reference.unigrams), dict(prediction.unigrams)
+    left_of_reference, left_of_prediction = (
+        Counter(chain.from_iterable(counted.sentences)) for counted in (reference, prediction)
+    )
     masks = [_masks(sentence) for sentence in prediction.sentences]
     hits = 0
     for sentence in reference.sentences:

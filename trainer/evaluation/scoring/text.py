@@ -1,27 +1,8 @@
-"""Texts as multilingual ROUGE reads them: cleaned, cut into sentences, and into words by language.
+"""Texts in words and sentences as a person reads them: what perturbations exchange, and where sentences end.
 
-The definition is xl-sum's (its `multilingual_rouge_scoring`, which CrossSum and D2TV score with): lower case; Unicode
-category C dropped; punctuation (category P and every ASCII sign) divides words and is dropped; segmenters for Chinese
-(jieba), Thai (newmm), Japanese (MeCab) and Burmese (syllables); a Han character is a word of its own where no segmenter
-knows better; stemmers by language, of words of more than three characters. Where we deviate, and why:
-
-- Text is NFC, before and after its case is lowered: composed and decomposed letters, and marks in either order, are the
-  same word. Turkish and Azerbaijani lower I to ı and İ to i.
-- Variation selectors go as the format characters do (ZWJ and ZWNJ among them, which join what they stand between).
-  Category C's white space beyond tab, CR and LF (U+000B, U+000C, U+0085) divides words: dropping it glued two together.
-- xl-sum runs OpenNMT's aggressive tokenizer over languages without a segmenter. What it does beyond the above is kept
-  for symbols (not ASCII), each a word with its marks and modifiers, and left out between letters and digits: `covid19`
-  is one word, as in `rouge-score`.
-- Blanks that a segmenter returns are no words; xl-sum counts them.
-- Japanese is segmented with unidic-lite, a smaller UniDic than xl-sum's, and a sentence at a time.
-- Burmese: spaces divide syllables, and what is not Burmese (Latin words, numbers) stays whole; xl-sum takes it apart
-  into letters.
-- Stemmers are Snowball's own of today for the languages that xl-sum stems. It has NLTK's older copies (a seventh of
-  Arabic words comes out otherwise, of other languages' less than one in 200), which leave stop words alone, by a list
-  that NLTK downloads. Hindi's is of the same paper as xl-sum's; Turkish is the same algorithm. Bengali is not stemmed:
-  the stemmer that xl-sum takes is not on PyPI, and no maintained one is.
-- ROUGE-Lsum takes the same words as the other measures, where xl-sum's forgets the segmenter, and sentences rather than
-  lines (`sentences`).
+In lower case and NFC; invisible characters are dropped; punctuation (category P and every ASCII sign) divides words. A
+Han character is a word of its own where no segmenter knows better, a symbol with its marks another; letters and digits
+stay together. Turkish and Azerbaijani lower I to ı and İ to i. What ROUGE compares is in xlsum.py.
 """
 
 import unicodedata
