@@ -15,7 +15,7 @@ from tests.pages import Page
 from trainer.evaluation.heldout import choose_examples
 from trainer.evaluation.robustness.kinds import KINDS, parse_kinds
 from trainer.evaluation.robustness.perturb import Material, perturbation
-from trainer.evaluation.robustness.sources import describe_sources, is_whole, sources, lost_shares
+from trainer.evaluation.robustness.sources import describe_sources, is_whole, lost_shares, sources
 
 
 def entry(clean: list[float], perturbed: list[float]) -> dict[str, object]:

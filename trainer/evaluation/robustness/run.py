@@ -35,7 +35,7 @@ from trainer.evaluation.report import read_report
 from trainer.evaluation.robustness.impact import Scores, impacts, mean_impacts
 from trainer.evaluation.robustness.perturb import DocumentPerturbation, TextPerturbation
 from trainer.evaluation.robustness.plan import Part, Wanted, by_reason, make_plan, source_languages
-from trainer.evaluation.robustness.sources import is_whole, sources, lost_shares
+from trainer.evaluation.robustness.sources import is_whole, lost_shares, sources
 from trainer.evaluation.robustness.table import Perturbed, write_perturbed
 from trainer.evaluation.robustness.text import clusters, seeded
 from trainer.evaluation.scoring.rouge import ROUGE

@@ -44,7 +44,7 @@ def lost_shares(clean: Sequence[Scores], perturbed: Sequence[Scores], stories: S
 
 
 def sources(kinds: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return document, images -> what is lost by `exchanged` and `removed`, as `lost_shares` where they were measured, and
+    """Return document, images -> `exchanged` and `removed` (of which were measured; examples, and `lost_shares`), and
     `ignored`: whether the model scores as well with another's (or, if that was not measured, with none).
 
     kinds: a report's.
