@@ -14,7 +14,7 @@ from trainer.evaluation.robustness.kinds import KINDS, SEVERITIES, Kind
 from trainer.evaluation.robustness.layouts import KEYBOARDS, LAYOUTS
 from trainer.evaluation.robustness.text import seeded, sentences, words
 
-TEXT_KINDS = [kind for kind in KINDS.values() if kind.is_text]
+TEXT_KINDS = [kind for kind in KINDS.values() if kind.change is not None]
 #: Of every script, with marks in both orders, joiners, emoji and control characters between.
 LANGUAGES = sorted(LANGUAGE_CODES)
 CHARACTERS = "".join(SENTENCES.values()) + "👩‍👩‍👧🏽🇺🇦‍‌़́‎.!?。।؟\n\t ​ßİI0"
