@@ -83,8 +83,9 @@ def read(
     corpus: Corpus,
     reader: Reader,
     max_images: int,
-    document_of: Literal["source", "target"] = "source",
     rule: ImageRule = "source",
+    *,
+    document_of: Literal["source", "target"] = "source",
 ) -> list[Example]:
     """Read the documents and images of predictions.
 
