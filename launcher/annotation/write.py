@@ -146,7 +146,7 @@ def _examples(chosen: Sequence[ExampleKey], held_out: HeldOut, runs: Sequence[Pa
     rows: list[tuple[str, Place, Prediction]] = [
         (_GROUP, "drawn", row) for row in _rows(chosen, corpus, reader, references=wanted.reference)
     ]
-    return read(rows, corpus, reader, images, wanted.document)
+    return read(rows, corpus, reader, images, document_of=wanted.document)
 
 
 def _rows(chosen: Sequence[ExampleKey], corpus: Corpus, reader: Reader, *, references: bool) -> Iterator[Prediction]:
