@@ -2,8 +2,8 @@
 
 A group of G slots holds G / k anchors, which are a group of the plain stream of groups of G / k; each anchor takes k
 consecutive slots, itself first. So a target document and its summary serve k rows of a micro-batch, and so do images
-that a story's articles share. Which sources an anchor brings is a function of (seed, the anchor's number, the mixture's directions there) alone, so random
-access stays, and there is no state but an integer.
+that a story's articles share. Which sources an anchor brings is a function of (seed, the anchor's number, the mixture's
+directions there) alone, so random access stays, and there is no state but an integer.
 """
 
 from bisect import bisect_left, bisect_right
