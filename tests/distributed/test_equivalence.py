@@ -54,7 +54,7 @@ def train_plainly(corpus: Corpus, words: list[str], steps: int) -> dict[str, Any
     tokenizer = open_tokenizer(corpus.directory / "tokenizer")
     objective = build_network(recipe, tokenizer)
     objective.train()
-    collate = build_collator(recipe, corpus, Reader(corpus), tokenizer, torch.device("cpu"))
+    collate = build_collator(recipe, corpus, Reader(corpus), tokenizer, torch.device("cpu"), training=True)
     sampler = build_sampler(recipe, corpus)
     partition = Partition(groups_per_step=4, groups_per_micro_batch=4, rank=0, world_size=1)
     loader = Loader(sampler, collate, partition, first_step=0, threads=0, prefetch=0)

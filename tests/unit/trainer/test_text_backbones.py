@@ -106,7 +106,7 @@ def test_start_tokens_that_a_checkpoint_has_learned_stay_its_own(
 def test_a_run_goes_on_with_the_start_tokens_that_it_began_with(tiny_corpus: Corpus, tmp_path: Path) -> None:
     """A recipe of an earlier release has no such key; the corpus' own tokenizer has tokens that no map moves."""
     ranks, ds_config = Ranks(rank=0, local_rank=0, world_size=1), tmp_path / "ds.json"
-    ds_config.write_text(json.dumps({"bf16": {"enabled": True}}))  # the checkpoint's
+    ds_config.write_text(json.dumps({"zero_optimization": {"stage": 2}, "bf16": {"enabled": True}}))
     words = [f"corpus.tokenizer={save_mt5(tmp_path / 'tokenizer')}"]
     for name, more in (("mt5", words), ("own", [])):
         began = recipe_in(tmp_path / name, tiny_corpus, *more, "corpus.start_tokens=alphabetical")
