@@ -143,6 +143,7 @@ class PretrainedTokenizer:
             raise InputError(
                 f"cannot read the tokenizer in {directory} ({why}): copy it anew, or name another directory"
             ) from error
+        _spell_in_bytes(self._model)
         self.marks_texts = "en_XX" in self._model.get_vocab()
         self.related_ids: Mapping[int, Sequence[int]] = {}
         if self.marks_texts:
@@ -187,6 +188,21 @@ class PretrainedTokenizer:
 
     def save(self, directory: Path) -> None:
         self._model.save_pretrained(str(directory))
+
+
+def _spell_in_bytes(model: Any) -> None:
+    """Let `model` spell unknown characters in bytes where it has pieces for them, as mT5's SentencePiece model does.
+
+    transformers reads the pieces and forgets what they are for: such characters would be unknown, and lost.
+    """
+    if not {f"<0x{byte:02X}>" for byte in range(256)} <= model.get_vocab().keys():
+        return
+    whole = json.loads(model.backend_tokenizer.to_str())
+    if whole["model"].get("type") != "Unigram" or whole["model"].get("byte_fallback"):
+        return
+    whole["model"]["byte_fallback"] = True
+    whole["decoder"] = {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, whole["decoder"]]}
+    model._tokenizer = type(model.backend_tokenizer).from_str(json.dumps(whole))
 
 
 def _language_codes(model: Any, directory: Path) -> tuple[dict[str, int], dict[int, tuple[int, ...]]]:

@@ -17,7 +17,7 @@ def train(**settings: object) -> bytes:
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter([*WORDS.values()] * 5),
         model_writer=model,
-        vocab_size=300,
+        vocab_size=600 if "byte_fallback" in settings else 300,
         hard_vocab_limit=False,
         model_type="unigram",
         character_coverage=1.0,
@@ -28,10 +28,10 @@ def train(**settings: object) -> bytes:
     return model.getvalue()
 
 
-def train_mt5() -> bytes:
+def train_mt5(**settings: object) -> bytes:
     """mT5's order of special pieces, its hundred sentinels among the pieces (stored backwards, and not special)."""
     sentinels = [f"▁<extra_id_{number}>" for number in reversed(range(100))]
-    return train(pad_id=0, eos_id=1, unk_id=2, bos_id=-1, user_defined_symbols=sentinels)
+    return train(pad_id=0, eos_id=1, unk_id=2, bos_id=-1, user_defined_symbols=sentinels, **settings)
 
 
 def train_mbart() -> bytes:
@@ -52,11 +52,14 @@ def save_mbart50(directory: Path) -> Path:
     return directory
 
 
-def save_published(directory: Path, name: str) -> Path:
-    """The files that the published directories have: a SentencePiece model and a configuration."""
+def save_published(directory: Path, name: str, **settings: object) -> Path:
+    """The files that the published directories have: a SentencePiece model and a configuration.
+
+    settings: of the training of mT5's.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     if name == "mt5":
-        (directory / "spiece.model").write_bytes(train_mt5())
+        (directory / "spiece.model").write_bytes(train_mt5(**settings))
         config = {"tokenizer_class": "T5Tokenizer", "extra_ids": 0, "additional_special_tokens": None}
         config |= {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
     else:

@@ -135,7 +135,7 @@ def test_blocks_are_laid_out_as_in_the_papers_table(runs: list[Path], capsys: py
     assert [row[:2] for row in rows] == [
         ["urdu →", "base"], ["", "better_"], ["english →", "base"], ["", "better_"], ["Avg.", "base"], ["", "better_"]
     ]  # fmt: skip
-    assert note[0].startswith("R-1 / R-L; 240 examples of test, 60 stories; \\* p < 0.05")
+    assert note[0].startswith("R-1 / R-L; 240 examples of test, 60 stories; ROUGE as unicode; \\* p < 0.05")
     assert "corrected for 18 tests" in note[0]
     assert empty == [""]
     # Cross-lingual scores are better by 2, and so bold and marked; monolingual ones are as good.
@@ -223,7 +223,7 @@ def test_two_profiles_of_rouge_are_not_mixed(tmp_path: Path, capsys: pytest.Capt
     assert "ROUGE as xlsum" in out(capsys, one, two, "--format", "markdown")
     assert "ROUGE as unicode" in out(capsys, old, f"same={old}", "--format", "markdown")
     assert refused(capsys, one, norm) == (
-        f"d2tv compare: {norm} was scored by ROUGE's profile normalized, {one} by xlsum, and the two do not compare: "
+        f"error: {norm} was scored by ROUGE's profile normalized, {one} by xlsum, and the two do not compare: "
         f"d2tv evaluate {norm} --split test evaluation.rouge=xlsum\n"
     )
     error = refused(capsys, old, two)

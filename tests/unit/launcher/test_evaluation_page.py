@@ -152,7 +152,7 @@ def test_the_page_says_how_rouge_was_counted_and_what_has_none(tmp_path: Path) -
         "profile": "normalized",
         "empty_predictions": {"english": 2},
         "empty_references": {"thai": 1},
-        "no_segmenter": {"<b>": {"examples": 3, "why": "<script>"}},
+        "no_segmenter": {"<b>": {"references": 3, "documents": 0, "why": "<script>"}},
     }
     report = report_of(rows, {}) | {"rouge": rouge}
     (tmp_path / "page.html").write_text(evaluation_page("run", report, rows, []), encoding="utf-8")
@@ -161,7 +161,7 @@ def test_the_page_says_how_rouge_was_counted_and_what_has_none(tmp_path: Path) -
     assert "ROUGE as normalized" in page.source
     assert "2 predictions without a word score 0 (english 2)" in page.source
     assert "1 references without a word" in page.source
-    assert "3 examples have no ROUGE: &lt;b&gt;: &lt;script&gt;" in page.source
+    assert "3 examples have no ROUGE, 0 no novelty: &lt;b&gt;: &lt;script&gt;" in page.source
     assert "11 examples of test" in section(page, "By source and target")
     assert "1 examples have no ROUGE" in section(page, "By source and target")
     nothing = [dataclasses.replace(row, scores={**row.scores, **dict.fromkeys(ROUGE)}) for row in rows]

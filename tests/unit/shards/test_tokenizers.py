@@ -355,3 +355,15 @@ def test_the_readme_lists_every_new_code() -> None:
     for language, (code, related) in MBART50_CODES.items():
         row = f"| {language} | `{code}` | {', '.join(f'`{name}`' for name in related)} |"
         assert (row in readme) == bool(related), language
+
+
+def test_a_character_that_is_no_piece_of_mt5s_is_spelled_in_its_bytes(tmp_path: Path) -> None:
+    """transformers reads the byte pieces of a SentencePiece model and makes an unknown token of the character."""
+    directory = save_published(tmp_path / "published", "mt5", byte_fallback=True)
+    for number in range(2):  # as published, and as we save it
+        tokenizer = open_tokenizer(directory)
+        ids = tokenizer.encode("the 龘 ☃ river", 100)
+        assert tokenizer.decode(ids) == "the 龘 ☃ river"
+        assert max(ids) < tokenizer.vocab_size
+        directory = tmp_path / f"saved{number}"
+        tokenizer.save(directory)

@@ -158,14 +158,16 @@ def test_the_closing_table_fits_80_columns(capsys: pytest.CaptureFixture[str], m
         "profile": "normalized",
         "empty_predictions": {"thai": 1200, "urdu": 3},
         "empty_references": {"french": 2},
-        "no_segmenter": {"thai": {"examples": 4, "why": "its segmenter cannot be loaded: pip install pythainlp"}},
+        "no_segmenter": {
+            "thai": {"references": 4, "documents": 1, "why": "its segmenter cannot be loaded: pip install pythainlp"}
+        },
     }
     print_report(report | {"rouge": unscored}, [], Path("runs/d2tv"))
     told = capsys.readouterr().out
     assert "ROUGE (R, normalized)" in told
     assert "1,203 predictions without a word score 0 (thai 1,200, urdu 3)" in told
     assert "2 references without a word: their examples are in no mean (french 2)" in told
-    assert "4 examples have no ROUGE: thai: its segmenter cannot be loaded: pip install pythainlp" in told
+    assert "4 examples have no ROUGE, 1 no novelty: thai: its segmenter cannot be loaded: pip install pythainlp" in told
 
 
 def test_models_that_score_are_looked_for_before_anything_is_trained(tiny_corpus: Corpus, tmp_path: Path) -> None:

@@ -96,12 +96,14 @@ def save_mt5(directory: Path, texts: Iterable[str], *, byte_fallback: bool) -> P
 
 
 def tokenizers(directory: Path, texts: list[tuple[str, str]]) -> dict[str, Tokenizer]:
-    """Ours, and mT5's form with every character of `texts` in its pieces."""
+    """Ours, and mT5's form: characters that are no pieces spelled in bytes, and with every character among them."""
     ours = train_sentencepiece(
         directory / "ours", lines(texts), languages=list(LANGUAGE_CODES), vocab_size=1500, character_coverage=0.98
     )
     seen = [*lines(texts), *_characters(texts)]
-    return {"ours": ours, "mt5": open_tokenizer(save_mt5(directory / "mt5", seen, byte_fallback=False))}
+    in_bytes = save_mt5(directory / "bytes", lines(texts), byte_fallback=True)
+    whole = save_mt5(directory / "whole", seen, byte_fallback=False)
+    return {"ours": ours, "mt5 in bytes": open_tokenizer(in_bytes), "mt5": open_tokenizer(whole)}
 
 
 def _characters(texts: Iterable[tuple[str, str]]) -> list[str]:

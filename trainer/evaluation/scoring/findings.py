@@ -7,32 +7,38 @@ from typing import TYPE_CHECKING, Any
 from trainer.evaluation.scoring.profiles import profile_of
 
 if TYPE_CHECKING:
-    from trainer.evaluation.scoring.measures import Measured
+    from trainer.evaluation.scoring.measures import Measured, Pair
 
 _SHOWN = 5
 
 
-def findings(profile: str, targets: Sequence[str], measured: Sequence["Measured"]) -> dict[str, Any]:
+def findings(profile: str, pairs: Sequence["Pair"], measured: Sequence["Measured"]) -> dict[str, Any]:
     """Return the part `rouge` of a report.
 
     profile: as in profiles.py.  empty_predictions, empty_references: by target language, how many have no token (an
-    empty prediction scores 0; what has an empty reference is in no mean).  no_segmenter: language -> how many examples
-    want it on either side, and why it is missing.
+    empty prediction scores 0; what has an empty reference is in no mean).  no_segmenter: language -> of how many
+    examples it is the target, whose words ROUGE counts, and the source, whose words novelty does; why it is missing.
     """
     predictions: Counter[str] = Counter()
     references: Counter[str] = Counter()
     uncut: Counter[str] = Counter()
+    uncut_documents: Counter[str] = Counter()
     why: dict[str, str] = {}
-    for target, one in zip(targets, measured, strict=True):
-        predictions[target] += one.empty_prediction
-        references[target] += one.empty_reference
-        uncut.update(name for name, _ in one.uncut)
-        why.update(one.uncut)
+    for pair, one in zip(pairs, measured, strict=True):
+        predictions[pair.target] += one.empty_prediction
+        references[pair.target] += one.empty_reference
+        for name, reason in one.uncut:
+            uncut[name] += name == pair.target
+            uncut_documents[name] += name == pair.source
+            why[name] = reason
     return {
         "profile": profile,
         "empty_predictions": {name: count for name, count in sorted(predictions.items()) if count},
         "empty_references": {name: count for name, count in sorted(references.items()) if count},
-        "no_segmenter": {name: {"examples": count, "why": why[name]} for name, count in sorted(uncut.items())},
+        "no_segmenter": {
+            name: {"references": uncut[name], "documents": uncut_documents[name], "why": why[name]}
+            for name in sorted(why)
+        },
     }
 
 
@@ -52,9 +58,8 @@ def lines(report: Mapping[str, Any]) -> list[str]:
     missing = _part(report, "no_segmenter")
     for language, of in missing.items() if isinstance(missing, dict) else ():
         if isinstance(of, dict):
-            found.append(
-                f"{of.get('examples', '?')} examples are not scored by words: {language}: {of.get('why', '?')}"
-            )
+            missed = f"{of.get('references', '?')} examples have no ROUGE, {of.get('documents', '?')} no novelty"
+            found.append(f"{missed}: {language}: {of.get('why', '?')}")
     return found
 
 

@@ -70,7 +70,7 @@ def score(
     return Scores(
         language=[one.language for one in measured],
         columns=columns,
-        rouge=findings(profile, [pair.target for pair in pairs], measured),
+        rouge=findings(profile, pairs, measured),
     )
 
 
