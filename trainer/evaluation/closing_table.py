@@ -83,7 +83,8 @@ def _losses_and_rouge(report: Mapping[str, Any], validations: Sequence[Mapping[s
 
 def _beside_baselines(report: Mapping[str, Any]) -> Table:
     """The model and the baselines on the same examples, a block a kind."""
-    name = str(report.get("system", {}).get("name", "model"))[:_LONGEST_NAME]
+    system = report.get("system")
+    name = str(system.get("name"))[:_LONGEST_NAME] if isinstance(system, dict) else "model"
     table = _table(
         f"the same examples by baselines; ROUGE ({profile_in(report)}) in per cent",
         ("kind", "system", "R-1", "R-2", "R-L"),
@@ -110,7 +111,7 @@ def told_of_baselines(report: Mapping[str, Any]) -> list[str]:
             f"{BELOW} {kind.upper()} loses to LEAD in {names} ({best.model:.2f} against {best.lead:.2f}){chance}"
         )
     told.append(f"LEAD: the document's first k words, by target language's median summary: {_words(report)}")
-    nearest = report["baselines"].get("nearest", {})
+    nearest = _counts(report["baselines"].get("nearest"))
     if nearest.get("without_story"):
         told.append(f"nearest story: {nearest['without_story']} examples share no word with a training document")
     if nearest.get("unreadable"):
@@ -120,17 +121,22 @@ def told_of_baselines(report: Mapping[str, Any]) -> list[str]:
     return told
 
 
+def _counts(value: object) -> dict[str, int]:
+    """The numbers of a part of a report, which may be damaged."""
+    return {key: count for key, count in value.items() if type(count) is int} if isinstance(value, dict) else {}
+
+
 def _words(report: Mapping[str, Any]) -> str:
     return describe_lead(lead_words(report))
 
 
 def without_images(report: Mapping[str, Any]) -> str | None:
     """Say how many examples came without an image; None where all had one, or the model sees none."""
-    counts = report.get("without_images")
-    if not isinstance(counts, dict) or not any(counts.values()):
+    counts = _counts(report.get("without_images"))
+    if not any(counts.values()):
         return None
     kinds = ", ".join(f"{count} {kind.upper()}" for kind, count in counts.items() if count)
-    return f"{sum(counts.values())} of {report['examples']} examples had no image ({kinds})"
+    return f"{sum(counts.values())} of {report.get('examples', '–')} examples had no image ({kinds})"
 
 
 def _table(title: str, columns: Sequence[str]) -> Table:
