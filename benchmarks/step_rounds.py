@@ -211,7 +211,12 @@ def real_token_share(corpus: Path, *, quick: bool) -> float:
         sizes = ImageSizes(
             images=IMAGES, regions=REGIONS, feature_size=config.vision.feature_size, load=config.vision.enabled
         )
-        collate = Collator(opened, Fetcher(opened, reader, sizes), tokenizer, CollatedLengths(document=512, summary=84))
+        collate = Collator(
+            opened,
+            Fetcher(opened, reader, sizes, rule="source_or_target"),
+            tokenizer,
+            CollatedLengths(document=512, summary=84),
+        )
         sampler = Sampler(opened, split="train", mixture=MixtureConfig(), seed=0, group_size=8)
         network = Network(config, tokenizer.vocab_size, tokenizer.pad_id, tokenizer.eos_id)
         objective = D2TV(D2TVConfig(contrast=config.vision.enabled), network).eval()

@@ -112,7 +112,7 @@ def test_articles_with_images_of_their_own(backbone: str) -> None:
     """One document may be fused with different images: encoded once, fused twice."""
     batch = same_target(random_batch(rows=4, full=True), 0, 1)
     own = batch.images_B.clone()
-    own[1] = 9  # the target article has no images, and these are the source's
+    own[1] = 9  # one target article, two sources with images of their own
     source_language = batch.source_language_B.clone()
     source_language[1] = 2
     roi = batch.roi_BIRV.clone()
