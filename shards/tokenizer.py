@@ -17,6 +17,7 @@ import io
 import json
 import re
 import shutil
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -167,8 +168,10 @@ class PretrainedTokenizer:
         return int(self._model.eos_token_id)
 
     def encode(self, text: str, max_length: int, language: str | None = None) -> list[int]:
+        # Composed first, as the tokenizer would have it: of a decomposed letter with two marks its library drops one.
+        composed = unicodedata.normalize("NFC", text)
         # transformers reads "</s>" or "en_XX" in a text as the token of that name.
-        ids = [i for i in self._model.encode(text, add_special_tokens=False) if i not in self._control]
+        ids = [i for i in self._model.encode(composed, add_special_tokens=False) if i not in self._control]
         prefix = [self._start[language]] if language is not None and self.marks_texts else []
         return [*prefix, *ids[: max_length - 1 - len(prefix)], self.eos_id]
 

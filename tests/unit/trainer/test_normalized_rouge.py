@@ -115,15 +115,18 @@ def written_back(tokenizer: Tokenizer, text: str) -> str:
     return tokenizer.decode(tokenizer.encode(text, 1_000_000))
 
 
-def unlike(tokenizer: Tokenizer, texts: Iterable[tuple[str, str]]) -> list[tuple[str, str, str]]:
-    """The texts that do not come back with 100 in every measure. What has no word has no score to lose."""
+def unlike(tokenizer: Tokenizer, texts: list[tuple[str, str]], *, every: int = 1) -> list[tuple[str, str, str]]:
+    """The texts that do not come back with 100. What has no word has no score to lose.
+
+    every: of those that are the same when they are normalized, and so the same to every measure, one in so many is
+    scored.
+    """
     triples = [(language, text, written_back(tokenizer, text)) for language, text in texts]
+    differ = [normalize(text) != normalize(written) for _, text, written in triples]
+    triples = [one for place, one in enumerate(triples) if differ[place] or place % every == 0]
     scores = score_rouge(triples, profile="normalized")
-    return [
-        triple
-        for triple, found in zip(triples, scores, strict=True)
-        if found is not None and any(value != pytest.approx(1, abs=1e-12) for value in found)
-    ]
+    # A single word has no pair: its ROUGE-2 is 0 whatever it is compared with.
+    return [one for one, of in zip(triples, scores, strict=True) if of is not None and (of[0], *of[2:]) != (1, 1, 1)]
 
 
 def test_hard_texts_come_back_whole(tmp_path: Path) -> None:
@@ -184,4 +187,4 @@ def test_every_text_of_the_help_corpus_comes_back_whole(tmp_path: Path) -> None:
 def _come_back(directory: Path, texts: list[tuple[str, str]]) -> None:
     different = list(dict.fromkeys((language, text) for language, text in texts if text.strip()))
     for name, tokenizer in tokenizers(directory, different).items():
-        assert unlike(tokenizer, different) == [], name
+        assert unlike(tokenizer, different, every=20) == [], name
