@@ -82,7 +82,7 @@ def test_a_run_is_not_continued_with_other_bundles(
     setup = Setup(tmp_path, tiny_corpus)
     setup.add_checkpoint(3, f"batch.sources_per_target={begun_with}")
     assert plan(setup, f"batch.sources_per_target={begun_with}") == 1
-    with pytest.raises(InputError, match=r"begun with another batch\.sources_per_target: restore it"):
+    with pytest.raises(InputError, match=r"begun with another batch\.sources_per_target \(\d\): restore it"):
         plan(setup, f"batch.sources_per_target={now}")
 
 
