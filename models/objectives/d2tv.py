@@ -150,7 +150,8 @@ class D2TV(Objective):
         )
 
         def total(one_TD: Tensor, other_TD: Tensor) -> Tensor:
-            return (weight_T * distillation_distance(one_TD, other_TD, self.config.distance)).double().sum()
+            distance_T = distillation_distance(one_TD, other_TD, self.config.distance)
+            return (weight_T * distance_T.clamp(min=0)).double().sum()  # a cosine of equals is rounded above 1
 
         count = weight_T.double().sum()
         floor = (total(teacher, teacher_again) + total(student, student_again)) / 2
