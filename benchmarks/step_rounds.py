@@ -231,7 +231,7 @@ def real_token_share(corpus: Path, *, quick: bool) -> float:
 
 
 def _smallest_network() -> NetworkConfig:
-    """What is computed for texts depends on lengths alone, so any network will do; this one costs nothing."""
+    """Build a network that costs nothing: what is computed for texts depends on lengths alone."""
     text = {"d_model": 8, "d_ff": 8, "d_kv": 4, "num_heads": 2, "num_layers": 1, "dropout": 0.0}
     vision = {"hidden_size": 8, "num_layers": 1, "num_heads": 2, "ffn_size": 8, "dropout": 0.0}
     return NetworkConfig.model_validate({"text": text, "vision": vision, "fusion": {"hidden_size": 8, "num_heads": 2}})

@@ -3,7 +3,7 @@
 import io
 import random
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -91,7 +91,7 @@ def read(
 
     document_of: the side whose article is the document. rule: whose images were shown.
     """
-    there = article_rows(corpus, {row.story for _, _, row in chosen})
+    there = corpus.article_rows({row.story for _, _, row in chosen})
     found = []
     for group, place, row in chosen:
         source, target = (there[row.story, language] for language in (row.source, row.target))
@@ -121,21 +121,6 @@ def read(
             )
         )
     return found
-
-
-def article_rows(corpus: Corpus, stories: Collection[str]) -> dict[tuple[str, str], int]:
-    """(key of a story, language) -> the row of its article, of those `stories` that the corpus has."""
-    numbers = {number: key for number, key in enumerate(corpus.story_keys()) if key in stories}
-    rows = np.flatnonzero(np.isin(corpus.articles["story"], list(numbers)))
-    return {
-        (numbers[story], corpus.languages[language]): row
-        for story, language, row in zip(
-            corpus.articles["story"][rows].tolist(),
-            corpus.articles["language"][rows].tolist(),
-            rows.tolist(),
-            strict=True,
-        )
-    }
 
 
 def _seen(images: Images, most: int) -> tuple[Images, tuple[tuple[int, int], ...]]:

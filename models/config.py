@@ -66,7 +66,6 @@ class TextConfig(StrictConfig):
     attention_dropout: float | None = Field(
         default=None, ge=0, lt=1, description="of attention probabilities; None: as `dropout`"
     )
-
     reset_start_tokens: Literal["pad", "random"] | None = Field(
         default=None,
         description="of a pretrained mT5, before training: embeddings of the start tokens to that of padding, or to "

@@ -20,7 +20,7 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -166,6 +166,18 @@ class Corpus:
         if data.count(b"\n") != stories or not _KEYS.fullmatch(data):
             raise InputError(f"{path} does not hold {stories:,} percent-encoded keys: prepare the corpus again")
         return data.decode("ascii").splitlines()
+
+    def article_rows(self, stories: Collection[str]) -> dict[tuple[str, str], int]:
+        """Return (key of a story, language) -> the row of its article, for those of `stories` that are here."""
+        numbers = {number: key for number, key in enumerate(self.story_keys()) if key in stories}
+        rows = np.flatnonzero(np.isin(self.articles["story"], list(numbers)))
+        languages = self.articles["language"][rows].tolist()
+        return {
+            (numbers[story], self.languages[language]): row
+            for story, language, row in zip(
+                self.articles["story"][rows].tolist(), languages, rows.tolist(), strict=True
+            )
+        }
 
 
 def open_corpus(location: Path | str, *, index_cache: Path | None = None) -> Corpus:

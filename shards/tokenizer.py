@@ -144,15 +144,16 @@ class PretrainedTokenizer:
             raise InputError(
                 f"cannot read the tokenizer in {directory} ({why}): copy it anew, or name another directory"
             ) from error
-        _spell_in_bytes(self._model)
-        self.marks_texts = "en_XX" in self._model.get_vocab()
+        vocabulary = self._model.get_vocab()  # a new dictionary of all words at every call
+        _spell_in_bytes(self._model, vocabulary)
+        self.marks_texts = "en_XX" in vocabulary
         self.related_ids: Mapping[int, Sequence[int]] = {}
         if self.marks_texts:
             self._start, self.related_ids = _language_codes(self._model, directory)
         else:
-            self._start = sentinel_starts(self._model.get_vocab(), directory, start_tokens)
+            self._start = sentinel_starts(vocabulary, directory, start_tokens)
         # Unknown words are no control tokens, though transformers counts their id among the special ones.
-        sentinels = {self._model.get_vocab()[token] for token in sentinels_of(self._model.get_vocab()).values()}
+        sentinels = {vocabulary[token] for token in sentinels_of(vocabulary).values()}
         self._control = {*self._model.all_special_ids, *self._start.values(), *sentinels} - {self._model.unk_token_id}
 
     @property
@@ -193,12 +194,12 @@ class PretrainedTokenizer:
         self._model.save_pretrained(str(directory))
 
 
-def _spell_in_bytes(model: Any) -> None:
+def _spell_in_bytes(model: Any, vocabulary: Mapping[str, int]) -> None:
     """Let `model` spell unknown characters in bytes where it has pieces for them, as mT5's SentencePiece model does.
 
     transformers reads the pieces and forgets what they are for: such characters would be unknown, and lost.
     """
-    if not {f"<0x{byte:02X}>" for byte in range(256)} <= model.get_vocab().keys():
+    if not {f"<0x{byte:02X}>" for byte in range(256)} <= vocabulary.keys():
         return
     whole = json.loads(model.backend_tokenizer.to_str())
     if whole["model"].get("type") != "Unigram" or whole["model"].get("byte_fallback"):

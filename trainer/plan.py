@@ -24,7 +24,7 @@ from trainer.checkpoint import (
 )
 from trainer.ds_config import arithmetic, load_ds_config, precision_of, read_saved_ds_config
 from trainer.ds_keys import check_ds_keys
-from trainer.evaluation.scoring.models import Models, check_models
+from trainer.evaluation.scoring.models import check_models, models_of
 from trainer.extensions import check_code_caches
 from trainer.prometheus.guards import check_guards
 from trainer.ranks import Ranks
@@ -134,8 +134,7 @@ def check_resume(resume: Resume, run: Path) -> None:
 
 def check_corpus(recipe: Recipe, corpus: Corpus) -> None:
     """Directions and feature sizes of the recipe against those of the corpus; the models that are to score."""
-    settings = recipe.evaluation
-    check_models(Models(labse=settings.labse, bertscore=settings.bertscore, similarity=settings.sentence_similarity))
+    check_models(models_of(recipe.evaluation))
     parse_directions(recipe.evaluation.directions, corpus.languages, recipe.mixture.languages)
     most = int(corpus.direction_counts("train").sum(axis=1).max())
     if recipe.batch.group_size > most > 0:

@@ -16,7 +16,7 @@ _AGAIN = "save it again from the page"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ratings:
-    """What one annotator rated. values: (item, letter, criterion) -> 1 (worst) to 5 (best); what is missing is not in
+    """Ratings of one annotator. values: (item, letter, criterion) -> 1 (worst) to 5 (best); what is missing is not in
     it."""
 
     annotator: str

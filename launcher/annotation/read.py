@@ -20,7 +20,7 @@ Format = Literal["text", "markdown", "latex"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Asked:
-    """How the files are read. baseline: what the other systems are tested against; None: the first of the page."""
+    """Settings of the reading. baseline: what the other systems are tested against; None: the first of the page."""
 
     baseline: str | None
     samples: int

@@ -137,7 +137,7 @@ def _groups(scores: Scores) -> Iterator[tuple[str, list[int]]]:
 
 
 def _agreed(key: Key, found: Sequence[Ratings], criterion: str) -> Agreed:
-    """Who has rated nothing at all is no annotator; of the rest, a summary counts that all of them rated."""
+    """Measure agreement on the summaries that all annotators rated; those who rated nothing at all are none."""
     annotators = [ratings.values for ratings in found if ratings.values]
     rows = []
     for item, letter in key.summaries:

@@ -12,7 +12,7 @@ from launcher.annotation.key import CRITERIA, SCALE, Item, Key, check_replaceabl
 from launcher.annotation.sample import MOST_SYSTEMS, draw, in_directions, shuffled
 from launcher.comparison.held_out import HeldOut, recipe_of
 from launcher.comparison.systems import parse_systems, read_texts
-from launcher.examples import Example, Place, article_rows, read
+from launcher.examples import Example, Place, read
 from launcher.pages.annotation import Question, annotation_page
 from launcher.pages.page import write_page
 from shards.errors import InputError
@@ -38,7 +38,7 @@ _NAMED = 8
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wanted:
-    """What is asked for. directions: as for `d2tv evaluate`; None: all. document: whose article is read.
+    """Settings of a page. directions: as for `d2tv evaluate`; None: all. document: whose article is read.
 
     corpus: where the documents are; None: where the recipe of the first run says.
     """
@@ -151,7 +151,7 @@ def _examples(chosen: Sequence[ExampleKey], held_out: HeldOut, runs: Sequence[Pa
 
 def _rows(chosen: Sequence[ExampleKey], corpus: Corpus, reader: Reader, *, references: bool) -> Iterator[Prediction]:
     """The examples, with their references where they are wanted. `InputError` for one that cannot be read."""
-    there = article_rows(corpus, {story for story, _, _ in chosen})
+    there = corpus.article_rows({story for story, _, _ in chosen})
     for number, (story, source, target) in enumerate(chosen):
         try:
             reference = reader.article(there[story, target]).summary if references else ""
@@ -171,7 +171,7 @@ def _rows(chosen: Sequence[ExampleKey], corpus: Corpus, reader: Reader, *, refer
 
 def _check_articles(corpus: Corpus, chosen: Sequence[ExampleKey]) -> None:
     """`InputError` where the predictions are of other texts than the corpus'."""
-    there = article_rows(corpus, {story for story, _, _ in chosen})
+    there = corpus.article_rows({story for story, _, _ in chosen})
     for story, *languages in chosen:
         for language in languages:
             if (story, language) not in there:

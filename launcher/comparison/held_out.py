@@ -1,4 +1,4 @@
-"""What a comparison needs beside evaluated runs: the scores of files of predictions, and of baselines.
+"""Score files of predictions, and baselines, which a comparison sets beside evaluated runs.
 
 A baseline's scores are kept beside every evaluation. Where they are not (an earlier release's, or files alone), they
 are computed from the corpus, which is opened when it is needed first.
@@ -93,7 +93,7 @@ class HeldOut:
         return dict(zip(keys, found.predictions, strict=True)), found.describe()
 
     def texts_of_baseline(self, name: str, keys: Sequence[Key]) -> dict[Key, str]:
-        """What a baseline writes for these examples: as it is kept beside a run, or computed."""
+        """Return what a baseline writes for these examples: as it is kept beside a run, or computed."""
         for run in self._runs:
             if predictions_path(run, self.split, name).is_file():
                 kept = {row.key: row.prediction for row in read_predictions(run, self.split, name)}
@@ -135,25 +135,15 @@ class HeldOut:
 
     def _examples(self, keys: Sequence[Key]) -> list[Example]:
         """The rows of examples. `InputError` for one that the corpus does not have."""
-        corpus, articles = self.corpus, np.asarray(self.corpus.articles)
-        stories = {key: number for number, key in enumerate(corpus.story_keys())}
-        languages = {name: number for number, name in enumerate(corpus.languages)}
-        wanted = {stories[key] for key, _, _ in keys if key in stories}
-        rows = np.flatnonzero(np.isin(articles["story"], list(wanted)))
-        row_of = {
-            (story, language): row
-            for story, language, row in zip(
-                articles["story"][rows].tolist(), articles["language"][rows].tolist(), rows.tolist(), strict=True
-            )
-        }
+        row_of = self.corpus.article_rows({key for key, _, _ in keys})
         found = []
         for number, (key, source, target) in enumerate(keys):
-            sides = [row_of.get((stories.get(key), languages.get(side))) for side in (source, target)]
-            if None in sides:
+            sides = row_of.get((key, source)), row_of.get((key, target))
+            if sides[0] is None or sides[1] is None:
                 raise InputError(
-                    f"{corpus.location} has no story {key} from {source} to {target}: name the right --corpus"
+                    f"{self.corpus.location} has no story {key} from {source} to {target}: name the right --corpus"
                 )
-            found.append(Example(number=number, story=key, source=int(sides[0] or 0), target=int(sides[1] or 0)))
+            found.append(Example(number=number, story=key, source=sides[0], target=sides[1]))
         return found
 
 

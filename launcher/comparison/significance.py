@@ -81,7 +81,7 @@ class Tests:
         ]
 
     def describe(self) -> str:
-        """What the marks mean; and whether so many tests could have any."""
+        """Say what the marks mean, and whether so many tests could have any."""
         # The least that so many samples can show, after the correction.
         least = 2 / (self._samples + 1) * self.count
         told = (

@@ -1,5 +1,5 @@
-"""What is compared on the examples that all have: evaluated runs, or several runs of one model (its seeds) as one;
-baselines; predictions in files."""
+"""Read what is compared, on the examples that all have: evaluated runs, or several runs of one model (its seeds) as
+one; baselines; predictions in files."""
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -95,8 +95,8 @@ class Scores:
     baselines: which of the systems are baselines.  lead: LEAD's (N,) by measure; none where it is not known.
     notes: what else is to be said of the systems.
     unscored: target language -> examples left out because not all systems have a sentence similarity there.
-    profile: of ROUGE (trainer/evaluation/scoring/profiles.py), None where no
-    measure depends on it.  without_rouge: examples whose reference has no word, or whose language no segmenter cuts.
+    profile: of ROUGE (trainer/evaluation/scoring/profiles.py), None where no measure depends on it.
+    without_rouge: examples whose reference has no word, or whose language no segmenter cuts.
     """
 
     names: tuple[str, ...]
@@ -225,7 +225,7 @@ def read_systems(
 
 
 def read_texts(system: System, held_out: HeldOut) -> tuple[dict[Key, str], list[str]]:
-    """What a run, or a file of predictions, wrote for each example, and what is to be said of it.
+    """Return what a run, or a file of predictions, wrote for each example, and what is to be said of it.
 
     `InputError` where the system is several runs or a baseline (`HeldOut.texts_of_baseline`), or not evaluated.
     """

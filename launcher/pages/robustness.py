@@ -12,9 +12,8 @@ from shards.printable import one_line
 from trainer.evaluation.robustness.plan import by_reason
 from trainer.evaluation.robustness.sources import describe_sources
 from trainer.evaluation.scoring.profiles import profile_of
+from trainer.evaluation.scoring.rouge import NAMES
 
-#: How the measures are called.
-NAMES = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "rougeLsum": "ROUGE-Lsum"}
 #: What the curves and the first table show.
 _SHOWN = "rougeL"
 _STYLE = (
@@ -105,7 +104,7 @@ def _scores(kinds: Mapping[str, Any], severities: Sequence[str], measure: str) -
 
 
 def _sources(found: Mapping[str, Any]) -> str:
-    """Where the score comes from: what is lost without the document, and without the images."""
+    """Return the section on what is lost without the document, and without the images; empty where none was asked."""
     if not found:
         return ""
     rows = [

@@ -23,17 +23,17 @@ def check_definition(definition: Definition, out: Path) -> None:
     changed = [
         *(f"models.{name} {recipe}" for name, recipe in begun.models.items() if definition.models.get(name) != recipe),
         *(f"seed {seed}" for seed in begun.seeds if seed not in definition.seeds),
-        *(f"other {key}" for key in ("baseline", "overrides", "claims") if _of(begun, key) != _of(definition, key)),
+        *(
+            f"other {key}"
+            for key in ("baseline", "overrides", "claims")
+            if getattr(begun, key) != getattr(definition, key)
+        ),
     ]
     if changed:
         raise InputError(
             f"{out} was begun with {changed[0]}, and the study has changed since: restore what {path} has, or choose "
             f"another --out; without {path} it goes on as the study is now, as far as its trainings fit"
         )
-
-
-def _of(definition: Definition, key: str) -> object:
-    return getattr(definition, key)
 
 
 def keep_definition(definition: Definition, out: Path) -> None:

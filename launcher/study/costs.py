@@ -1,4 +1,4 @@
-"""What a study's trainings took: hours, CPU time and machines, a line of costs.jsonl for what is known of an attempt.
+"""Record what a study's trainings take: hours, CPU time and machines, in lines of costs.jsonl by attempt.
 
 An attempt writes a line when it begins, one a minute, and one at its end; the last that can be read counts. So a
 machine that dies takes a minute of its figures with it, and a copy of the directory goes on with the rest.

@@ -110,7 +110,11 @@ def told_of_baselines(report: Mapping[str, Any]) -> list[str]:
         told.append(
             f"{BELOW} {kind.upper()} loses to LEAD in {names} ({best.model:.2f} against {best.lead:.2f}){chance}"
         )
-    told.append(f"LEAD: the document's first k words, by target language's median summary: {_words(report)}")
+    told.append(
+        f"LEAD: the document's first k words, by target language's median summary: {describe_lead(lead_words(report))}"
+    )
+    if uncut := _counts(report["baselines"].get("lead")).get("uncut"):
+        told.append(f"baselines write nothing for {uncut} examples, whose documents no segmenter cuts")
     nearest = _counts(report["baselines"].get("nearest"))
     if nearest.get("without_story"):
         told.append(f"nearest story: {nearest['without_story']} examples share no word with a training document")
@@ -124,10 +128,6 @@ def told_of_baselines(report: Mapping[str, Any]) -> list[str]:
 def _counts(value: object) -> dict[str, int]:
     """The numbers of a part of a report, which may be damaged."""
     return {key: count for key, count in value.items() if type(count) is int} if isinstance(value, dict) else {}
-
-
-def _words(report: Mapping[str, Any]) -> str:
-    return describe_lead(lead_words(report))
 
 
 def without_images(report: Mapping[str, Any]) -> str | None:

@@ -21,7 +21,7 @@ from shards.tokenizer import Tokenizer
 from trainer.checkpoint import read_state
 from trainer.distributed import from_first_rank, raise_together
 from trainer.evaluation.averages import languages_found, summarise, training_pairs
-from trainer.evaluation.baselines.compute import Baselines, Example, compute
+from trainer.evaluation.baselines.compute import Baselines, Example, as_rows, compute
 from trainer.evaluation.baselines.report import baselines_report
 from trainer.evaluation.decoding import Predictions, decoding_batches
 from trainer.evaluation.heldout import (
@@ -37,7 +37,7 @@ from trainer.evaluation.predictions import Prediction
 from trainer.evaluation.report import facts_of
 from trainer.evaluation.results import write_results
 from trainer.evaluation.scoring.measures import Pair
-from trainer.evaluation.scoring.models import Models
+from trainer.evaluation.scoring.models import models_of
 from trainer.evaluation.scoring.score import Scores, score
 from trainer.evaluation.scoring.similarity import SIMILARITY, facts_of_similarity
 from trainer.evaluation.unigram import UnigramBaseline
@@ -85,19 +85,22 @@ class Evaluator:
         nll = self._nll(network, split, kinds)
         if not self.ranks.is_first:
             return None
-        predictions, measures, rouge = self._score(groups, found)
-        baselines = self._baselines(groups, predictions)
-        pairs = training_pairs(self.corpus)
+        written = {row["number"]: row for of_batch in found.read().values() for row in of_batch}
+        examples, pairs = self._read(groups, written)
+        scores = self._score(pairs)
+        predictions, measures = as_rows(examples, pairs, scores), list(scores.columns)
+        baselines = self._baselines(examples)
+        trained_on = training_pairs(self.corpus)
         report = {
             "split": split,
             "step": read_state(checkpoint).step,
             **facts,
             "examples": len(predictions),
             "unreadable": len(groups.number) - len(predictions),
-            **self._without_images(predictions, found),
-            **summarise(predictions, measures, pairs),
-            **baselines_report(predictions, baselines, pairs),
-            "rouge": rouge,
+            **self._without_images(predictions, written),
+            **summarise(predictions, measures, trained_on),
+            **baselines_report(predictions, baselines, trained_on),
+            "rouge": scores.rouge,
             "languages_found": languages_found(predictions),
             "nll": nll,
         }
@@ -199,20 +202,18 @@ class Evaluator:
                 found.add(self.ranks.rank, number, rows)
                 progress.advance(len(batch))
 
-    def _score(self, groups: Groups, found: Predictions) -> tuple[list[Prediction], list[str], dict[str, Any]]:
-        """Every prediction with its example and its scores, in the examples' order; the names of the measures; what
-        the report says of ROUGE (scoring/findings.py)."""
+    def _read(self, groups: Groups, written: Mapping[int, Mapping[str, Any]]) -> tuple[list[Example], list[Pair]]:
+        """Read the texts of the examples that were decoded, in the examples' order. written: by number."""
         keys, languages, language = self.corpus.story_keys(), self.corpus.languages, self.corpus.articles["language"]
-        written = {row["number"]: row["prediction"] for of_batch in found.read().values() for row in of_batch}
-        examples: list[tuple[int, str]] = []
+        examples: list[Example] = []
         pairs: list[Pair] = []
         document = functools.cache(lambda row: self.reader.article(row).text)  # one string for all its targets
         for place, number in enumerate(track(groups.number.tolist(), "reading references")):
             if number not in written:
                 continue
-            source = int(groups.source[place, 0])
+            source, target = int(groups.source[place, 0]), int(groups.target[place, 0])
             try:
-                article, text = self.reader.article(int(groups.target[place, 0])), document(source)
+                article, text = self.reader.article(target), document(source)
             except UnreadableError:  # it was there when it was decoded
                 continue
             pair = Pair(
@@ -220,63 +221,38 @@ class Evaluator:
                 target=article.language,
                 document=text,
                 reference=article.summary,
-                prediction=written[number],
+                prediction=written[number]["prediction"],
             )
             pairs.append(pair)
-            examples.append((number, keys[int(groups.story[place, 0])]))
-        self.begin_batch()
-        scores = self._scores(pairs)
-        rows = [
-            Prediction(
-                number=number,
-                story=story,
-                source=pair.source,
-                target=pair.target,
-                prediction=pair.prediction,
-                reference=pair.reference,
-                language=scores.language[place],
-                scores=scores.row(place),
+            examples.append(
+                Example(number=number, story=keys[int(groups.story[place, 0])], source=source, target=target)
             )
-            for place, ((number, story), pair) in enumerate(zip(examples, pairs, strict=True))
-        ]
-        return rows, list(scores.columns), scores.rouge
+        self.begin_batch()
+        return examples, pairs
 
-    def _scores(self, pairs: Sequence[Pair]) -> Scores:
+    def _score(self, pairs: Sequence[Pair]) -> Scores:
         settings = self.recipe.evaluation
-        models = Models(
-            labse=settings.labse,
-            bertscore=settings.bertscore,
-            similarity=settings.sentence_similarity,
-            device=self.device,
-        )
+        models = models_of(settings, self.device)
         return score(pairs, profile=settings.rouge, models=models, after_each=self.begin_batch)
 
-    def _baselines(self, groups: Groups, predictions: Sequence[Prediction]) -> Baselines:
-        """What the baselines say of the same examples, scored in the same way."""
-        examples = [
-            Example(
-                number=row.number,
-                story=row.story,
-                source=int(groups.source[row.number, 0]),
-                target=int(groups.target[row.number, 0]),
-            )
-            for row in predictions
-        ]
+    def _baselines(self, examples: Sequence[Example]) -> Baselines:
+        """Write and score the baselines' summaries of the same examples."""
         return compute(
             self.corpus,
             self.reader,
             examples,
-            self._scores,
+            self._score,
             profile=self.recipe.evaluation.rouge,
             after_each=self.begin_batch,
         )
 
-    def _without_images(self, predictions: Sequence[Prediction], found: Predictions) -> dict[str, Any]:
-        """How many of the examples of each kind the network saw no image of; nothing where it sees none at all."""
+    def _without_images(
+        self, predictions: Sequence[Prediction], written: Mapping[int, Mapping[str, Any]]
+    ) -> dict[str, Any]:
+        """Count the examples of each kind that the network saw no image of; nothing where it sees none at all."""
         if not self.recipe.network.vision.enabled:
             return {}
-        seen = {row["number"]: row.get("images") for of_batch in found.read().values() for row in of_batch}
-        without = [row for row in predictions if seen.get(row.number) == 0]
+        without = [row for row in predictions if written[row.number].get("images") == 0]
         mms = sum(row.source == row.target for row in without)
         return {"without_images": {"mms": mms, "mxls": len(without) - mms}}
 

@@ -21,7 +21,7 @@ from trainer.evaluation.evaluated import Evaluated
 from trainer.evaluation.foreign import match, read_foreign
 from trainer.evaluation.kept import only_one
 from trainer.evaluation.results import write_results
-from trainer.evaluation.scoring.models import Models, check_models
+from trainer.evaluation.scoring.models import check_models, models_of
 from trainer.evaluation.scoring.score import score
 from trainer.evaluation.scoring.similarity import SIMILARITY, facts_of_similarity
 from trainer.progress import stage
@@ -43,7 +43,7 @@ def evaluate_foreign(path: Path, split: str, corpus: str | None, overrides: Sequ
     where = path.parent / path.stem
     recipe = _recipe(path, where, corpus, overrides)
     settings = recipe.evaluation
-    models = Models(labse=settings.labse, bertscore=settings.bertscore, similarity=settings.sentence_similarity)
+    models = models_of(settings)
     check_models(models)
     lines, digest = read_foreign(path)
     with stage("opening the corpus"):

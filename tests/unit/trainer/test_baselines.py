@@ -14,6 +14,7 @@ from trainer.evaluation.baselines.nearest import Task, nearest
 from trainer.evaluation.baselines.report import against_lead, baseline_means, lead_words, losses
 from trainer.evaluation.heldout import choose_examples
 from trainer.evaluation.predictions import Prediction
+from trainer.evaluation.scoring.rouge import TYPES
 from trainer.evaluation.scoring.score import score, score_rouge
 
 
@@ -154,3 +155,26 @@ def test_a_report_without_baselines_or_with_damaged_ones_has_none(damage: object
 def test_k_is_told_by_language() -> None:
     assert describe_lead({"english": 2, "urdu": 2, "burmese": 5, "thai": 1}) == "k = 2; 1 into thai; 5 into burmese"
     assert describe_lead({}) == "k unknown"
+
+
+def test_what_has_no_rouge_is_in_no_difference_from_lead() -> None:
+    """A reference without a word has no score on either side: a 0 on both would hide a difference."""
+    scores: list[dict[str, float | None]] = [dict.fromkeys(TYPES, 30.0), dict.fromkeys(TYPES)]
+    of_lead: list[dict[str, float | None]] = [dict.fromkeys(TYPES, 10.0), dict.fromkeys(TYPES)]
+    rows, lead_rows = (
+        [
+            Prediction(
+                number=number,
+                story=f"story{number}",
+                source="english",
+                target="english",
+                prediction="",
+                reference="",
+                language=None,
+                scores=of,
+            )
+            for number, of in enumerate(column)
+        ]
+        for column in (scores, of_lead)
+    )
+    assert against_lead(rows, lead_rows)["mms"]["rouge1"]["difference"] == 20.0

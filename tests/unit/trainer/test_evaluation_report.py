@@ -11,6 +11,7 @@ from shards.tokenizer import open_tokenizer
 from tests.tiny import tiny_overrides
 from trainer.build import build_evaluator
 from trainer.evaluation.averages import languages_found, summarise
+from trainer.evaluation.baselines.compute import as_rows
 from trainer.evaluation.closing_table import print_report
 from trainer.evaluation.decoding import Predictions
 from trainer.evaluation.heldout import choose_examples
@@ -42,7 +43,10 @@ def scored(tiny_corpus: Corpus, tmp_path: Path) -> tuple[list[Prediction], list[
     ]
     found.add(0, 0, rows)
     try:
-        predictions, measures, rouge = evaluator._score(groups, found)
+        written = {row["number"]: row for rows in found.read().values() for row in rows}
+        examples, pairs = evaluator._read(groups, written)
+        scores = evaluator._score(pairs)
+        predictions, measures, rouge = as_rows(examples, pairs, scores), list(scores.columns), scores.rouge
         assert rouge["profile"] == "xlsum"
         assert sum(rouge["empty_predictions"].values()) == len(rows) // 3
         return predictions, measures

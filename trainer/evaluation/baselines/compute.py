@@ -6,7 +6,7 @@ Texts alone are read, and no torch is imported.
 import functools
 import os
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -25,7 +25,7 @@ from trainer.evaluation.scoring.measures import Pair
 from trainer.evaluation.scoring.processes import map_chunks
 from trainer.evaluation.scoring.profiles import DEFAULT, Profile
 from trainer.evaluation.scoring.score import Scores
-from trainer.evaluation.scoring.segmenters import NoSegmenterError
+from trainer.evaluation.scoring.segmenters import NoSegmenterError, segmenter
 from trainer.progress import stage
 
 #: Training summaries of a language whose lengths are looked at, and training documents that are: evenly spaced.
@@ -55,7 +55,7 @@ class Baselines:
 
     words: LEAD's k by target language.  without_story: examples that no training document shares a word with, whose
     nearest story's summary is empty.  unreadable: training articles that could not be read.
-    compared: training documents that were looked at, `of` so many.
+    compared: training documents that were looked at, `of` so many.  uncut: examples whose document no segmenter cuts.
     """
 
     rows: dict[str, list[Prediction]]
@@ -65,6 +65,7 @@ class Baselines:
     unreadable: int = 0
     compared: int = 0
     of: int = 0
+    uncut: int = 0
 
 
 def compute(
@@ -79,8 +80,8 @@ def compute(
 ) -> Baselines:
     """Return the rows of the baselines `names`. after_each: called now and then in between, for a watchdog.
 
-    profile: ROUGE's, which the oracle raises. Where a language has no segmenter, LEAD and the oracle take nothing out
-    of its documents: its examples are scored for no system, and the report counts them.
+    profile: ROUGE's, which the oracle raises. Where a language has no segmenter, nothing is taken out of its documents
+    and none is like them; they are counted (`Baselines.uncut`).
 
     Raises `InputError` where an example cannot be read.
     """
@@ -95,17 +96,9 @@ def compute(
             targets = sorted({pair.target for pair in pairs})
             tasks = [(name, training.summaries(languages.index(name))) for name in targets]
             words = dict(zip(targets, _map(_median_words, tasks, after_each), strict=True))
-        if {"lead", "oracle"} & set(names):
-            chunks = [
-                [(pair, words.get(pair.target)) for pair in pairs[begin : begin + _CHUNK]]
-                for begin in range(0, len(pairs), _CHUNK)
-            ]
-            extracted = [
-                both
-                for chunk in _map(functools.partial(_extract, profile=profile), chunks, after_each)
-                for both in chunk
-            ]
-            written["lead"], written["oracle"] = [of_lead for of_lead, _ in extracted], [best for _, best in extracted]
+            written["lead"] = _of_all(functools.partial(_leads, words=words), pairs, after_each)
+        if "oracle" in names:
+            written["oracle"] = _of_all(functools.partial(_oracles, profile=profile), pairs, after_each)
         if "nearest" in names:
             written["nearest"], compared, of = _nearest(training, examples, pairs, after_each)
             without = sum(not text for text in written["nearest"])
@@ -125,6 +118,7 @@ def compute(
         unreadable=training.unreadable,
         compared=compared,
         of=of,
+        uncut=sum(not _is_cut(pair.source) for pair in pairs),
     )
 
 
@@ -143,8 +137,8 @@ def pair_of(corpus: Corpus, reader: Reader, example: Example, prediction: str = 
     )
 
 
-def as_rows(examples: Sequence[Example], pairs: Sequence[Pair], scores: Scores, first: int = 0) -> list[Prediction]:
-    """Return the rows of predictions, whose scores are those from place `first` on."""
+def as_rows(examples: Sequence[Example], pairs: Sequence[Pair], scores: Scores) -> list[Prediction]:
+    """Return the rows of predictions of these examples, whose texts and scores are in the same order."""
     return [
         Prediction(
             number=example.number,
@@ -239,33 +233,42 @@ def _nearest(
     return written, compared, of
 
 
+def _is_cut(*languages: str) -> bool:
+    """Return True if the segmenters of these languages are there."""
+    try:
+        for language in languages:
+            segmenter(language)
+    except NoSegmenterError:
+        return False
+    return True
+
+
 def _median_words(task: tuple[str, Sequence[str]]) -> int:
-    try:
-        return median_words(*task)
-    except NoSegmenterError:
-        return 1
+    return median_words(*task) if _is_cut(task[0]) else 1
 
 
-def _extract(chunk: Sequence[tuple[Pair, int | None]], profile: Profile) -> list[tuple[str, str]]:
-    """LEAD, where its number of words is known, and the oracle of each."""
-    return [_extracts(pair, count, profile) for pair, count in chunk]
+def _leads(pairs: Sequence[Pair], words: Mapping[str, int]) -> list[str]:
+    return [lead(pair.document, pair.source, words[pair.target]) if _is_cut(pair.source) else "" for pair in pairs]
 
 
-def _extracts(pair: Pair, count: int | None, profile: Profile) -> tuple[str, str]:
-    try:
-        return (
-            "" if count is None else lead(pair.document, pair.source, count),
-            oracle(pair.document, pair.reference, pair.source, pair.target, profile),
-        )
-    except NoSegmenterError:
-        return "", ""
+def _oracles(pairs: Sequence[Pair], profile: Profile) -> list[str]:
+    return [
+        oracle(pair.document, pair.reference, pair.source, pair.target, profile)
+        if _is_cut(pair.source, pair.target)
+        else ""
+        for pair in pairs
+    ]
 
 
 def _nearest_places(task: Task) -> list[int]:
-    try:
-        return nearest(task)
-    except NoSegmenterError:
-        return [-1] * len(task.wanted)
+    return nearest(task) if _is_cut(task.language) else [-1] * len(task.wanted)
+
+
+def _of_all(
+    function: Callable[[Sequence[Pair]], list[str]], pairs: Sequence[Pair], after_each: Callable[[], None]
+) -> list[str]:
+    chunks = [pairs[begin : begin + _CHUNK] for begin in range(0, len(pairs), _CHUNK)]
+    return [text for chunk in _map(function, chunks, after_each) for text in chunk]
 
 
 def _map(

@@ -9,10 +9,11 @@ from trainer.evaluation.baselines.compute import Baselines
 from trainer.evaluation.baselines.names import LABELS
 from trainer.evaluation.predictions import Prediction
 from trainer.evaluation.scoring.rouge import ROUGE, TYPES
+from trainer.evaluation.scoring.similarity import SIMILARITY
 from trainer.evaluation.significance import paired_bootstrap
 
 #: What else is told of a baseline, where it was scored.
-_WITH_MODELS = ("meaning_similarity", "lase", "bertscore")
+_WITH_MODELS = ("meaning_similarity", "lase", "bertscore", SIMILARITY)
 _LEAST = 1e-12
 
 
@@ -27,7 +28,7 @@ def baselines_report(
         parts[name] = summarise(rows, measures, train_pairs)
         del parts[name]["directions"]  # as the model's
     if "lead" in parts:
-        parts["lead"]["words"] = found.words
+        parts["lead"] |= {"words": found.words, "uncut": found.uncut}
     if "nearest" in parts:
         parts["nearest"] |= {
             "without_story": found.without_story,
@@ -39,8 +40,8 @@ def baselines_report(
 
 
 def against_lead(predictions: Sequence[Prediction], lead: Sequence[Prediction]) -> dict[str, dict[str, Any]]:
-    """kind -> measure -> difference of the means, its 95% interval and p. The rows are of the same examples."""
-    lead_of = {row.key: row for row in lead}
+    """kind -> measure -> difference of the means, its 95% interval and p, of the examples that have ROUGE."""
+    lead_of = {row.key: row for row in lead if row.scores[TYPES[0]] is not None}
     told: dict[str, dict[str, Any]] = {}
     for kind in ("mms", "mxls"):
         rows = [row for row in predictions if row.key in lead_of and (row.source == row.target) == (kind == "mms")]

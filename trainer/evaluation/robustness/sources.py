@@ -9,11 +9,11 @@ from typing import Any
 
 from trainer.evaluation.robustness.impact import Scores, impact
 from trainer.evaluation.robustness.kinds import SOURCES, Kind
+from trainer.evaluation.scoring.rouge import NAMES
 from trainer.evaluation.significance import paired_bootstrap
 
-#: What a share is of by default, and how it is called.
+#: What a share is of by default.
 MEASURE = "rouge1"
-_NAMES = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "rougeLsum": "ROUGE-Lsum"}
 _CHANCE = 0.05
 
 
@@ -71,7 +71,7 @@ def describe_sources(found: Mapping[str, Any], measure: str = MEASURE) -> list[s
         first, second = of.get("removed"), of.get("exchanged")
         text = f"{source} {_percent((first or second)[measure])}"
         if not parts:
-            text += f" of {_NAMES[measure]}"
+            text += f" of {NAMES[measure]}"
         if first and second:
             text += f" (another story's: {_percent(second[measure])})"
         elif second:

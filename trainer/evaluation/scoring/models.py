@@ -11,6 +11,8 @@ from trainer.evaluation.scoring.similarity import encoder
 if TYPE_CHECKING:
     import torch
 
+    from trainer.recipe import EvaluationSection
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Models:
@@ -23,6 +25,16 @@ class Models:
     bertscore: Path | None = None
     similarity: bool = False
     device: "str | torch.device" = "cpu"
+
+
+def models_of(settings: "EvaluationSection", device: "str | torch.device" = "cpu") -> Models:
+    """Return the models that a recipe's evaluation is scored by."""
+    return Models(
+        labse=settings.labse,
+        bertscore=settings.bertscore,
+        similarity=settings.sentence_similarity,
+        device=device,
+    )
 
 
 def check_models(models: Models) -> None:

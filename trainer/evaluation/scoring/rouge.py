@@ -12,6 +12,7 @@ from typing import TypeVar
 #: The three of the paper's tables; ROUGE-Lsum comes beside them.
 TYPES = ("rouge1", "rouge2", "rougeL")
 ROUGE = (*TYPES, "rougeLsum")
+NAMES = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "rougeLsum": "ROUGE-Lsum"}
 
 Gram = TypeVar("Gram")
 
