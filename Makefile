@@ -44,7 +44,7 @@ lint: setup
 	$(BIN)/mypy
 
 bench: train
-	$(BIN)/python -m benchmarks.first_light --json benchmarks/first_light.json
+	$(BIN)/python -m benchmarks.learning --json benchmarks/learning.json
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -62,6 +62,11 @@ class TextConfig(StrictConfig):
     tie_word_embeddings: bool = Field(
         default=False, description="true: the head of a random backbone is its embeddings, which suits small networks"
     )
+    copying_start: bool = Field(
+        default=False,
+        description="true: the cross-attention of a random backbone starts by adding what it looks at, which a tied "
+        "head then writes; mBART only",
+    )
     dropout: float = Field(default=0.1, ge=0, lt=1)
     attention_dropout: float | None = Field(
         default=None, ge=0, lt=1, description="of attention probabilities; None: as `dropout`"
@@ -100,6 +105,8 @@ class TextConfig(StrictConfig):
                 raise ValueError(f"{', '.join(given)}: a pretrained backbone brings its own; remove them")
             if self.tie_word_embeddings:
                 raise ValueError("tie_word_embeddings: a pretrained backbone brings a head of its own; remove it")
+            if self.copying_start:
+                raise ValueError("copying_start: a pretrained backbone brings its own weights; remove it")
             return self
         if self.reset_start_tokens is not None:
             raise ValueError("reset_start_tokens: random weights have nothing to reset; remove it")
@@ -107,6 +114,10 @@ class TextConfig(StrictConfig):
         foreign = [name for other, names in _OWN.items() if other != architecture for name in names if name in given]
         if foreign:
             raise ValueError(f"{', '.join(foreign)}: {_NAMES[architecture]} has no such size; remove it")
+        if self.copying_start and architecture != "mbart":
+            raise ValueError("copying_start: mT5's embeddings are too small to be copied; set architecture to mbart")
+        if self.copying_start and not self.tie_word_embeddings:
+            raise ValueError("copying_start: without tie_word_embeddings no head writes what is copied; set it to true")
         needed = (*_NEEDED, "d_kv") if architecture == "mt5" else _NEEDED
         missing = [name for name in needed if name not in given]
         if missing:
@@ -129,6 +140,7 @@ def _sizes() -> tuple[str, ...]:
         "architecture",
         "shape",
         "tie_word_embeddings",
+        "copying_start",
         "dropout",
         "attention_dropout",
         "reset_start_tokens",
@@ -147,6 +159,13 @@ class VisionConfig(StrictConfig):
         le=65_536,
         description="width of the encoder; None: feature_size, the paper's form; else one Linear before",
     )
+    feature_scale: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="of the features before the Linear of hidden_size, whose first weights are divided by it: Adam "
+        "moves 2,048 weights an output at once, too far at the rates of a small network",
+    )
     num_layers: int = Field(default=4, gt=0, le=1_024, description="N_v")
     num_heads: int = Field(default=8, gt=0, le=4_096)
     ffn_size: int = Field(default=2048, gt=0, le=1_048_576)
@@ -160,9 +179,11 @@ class VisionConfig(StrictConfig):
         return self.hidden_size or self.feature_size
 
     @model_validator(mode="after")
-    def _heads_divide(self) -> Self:
+    def _sizes_fit(self) -> Self:
         if self.width % self.num_heads:
             raise ValueError(f"num_heads {self.num_heads} does not divide the visual width {self.width}")
+        if self.feature_scale != 1 and self.hidden_size is None:
+            raise ValueError("feature_scale: without hidden_size no Linear follows the features; remove it")
         return self
 
 
@@ -173,6 +194,13 @@ class FusionConfig(StrictConfig):
         default=256, gt=0, le=65_536, description="C, common width of the cross-modal attention (d_c)"
     )
     num_heads: int = Field(default=8, gt=0, le=4_096)
+    visual_start: float = Field(
+        default=0.0,
+        ge=0,
+        le=100,
+        description="the visual half of W_z starts as this times the identity: 0 keeps what a pretrained decoder "
+        "knows, with more a random one sees images from the first step",
+    )
     dropout: float = Field(default=0.1, ge=0, lt=1)
 
     @model_validator(mode="after")
@@ -195,6 +223,7 @@ class Decoding(StrictConfig):
 
     num_beams: PositiveInt = 4
     length_penalty: float = 0.6
+    no_repeat_ngram_size: int = Field(0, ge=0, le=1024, description="tokens that come in this order but once; 0: any")
     max_new_tokens: PositiveInt = 84
     temperature: float | None = Field(None, gt=0, description="draw from the distribution at this temperature")
     top_p: float = Field(1.0, gt=0, le=1, description="of the likeliest words that together have this probability")

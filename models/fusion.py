@@ -20,7 +20,7 @@ class Fusion(nn.Module):
 
     W_q, W_k, W_v have no bias and the heads are concatenated without another projection, as the paper writes
     them: the gate and W_z follow at once. W_z starts at [I; 0] and b_z at 0, so that Z = H at step 0 and the
-    pretrained decoder sees the encoder that it knows.
+    pretrained decoder sees the encoder that it knows; `visual_start` puts something else in place of that 0.
     """
 
     def __init__(self, config: FusionConfig, text_size: int, vision_size: int) -> None:
@@ -35,6 +35,7 @@ class Fusion(nn.Module):
         with torch.no_grad():
             self.output.weight.zero_()
             self.output.weight[:, :text_size].fill_diagonal_(1.0)
+            self.output.weight[:, text_size:].fill_diagonal_(config.visual_start)
             self.output.bias.zero_()
 
     def attend(self, text_TD: Tensor, visual_SV: Tensor, layout: Layout, seen_T1: Tensor) -> Tensor:

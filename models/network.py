@@ -164,6 +164,7 @@ class Network(nn.Module):
             generation_config=GenerationConfig(
                 num_beams=decoding.num_beams,
                 length_penalty=decoding.length_penalty,
+                no_repeat_ngram_size=decoding.no_repeat_ngram_size,
                 max_new_tokens=decoding.max_new_tokens,
                 do_sample=False,
                 pad_token_id=self.pad_id,

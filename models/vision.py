@@ -7,6 +7,7 @@ Shape suffixes as in models/ragged.py; X images, R regions of each, S regions of
 width (d_v, or `hidden_size`) and F that of the stored features.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -27,6 +28,9 @@ class VisualEncoder(nn.Module):
         self.config, self.runner = config, LayerRunner()
         width = config.width
         self.project = None if config.hidden_size is None else nn.Linear(config.feature_size, width)
+        if self.project is not None and config.feature_scale != 1:
+            with torch.no_grad():
+                self.project.weight.div_(config.feature_scale)
         self.box = nn.Linear(4, width)
         self.image = nn.Embedding(config.max_images, width)
         self.region = nn.Embedding(config.regions, width)
@@ -56,7 +60,9 @@ class VisualEncoder(nn.Module):
                 f"(regions {config.regions}, feature_size {config.feature_size})"
             )
         dtype = self.box.weight.dtype
-        o_XRV = roi_XRF.to(dtype) if self.project is None else self.project(roi_XRF.to(dtype))
+        o_XRV = roi_XRF.to(dtype)
+        if self.project is not None:
+            o_XRV = self.project(o_XRV if config.feature_scale == 1 else o_XRV * config.feature_scale)
         box_XRV = self.box(boxes_XR4.to(dtype))
         embedded: Tensor = o_XRV + box_XRV + self.image(place_X)[:, None] + self.region.weight[:regions]
         return embedded

@@ -149,6 +149,7 @@ def _generation(model: Model, languages: Sequence[str]) -> GenerationConfig:
     return GenerationConfig(
         num_beams=settings.num_beams,
         length_penalty=settings.length_penalty,
+        no_repeat_ngram_size=settings.no_repeat_ngram_size,
         max_new_tokens=model.recipe.lengths.summary,
         pad_token_id=model.tokenizer.pad_id,
         eos_token_id=model.tokenizer.eos_id,

@@ -53,6 +53,9 @@ class EvaluationSection(Section):
     batch_size: Rows = 32
     num_beams: int = Field(4, gt=0, le=1024, description="Appendix B: 4; 1: greedy")
     length_penalty: float = Field(0.6, ge=-10, le=10, description="Appendix B: 0.6")
+    no_repeat_ngram_size: int = Field(
+        0, ge=0, le=1024, description="tokens that come in this order at most once; 0: any (XL-Sum's mT5: 2)"
+    )
     temperature: float | None = Field(None, gt=0, description="with num_beams=1: draw words at this temperature")
     top_p: float = Field(1.0, gt=0, le=1, description="of the likeliest words that together have this probability")
     seed: int = Field(0, ge=0, le=MOST_SEED, description="of what is drawn")

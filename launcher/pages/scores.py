@@ -73,7 +73,8 @@ def described(report: Mapping[str, Any]) -> str:
         words.append(without)
     settings = report.get("settings")
     if isinstance(settings, dict):
-        words += [f"{key} {settings[key]}" for key in ("directions", "num_beams", "length_penalty") if key in settings]
+        shown = ("directions", "num_beams", "length_penalty", "no_repeat_ngram_size")
+        words += [f"{key} {settings[key]}" for key in shown if key in settings]
     words.append(f"ROUGE as {profile_in(report)}")
     html = f'<p class="soft">{escape(one_line(", ".join(words)))}</p>'
     return html + "".join(f"<p>{escape(one_line(line))}</p>" for line in lines(report))

@@ -7,7 +7,7 @@ from shards.errors import InputError
 
 #: source -> pieces and character coverage of its tokenizer. The smaller the vocabulary, the fewer rare Han characters
 #: it has room for: the others are spelled in bytes.
-_TOKENIZERS = {"emoji": (1500, 0.98), "help": (8000, 0.995), "crosssum": (32000, 0.9995)}
+_TOKENIZERS = {"emoji": (16000, 0.99), "help": (8000, 0.995), "crosssum": (32000, 0.9995)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,8 +18,8 @@ class PrepareSettings:
     """
 
     source: str
-    vocab_size: int = 1500
-    character_coverage: float = 0.98
+    vocab_size: int = 16000
+    character_coverage: float = 0.99
     stories_per_shard: int = 64
     stories: int | None = None
     without_images: bool = False

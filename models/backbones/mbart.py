@@ -62,6 +62,8 @@ class MBartBackbone(Backbone):
                 # Decoder states are layer norm's, so this makes logits of unit variance: a loss near log W. Scaled
                 # embeddings of this size have unit variance, too.
                 self.model.shared.weight.normal_(std=self.hidden_size**-0.5)
+                if config.copying_start:
+                    _start_copying(self.model.decoder)
             else:
                 rows = settings.vocab_size
                 stored_WD = stored_tensor(where, _HEAD, (rows, self.hidden_size))
@@ -205,6 +207,20 @@ def _random_model(config: TextConfig, vocab_size: int, pad_id: int, eos_id: int)
     )
     settings._attn_implementation = "sdpa"
     return MBartModel(settings)
+
+
+def _start_copying(decoder: Any) -> None:
+    """Make the cross-attention add what it looks at, twice the size of a word's own embedding, and nothing else.
+
+    A head that is the embeddings then writes the words that it looks at: what is left to learn is where to look. The
+    word before enters small and negative, because a head that is the embeddings would write it again.
+    """
+    decoder.layernorm_embedding.weight.fill_(-0.3)
+    for layer in decoder.layers:
+        attention = layer.encoder_attn
+        for linear, gain in ((attention.v_proj, 1.0), (attention.out_proj, 2.0)):
+            linear.weight.zero_().fill_diagonal_(gain)
+            linear.bias.zero_()
 
 
 def _pretrained_model(config: TextConfig, where: str) -> MBartModel:

@@ -117,6 +117,34 @@ def test_text_passes_through_the_fusion_at_init() -> None:
     assert torch.equal(fusion(text, visual, layout, seen), text), "W_z = [I; 0] keeps every row's text at step 0"
 
 
+def test_a_fusion_that_sees_at_init_adds_what_passes_the_gate() -> None:
+    config = tiny_config().fusion
+    fusion = Fusion(config.model_copy(update={"visual_start": 3.0}), 16, 12).double()
+    text, visual, layout, seen = fusion_inputs((0, 1, -1))
+    attended = fusion.attend(text, visual, layout, seen)
+    passed = torch.sigmoid(fusion.gate(torch.cat((text, attended), dim=-1))) * attended
+    added = (fusion(text, visual, layout, seen) - text)[:, : config.hidden_size]
+    torch.testing.assert_close(added, 3 * passed)
+
+
+def test_scaled_features_start_alike_and_move_less() -> None:
+    """The first states are those of unscaled features; a change of all first weights by one number moves them less."""
+    states = []
+    for scale in (1.0, 0.25):
+        torch.manual_seed(0)
+        config = tiny_config().vision.model_copy(update={"hidden_size": 8, "feature_scale": scale})
+        encoder = VisualEncoder(config).double()
+        features, boxes, place = torch.rand(2, 4, 12), torch.rand(2, 4, 4), torch.tensor([0, 1])
+        before = encoder.embed(features, boxes, place)
+        assert encoder.project is not None
+        with torch.no_grad():
+            encoder.project.weight.add_(0.01)
+        states.append((before, encoder.embed(features, boxes, place) - before))
+    (plain, plain_move), (scaled, scaled_move) = states
+    torch.testing.assert_close(scaled, plain)
+    torch.testing.assert_close(scaled_move, plain_move / 4)
+
+
 def test_decoder_states_and_word_probabilities() -> None:
     """Eq. 1 and the softmax layer below it, on a memory of given states."""
     network = noisy(Network(tiny_config(), 50, PAD_ID, EOS_ID))

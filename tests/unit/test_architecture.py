@@ -81,7 +81,7 @@ def test_ds_configs_add_gradients_in_fp32(path: Path) -> None:
 def test_the_cpu_config_and_the_default_recipe_fit_each_other() -> None:
     config = load_ds_config(ROOT / "ds_configs" / "zero2_cpu.json", load_recipe("d2tv"), world_size=2)
     per_step = config["train_micro_batch_size_per_gpu"] * config["gradient_accumulation_steps"] * 2
-    assert config["train_batch_size"] == per_step == 4 * 8
+    assert config["train_batch_size"] == per_step == 8 * 8
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda p: p.stem)

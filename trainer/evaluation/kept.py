@@ -27,6 +27,8 @@ _ROBUSTNESS_SUFFIXES = ("-robustness.parquet", "-robustness.html", "-robustness.
 _FACTS = ("checkpoint", "settings", "languages", "lengths", "corpus", "images")
 #: What a report means that does not say whose images were shown: those of before the recipe had corpus.images.
 _FORMER_IMAGES = "target"
+#: What its settings mean where they lack one of these: earlier releases knew no other way.
+_FORMER_SETTINGS = {"no_repeat_ngram_size": 0}
 
 
 def evaluation_folder(where: Path) -> Path:
@@ -131,7 +133,9 @@ def label(facts: Mapping[str, Any], own: Mapping[str, Any]) -> str:
         parts.append(f"checkpoint-{_plain(facts.get('checkpoint'))[:8]}")
     for section in ("settings", "lengths"):
         of, others = _section(facts, section), _section(own, section)
-        differ = [key for key in of if key not in _WITHOUT_EFFECT and of[key] != others.get(key)]
+        differ = [
+            key for key in of if key not in _WITHOUT_EFFECT and of[key] != others.get(key, _FORMER_SETTINGS.get(key))
+        ]
         if section == "settings" and "rouge" not in of and "rouge" in others:  # recorded before it was a setting
             of, differ = {**of, "rouge": FORMER}, [*differ, "rouge"]
         parts += [f"{_plain(key)}-{_plain(of[key])}" for key in differ]
@@ -190,13 +194,11 @@ def _section(facts: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 
 def _fact(facts: Mapping[str, Any], key: str) -> Any:
-    return _with_effect(facts.get(key, _FORMER_IMAGES if key == "images" else None))
-
-
-def _with_effect(value: Any) -> Any:
+    value = facts.get(key, _FORMER_IMAGES if key == "images" else None)
     if not isinstance(value, dict):
         return value
-    return {key: of for key, of in value.items() if key not in _WITHOUT_EFFECT}
+    former = _FORMER_SETTINGS if key == "settings" else {}
+    return {key: of for key, of in {**former, **value}.items() if key not in _WITHOUT_EFFECT}
 
 
 def _plain(value: Any) -> str:

@@ -85,6 +85,20 @@ def test_beams_find_likelier_summaries(network: Network) -> None:
     assert all(wide < narrow for narrow, wide in pairwise(scores))
 
 
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_no_tokens_come_twice_in_one_order(network: Network, num_beams: int) -> None:
+    """And without the limit they do: a network of random weights repeats itself."""
+
+    def repeats(size: int) -> int:
+        decoding = Decoding(num_beams=num_beams, max_new_tokens=12, no_repeat_ngram_size=size)
+        rows = [[word for word in row if word != PAD_ID] for row in network.generate(random_batch(), decoding).tolist()]
+        pairs = [list(pairwise(row)) for row in rows]
+        return sum(len(of_row) - len(set(of_row)) for of_row in pairs)
+
+    assert repeats(0) > 0
+    assert repeats(2) == 0
+
+
 def test_generation_leaves_the_network_as_it_was(network: Network) -> None:
     before = {name: parameter.clone() for name, parameter in network.state_dict().items()}
     network.generate(random_batch(), Decoding(max_new_tokens=3))

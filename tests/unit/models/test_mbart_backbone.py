@@ -322,3 +322,25 @@ def test_generation_has_a_start_token_a_row(checkpoint: tuple[Path, dict[str, Te
             layouts = self_layout(n, causal=True).to(*on), memory[row], cross_layout(n, [0], [6]).to(*on)
             words.append(int(ours.head(ours.decode(torch.tensor(words), *layouts)[-1]).argmax()))
         assert ids_BN[row].tolist() == words + [PAD_ID] * (ids_BN.shape[1] - len(words))
+
+
+def test_a_copying_start_writes_the_word_that_it_looks_at() -> None:
+    """And without it does not: whatever the word before it was."""
+    memory = torch.arange(10, 30)
+    before = torch.arange(30, 50)
+    layout, cross = (
+        of.to(torch.device("cpu"), torch.float32)
+        for of in (self_layout([1] * 20, causal=True), cross_layout([1] * 20, range(20), [1] * 20))
+    )
+    written = []
+    for copying in (True, False):
+        torch.manual_seed(0)
+        config = RANDOM.model_copy(
+            update={"d_model": 64, "tie_word_embeddings": True, "copying_start": copying, "num_decoder_layers": 2}
+        )
+        backbone = build_backbone(config, WORDS, PAD_ID, EOS_ID).eval()
+        states = torch.nn.functional.layer_norm(backbone.model.shared(memory), (64,))
+        written.append(backbone.head(backbone.decode(before, layout, states, cross)).argmax(dim=-1))
+    copied, other = written
+    assert torch.equal(copied, memory)
+    assert not torch.equal(other, memory)

@@ -66,6 +66,17 @@ def test_registry() -> None:
         objective_config("d2vt")
 
 
-def test_a_checkpoints_head_is_its_own() -> None:
+def test_a_checkpoint_brings_its_own_head_and_weights() -> None:
     with pytest.raises(ValueError, match="tie_word_embeddings: a pretrained backbone brings a head of its own"):
         TextConfig(pretrained="mt5", tie_word_embeddings=True)
+    with pytest.raises(ValueError, match="copying_start: a pretrained backbone brings its own weights"):
+        TextConfig(pretrained="mt5", copying_start=True)
+
+
+def test_starts_that_have_nothing_to_start_from_are_refused() -> None:
+    with pytest.raises(ValueError, match="copying_start: mT5's embeddings are too small to be copied"):
+        TextConfig(d_model=8, d_ff=8, d_kv=8, num_heads=1, num_layers=1, copying_start=True)
+    with pytest.raises(ValueError, match="copying_start: without tie_word_embeddings"):
+        TextConfig(architecture="mbart", d_model=8, d_ff=8, num_heads=1, num_layers=1, copying_start=True)
+    with pytest.raises(ValueError, match="feature_scale: without hidden_size no Linear follows"):
+        VisionConfig(feature_scale=0.5)

@@ -97,8 +97,8 @@ def test_it_needs_nothing_but_its_own_directory(tmp_path: Path) -> None:
 def test_a_pretrained_backbone_is_not_needed_again(model: Path, tiny_corpus: Corpus, tmp_path: Path) -> None:
     """An export is such a backbone: what is trained from it is exported, and it goes."""
     before = Path(shutil.copytree(model, tmp_path / "before"))
-    sizes = [word.split("=")[0] for word in tiny_overrides(Path("c"), Path("r")) if word.startswith("network.text.")]
-    words = [f"{size}=" for size in sizes if not size.endswith("dropout")]
+    given = [word.split("=") for word in tiny_overrides(Path("c"), Path("r")) if word.startswith("network.text.")]
+    words = [f"{size}=" for size, value in given if not size.endswith("dropout") and value != "false"]
     words += [f"network.text.pretrained={before}", f"corpus.tokenizer={before}"]
     checkpoint, objective = write_checkpoint(recipe_in(tmp_path / "run", tiny_corpus, *words), tiny_corpus)
     assert main(["export", str(checkpoint), str(tmp_path / "model")]) == 0

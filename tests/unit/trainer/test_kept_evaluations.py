@@ -58,6 +58,8 @@ def write(where: Path, facts: dict[str, Any], split: str = "test") -> None:
         (but(directions="..%2f\0"), "directions-.._2f_"),
         ({"step": None}, "step-unknown--corpus-None"),
         (but(rouge="normalized"), "rouge-normalized"),
+        (but(num_beams=1, no_repeat_ngram_size=0), "num_beams-1"),
+        (but(no_repeat_ngram_size=2), "no_repeat_ngram_size-2"),
     ],
 )
 def test_a_label_says_what_differs(facts: dict[str, Any], name: str) -> None:
@@ -178,5 +180,7 @@ def test_the_report_shows_them_behind_the_runs_own(tmp_path: Path) -> None:
 def test_facts_of_an_earlier_release_are_not_taken_for_the_same() -> None:
     assert not same({"checkpoint": OWN["checkpoint"]}, OWN)
     assert same(json.loads(json.dumps(OWN)), OWN)
+    assert same(OWN, but(no_repeat_ngram_size=0))
+    assert not same(OWN, but(no_repeat_ngram_size=2))
     assert not same(OWN, but(rouge="xlsum"))
     assert label(OWN, but(rouge="xlsum")) == "rouge-unicode"

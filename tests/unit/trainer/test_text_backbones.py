@@ -41,7 +41,8 @@ def pretrained(tiny_corpus: Corpus, tmp_path: Path, **config: object) -> Recipe:
     (tmp_path / "checkpoint").mkdir(parents=True)
     (tmp_path / "checkpoint" / "config.json").write_text(json.dumps({"model_type": "mt5", **config}))
     overrides = tiny_overrides(tiny_corpus.directory, tmp_path / "run")
-    sizes = [word.split("=")[0] for word in overrides if "network.text." in word and "dropout" not in word]
+    given = [word.split("=") for word in overrides if "network.text." in word and "dropout" not in word]
+    sizes = [key for key, value in given if value != "false"]
     return load_recipe(
         "d2tv", [*overrides, *(f"{key}=" for key in sizes), f"network.text.pretrained={tmp_path / 'checkpoint'}"]
     )
