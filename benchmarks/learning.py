@@ -1,6 +1,7 @@
 """How good is what a run has learned? ROUGE-1 beside LEAD-3, NLL beside a unigram model, and the minutes it took.
 
     python -m benchmarks.learning --run runs/d2tv --json OUT     of a finished run's evaluation
+    python -m benchmarks.learning --examples 1936                of another, of N held-out examples of each kind
     python -m benchmarks.learning --race DIR --json OUT          minutes until four languages beat LEAD-3
 
 The race trains en, id, ru and ur anew for twice as long each time, until the summaries of a run within a language score
@@ -28,6 +29,7 @@ from trainer.evaluation.baselines.extract import lead
 from trainer.evaluation.predictions import Prediction, read_predictions
 from trainer.evaluation.report import read_report
 from trainer.evaluation.scoring.score import mean_scores, score_rouge
+from trainer.evaluation.standalone import evaluate
 from trainer.metrics import read_metrics
 from trainer.recipe import load_saved_recipe
 from trainer.totals import KINDS
@@ -40,9 +42,15 @@ FOUR = "english,indonesian,russian,urdu"
 LENGTHS = tuple(400 * 2**n for n in range(6))
 
 
-def figures(where: Path) -> dict[str, float | str]:
-    """Return the flat figures of a finished run. Raises `InputError` where it is not finished."""
-    report = read_report(where, "test")
+def figures(where: Path, examples: int | None = None) -> dict[str, float | str]:
+    """Return the flat figures of a finished run. Raises `InputError` where it is not finished.
+
+    examples: of each kind, to evaluate anew; None: those of the run's own evaluation.
+    """
+    evaluated = where
+    if examples is not None:
+        evaluated = evaluate(where, "test", [f"evaluation.examples_per_kind={examples}"]).where
+    report = read_report(evaluated, "test")
     if report is None:
         raise InputError(f"{where} has no evaluation/test.json: run `make train` to its end first")
     records = read_metrics(where / "metrics.jsonl")
@@ -55,7 +63,7 @@ def figures(where: Path) -> dict[str, float | str]:
         "examples_per_second": _median([record["examples_per_second"] for record in training]),
         "data_wait_share": _median([record["data_wait_share"] for record in training]),
     }
-    rows = read_predictions(where, "test")
+    rows = read_predictions(evaluated, "test")
     leads = lead3(rows, where)
     for kind in KINDS:
         places = [place for place, row in enumerate(rows) if (row.source == row.target) == (kind == "mms")]
@@ -131,11 +139,12 @@ def _median(values: list[float]) -> float:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, default=Path("runs/d2tv"))
+    parser.add_argument("--examples", type=int, metavar="N", help="evaluate anew, N held-out examples of each kind")
     parser.add_argument("--race", type=Path, metavar="DIR", help="train four languages in DIR")
     parser.add_argument("--json", type=Path, help="where the figures go")
     options = parser.parse_args()
     check_output(options.json)
-    found = race(options.race) if options.race else figures(options.run)
+    found = race(options.race) if options.race else figures(options.run, options.examples)
     table = Table("figure", "value")
     for name, value in found.items():
         table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))

@@ -19,6 +19,7 @@ from trainer.recipe_values import RECIPES
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("launcher", "trainer", "models", "shards")  # each imports itself and those to its right
 DS_CONFIGS = sorted((ROOT / "ds_configs").glob("*.json"))
+DOCS = (ROOT / "docs").glob("*.md")
 
 
 def imports(path: Path) -> set[str]:
@@ -51,6 +52,15 @@ def test_models_know_nothing_of_files_and_ranks() -> None:
         hub = {"hub"} if path.parent.name == "backbones" and path.name.startswith("checkpoint") else set()
         assert set(re.findall(r"^from shards\.(\w+)", text, re.M)) <= {"batch", "errors"} | hub, path
         assert "torch.distributed" not in text or path.relative_to(ROOT) == Path("models/losses/gather.py"), path
+
+
+@pytest.mark.parametrize("page", ["README.md", "AGENTS.md", "CONTRIBUTING.md", *sorted(f"docs/{p.name}" for p in DOCS)])
+def test_links_of_a_page_lead_somewhere(page: str) -> None:
+    text = re.sub(r"(?s)```.*?```", "", (ROOT / page).read_text(encoding="utf-8"))
+    targets = [target.split("#")[0] for target in re.findall(r"\]\(([^)\s]+)\)", text)]
+    local = [target for target in targets if target and "://" not in target]
+    missing = [target for target in local if not ((ROOT / page).parent / target).exists()]
+    assert not missing
 
 
 @pytest.mark.parametrize("path", DS_CONFIGS, ids=lambda p: p.stem)
