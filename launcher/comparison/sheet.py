@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -19,6 +20,9 @@ Format = Literal["text", "markdown", "latex", "html"]
 
 #: What is proposed for a file that cannot be written.
 _INSTEAD = "name another file, or leave --out out for standard output"
+
+#: Columns of the widest table that is printed to a file or a pipe.
+_WIDEST = 10_000
 
 STYLE = """
 .sheet td b { font-weight: 700; } .sheet .rule td { border-top: 2px solid var(--soft); }
@@ -159,6 +163,15 @@ def as_text(sheet: Sheet) -> Table:
     return shown
 
 
+def _print(shown: Table) -> None:
+    """Print a table; a terminal has no more columns than it has, a file or a pipe has as many as the table wants."""
+    console = Console()
+    if not console.is_terminal:
+        wanted = Measurement.get(console, console.options.update(max_width=_WIDEST), shown).maximum
+        console = Console(width=max(console.width, wanted))
+    console.print(shown)
+
+
 def _as_rich(cell: Cell) -> Text:
     strokes = Text(" / ")
     return strokes.join(Text(part.text + part.mark, style="bold" if part.best else "") for part in cell.parts)
@@ -182,7 +195,7 @@ def show(sheet: Sheet, form: Format, out: Path | None) -> None:
         write_output(out, as_page(sheet), _INSTEAD)
         return
     if form == "text" and out is None:
-        Console().print(as_text(sheet))
+        _print(as_text(sheet))
         return
     text = as_latex(sheet) if form == "latex" else as_markdown(sheet)
     if out is None:

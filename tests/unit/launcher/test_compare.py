@@ -1,6 +1,7 @@
 """`d2tv compare`: runs side by side in every form, and what cannot be compared."""
 
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,18 @@ def test_every_form_has_the_same_numbers(
     page.loads_nothing()
     assert any(cell.content.startswith(number) for cell in page.all("td"))
     says_nothing_to_the_console(tmp_path / "page.html")
+
+
+def test_no_number_is_cut_where_the_output_is_no_terminal(
+    runs: list[Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    words = [*runs, "--by", "blocks", "--measure", "rouge1", "--measure", "rougeL"]
+    shown = out(capsys, *words)
+    markdown = out(capsys, *words, "--format", "markdown")
+    numbers = re.findall(r"\d+\.\d\d / \d+\.\d\d", re.sub(r"[*\\]", "", markdown.split("R-1")[0]))
+    assert len(numbers) > 6
+    assert all(number in shown.replace("*", "") for number in numbers)
 
 
 def test_too_few_samples_for_so_many_tests_are_told_of(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
