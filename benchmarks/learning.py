@@ -1,4 +1,4 @@
-"""How good is what a run has learned? ROUGE-1 beside LEAD-3, NLL beside a unigram model, and the minutes it took.
+"""Measure what a run has learned: ROUGE-1 beside LEAD-3, NLL beside a unigram model, and the minutes it took.
 
     python -m benchmarks.learning --run runs/d2tv --json OUT     of a finished run's evaluation
     python -m benchmarks.learning --examples 1936                of another, of N held-out examples of each kind
@@ -11,6 +11,7 @@ where a run's ROUGE-1 is below `LEAST`, its held-out NLL did not fall, or no tra
 
 import argparse
 import platform
+import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -60,8 +61,8 @@ def figures(where: Path, examples: int | None = None) -> dict[str, float | str]:
         "machine": platform.processor() or platform.machine(),
         "minutes": minutes(records),
         "steps": training[-1]["step"],
-        "examples_per_second": _median([record["examples_per_second"] for record in training]),
-        "data_wait_share": _median([record["data_wait_share"] for record in training]),
+        "examples_per_second": statistics.median(record["examples_per_second"] for record in training),
+        "data_wait_share": statistics.median(record["data_wait_share"] for record in training),
     }
     rows = read_predictions(evaluated, "test")
     leads = lead3(rows, where)
@@ -78,15 +79,17 @@ def figures(where: Path, examples: int | None = None) -> dict[str, float | str]:
 
 
 def lead3(rows: Sequence[Prediction], where: Path) -> list[float | None]:
-    """ROUGE-1 (F1, 0 to 1) of the first three words of each row's document; None where it is not defined."""
-    corpus = open_corpus(load_saved_recipe(where / RECIPE).corpus.path)
+    """Score the first three words of each row's document by the run's ROUGE-1 (F1, 0 to 1); None where undefined."""
+    recipe = load_saved_recipe(where / RECIPE)
+    corpus = open_corpus(recipe.corpus.path)
     article_rows = corpus.article_rows({row.story for row in rows})
     reader = Reader(corpus)
     try:
         texts = [lead(reader.article(article_rows[row.story, row.source]).text, row.source, 3) for row in rows]
     finally:
         reader.close()
-    scores = score_rouge([(row.target, row.reference, text) for row, text in zip(rows, texts, strict=True)])
+    triples = [(row.target, row.reference, text) for row, text in zip(rows, texts, strict=True)]
+    scores = score_rouge(triples, profile=recipe.evaluation.rouge)
     return [None if score is None else score[0] for score in scores]
 
 
@@ -130,10 +133,6 @@ def missed(found: dict[str, float | str]) -> list[str]:
         if float(found[f"last_validation_nll_{kind}"]) >= float(found[f"first_validation_nll_{kind}"]):
             lines.append(f"missed: the held-out NLL of {kind} did not fall")
     return lines
-
-
-def _median(values: list[float]) -> float:
-    return sorted(values)[len(values) // 2]
 
 
 def main() -> int:

@@ -79,7 +79,7 @@ class VisualEncoder(nn.Module):
 
 
 def _layer(layer: nn.TransformerEncoderLayer, x_SV: Tensor, layout: Layout) -> Tensor:
-    """What nn.TransformerEncoderLayer computes, on flat states."""
+    """Compute what nn.TransformerEncoderLayer does, on flat states."""
     attention, training = layer.self_attn, layer.training
     query_SV, key_SV, value_SV = F.linear(x_SV, attention.in_proj_weight, attention.in_proj_bias).chunk(3, dim=-1)
     mixed_SV = attend(

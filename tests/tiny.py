@@ -126,7 +126,7 @@ def make_corpus(
 
 
 def tiny_collator(corpus: Corpus, reader: Reader | None = None) -> Collator:
-    """What `tiny_overrides` trains on."""
+    """Collate as a run of `tiny_overrides` does."""
     fetch = Fetcher(
         corpus,
         reader or Reader(corpus, ReaderConfig(io_threads=0)),

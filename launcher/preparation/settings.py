@@ -1,4 +1,4 @@
-"""What shapes a corpus that `d2tv prepare` builds, and what merely shapes the work."""
+"""Hold the settings of `d2tv prepare`: those that shape the corpus, and those that only divide the work."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,7 +12,7 @@ _TOKENIZERS = {"emoji": (16000, 0.99), "help": (8000, 0.995), "crosssum": (32000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PrepareSettings:
-    """What shapes a corpus besides its source.
+    """Hold all that shapes a corpus besides its data.
 
     stories: limits it, for trials.  without_images: for crosssum.  pixels: keeps the image files, where there are some.
     """
@@ -32,7 +32,7 @@ class PrepareSettings:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Share:
-    """What a call does of the work, and how; the corpus does not depend on it.
+    """Hold the part of the work that a call does, and how; the corpus does not depend on it.
 
     workers: processes.  part: (i, n), the i-th of n parts, from 1: its shards and nothing else.  finish: no shards,
     only what follows when all parts are done.  max_problems: how many to bear with (see shards/problems.py).

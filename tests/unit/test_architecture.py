@@ -1,4 +1,4 @@
-"""What no single file can hold: the direction of imports, DeepSpeed's keys, the recipes, nothing left open."""
+"""Check what no single file can hold: the direction of imports, DeepSpeed's keys, the recipes, nothing left open."""
 
 import ast
 import json

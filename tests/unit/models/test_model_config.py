@@ -1,4 +1,4 @@
-"""What a recipe may and may not say about network and objective."""
+"""Check which configurations of network and objective a recipe may have."""
 
 import pytest
 from pydantic import ValidationError

@@ -138,7 +138,7 @@ def test_the_corpus_own_tokenizer_in_sentencepiece_alone(
 
 
 def written(where: Path, corpus: Corpus) -> list[int]:
-    """What our network writes in English of the card's text, without images: ids up to the padding."""
+    """Return what our network writes in English of the card's text, without images: ids up to the padding."""
     model = open_model(where)
     one = np.zeros((1, 1), np.int64)
     batch = tiny_collator(corpus)(Groups(number=np.zeros(1, np.int64), source=one, target=one, story=one))

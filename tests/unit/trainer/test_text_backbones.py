@@ -1,4 +1,4 @@
-"""What a recipe's text backbone refuses before any rank joins, and what its tokenizer tells the network."""
+"""Check what a recipe's text backbone refuses before any rank joins, and what its tokenizer tells the network."""
 
 import json
 from pathlib import Path
