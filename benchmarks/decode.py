@@ -33,10 +33,10 @@ from benchmarks.decode_work import Size, Work, articles, emoji
 from benchmarks.loader import machine
 from benchmarks.output import run, write_figures
 from shards.errors import InputError
-from shards.files import check_output
+from shards.files.write import check_output
 from trainer.evaluation.decoding import decoding_batches
 from trainer.evaluation.heldout import take_groups
-from trainer.progress import stage
+from trainer.terminal.progress import stage
 
 FULL = Size(batch=12, sources=1, document=192, summary=32, rounds=5)
 QUICK = Size(batch=3, sources=1, document=24, summary=4, rounds=1)

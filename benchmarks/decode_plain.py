@@ -17,10 +17,10 @@ from transformers.modeling_outputs import BaseModelOutput
 from benchmarks.plain_d2tv import PlainD2TV
 from models.config import Decoding, NetworkConfig
 from models.network import Network
-from shards.batch import Batch
-from shards.index import Corpus
-from shards.quotas import Ints
-from shards.sampler import Groups
+from shards.batch.types import Batch
+from shards.format.index import Corpus
+from shards.stream.quotas import Ints
+from shards.stream.sampler import Groups
 
 
 def batches_by_direction(groups: Groups, corpus: Corpus, size: int) -> Iterator[Ints]:

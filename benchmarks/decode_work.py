@@ -11,16 +11,16 @@ import torch
 from benchmarks.step_shapes import network_config
 from models.config import Decoding, NetworkConfig
 from models.network import Network
-from shards.collate import Collator, Lengths
+from shards.batch.collate import Collator, Lengths
+from shards.batch.fetch import Fetcher, ImageSizes
+from shards.batch.reader import Reader, ReaderConfig
 from shards.errors import InputError
-from shards.fetch import Fetcher, ImageSizes
-from shards.index import Corpus, open_corpus
-from shards.merge import finish_corpus
-from shards.reader import Reader, ReaderConfig
-from shards.sampler import Groups
+from shards.format.index import Corpus, open_corpus
+from shards.format.merge import finish_corpus
+from shards.format.writer import write_shard
 from shards.schema import Article, Images, Story
-from shards.tokenizer import Tokenizer, open_tokenizer, train_sentencepiece
-from shards.writer import write_shard
+from shards.stream.sampler import Groups
+from shards.text.tokenizer import Tokenizer, open_tokenizer, train_sentencepiece
 from tests.tiny import words_of
 from trainer.evaluation.heldout import choose_examples, take_groups
 from trainer.recipe import load_recipe

@@ -34,12 +34,12 @@ from rich.table import Table
 from benchmarks.faults_kills import Kills, Life, disturbed, undisturbed
 from benchmarks.loader import machine
 from benchmarks.output import run, write_figures
-from shards.files import check_output
-from shards.index import Corpus
+from shards.files.write import check_output
+from shards.format.index import Corpus
 from tests.tiny import make_corpus, tiny_overrides
-from trainer.checkpoint import damage, whole_checkpoints
-from trainer.exit_codes import STOPPED
-from trainer.progress import stage, track
+from trainer.checkpoint.directory import damage, whole_checkpoints
+from trainer.liveness.exit_codes import STOPPED
+from trainer.terminal.progress import stage, track
 
 _DS_CONFIG = Path(__file__).resolve().parent.parent / "tests" / "fp32.json"
 #: Seconds between failures: a bad day on a large cluster.

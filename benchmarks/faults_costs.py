@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 from trainer.distributed import join, leave
+from trainer.host_memory import keep_freed_memory
 from trainer.loop import Trainer
-from trainer.memory import keep_freed_memory
 from trainer.plan import plan_run
 from trainer.ranks import ranks_from_environment
 from trainer.recipe import load_recipe

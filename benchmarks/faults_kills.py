@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 
-from trainer.checkpoint import step_directory, whole_checkpoints
-from trainer.metrics import read_metrics
-from trainer.retention import STAGING
-from trainer.sharded_state import model_weights
+from trainer.checkpoint.directory import step_directory, whole_checkpoints
+from trainer.checkpoint.retention import STAGING
+from trainer.checkpoint.sharded_state import model_weights
+from trainer.telemetry.metrics import read_metrics
 
 RANKS = 2
 #: No life takes so long, and no rank outlives another by so much (seconds).

@@ -8,7 +8,7 @@ import os
 import sys
 
 from launcher.train import main
-from shards.batch import Batch
+from shards.batch.types import Batch
 from trainer.loop import Trainer
 
 

@@ -22,18 +22,18 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.output import run, write_figures
+from shards.batch.reader import Reader
 from shards.errors import InputError
-from shards.files import check_output
-from shards.index import open_corpus
-from shards.reader import Reader
+from shards.files.write import check_output
+from shards.format.index import open_corpus
 from trainer.evaluation.baselines.extract import lead
 from trainer.evaluation.predictions import Prediction, read_predictions
 from trainer.evaluation.report import read_report
 from trainer.evaluation.scoring.score import mean_scores, score_rouge
 from trainer.evaluation.standalone import evaluate
-from trainer.metrics import read_metrics
 from trainer.recipe import load_saved_recipe
-from trainer.totals import KINDS
+from trainer.telemetry.metrics import read_metrics
+from trainer.telemetry.totals import KINDS
 from trainer.trained import RECIPE
 
 #: ROUGE-1 that the default run must reach; what it has reached is in LOG.md.

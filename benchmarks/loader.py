@@ -38,8 +38,8 @@ from benchmarks.loader_records import RECORD_BYTES
 from benchmarks.loader_rounds import CONTENDERS, FULL, OURS, PEERS, PREAD, QUICK, Setting, Size, measure
 from benchmarks.output import run, write_figures
 from shards.errors import InputError
-from shards.files import check_output
-from trainer.progress import stage
+from shards.files.write import check_output
+from trainer.terminal.progress import stage
 
 Rounds = dict[Setting, list[Round]]
 

@@ -10,16 +10,16 @@ import torch
 
 from benchmarks.loader_clock import Round, time_round
 from benchmarks.loader_records import BATCH, LANGUAGES, RECORD_BYTES, ROI_SHAPE, Delivered, check, make_record
-from shards.fetch import Fetched, Fetcher, ImageSizes
-from shards.index import Corpus
-from shards.loader import Loader
-from shards.merge import finish_corpus
-from shards.mixture import MixtureConfig
-from shards.partition import Partition
-from shards.reader import Reader, ReaderConfig
-from shards.sampler import Sampler
+from shards.batch.fetch import Fetched, Fetcher, ImageSizes
+from shards.batch.loader import Loader
+from shards.batch.reader import Reader, ReaderConfig
+from shards.format.index import Corpus
+from shards.format.merge import finish_corpus
+from shards.format.writer import write_shard
 from shards.schema import Article, Images, Story
-from shards.writer import write_shard
+from shards.stream.mixture import MixtureConfig
+from shards.stream.partition import Partition
+from shards.stream.sampler import Sampler
 
 PREFETCH = 2
 

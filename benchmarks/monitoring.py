@@ -30,7 +30,7 @@ from rich.table import Table
 
 from benchmarks.loader import machine
 from benchmarks.output import run, write_figures
-from shards.files import check_output
+from shards.files.write import check_output
 from shards.languages import LANGUAGE_CODES
 from shards.schema import Unreadable
 from tests.tiny import make_corpus
@@ -38,11 +38,11 @@ from trainer.distributed import join, leave
 from trainer.evaluation.scoring.rouge import TYPES
 from trainer.loop import Trainer
 from trainer.plan import plan_run
-from trainer.progress import stage
-from trainer.prometheus.run_metrics import UNREADABLE
 from trainer.ranks import ranks_from_environment
 from trainer.recipe import load_recipe
 from trainer.run import build_trainer, set_threads
+from trainer.telemetry.prometheus.run_metrics import UNREADABLE
+from trainer.terminal.progress import stage
 
 _DS_CONFIG = Path(__file__).resolve().parent.parent / "ds_configs" / "zero2_cpu.json"
 #: The 44 of the paper's setting, whichever they are: what counts is how many.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from shards.errors import InputError
-from shards.files import write_output
+from shards.files.write import write_output
 from shards.printable import error_line
 
 

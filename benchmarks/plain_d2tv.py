@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import MT5Config, MT5Model
 
 from models.config import NetworkConfig
-from shards.batch import Batch
+from shards.batch.types import Batch
 
 #: Where the parameters of each part are called what in our objective.
 _NAMES = {

@@ -24,19 +24,19 @@ from rich.table import Table
 
 from benchmarks.m3sum import IMAGES, REGIONS, WIDTH, make_index
 from benchmarks.output import run, write_figures
-from shards.collate import Collator, Lengths
+from shards.batch.collate import Collator, Lengths
+from shards.batch.fetch import Fetcher, ImageSizes
+from shards.batch.loader import Loader
+from shards.batch.reader import Reader
 from shards.errors import InputError
-from shards.fetch import Fetcher, ImageSizes
-from shards.files import check_output
-from shards.index import Corpus, open_corpus
-from shards.loader import Loader
-from shards.mixture import MixtureConfig
-from shards.partition import Partition
-from shards.reader import Reader
-from shards.sampler import Sampler
-from shards.tokenizer import open_tokenizer
-from trainer.checkpoint import TrainState, state_json
-from trainer.progress import stage
+from shards.files.write import check_output
+from shards.format.index import Corpus, open_corpus
+from shards.stream.mixture import MixtureConfig
+from shards.stream.partition import Partition
+from shards.stream.sampler import Sampler
+from shards.text.tokenizer import open_tokenizer
+from trainer.checkpoint.directory import TrainState, state_json
+from trainer.terminal.progress import stage
 
 GROUP, GROUPS_A_CALL = 8, 4
 FAR = 10**10

@@ -27,13 +27,13 @@ from rouge_score.rouge_scorer import RougeScorer
 
 from benchmarks.loader import machine
 from benchmarks.output import run, write_figures
-from shards.files import check_output
+from shards.files.write import check_output
 from tests.sentences import SENTENCES
 from trainer.evaluation.scoring.languages import Tokenizer
 from trainer.evaluation.scoring.measures import Pair
 from trainer.evaluation.scoring.rouge import ROUGE, TYPES
 from trainer.evaluation.scoring.score import score, score_rouge
-from trainer.progress import track
+from trainer.terminal.progress import track
 
 FIGURES = {
     "rouge_speedup": "pairs/s of ROUGE, ours over rouge-score in a loop, the same numbers",

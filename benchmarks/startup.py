@@ -24,11 +24,11 @@ from rich.table import Table
 
 from benchmarks.loader import machine
 from benchmarks.output import run, write_figures
-from shards.files import check_output
+from shards.files.write import check_output
 from tests.runs import eventful_records, write_recipe, write_records
 from tests.tiny import make_corpus
 from trainer.evaluation.predictions import Prediction, write_predictions
-from trainer.progress import track
+from trainer.terminal.progress import track
 
 _ROOT = Path(__file__).resolve().parent.parent
 _LANGUAGES = ("english", "french", "hindi", "urdu")

@@ -43,8 +43,8 @@ from benchmarks.step_rounds import (
     two_ranks,
 )
 from benchmarks.step_shapes import SHAPES
-from shards.files import check_output
-from trainer.progress import stage
+from shards.files.write import check_output
+from trainer.terminal.progress import stage
 
 Figures = dict[str, float | str | None]
 PARTS = ("train", "loss", "ranks", "share")

@@ -21,7 +21,7 @@ import torch
 
 from benchmarks.step_shapes import Articles, batch_of, plain_rows, story_rows, vocabulary
 from benchmarks.step_trainees import Ours, Parts, Plain, Setup
-from shards.batch import Batch
+from shards.batch.types import Batch
 from trainer.ranks import Ranks
 
 _LONGEST = 3600.0  # seconds after which an answer will not come any more

@@ -18,17 +18,17 @@ from benchmarks.step_trainees import Setup
 from models.config import NetworkConfig
 from models.network import Network
 from models.objectives.d2tv import D2TV, D2TVConfig
-from shards.collate import Collator
-from shards.collate import Lengths as CollatedLengths
+from shards.batch.collate import Collator
+from shards.batch.collate import Lengths as CollatedLengths
+from shards.batch.fetch import Fetcher, ImageSizes
+from shards.batch.reader import Reader, ReaderConfig
 from shards.errors import InputError
-from shards.fetch import Fetcher, ImageSizes
-from shards.index import open_corpus
-from shards.mixture import MixtureConfig
-from shards.reader import Reader, ReaderConfig
-from shards.sampler import Sampler
-from shards.tokenizer import open_tokenizer
-from trainer.peak import matmul_peak
+from shards.format.index import open_corpus
+from shards.stream.mixture import MixtureConfig
+from shards.stream.sampler import Sampler
+from shards.text.tokenizer import open_tokenizer
 from trainer.ranks import Ranks
+from trainer.telemetry.peak import matmul_peak
 
 PRECISIONS = ("bf16", "fp32")
 #: Processors at work for others above which two ranks on two cores would measure them instead.

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from models.config import FusionConfig, NetworkConfig, TextConfig, VisionConfig
 from models.synthetic import EOS_ID, FIRST_WORD, PAD_ID, random_batch
-from shards.batch import Batch
+from shards.batch.types import Batch
 
 SHAPES = ("tiny", "mt5-small", "mt5-base", "mbart-50")
 #: Regimes of lengths: all of everything, or what a corpus has.

@@ -21,16 +21,16 @@ from models.network import Network
 from models.objectives.base import Objective, Outputs
 from models.objectives.d2tv import D2TV, D2TVConfig
 from models.synthetic import EOS_ID, PAD_ID
-from shards.batch import Batch
+from shards.batch.types import Batch
 from trainer.distributed import join, sum_over_ranks
 from trainer.ds_config import load_ds_config
 from trainer.engine import build_engine
 from trainer.extensions import own_inductor_cache
+from trainer.host_memory import keep_freed_memory
 from trainer.loop import total_loss
-from trainer.memory import keep_freed_memory
 from trainer.ranks import Ranks
 from trainer.recipe import Recipe
-from trainer.totals import Totals
+from trainer.telemetry.totals import Totals
 
 _DS_CONFIGS = Path(__file__).resolve().parents[1] / "ds_configs"
 #: What our one network is trained with: the method, its two branches alone, and rows that share nothing.

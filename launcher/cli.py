@@ -10,7 +10,7 @@ import sys
 from launcher.commands import annotation, corpora, evaluation, training, watching
 from shards.errors import InputError, out_of_memory
 from shards.printable import error_line, one_line
-from trainer.terminal import printable_output
+from trainer.terminal.text import printable_output
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from shards.errors import InputError
-from shards.reading_files import open_regular
-from shards.texts import LONGEST, check_encodable, decode, parse_object, read_lines
+from shards.files.read import open_regular
+from shards.text.lines import LONGEST, check_encodable, decode, parse_object, read_lines
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

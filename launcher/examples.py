@@ -10,12 +10,12 @@ from typing import Literal
 import numpy as np
 
 from launcher.preview import read_images, spoken_key
-from shards.images import ImageRule, image_owners
-from shards.index import Corpus
-from shards.pixels import DamagedImageError, decode
-from shards.reader import Reader
-from shards.reading import UnreadableError
+from shards.batch.reader import Reader
+from shards.batch.spans import UnreadableError
+from shards.format.index import Corpus
+from shards.format.pixels import DamagedImageError, decode
 from shards.schema import Images
+from shards.stream.images import ImageRule, image_owners
 from trainer.evaluation.predictions import Prediction
 
 Place = Literal["best", "middle", "worst", "drawn"]

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from launcher.processes import Family, StopWish
-from trainer.run_lock import FileLock, Owner, ending
+from trainer.runs.lock import FileLock, Owner, ending
 
 #: What ends a session of a terminal or a job also reaches the guard, which ends by its pipe alone.
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGPIPE)

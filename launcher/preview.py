@@ -13,18 +13,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from shards.batch.reader import Reader, ReaderConfig
+from shards.batch.spans import UnreadableError
 from shards.errors import InputError
-from shards.files import check_output
-from shards.index import Corpus, open_corpus
+from shards.files.write import check_output
+from shards.format.index import Corpus, open_corpus
+from shards.format.manifest import SPLITS
+from shards.format.stores import open_storage
+from shards.format.writer import encode_key
 from shards.locations import shown
-from shards.manifest import SPLITS
-from shards.reader import Reader, ReaderConfig
-from shards.reading import UnreadableError
 from shards.schema import Article, Images
-from shards.stores import open_storage
-from shards.writer import encode_key
-from trainer.progress import stage
-from trainer.terminal import Console
+from trainer.terminal.progress import stage
+from trainer.terminal.text import Console
 
 _BLOCK = 1 << 20
 #: Keys that one that does not exist is compared with: comparing a million would take a minute.

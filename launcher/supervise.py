@@ -23,11 +23,11 @@ from launcher.processes import Family, StopWish
 from launcher.remote_words import check_remote_words
 from launcher.restarts import Restarts, in_words
 from shards.errors import InputError
-from trainer.exit_codes import BAD_INPUT, FINISHED, STOPPED
-from trainer.run_lock import PATIENCE_SECONDS, STARTED, Owner, attempts, make_lock_file
+from trainer.liveness.exit_codes import BAD_INPUT, FINISHED, STOPPED
+from trainer.runs.lock import PATIENCE_SECONDS, STARTED, Owner, attempts, make_lock_file
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-#: A scheduler may send one wish to stop as several signals (see trainer/stop.py).
+#: A scheduler may send one wish to stop as several signals (see trainer/liveness/stop.py).
 _SAME_WISH_SECONDS = 3.0
 _POLL_SECONDS = 0.2
 #: How long ranks may take to leave after a launcher that says that all is well.
@@ -51,7 +51,7 @@ class Job:
     def train_words(self, resume: str | None, token: str | None = None) -> list[str]:
         """Return train.py's words, with `--resume` and `--supervisor` where they are not None.
 
-        token: by which the ranks know that the run's lock is held for them (trainer/run_lock.py).
+        token: by which the ranks know that the run's lock is held for them (trainer/runs/lock.py).
         """
         words = ["--ds_config", str(self.ds_config), "--recipe", self.recipe]
         if resume is not None:
@@ -90,7 +90,7 @@ class Wish:
 
 
 def supervise(job: Job) -> int:
-    """Train to the end; the exit code is one of trainer/exit_codes.py, that of the last attempt, or 128 + signal.
+    """Train to the end; return the last attempt's exit code (trainer/liveness/exit_codes.py), or 128 + signal.
 
     Raises `InputError` for what can be seen to be wrong before a rank starts.
     """
@@ -230,7 +230,7 @@ class _Supervisor:
         return None
 
     def _newest_checkpoint(self) -> Path | None:
-        from trainer.checkpoint import whole_checkpoints
+        from trainer.checkpoint.directory import whole_checkpoints
 
         try:
             return next(iter(whole_checkpoints(self._run / "checkpoints")), None)
@@ -240,9 +240,9 @@ class _Supervisor:
     def _is_finished(self) -> bool:
         """Trained to the last step, and nothing was left to do: the evaluation is there, or the run says of itself that
         it has ended."""
-        from trainer.checkpoint import find_identity, step_of
+        from trainer.checkpoint.directory import find_identity, step_of
         from trainer.evaluation.report import read_report
-        from trainer.metrics import read_metrics
+        from trainer.telemetry.metrics import read_metrics
 
         newest = self._newest_checkpoint()
         if newest is None or step_of(newest) < self._steps:

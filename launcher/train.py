@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 
 from shards.errors import InputError
 from shards.printable import error_line
-from trainer.exit_codes import BAD_INPUT, FINISHED, STOPPED
-from trainer.output import make_output_unbreakable
-from trainer.stop import EarlyStop, StopRequest
-from trainer.terminal import PrintableStream
+from trainer.liveness.exit_codes import BAD_INPUT, FINISHED, STOPPED
+from trainer.liveness.stop import EarlyStop, StopRequest
+from trainer.terminal.output import make_output_unbreakable
+from trainer.terminal.text import PrintableStream
 
 if TYPE_CHECKING:
     from trainer.ranks import Ranks
@@ -31,7 +31,7 @@ PEER_SECONDS = 4.0
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
-    from trainer.recipe_values import recipe_names
+    from trainer.recipe.values import recipe_names
 
     parser = argparse.ArgumentParser(
         prog="deepspeed launcher/train.py",
@@ -59,17 +59,17 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Train; the exit code is one of trainer/exit_codes.py."""
+    """Train; the exit code is one of trainer/liveness/exit_codes.py."""
     with EarlyStop() as early:
         return _train(parse_arguments(sys.argv[1:] if arguments is None else arguments), early)
 
 
 def _train(options: argparse.Namespace, early: EarlyStop) -> int:
     from trainer.plan import plan_run
-    from trainer.progress import stage
     from trainer.ranks import ranks_from_environment
     from trainer.recipe import load_recipe
-    from trainer.run_lock import check_free
+    from trainer.runs.lock import check_free
+    from trainer.terminal.progress import stage
 
     try:
         ranks = ranks_from_environment()
@@ -82,8 +82,8 @@ def _train(options: argparse.Namespace, early: EarlyStop) -> int:
         return refuse(error)
     # What is refused above costs no import of torch and DeepSpeed, which takes seconds.
     from trainer.distributed import PeerError, join, leave
+    from trainer.liveness.watchdog import Watchdog
     from trainer.run import execute
-    from trainer.watchdog import Watchdog
 
     # torch warns of its own deprecated call inside DeepSpeed, once a rank; a person can do nothing about it.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
@@ -129,7 +129,7 @@ def _lock_run(lock: contextlib.ExitStack, run: Path, supervisor: str | None, ran
     Raises `InputError` on rank 0 and `PeerError` on the others where another training has the run.
     """
     from trainer.distributed import raise_together
-    from trainer.run_lock import hold_run, how_started
+    from trainer.runs.lock import hold_run, how_started
 
     problem: InputError | None = None
     if ranks.is_first:

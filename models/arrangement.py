@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.ragged import Layout, averaging, cross_layout, self_layout
-from shards.batch import Batch
+from shards.batch.types import Batch
 
 Ints = NDArray[np.int64]
 Side = Literal["source", "target"]

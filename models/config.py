@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
-from models.backbones.shapes import SHAPES
+from models.shapes import SHAPES
 
 Architecture = Literal["mt5", "mbart"]
 ShapeName = Literal["mt5_small", "mt5_base", "mt5_large", "mbart50_large"]

@@ -23,7 +23,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from models.config import NetworkConfig
-from shards.batch import Batch
+from shards.batch.types import Batch
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

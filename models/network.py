@@ -24,7 +24,7 @@ from models.fusion import Fusion
 from models.layers import LayerRunner
 from models.losses.linear_cross_entropy import linear_cross_entropy
 from models.vision import VisualEncoder
-from shards.batch import Batch
+from shards.batch.types import Batch
 from shards.errors import InputError
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from models.config import FusionConfig, NetworkConfig, TextConfig, VisionConfig
-from shards.batch import Batch
+from shards.batch.types import Batch
 
 PAD_ID, EOS_ID, FIRST_WORD = 0, 1, 8  # ids 2..7 are left to start tokens
 

@@ -4,8 +4,8 @@ import json
 from dataclasses import dataclass, field
 
 from shards.errors import InputError
+from shards.files.read import parse_json
 from shards.printable import one_line
-from shards.reading_files import parse_json
 
 #: How many of each kind are kept by name, and how many of them are shown.
 NAMED, SHOWN = 5, 2

@@ -1,4 +1,4 @@
-"""Types of an example on disk: articles, images, stories. Imports no torch; the batch on a device is shards/batch.py.
+"""Define an example on disk: articles, images, stories. Imports no torch; for tensors see shards/batch/types.py.
 
 Shape suffixes, here and in every tensor file of the project:
     B  rows of a micro-batch (examples)      I  images an article (n, at most 5 in the paper)

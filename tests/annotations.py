@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.annotation.key import CRITERIA, Key
-from shards.index import Corpus
+from shards.format.index import Corpus
 from tests.runs import write_recipe
 from trainer.evaluation.predictions import Prediction, write_predictions
 

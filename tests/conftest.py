@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from shards.index import Corpus
+from shards.format.index import Corpus
 from tests.support.forkserver import Program
 from tests.support.hostile.oracle import Oracle
 from tests.support.waiting import HANGING
@@ -30,7 +30,7 @@ hypothesis.settings.load_profile("shared machines")
 @pytest.fixture(autouse=True)
 def no_lines_of_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stage prints lines when it takes long, which depends on the machine: what a test reads must not."""
-    monkeypatch.setattr("trainer.progress.tick_until", lambda *_: None)
+    monkeypatch.setattr("trainer.terminal.progress.tick_until", lambda *_: None)
 
 
 @pytest.fixture

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 
-from shards.index import Corpus
-from shards.mixture import MixtureConfig, segments
-from shards.sampler import Sampler
-from trainer.prometheus.run_metrics import RunFacts
-from trainer.saver import Saved
-from trainer.totals import Interval, RankFacts
+from shards.format.index import Corpus
+from shards.stream.mixture import MixtureConfig, segments
+from shards.stream.sampler import Sampler
+from trainer.checkpoint.saver import Saved
+from trainer.telemetry.prometheus.run_metrics import RunFacts
+from trainer.telemetry.totals import Interval, RankFacts
 
 LANGUAGES = ("english", "urdu")
 

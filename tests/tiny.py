@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from shards.collate import Collator, Lengths
-from shards.fetch import Fetcher, ImageSizes
-from shards.index import Corpus
-from shards.manifest import SPLITS
-from shards.merge import finish_corpus
-from shards.reader import Reader, ReaderConfig
+from shards.batch.collate import Collator, Lengths
+from shards.batch.fetch import Fetcher, ImageSizes
+from shards.batch.reader import Reader, ReaderConfig
+from shards.format.index import Corpus
+from shards.format.manifest import SPLITS
+from shards.format.merge import finish_corpus
+from shards.format.writer import split_of, write_shard
 from shards.schema import Article, Images, Story
-from shards.tokenizer import open_tokenizer, train_sentencepiece
-from shards.writer import split_of, write_shard
+from shards.text.tokenizer import open_tokenizer, train_sentencepiece
 
 #: The same twenty concepts in the default languages; other languages get words made up from their names.
 WORDS = {

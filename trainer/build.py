@@ -6,13 +6,13 @@ import torch
 
 from models.network import Network
 from models.objectives.base import Objective
-from shards.collate import Collator, Lengths
+from shards.batch.collate import Collator, Lengths
+from shards.batch.fetch import Fetcher, ImageSizes, Transform
+from shards.batch.reader import Reader
 from shards.errors import InputError, out_of_memory
-from shards.fetch import Fetcher, ImageSizes, Transform
-from shards.index import Corpus
+from shards.format.index import Corpus
 from shards.languages import LANGUAGE_CODES
-from shards.reader import Reader
-from shards.tokenizer import Tokenizer
+from shards.text.tokenizer import Tokenizer
 from trainer.evaluation.evaluate import Evaluator
 from trainer.extensions import own_inductor_cache
 from trainer.ranks import Ranks

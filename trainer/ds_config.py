@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from shards.errors import InputError, did_you_mean
-from shards.reading_files import read_json
+from shards.files.read import read_json
 from trainer.ds_keys import read_ds_file
 from trainer.recipe import Recipe
 

@@ -14,8 +14,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from shards.errors import InputError, did_you_mean
-from shards.reading_files import parse_json, read_regular
-from trainer.recipe_problems import first_problem
+from shards.files.read import parse_json, read_regular
+from trainer.recipe.problems import first_problem
 
 #: Characters of a file; DeepSpeed's own examples have 5,000.
 _MOST_CHARACTERS = 262_144

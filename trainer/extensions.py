@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 
 from shards.errors import InputError
-from shards.trust import own_directory
+from shards.files.trust import own_directory
 
 #: A lock that no process of this host holds may be another host's, where the folder is shared; none builds so long.
 _ABANDONED_SECONDS = 300.0

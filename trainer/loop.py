@@ -12,28 +12,28 @@ from typing import Any, NoReturn
 import torch
 
 from models.objectives.base import Outputs
-from shards.batch import Batch
+from shards.batch.loader import Loader
+from shards.batch.reader import Reader
+from shards.batch.types import Batch
 from shards.errors import InputError
-from shards.index import Corpus
-from shards.loader import Loader
-from shards.reader import Reader
-from trainer.checkpoint import TrainState, read_state
+from shards.format.index import Corpus
+from trainer.checkpoint.directory import TrainState, read_state
+from trainer.checkpoint.resume import newest_sound_checkpoint
+from trainer.checkpoint.saver import Saver
+from trainer.checkpoint.sharded_state import restore
 from trainer.distributed import PeerError, raise_together, sum_over_ranks
 from trainer.engine import loss_scaler
 from trainer.evaluation.heldout import HeldOut
-from trainer.ledger import gather_unreadable, too_many_unreadable
-from trainer.prometheus.endpoint import Endpoint
-from trainer.rank_meter import RankMeter
+from trainer.liveness.stop import StopRequest
+from trainer.liveness.watchdog import Phase, Watchdog
 from trainer.ranks import Ranks
 from trainer.recipe import Recipe
-from trainer.reporting import Reporting
-from trainer.resume import newest_sound_checkpoint
-from trainer.saver import Saver
 from trainer.schedule import learning_rate
-from trainer.sharded_state import restore
-from trainer.stop import StopRequest
-from trainer.totals import Totals
-from trainer.watchdog import Phase, Watchdog
+from trainer.telemetry.ledger import gather_unreadable, too_many_unreadable
+from trainer.telemetry.prometheus.endpoint import Endpoint
+from trainer.telemetry.rank_meter import RankMeter
+from trainer.telemetry.reporting import Reporting
+from trainer.telemetry.totals import Totals
 
 #: So many steps in a row without a finite gradient are no chance, and the loss that is shown is none.
 _NO_CHANCE = 3

@@ -5,16 +5,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from models.backbones.checkpoint_config import check_tokenizer, max_length
+from shards.batch.reader import Reader
 from shards.directions import parse_directions
 from shards.errors import InputError
-from shards.hub import directory_of
-from shards.index import Corpus, open_corpus
-from shards.partition import Partition
-from shards.reader import Reader
-from shards.sampler import Sampler
-from shards.start_tokens import named_starts
-from shards.tokenizer import Tokenizer, open_tokenizer
-from trainer.checkpoint import (
+from shards.format.index import Corpus, open_corpus
+from shards.storage.hub import directory_of
+from shards.stream.partition import Partition
+from shards.stream.sampler import Sampler
+from shards.text.start_tokens import named_starts
+from shards.text.tokenizer import Tokenizer, open_tokenizer
+from trainer.checkpoint.directory import (
     CORPUS,
     INDEX,
     check_resumable,
@@ -26,12 +26,12 @@ from trainer.ds_config import arithmetic, load_ds_config, precision_of, read_sav
 from trainer.ds_keys import check_ds_keys
 from trainer.evaluation.scoring.models import check_models, models_of
 from trainer.extensions import check_code_caches
-from trainer.prometheus.guards import check_guards
 from trainer.ranks import Ranks
 from trainer.recipe import Recipe, load_saved_recipe
-from trainer.run_files import check_run_files
+from trainer.runs.files import check_run_files
 from trainer.stream import build_reader, build_sampler
-from trainer.trackers import check_trackers
+from trainer.telemetry.prometheus.guards import check_guards
+from trainer.telemetry.trackers import check_trackers
 
 #: auto: from the newest sound checkpoint, or from the beginning where there is none.
 #: never: from the beginning; refused where there are checkpoints.  must: never from the beginning.

@@ -13,40 +13,40 @@ from typing import NoReturn
 
 import torch
 
-from shards.changes import fingerprint
+from shards.batch.loader import Loader
 from shards.errors import InputError, out_of_memory
-from shards.files import write_atomically
-from shards.loader import Loader
+from shards.files.write import write_atomically
+from shards.format.changes import fingerprint
 from shards.printable import error_line
 from trainer.build import build_collator, build_evaluator, build_network
-from trainer.checkpoint import CORPUS, TrainState, identity, read_state
-from trainer.console import Console
+from trainer.checkpoint.directory import CORPUS, TrainState, identity, read_state
+from trainer.checkpoint.resume import newest_sound_checkpoint
+from trainer.checkpoint.saver import Saver
+from trainer.checkpoint.sharded_state import restore
 from trainer.distributed import PeerError, from_first_rank, raise_together
 from trainer.engine import build_engine
 from trainer.evaluation.closing_table import print_report
 from trainer.evaluation.heldout import HeldOut
 from trainer.evaluation.kept import lock_evaluation, lock_path
 from trainer.evaluation.report import read_report
-from trainer.exit_codes import STOPPED
+from trainer.host_memory import keep_freed_memory
+from trainer.liveness.exit_codes import STOPPED
+from trainer.liveness.stop import StopRequest
+from trainer.liveness.watchdog import Watchdog
 from trainer.loop import Trainer
-from trainer.memory import keep_freed_memory
-from trainer.metrics import MetricsLog, append_record, read_metrics, read_validations
 from trainer.plan import Plan
-from trainer.progress import stage
-from trainer.prometheus.endpoint import Endpoint
 from trainer.ranks import Ranks
-from trainer.recent import DirectionSums
 from trainer.recipe import Recipe
-from trainer.reporting import Reporting
-from trainer.resume import newest_sound_checkpoint
-from trainer.run_lock import FileLock, read_owner
-from trainer.saver import Saver
-from trainer.sharded_state import restore
-from trainer.spikes import SpikeDetector
-from trainer.stop import StopRequest
+from trainer.runs.lock import FileLock, read_owner
 from trainer.stream import has_examples, validated_directions
-from trainer.trackers import open_trackers
-from trainer.watchdog import Watchdog
+from trainer.telemetry.console import Console
+from trainer.telemetry.metrics import MetricsLog, append_record, read_metrics, read_validations
+from trainer.telemetry.prometheus.endpoint import Endpoint
+from trainer.telemetry.recent import DirectionSums
+from trainer.telemetry.reporting import Reporting
+from trainer.telemetry.spikes import SpikeDetector
+from trainer.telemetry.trackers import open_trackers
+from trainer.terminal.progress import stage
 
 #: Between two looks at an evaluation that another process makes.
 _WAIT_SECONDS = 0.5

@@ -1,12 +1,12 @@
 """Build what a run reads from its recipe: the stream of examples, the reader, the directions. Imports no torch."""
 
-from shards.bundles import BundledSampler
+from shards.batch.reader import Reader
 from shards.directions import Direction, parse_directions
-from shards.index import Corpus
-from shards.mixture import segments
-from shards.reader import Reader
-from shards.sampler import Sampler
-from shards.stores import open_storage
+from shards.format.index import Corpus
+from shards.format.stores import open_storage
+from shards.stream.bundles import BundledSampler
+from shards.stream.mixture import segments
+from shards.stream.sampler import Sampler
 from trainer.recipe import Recipe
 
 

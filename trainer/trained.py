@@ -1,8 +1,8 @@
 """Find and load a trained network by a run, one of its checkpoints, or an exported model.
 
 All that is read of a checkpoint after training goes through here. An exported model is a directory that
-trainer/export.py wrote; its `state.json` and `manifest.json` are like a checkpoint's, so that it is checked, and named
-in the reports of its evaluation, in the same way.
+trainer/export/model.py wrote; its `state.json` and `manifest.json` are like a checkpoint's, so that it is checked, and
+named in the reports of its evaluation, in the same way.
 """
 
 from collections.abc import Sequence
@@ -17,16 +17,16 @@ from safetensors.torch import load_file
 from models.config import TextConfig
 from models.network import Network
 from shards.errors import InputError, did_you_mean
-from shards.index import open_corpus
+from shards.files.read import read_json
+from shards.format.index import open_corpus
+from shards.format.manifest import SPLITS
 from shards.locations import without_secrets
-from shards.manifest import SPLITS
-from shards.reading_files import read_json
-from shards.tokenizer import Tokenizer, open_tokenizer
+from shards.text.tokenizer import Tokenizer, open_tokenizer
 from trainer.build import build_network
-from trainer.checkpoint import CORPUS, INDEX, MANIFEST, damage, read_state, whole_checkpoints
-from trainer.metrics import read_validations
+from trainer.checkpoint.directory import CORPUS, INDEX, MANIFEST, damage, read_state, whole_checkpoints
+from trainer.checkpoint.sharded_state import model_weights
 from trainer.recipe import Recipe, load_saved_recipe
-from trainer.sharded_state import model_weights
+from trainer.telemetry.metrics import read_validations
 
 #: The files of an exported model: transformers' own, and the rest of the network, which is ours.
 TEXT, REST, CONFIG = "model.safetensors", "vision.safetensors", "config.json"
@@ -175,7 +175,7 @@ def trained_network(recipe: Recipe, tokenizer: Tokenizer, path: Path) -> Network
 
 
 def data_of(path: Path) -> dict[str, Any]:
-    """Return what a checkpoint or model remembers of its corpus' manifest (shards/changes.py)."""
+    """Return what a checkpoint or model remembers of its corpus' manifest (shards/format/changes.py)."""
     try:
         values = read_json(path / CORPUS)
         sound = isinstance(values["content_hash"], str) and all(isinstance(name, str) for name in values["languages"])

@@ -8,8 +8,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from shards.errors import InputError
-from shards.files import write_output
-from shards.reading_files import read_json
+from shards.files.read import read_json
+from shards.files.write import write_output
 
 #: What a summary is rated for, as in Tables 3 of D2TV and 4 of ACROSS: name -> what an annotator is told.
 CRITERIA = {

@@ -7,7 +7,7 @@ from typing import Any
 
 from launcher.annotation.key import CRITERIA, SCALE, Key
 from shards.errors import InputError
-from shards.reading_files import parse_json, read_regular
+from shards.files.read import parse_json, read_regular
 
 #: A page of a thousand examples and ten systems is rated in less.
 _MOST_BYTES = 64 << 20

@@ -12,8 +12,8 @@ from launcher.annotation.results import work_out
 from launcher.annotation.show import as_json, sheets
 from launcher.comparison.sheet import as_latex, as_markdown, as_text
 from shards.errors import InputError, did_you_mean
-from shards.files import check_output, write_output
-from trainer.terminal import Console
+from shards.files.write import check_output, write_output
+from trainer.terminal.text import Console
 
 Format = Literal["text", "markdown", "latex"]
 

@@ -9,10 +9,10 @@ import numpy as np
 
 from launcher.annotation.key import CRITERIA, SCALE, Key
 from launcher.annotation.ratings import Ratings
-from launcher.comparison.significance import Tests
-from launcher.comparison.systems import Scores, by_direction
 from trainer.evaluation.agreement import Agreement, fleiss_kappa
-from trainer.evaluation.significance import Difference
+from trainer.evaluation.compare.bootstrap import Difference
+from trainer.evaluation.compare.significance import Tests
+from trainer.evaluation.compare.systems import Scores, by_direction
 
 #: With more directions, those within a language and those across are shown instead.
 _DIRECTIONS = 8

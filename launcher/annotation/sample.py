@@ -4,9 +4,9 @@ import random
 import string
 from collections.abc import Mapping, Sequence
 
-from launcher.comparison.systems import by_direction
 from shards.directions import parse_directions
 from shards.errors import InputError
+from trainer.evaluation.compare.systems import by_direction
 from trainer.evaluation.predictions import Key
 
 #: More systems than letters nobody rates side by side.

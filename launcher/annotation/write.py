@@ -10,23 +10,23 @@ from typing import Literal
 
 from launcher.annotation.key import CRITERIA, SCALE, Item, Key, check_replaceable, key_path, write_key
 from launcher.annotation.sample import MOST_SYSTEMS, draw, in_directions, shuffled
-from launcher.comparison.held_out import HeldOut, recipe_of
-from launcher.comparison.systems import parse_systems, read_texts
 from launcher.examples import Example, Place, read
 from launcher.pages.annotation import Question, annotation_page
 from launcher.pages.page import write_page
+from shards.batch.reader import Reader
+from shards.batch.spans import UnreadableError
 from shards.errors import InputError
-from shards.files import check_output
-from shards.index import Corpus
+from shards.files.write import check_output
+from shards.format.index import Corpus
 from shards.printable import one_line
-from shards.reader import Reader
-from shards.reading import UnreadableError
+from trainer.evaluation.compare.held_out import HeldOut, recipe_of
+from trainer.evaluation.compare.systems import parse_systems, read_texts
 from trainer.evaluation.foreign import is_foreign
 from trainer.evaluation.predictions import Key as ExampleKey
 from trainer.evaluation.predictions import Prediction
-from trainer.progress import stage
 from trainer.recipe import load_recipe
-from trainer.terminal import Console
+from trainer.terminal.progress import stage
+from trainer.terminal.text import Console
 
 #: Images of an article that are shown where no recipe says how many a system saw.
 _IMAGES = 5

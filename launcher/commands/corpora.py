@@ -64,7 +64,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
 def _prepare(options: argparse.Namespace) -> None:
     from launcher.preparation.prepare import prepare
     from launcher.preparation.settings import Share, parse_part, settings_for
-    from shards.corpora.npm import default_cache
+    from shards.files.caches import default_cache
 
     settings = settings_for(
         options.source,
@@ -97,6 +97,6 @@ def _preview(options: argparse.Namespace) -> None:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from launcher.verification.verify import default_workers, verify
+    from launcher.verify import default_workers, verify
 
     return verify(options.corpus, default_workers(options.corpus) if options.workers is None else options.workers)

@@ -103,8 +103,8 @@ def _evaluate(options: argparse.Namespace) -> None:
 def _compare(options: argparse.Namespace) -> None:
     from launcher.comparison.compare import compare
     from launcher.comparison.sheet import check_out, show
-    from trainer.progress import stage
-    from trainer.terminal import Console
+    from trainer.terminal.progress import stage
+    from trainer.terminal.text import Console
 
     check_out(options.format, options.out)
     with stage("comparing", out=Console(stderr=True)):

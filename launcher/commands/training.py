@@ -119,8 +119,8 @@ def _train(options: argparse.Namespace) -> int:
 
 def _recipe(options: argparse.Namespace) -> None:
     from trainer.recipe import load_recipe
-    from trainer.recipe_values import recipe_names
-    from trainer.terminal import data_output
+    from trainer.recipe.values import recipe_names
+    from trainer.terminal.text import data_output
 
     if options.name is None:
         print("\n".join(recipe_names()))
@@ -143,12 +143,12 @@ def _study(options: argparse.Namespace) -> int:
 
 
 def _import(options: argparse.Namespace) -> None:
-    from trainer.release import import_release
+    from trainer.export.release import import_release
 
     import_release(options.checkpoint, options.out)
 
 
 def _export(options: argparse.Namespace) -> None:
-    from trainer.export import export_model
+    from trainer.export.model import export_model
 
     export_model(options.checkpoint, options.directory, options.dtype, options.overrides)

@@ -30,7 +30,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
 
 
 def _watch(options: argparse.Namespace) -> None:
-    from launcher.watch.watch import watch
+    from launcher.terminal.watch import watch
 
     watch(options.run_directory, once=options.once, interval=options.interval)
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from launcher.comparison.sheet import Cell, Part, Sheet, words
-from launcher.comparison.significance import Tested, Tests
-from launcher.comparison.systems import HIGHER_IS_BETTER, LOWER_IS_BETTER, SHORT, Scores, by_direction
+from trainer.evaluation.compare.significance import Tested, Tests
+from trainer.evaluation.compare.systems import HIGHER_IS_BETTER, LOWER_IS_BETTER, SHORT, Scores, by_direction
 
 #: The row and the column of means.
 AVERAGE = "Avg."

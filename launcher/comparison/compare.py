@@ -6,9 +6,9 @@ from typing import Literal
 from launcher.comparison.blocks import as_sheet, blocks
 from launcher.comparison.rows import By, rows
 from launcher.comparison.sheet import Sheet
-from launcher.comparison.systems import parse_systems, read_systems
 from shards.errors import InputError, did_you_mean
 from shards.languages import language_name
+from trainer.evaluation.compare.systems import parse_systems, read_systems
 
 
 def compare(

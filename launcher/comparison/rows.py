@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 from launcher.comparison.sheet import Cell, Part, Sheet, words
-from launcher.comparison.significance import Tests
-from launcher.comparison.systems import SHORT, Scores
+from trainer.evaluation.compare.significance import Tests
+from trainer.evaluation.compare.systems import SHORT, Scores
 from trainer.evaluation.predictions import Key
 
 By = Literal["kind", "target", "source", "direction"]

@@ -11,10 +11,10 @@ from rich.text import Text
 
 from launcher.pages.page import escape, page, table
 from shards.errors import InputError
-from shards.files import check_output, write_output
+from shards.files.write import check_output, write_output
 from shards.printable import one_line
 from trainer import markdown
-from trainer.terminal import Console
+from trainer.terminal.text import Console
 
 Format = Literal["text", "markdown", "latex", "html"]
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from shards.index import Corpus
+from shards.format.index import Corpus
+from shards.format.manifest import SPLITS
 from shards.languages import LANGUAGE_CODES
 from shards.locations import shown
-from shards.manifest import SPLITS
-from shards.mixture import direction_weights
+from shards.stream.mixture import direction_weights
 from trainer.recipe import Recipe
 
 #: Articles a language whose characters are counted. More would only move the digits that nobody reads.
@@ -140,7 +140,7 @@ def mixture_facts(facts: CorpusFacts, recipe: Recipe, name: str) -> MixtureFacts
     if not epoch:
         return None
     batch = recipe.batch
-    # Of a story-batched group the mixture decides the anchors (shards/bundles.py).
+    # Of a story-batched group the mixture decides the anchors (shards/stream/bundles.py).
     anchors = recipe.training.steps * batch.groups_per_step * batch.group_size // batch.sources_per_target
     shares_TS = direction_weights(counts_TS, facts.names, recipe.mixture, slots=anchors)
     passes_TS = np.divide(shares_TS * epoch, counts_TS, out=np.zeros_like(shares_TS), where=counts_TS > 0)

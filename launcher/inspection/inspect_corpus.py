@@ -10,12 +10,12 @@ from rich.text import Text
 
 from launcher.inspection.facts import SAMPLE, CorpusFacts, Direction, MixtureFacts, corpus_facts, mixture_facts
 from launcher.inspection.views import RAMP, levels, mixture_lines, percent, pixels_line
-from shards.files import check_output
-from shards.index import open_corpus
+from shards.files.write import check_output
+from shards.format.index import open_corpus
 from shards.printable import one_line
-from trainer.progress import stage
 from trainer.recipe import load_recipe
-from trainer.terminal import Console
+from trainer.terminal.progress import stage
+from trainer.terminal.text import Console
 
 _LABEL = 8  # columns of a row's label in the heat map
 _TOTAL = 11  # and of its sum

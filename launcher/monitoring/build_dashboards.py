@@ -12,7 +12,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from launcher.monitoring import board_data, board_fleet, board_hardware, board_run
-from shards.files import write_output
+from shards.files.write import write_output
 
 DIRECTORY = Path(__file__).with_name("dashboards")
 

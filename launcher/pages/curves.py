@@ -8,8 +8,8 @@ from statistics import median
 
 from launcher.pages.page import escape
 from launcher.pages.thinning import medians, stretches, thin
-from launcher.watch.history import Curve
-from launcher.watch.words import figure
+from trainer.runs.history import Curve
+from trainer.runs.words import figure
 
 WIDTH, HEIGHT = 560, 230
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 24, 16, 24

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from launcher.pages.curves import ticks
 from launcher.pages.page import escape
-from launcher.watch.words import figure
+from trainer.runs.words import figure
 
 STYLE = """
 .key { display: inline-flex; align-items: center; gap: .3rem; margin-right: .8rem; }

@@ -6,12 +6,12 @@ from typing import Any
 from launcher.comparison.blocks import as_sheet, blocks
 from launcher.comparison.sheet import STYLE as SHEET_STYLE
 from launcher.comparison.sheet import as_html
-from launcher.comparison.systems import Scores
 from launcher.examples import Example
 from launcher.pages import choice, curves, dots, matrix, regions, run_results, scores
 from launcher.pages.page import escape, page
 from launcher.pages.writing import written_in
 from shards.printable import one_line
+from trainer.evaluation.compare.systems import Scores
 from trainer.evaluation.predictions import Prediction
 from trainer.evaluation.scoring.findings import profile_in
 from trainer.evaluation.scoring.similarity import SIMILARITY

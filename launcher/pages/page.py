@@ -6,8 +6,8 @@ import html
 from collections.abc import Sequence
 from pathlib import Path
 
-from shards.files import write_output
-from shards.pixels import suffix_of
+from shards.files.write import write_output
+from shards.format.pixels import suffix_of
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --soft: #59636e; --line: #d1d9e0; --page: #ffffff;

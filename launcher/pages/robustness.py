@@ -7,12 +7,12 @@ from typing import Any
 from launcher.pages import curves
 from launcher.pages.curves import COLOURS, Chart, Marks, chart
 from launcher.pages.page import escape, page, table
-from launcher.watch.history import Curve
 from shards.printable import one_line
 from trainer.evaluation.robustness.plan import by_reason
 from trainer.evaluation.robustness.sources import describe_sources
-from trainer.evaluation.scoring.profiles import profile_of
 from trainer.evaluation.scoring.rouge import NAMES
+from trainer.recipe.profiles import profile_of
+from trainer.runs.history import Curve
 
 #: What the curves and the first table show.
 _SHOWN = "rougeL"

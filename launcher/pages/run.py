@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from launcher.pages import choice, curves, dots, matrix, run_results, timeline
 from launcher.pages.curves import Chart, Marks, chart
 from launcher.pages.page import escape, page
-from launcher.watch.history import Curve
-from launcher.watch.run_directory import RunDirectory
-from launcher.watch.state import State, state_of
-from launcher.watch.words import duration, figure, moment, number
+from trainer.runs.directory import RunDirectory
+from trainer.runs.history import Curve
+from trainer.runs.state import State, state_of
+from trainer.runs.words import duration, figure, moment, number
 
 _STYLE = (
     matrix.STYLE

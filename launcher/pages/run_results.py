@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from launcher.pages import matrix, scores
 from launcher.pages.dots import Dots, dots
 from launcher.pages.page import escape, table
-from launcher.watch.directions import LEAST_EXAMPLES
-from launcher.watch.history import History
-from launcher.watch.run_directory import RunDirectory
-from launcher.watch.tail import read_records
-from launcher.watch.words import figure
 from shards.printable import one_line
+from trainer.runs.directions import LEAST_EXAMPLES
+from trainer.runs.directory import RunDirectory
+from trainer.runs.history import History
+from trainer.runs.tail import read_records
+from trainer.runs.words import figure
 
 _WORST, _LISTED = 20, 100
 

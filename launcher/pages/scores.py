@@ -6,7 +6,6 @@ from typing import Any
 from launcher.pages.choice import Pair, heat_maps
 from launcher.pages.dots import Dots, dots
 from launcher.pages.page import escape, table
-from launcher.watch.words import number
 from shards.printable import one_line
 from trainer.evaluation.baselines.names import LABELS as BASELINES
 from trainer.evaluation.baselines.report import baseline_means, has_baselines, losses
@@ -16,6 +15,7 @@ from trainer.evaluation.resource_classes import CLASSES, resource_class
 from trainer.evaluation.scoring.findings import lines, profile_in
 from trainer.evaluation.scoring.similarity import SIMILARITY
 from trainer.evaluation.unscored import similarity_in_words
+from trainer.runs.words import number
 
 #: More languages than this are not drawn, only listed.
 DRAWN = 100

@@ -5,7 +5,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from statistics import median
 
-from launcher.watch.history import Curve
+from trainer.runs.history import Curve
 
 
 def thin(steps: Sequence[int], values: Sequence[float], columns: int) -> list[int]:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from launcher.pages.page import escape, table
-from launcher.watch.history import Event, History, Life
-from launcher.watch.words import duration, figure, moment, number, size
 from shards.printable import one_line
+from trainer.runs.history import Event, History, Life
+from trainer.runs.words import duration, figure, moment, number, size
 
 WIDTH = 1080
 _LEFT, _RIGHT, _TOP, _LANE, _AXIS = 96, 40, 8, 30, 26

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from shards.errors import InputError
-from shards.file_lock import locked
-from shards.files import is_directory, is_regular, left_overs, partial_file, write_atomically
-from shards.index import CORPUS_FILES
-from shards.reading_files import parse_json, read_json
-from shards.tokenizer import SENTENCEPIECE_FILES
+from shards.files.lock import locked
+from shards.files.read import parse_json, read_json
+from shards.files.write import is_directory, is_regular, left_overs, partial_file, write_atomically
+from shards.format.index import CORPUS_FILES
+from shards.text.tokenizer import SENTENCEPIECE_FILES
 
 _LOCK, _SCRATCH = "prepare.lock", ".d2tv-prepare"
 _NOTE, _PARTS, _TOKENIZER = "settings.json", "parts.json", "tokenizer-settings.json"

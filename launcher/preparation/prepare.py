@@ -19,13 +19,13 @@ from launcher.preparation.tokenizer import train_tokenizer
 from shards.corpora import Progress, Source, data_files, open_source
 from shards.corpora.npm import fetch
 from shards.errors import InputError
-from shards.index import Corpus, open_corpus
-from shards.manifest import FORMAT_VERSION, SPLITS
-from shards.merge import finish_corpus, shard_problems
+from shards.format.index import Corpus, open_corpus
+from shards.format.manifest import FORMAT_VERSION, SPLITS
+from shards.format.merge import finish_corpus, shard_problems
+from shards.format.writer import shard_is_whole
 from shards.problems import Problems
-from shards.writer import shard_is_whole
-from trainer.progress import stage, track
-from trainer.terminal import Console
+from trainer.terminal.progress import stage, track
+from trainer.terminal.text import Console
 
 
 def prepare(

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from shards.corpora import Source
 from shards.errors import InputError
-from shards.manifest import SPLITS
-from shards.part_index import read_part
+from shards.format.manifest import SPLITS
+from shards.format.part_index import read_part
+from shards.format.writer import index_path, shard_is_whole, write_shard
 from shards.problems import Problems
-from shards.writer import index_path, shard_is_whole, write_shard
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

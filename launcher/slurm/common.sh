@@ -2,7 +2,7 @@
 # What the batch scripts beside this have in common. They source it by REPO: sbatch runs a copy of a script from a spool
 # directory, where nothing lies beside it.
 
-# Code 2 is trainer/exit_codes.py's for an input to mend: such a job is not requeued.
+# Code 2 is trainer/liveness/exit_codes.py's for an input to mend: such a job is not requeued.
 refuse() {
     echo "error: $1" >&2
     exit 2

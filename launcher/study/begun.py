@@ -4,8 +4,8 @@ from pathlib import Path
 
 from launcher.study.definition import Definition, load_study
 from shards.errors import InputError
-from shards.files import write_atomically
-from shards.strict_yaml import write_yaml
+from shards.files.strict_yaml import write_yaml
+from shards.files.write import write_atomically
 
 BEGUN = "begun.yaml"
 

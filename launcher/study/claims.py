@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from launcher.comparison.systems import Scores, by_direction
 from launcher.study.definition import Claim, DirectionKind
-from trainer.evaluation.significance import Difference, holm, paired_bootstrap
+from trainer.evaluation.compare.bootstrap import Difference, holm, paired_bootstrap
+from trainer.evaluation.compare.systems import Scores, by_direction
 
 Verdict = Literal["holds", "may be chance", "not seen", "the contrary"]
 

@@ -20,7 +20,7 @@ import psutil
 import torch
 
 from shards.errors import InputError
-from shards.reading_files import parse_json, read_regular
+from shards.files.read import parse_json, read_regular
 
 COSTS = "costs.jsonl"
 _EVERY_SECONDS = 60.0

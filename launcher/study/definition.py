@@ -9,13 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from launcher.supervise import Job
 from shards.errors import InputError, did_you_mean
+from shards.files.read import read_regular
+from shards.files.strict_yaml import MOST_CHARACTERS, read_yaml
 from shards.locations import without_secrets
-from shards.reading_files import read_regular
-from shards.strict_yaml import MOST_CHARACTERS, read_yaml
 from trainer.recipe import Recipe, load_recipe
-from trainer.recipe_problems import first_problem
-from trainer.recipe_sections import MOST_SEED
-from trainer.recipe_values import coercions
+from trainer.recipe.problems import first_problem
+from trainer.recipe.sections import MOST_SEED
+from trainer.recipe.values import coercions
 
 STUDIES = Path(__file__).resolve().parent.parent / "studies"
 

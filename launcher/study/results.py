@@ -8,15 +8,15 @@ from typing import get_args
 
 from launcher.comparison.blocks import as_sheet, blocks
 from launcher.comparison.sheet import Sheet, as_latex, as_markdown, as_page, as_text, words
-from launcher.comparison.systems import SHORT, Scores, System, by_direction, read_systems
 from launcher.study.claims import Outcome, check_claims, is_of_kind
 from launcher.study.costs import machine, read_costs
 from launcher.study.definition import Definition, DirectionKind, Trial
-from shards.files import write_output
+from shards.files.write import write_output
 from shards.languages import language_name
 from trainer import markdown
+from trainer.evaluation.compare.systems import SHORT, Scores, System, by_direction, read_systems
 from trainer.evaluation.scoring.rouge import TYPES
-from trainer.terminal import Console
+from trainer.terminal.text import Console
 
 #: What is written of the whole study.
 RESULTS = ("study.md", "table.tex", "table.html")

@@ -8,22 +8,22 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from launcher.comparison.significance import check_samples
 from launcher.study.begun import BEGUN, check_definition, keep_definition
 from launcher.study.costs import COSTS, Meter
 from launcher.study.definition import Trial, load_study, trials
 from launcher.study.results import RESULTS, write_results
 from launcher.supervise import supervise
 from shards.errors import InputError
-from shards.files import check_output
-from shards.index import open_corpus
-from trainer.checkpoint import damage, find_identity, whole_checkpoints
+from shards.files.write import check_output
+from shards.format.index import open_corpus
+from trainer.checkpoint.directory import damage, find_identity, whole_checkpoints
 from trainer.ds_config import load_ds_config
+from trainer.evaluation.compare.significance import check_samples
 from trainer.evaluation.report import read_report
-from trainer.exit_codes import FINISHED
+from trainer.liveness.exit_codes import FINISHED
 from trainer.plan import check_same_recipe
-from trainer.progress import stage
-from trainer.terminal import Console
+from trainer.terminal.progress import stage
+from trainer.terminal.text import Console
 from trainer.trained import RECIPE, check_same_corpus
 
 #: What is read of a checkpoint to see whether it fits.

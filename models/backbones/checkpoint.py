@@ -20,7 +20,7 @@ from transformers.utils import logging as transformers_logging
 
 from models.backbones.checkpoint_config import directory_of_checkpoint, read_json
 from shards.errors import InputError
-from shards.hub import SMALL_FILES
+from shards.storage.hub import SMALL_FILES
 
 #: Where transformers keeps weights, in the order it looks; `.index.json` behind the name lists the parts of several.
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")

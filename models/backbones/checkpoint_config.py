@@ -8,7 +8,7 @@ from typing import Any, cast, get_args
 
 from models.config import Architecture, TextConfig
 from shards.errors import InputError
-from shards.hub import SMALL_FILES, directory_of
+from shards.storage.hub import SMALL_FILES, directory_of
 
 #: Positions of a random mBART where the recipe does not say: mBART-50's.
 MBART_POSITIONS = 1024

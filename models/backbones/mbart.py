@@ -31,7 +31,7 @@ _HEAD, _BIAS = "lm_head.weight", "final_logits_bias"
 
 
 class MBartBackbone(Backbone):
-    """Encoder, decoder and head. The encoder's texts begin with their language's code (shards/tokenizer.py).
+    """Encoder, decoder and head. The encoder's texts begin with their language's code (shards/text/tokenizer.py).
 
     vocab_size: words of the tokenizer. The rows of new tokens, those of `related_ids`, start as the mean of the rows
     that it names for them, in the embeddings and in the head, whether a checkpoint lacks them or has padding in their

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from models.network import Network
-from shards.batch import Batch
+from shards.batch.types import Batch
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -23,7 +23,7 @@ from models.losses.distillation import alpha, distillation_distance
 from models.network import Network, by_row, real_rows
 from models.objectives.base import Objective, Outputs, Term
 from models.objectives.d2tv_config import D2TVConfig
-from shards.batch import Batch
+from shards.batch.types import Batch
 
 
 class D2TV(Objective):

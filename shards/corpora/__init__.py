@@ -89,7 +89,7 @@ def open_source(
 
         return HelpSource(listing, cache, pixels=pixels, stories=stories, max_problems=max_problems, progress=progress)
     assert not pixels
-    from shards.corpora.crosssum import CrossSumSource
+    from shards.corpora.crosssum.source import CrossSumSource
 
     return CrossSumSource(listing, work, stories=stories, max_problems=max_problems, progress=progress)
 
@@ -114,7 +114,7 @@ def data_files(name: str, data: Path | None, *, without_images: bool = False) ->
     if name == "crosssum":
         if data is None:
             raise InputError("crosssum needs --data DIR: a directory of XL-Sum and CrossSum .jsonl files")
-        from shards.corpora.crosssum_files import FEATURES, TEXTS, kind_of_other
+        from shards.corpora.crosssum.files import FEATURES, TEXTS, kind_of_other
 
         def kind(other: str) -> str | None:
             return None if without_images and other.lower().endswith(FEATURES) else kind_of_other(other)

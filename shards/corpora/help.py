@@ -18,21 +18,21 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from shards.corpora import Progress
+from shards.corpora.grid import BATCH_SIZE, grid_boxes
 from shards.corpora.listing import Listing, list_files
 from shards.corpora.mallard import Page, read_page
 from shards.corpora.npm import RESNET, Package, fetch
 from shards.errors import InputError
-from shards.grid import BATCH_SIZE, grid_boxes
+from shards.format.manifest import SPLITS
+from shards.format.pixels import DamagedImageError, decode, read_image_file, storable
+from shards.format.writer import split_of
 from shards.languages import find_language
-from shards.manifest import SPLITS
-from shards.pixels import DamagedImageError, decode, read_image_file, storable
 from shards.problems import Problems
 from shards.schema import Article, Images, Story
-from shards.texts import has_text
-from shards.writer import split_of
+from shards.text.lines import has_text
 
 if TYPE_CHECKING:
-    from shards.features import GridFeatures
+    from shards.corpora.features import GridFeatures
 
 #: Where systems keep the help of their programs, and the two manuals there that are gnome-user-docs.
 SYSTEM_PAGES = Path("/usr/share/help")
@@ -254,7 +254,7 @@ class HelpSource:
 
     @cached_property
     def _extractor(self) -> "GridFeatures":
-        from shards.features import GridFeatures  # torch, which a refusal does not need
+        from shards.corpora.features import GridFeatures  # torch, which a refusal does not need
 
         return GridFeatures(fetch(RESNET, self._cache))
 

@@ -20,8 +20,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from shards.errors import InputError
-from shards.files import destination
-from shards.trust import own_directory
+from shards.files.trust import own_directory
+from shards.files.write import destination
 
 log = logging.getLogger(__name__)
 
@@ -70,11 +70,6 @@ RESNET = Package(
     integrity="sha512-4K9HBQ0VJ/S26iPzkWGn71n/LLbcXAilwl/J4xAjB/DCe/F9AWL66s1KwHOgPKB1sB2c+Prj5MZW7MIRLjCc3g==",
     license="ISC",
 )
-
-
-def default_cache() -> Path:
-    """Return the directory of downloads: the environment's D2TV_CACHE, or ~/.cache/d2tv."""
-    return Path(os.environ.get("D2TV_CACHE") or "~/.cache/d2tv").expanduser()
 
 
 def npm_command() -> str:

@@ -20,11 +20,11 @@ from deepspeed.utils import safe_get_full_grad
 from trainer.distributed import join, leave
 from trainer.engine import loss_scaler
 from trainer.plan import plan_run
-from trainer.prometheus import endpoint
 from trainer.ranks import ranks_from_environment
 from trainer.recipe import load_recipe
 from trainer.run import build_trainer
-from trainer.totals import Interval, RankFacts, Totals
+from trainer.telemetry.prometheus import endpoint
+from trainer.telemetry.totals import Interval, RankFacts, Totals
 
 
 class SlowLoader:

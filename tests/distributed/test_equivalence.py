@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import torch
 
-from shards.index import Corpus
-from shards.loader import Loader
-from shards.partition import Partition
-from shards.reader import Reader
-from shards.tokenizer import open_tokenizer
+from shards.batch.loader import Loader
+from shards.batch.reader import Reader
+from shards.format.index import Corpus
+from shards.stream.partition import Partition
+from shards.text.tokenizer import open_tokenizer
 from tests.distributed.harness import run_job
 from tests.tiny import tiny_overrides
 from trainer.build import build_collator, build_network

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from shards.index import Corpus
+from shards.format.index import Corpus
 from tests.distributed.harness import ROOT, run_job
 from tests.tiny import tiny_overrides
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from shards.index import Corpus
+from shards.format.index import Corpus
 from tests.distributed.harness import run_job
 from tests.distributed.test_equivalence import assert_close, overrides, train_plainly
-from trainer.metrics import read_metrics
+from trainer.telemetry.metrics import read_metrics
 
 STEPS = 8
 GLOBAL = "objective.negatives=global"

@@ -11,7 +11,7 @@ import torch
 from deepspeed.accelerator import get_accelerator
 
 from shards.errors import InputError
-from shards.index import Corpus
+from shards.format.index import Corpus
 from tests.distributed.harness import ROOT, run_job
 from tests.tiny import tiny_overrides
 from trainer.ds_config import load_ds_config

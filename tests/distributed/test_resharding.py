@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from shards.index import Corpus
+from shards.format.index import Corpus
 from tests.distributed.harness import FP32, ROOT, run_job, run_ranks
 from tests.tiny import tiny_overrides
-from trainer.checkpoint import read_state, whole_checkpoints
-from trainer.sharded_state import model_weights
+from trainer.checkpoint.directory import read_state, whole_checkpoints
+from trainer.checkpoint.sharded_state import model_weights
 
 #: World sizes one after the other, two steps each.
 CHAIN = (1, 2, 4, 1)

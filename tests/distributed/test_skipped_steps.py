@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from shards.index import Corpus
+from shards.format.index import Corpus
 from tests.distributed.harness import run_job
 from tests.tiny import tiny_overrides
 

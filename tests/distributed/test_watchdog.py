@@ -16,12 +16,12 @@ from tests.distributed.harness import free_port
 from tests.distributed.watchdog_job import monitors
 from tests.support.forkserver import Program
 from tests.support.waiting import HANGING, until
-from trainer.exit_codes import HUNG, PEER_DIED
+from trainer.liveness.exit_codes import HUNG, PEER_DIED
+from trainer.liveness.watchdog import Watchdog, _accept, _call, _listen
 from trainer.ranks import Ranks
-from trainer.recipe_sections import WatchdogSection
-from trainer.watchdog import Watchdog, _accept, _call, _listen
+from trainer.recipe.sections import WatchdogSection
 
-#: Signals less than 3 s apart are one request to stop (trainer/stop.py); waiting longer does no harm.
+#: Signals less than 3 s apart are one request to stop (trainer/liveness/stop.py); waiting longer does no harm.
 SAME_REQUEST = 3.5
 LIMITS = {"start": 120, "step": 3, "checkpoint": 60, "evaluation": 60}
 

@@ -10,10 +10,10 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from trainer.checkpoint import INDEX, seal
+from trainer.checkpoint.directory import INDEX, seal
+from trainer.checkpoint.sharded_state import file_name, model_weights, restore, take_snapshot, write_snapshot
 from trainer.distributed import join, leave
 from trainer.ranks import ranks_from_environment
-from trainer.sharded_state import file_name, model_weights, restore, take_snapshot, write_snapshot
 
 
 class Small(nn.Module):

@@ -20,10 +20,10 @@ import torch.distributed as dist
 
 from tests.support.waiting import until
 from trainer.distributed import join
+from trainer.liveness.stop import StopRequest
+from trainer.liveness.watchdog import Watchdog
 from trainer.ranks import ranks_from_environment
-from trainer.recipe_sections import WatchdogSection
-from trainer.stop import StopRequest
-from trainer.watchdog import Watchdog
+from trainer.recipe.sections import WatchdogSection
 
 FOREVER = 600
 
@@ -34,7 +34,7 @@ def monitors(run: Path) -> dict[int, psutil.Process]:
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, ValueError, IndexError):
             *_, script, config = process.cmdline()
-            if script.endswith("trainer/monitor.py") and json.loads(config)["run"] == str(run):
+            if script.endswith("trainer/liveness/monitor.py") and json.loads(config)["run"] == str(run):
                 found[int(json.loads(config)["rank"])] = process
     return found
 

@@ -18,7 +18,7 @@ from trainer.loop import total_loss
 from trainer.plan import plan_run
 from trainer.ranks import ranks_from_environment
 from trainer.recipe import load_recipe
-from trainer.recipe_values import recipe_names
+from trainer.recipe.values import recipe_names
 from trainer.run import build_trainer
 
 GOLDEN = Path(__file__).with_name("golden_curves.json")

@@ -14,7 +14,7 @@ from models.network import Network
 from models.ragged import Layout, cross_layout
 from models.synthetic import EOS_ID, PAD_ID, random_batch, tiny_config
 from models.vision import VisualEncoder
-from shards.batch import Batch
+from shards.batch.types import Batch
 
 
 def noisy(module: nn.Module) -> nn.Module:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.numerics.golden import AGAIN, GOLDEN, NOT_TRAINABLE_HERE, STEPS
 from tests.support.waiting import HANGING
-from trainer.recipe_values import recipe_names
+from trainer.recipe.values import recipe_names
 
 ROOT = Path(__file__).resolve().parents[2]
 

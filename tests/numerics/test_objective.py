@@ -15,7 +15,7 @@ from models.arrangement import Arranged
 from models.network import Network
 from models.objectives.d2tv import D2TV, D2TVConfig
 from models.synthetic import EOS_ID, PAD_ID, random_batch, same_target, tiny_config
-from shards.batch import Batch
+from shards.batch.types import Batch
 
 VARIANTS = {
     "mms": {"branches": "mms", "distillation": "none", "contrast": False},

@@ -9,7 +9,7 @@ from benchmarks.plain_d2tv import PlainD2TV, their_name
 from models.network import Network
 from models.objectives.d2tv import D2TV, D2TVConfig
 from models.synthetic import EOS_ID, PAD_ID, random_batch, same_target, tiny_config
-from shards.batch import Batch
+from shards.batch.types import Batch
 
 WORDS = 50
 

@@ -14,7 +14,7 @@ from models.network import Network
 from models.objectives.base import Outputs
 from models.objectives.d2tv import D2TV, D2TVConfig
 from models.synthetic import EOS_ID, PAD_ID, random_batch, same_target, tiny_config
-from shards.batch import Batch
+from shards.batch.types import Batch
 from tests.unit.models.test_marked_texts import MBART
 
 BACKBONES = ["mt5", "mbart"]

@@ -12,7 +12,7 @@ from typing import Any
 from tests.distributed.harness import FP32, ROOT, free_port
 from tests.support.forkserver import Program
 from tests.support.waiting import HANGING, until
-from trainer.metrics import read_metrics
+from trainer.telemetry.metrics import read_metrics
 
 DEEPSPEED = Path(sys.executable).with_name("deepspeed")
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from shards.index import Corpus
+from shards.format.index import Corpus
 from tests.system.launch import Training
 from tests.tiny import tiny_overrides
-from trainer.checkpoint import damage, identity, read_state, whole_checkpoints
+from trainer.checkpoint.directory import damage, identity, read_state, whole_checkpoints
 from trainer.evaluation.report import read_report
-from trainer.exit_codes import BAD_INPUT, FINISHED
-from trainer.metrics import read_metrics
+from trainer.liveness.exit_codes import BAD_INPUT, FINISHED
+from trainer.telemetry.metrics import read_metrics
 
 STEPS, EVERY = 24, 4
 #: Bytes of the disk: three checkpoints of the tiny network and some more.

@@ -13,12 +13,12 @@ import torch
 from safetensors.torch import load_file
 
 from models.ragged import cross_layout, self_layout
-from shards.index import Corpus
+from shards.format.index import Corpus
 from tests.support.forkserver import run as d2tv
 from tests.system.launch import Training
 from tests.tiny import tiny_overrides
+from trainer.checkpoint.sharded_state import model_weights
 from trainer.evaluation.predictions import read_predictions
-from trainer.sharded_state import model_weights
 from trainer.trained import open_model
 
 STOCK = """

@@ -20,16 +20,16 @@ from PIL import Image
 from launcher.documents import Defaults, Document, read_documents
 from launcher.study.definition import load_study, trials
 from shards.errors import InputError
-from shards.index import Corpus
-from shards.pixels import DamagedImageError, read_image, storable
+from shards.format.index import Corpus
+from shards.format.pixels import DamagedImageError, read_image, storable
 from tests.support.hostile.oracle import TIMES, Oracle
 from tests.support.hostile.values import VALUES, changed_bytes, changed_json, changed_text, put_instead
 from tests.tiny import make_corpus, tiny_overrides
 from tests.unit.launcher.test_compare import write_run as write_evaluated
 from trainer.ds_config import load_ds_config
 from trainer.ds_keys import check_ds_keys
-from trainer.prometheus.targets import Target, TargetFile
 from trainer.recipe import load_recipe
+from trainer.telemetry.prometheus.targets import Target, TargetFile
 
 DS_CONFIGS = Path(__file__).resolve().parents[2] / "ds_configs"
 

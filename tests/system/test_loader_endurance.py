@@ -8,12 +8,12 @@ import numpy as np
 import psutil
 import pytest
 
-from shards.index import open_corpus
-from shards.loader import Loader
-from shards.mixture import MixtureConfig
-from shards.partition import Partition
-from shards.reader import Reader, ReaderConfig
-from shards.sampler import Sampler
+from shards.batch.loader import Loader
+from shards.batch.reader import Reader, ReaderConfig
+from shards.format.index import open_corpus
+from shards.stream.mixture import MixtureConfig
+from shards.stream.partition import Partition
+from shards.stream.sampler import Sampler
 from tests.support.forkserver import ROOT
 from tests.support.waiting import HANGING
 from tests.tiny import make_corpus, tiny_collator

@@ -17,14 +17,14 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from shards.index import Corpus
+from shards.format.index import Corpus
 from tests.distributed.harness import FP32, ROOT, free_port
 from tests.support.forkserver import Program
 from tests.support.waiting import HANGING, until
 from tests.tiny import tiny_overrides
 from trainer.evaluation.scoring.rouge import ROUGE
-from trainer.exit_codes import BAD_INPUT, FINISHED, STOPPED
-from trainer.metrics import read_metrics
+from trainer.liveness.exit_codes import BAD_INPUT, FINISHED, STOPPED
+from trainer.telemetry.metrics import read_metrics
 
 STEPS, SLOTS_A_STEP = 60, 16
 NODES = ("n0", "n1")

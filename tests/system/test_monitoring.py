@@ -23,12 +23,12 @@ import numpy as np
 import psutil
 import pytest
 
-from shards.index import Corpus
+from shards.format.index import Corpus
 from tests.monitoring import MONITORING, dashboards, panel_queries
 from tests.system.launch import Training
 from tests.system.prometheus import Prometheus, missing
 from tests.tiny import tiny_overrides
-from trainer.exit_codes import FINISHED
+from trainer.liveness.exit_codes import FINISHED
 
 pytestmark = [
     pytest.mark.long,

@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from prometheus_client import CollectorRegistry, Gauge
 
 from tests.system.prometheus import Prometheus, missing
-from trainer.prometheus.server import MetricsServer
-from trainer.prometheus.targets import Target, TargetFile
+from trainer.telemetry.prometheus.server import MetricsServer
+from trainer.telemetry.prometheus.targets import Target, TargetFile
 
 pytestmark = [
     pytest.mark.long,

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from launcher.cli import main
-from shards.corpora.npm import EMOJI_IMAGES, default_cache, fetch, read_members
-from shards.index import open_corpus
-from shards.reader import Reader
+from shards.batch.reader import Reader
+from shards.corpora.npm import EMOJI_IMAGES, fetch, read_members
+from shards.files.caches import default_cache
+from shards.format.index import open_corpus
 from tests.system.prepare import run
 
 #: The first characters have few drawings, so it is quick.

@@ -18,10 +18,10 @@ import pytest
 from launcher.preparation.directory import scratch
 from launcher.preparation.prepare import prepare
 from launcher.preparation.settings import PrepareSettings, Share, settings_for
-from shards.corpora.npm import default_cache
 from shards.errors import InputError
-from shards.file_lock import locked
-from shards.index import Corpus, open_corpus
+from shards.files.caches import default_cache
+from shards.files.lock import locked
+from shards.format.index import Corpus, open_corpus
 from tests.crosssum_tree import REGIONS, WIDTH, CrossSumTree
 from tests.support.waiting import until
 from tests.system.prepare import Prepare, run

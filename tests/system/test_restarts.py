@@ -13,14 +13,14 @@ import psutil
 import pytest
 
 from launcher.processes import Family
-from shards.index import Corpus
+from shards.format.index import Corpus
 from tests.distributed.harness import FP32, ROOT
 from tests.support.forkserver import run as d2tv
 from tests.system.launch import Launched, Training
 from tests.tiny import tiny_overrides
-from trainer.checkpoint import whole_checkpoints
+from trainer.checkpoint.directory import whole_checkpoints
 from trainer.evaluation.predictions import read_predictions
-from trainer.exit_codes import BAD_INPUT, FINISHED, STOPPED
+from trainer.liveness.exit_codes import BAD_INPUT, FINISHED, STOPPED
 
 STEPS = 60
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from launcher.cli import main
-from shards.index import Corpus
+from shards.format.index import Corpus
 from tests.system.launch import Training
 from tests.tiny import tiny_overrides
 from tests.unit.shards.http_server import serving

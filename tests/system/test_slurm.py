@@ -12,16 +12,16 @@ from typing import Any
 import psutil
 import pytest
 
-from shards.index import Corpus, open_corpus
+from shards.format.index import Corpus, open_corpus
 from tests.crosssum_tree import CrossSumTree
 from tests.distributed.harness import FP32, ROOT, free_port
 from tests.support.waiting import until
 from tests.system import prepare
 from tests.system.slurm import NODES, Job, Slurm, missing
 from tests.tiny import tiny_overrides
-from trainer.checkpoint import damage, read_state, whole_checkpoints
-from trainer.exit_codes import BAD_INPUT, STOPPED
-from trainer.metrics import read_metrics
+from trainer.checkpoint.directory import damage, read_state, whole_checkpoints
+from trainer.liveness.exit_codes import BAD_INPUT, STOPPED
+from trainer.telemetry.metrics import read_metrics
 
 pytestmark = [
     pytest.mark.long,

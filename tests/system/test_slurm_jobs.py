@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from shards.index import Corpus
+from shards.format.index import Corpus
 from tests.distributed.harness import FP32
 from tests.monitoring import MONITORING
 from tests.support.waiting import until

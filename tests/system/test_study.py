@@ -13,14 +13,14 @@ import psutil
 import pytest
 import yaml
 
-from shards.index import Corpus
+from shards.format.index import Corpus
 from tests.distributed.harness import FP32, ROOT
 from tests.support.waiting import HANGING, until
 from tests.tiny import tiny_overrides
-from trainer.checkpoint import whole_checkpoints
+from trainer.checkpoint.directory import whole_checkpoints
 from trainer.evaluation.predictions import read_predictions
-from trainer.exit_codes import FINISHED, STOPPED
-from trainer.metrics import read_metrics
+from trainer.liveness.exit_codes import FINISHED, STOPPED
+from trainer.telemetry.metrics import read_metrics
 
 
 @pytest.mark.long

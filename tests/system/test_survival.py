@@ -10,14 +10,14 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from shards.index import Corpus
+from shards.format.index import Corpus
 from tests.support.forkserver import run as d2tv
 from tests.support.waiting import HANGING
 from tests.system.launch import Launched, Training
 from tests.tiny import tiny_overrides
-from trainer.checkpoint import damage, read_state, whole_checkpoints
+from trainer.checkpoint.directory import damage, read_state, whole_checkpoints
 from trainer.evaluation.predictions import read_predictions
-from trainer.exit_codes import STOPPED
+from trainer.liveness.exit_codes import STOPPED
 
 STEPS = 60
 

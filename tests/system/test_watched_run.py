@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from shards.index import Corpus
+from shards.format.index import Corpus
 from tests.system.launch import Launched, Training
 from tests.system.test_survival import rank_processes
 from tests.tiny import tiny_overrides
-from trainer.exit_codes import FINISHED, HUNG, STOPPED
+from trainer.liveness.exit_codes import FINISHED, HUNG, STOPPED
 
 
 def endless(corpus: Corpus, run: Path) -> list[str]:

@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from shards.index import Corpus
+from shards.format.index import Corpus
 from trainer.evaluation.predictions import Prediction
 from trainer.evaluation.resource_classes import resource_class
 from trainer.evaluation.scoring.score import mean_scores

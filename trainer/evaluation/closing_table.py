@@ -13,7 +13,7 @@ from trainer.evaluation.scoring.findings import lines, profile_in
 from trainer.evaluation.scoring.rouge import TYPES
 from trainer.evaluation.scoring.similarity import SIMILARITY
 from trainer.evaluation.unscored import similarity_in_words
-from trainer.terminal import Console
+from trainer.terminal.text import Console
 
 #: Head of a column -> measure of what stands beside ROUGE. Those with a model are there where it was given.
 BESIDE = {

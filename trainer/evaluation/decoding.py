@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from shards.errors import InputError
-from shards.files import is_regular
-from shards.images import ImageRule, image_owners
-from shards.index import Corpus
-from shards.quotas import Ints
-from shards.reading_files import parse_json, read_regular
-from shards.sampler import Groups
+from shards.files.read import parse_json, read_regular
+from shards.files.write import is_regular
+from shards.format.index import Corpus
+from shards.stream.images import ImageRule, image_owners
+from shards.stream.quotas import Ints
+from shards.stream.sampler import Groups
 
 #: A rank's file: key and rank.
 _FILE = re.compile(r"[0-9a-f]{16}-[0-9]{5,}\.jsonl")

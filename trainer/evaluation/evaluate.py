@@ -9,16 +9,16 @@ from typing import Any, cast
 import torch
 
 from models.network import Network
-from shards.collate import Collator
+from shards.batch.collate import Collator
+from shards.batch.reader import Reader
+from shards.batch.spans import UnreadableError
 from shards.directions import Direction, parse_directions
 from shards.errors import InputError
-from shards.index import Corpus
-from shards.quotas import Ints
-from shards.reader import Reader
-from shards.reading import UnreadableError
-from shards.sampler import Groups
-from shards.tokenizer import Tokenizer
-from trainer.checkpoint import read_state
+from shards.format.index import Corpus
+from shards.stream.quotas import Ints
+from shards.stream.sampler import Groups
+from shards.text.tokenizer import Tokenizer
+from trainer.checkpoint.directory import read_state
 from trainer.distributed import from_first_rank, raise_together
 from trainer.evaluation.averages import languages_found, summarise, training_pairs
 from trainer.evaluation.baselines.compute import Baselines, Example, as_rows, compute
@@ -41,9 +41,9 @@ from trainer.evaluation.scoring.models import models_of
 from trainer.evaluation.scoring.score import Scores, score
 from trainer.evaluation.scoring.similarity import SIMILARITY, facts_of_similarity
 from trainer.evaluation.unigram import UnigramBaseline
-from trainer.progress import counting, stage, track
 from trainer.ranks import Ranks
 from trainer.recipe import Recipe
+from trainer.terminal.progress import counting, stage, track
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shards.index import Corpus
+from shards.format.index import Corpus
 from trainer.recipe import Recipe
 
 

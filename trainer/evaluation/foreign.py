@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 
+from shards.batch.reader import Reader
+from shards.batch.spans import UnreadableError
 from shards.directions import Direction
 from shards.errors import InputError
-from shards.index import Corpus
+from shards.files.read import open_regular
+from shards.format.index import Corpus
+from shards.format.writer import encode_key
 from shards.languages import language_name
-from shards.reader import Reader
-from shards.reading import UnreadableError
-from shards.reading_files import open_regular
-from shards.texts import check_encodable, has_text, parse_object, read_lines
-from shards.writer import encode_key
+from shards.text.lines import check_encodable, has_text, parse_object, read_lines
 from trainer.evaluation.baselines.compute import Example
 
 SUFFIX = ".jsonl"

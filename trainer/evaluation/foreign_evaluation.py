@@ -11,7 +11,7 @@ from typing import Any
 
 from shards.directions import parse_directions
 from shards.errors import InputError
-from shards.index import open_corpus
+from shards.format.index import open_corpus
 from shards.printable import one_line
 from trainer.evaluation.averages import languages_found, summarise, training_pairs
 from trainer.evaluation.baselines.compute import as_rows, compute, pair_of
@@ -24,9 +24,9 @@ from trainer.evaluation.results import write_results
 from trainer.evaluation.scoring.models import check_models, models_of
 from trainer.evaluation.scoring.score import score
 from trainer.evaluation.scoring.similarity import SIMILARITY, facts_of_similarity
-from trainer.progress import stage
 from trainer.recipe import Recipe, load_recipe
 from trainer.stream import build_reader
+from trainer.terminal.progress import stage
 
 #: Keys of a recipe that mean something for predictions that are there already.
 _SETTINGS = ("directions", "rouge", "labse", "bertscore", "sentence_similarity", "seed")

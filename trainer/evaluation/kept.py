@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from shards.errors import InputError
-from shards.reading_files import read_json
+from shards.files.read import read_json
 from trainer.evaluation.baselines.names import LABELS
-from trainer.evaluation.scoring.profiles import FORMER
-from trainer.run_lock import FileLock, Owner, read_owner, refusal
+from trainer.recipe.profiles import FORMER
+from trainer.runs.lock import FileLock, Owner, read_owner, refusal
 
 #: Settings that change no result.
 _WITHOUT_EFFECT = frozenset({"batch_size"})

@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from shards.errors import InputError
-from shards.files import write_atomically
-from shards.reading_files import open_regular, parse_json
+from shards.files.read import open_regular, parse_json
+from shards.files.write import write_atomically
 from trainer.evaluation.kept import evaluation_folder, kept_evaluations
 
 #: What stands before the measures.

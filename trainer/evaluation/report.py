@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from shards.errors import InputError
-from shards.reading_files import read_json
-from trainer.checkpoint import identity
+from shards.files.read import read_json
+from trainer.checkpoint.directory import identity
 from trainer.evaluation.kept import evaluation_folder
 from trainer.recipe import Recipe
 

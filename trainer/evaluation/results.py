@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from shards.errors import InputError
-from shards.files import write_atomically
+from shards.files.write import write_atomically
 from trainer.evaluation.baselines.compute import Baselines
 from trainer.evaluation.kept import evaluation_folder, make_room
 from trainer.evaluation.predictions import Prediction, write_predictions

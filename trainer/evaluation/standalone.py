@@ -6,10 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from shards.index import open_corpus
-from shards.tokenizer import open_tokenizer
+from shards.format.index import open_corpus
+from shards.text.tokenizer import open_tokenizer
 from trainer.build import build_evaluator
-from trainer.checkpoint import MANIFEST, read_state, step_of, whole_checkpoints
+from trainer.checkpoint.directory import MANIFEST, read_state, step_of, whole_checkpoints
+from trainer.checkpoint.tidying import reading
 from trainer.distributed import group_of_one
 from trainer.evaluation.closing_table import print_report
 from trainer.evaluation.evaluated import Evaluated
@@ -18,9 +19,8 @@ from trainer.evaluation.report import facts_of
 from trainer.evaluation.robustness.plan import Wanted
 from trainer.evaluation.robustness.run import check_wanted, finished, measure
 from trainer.plan import check_corpus, check_lengths
-from trainer.progress import stage
 from trainer.recipe import load_saved_recipe
-from trainer.tidying import reading
+from trainer.terminal.progress import stage
 from trainer.trained import RECIPE, check_same_corpus, course_until, find_trained, trained_network, trained_recipe
 
 

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from shards.index import Corpus
-from shards.reader import Reader
-from shards.reading import UnreadableError
-from shards.sampler import Groups
-from shards.tokenizer import Tokenizer
+from shards.batch.reader import Reader
+from shards.batch.spans import UnreadableError
+from shards.format.index import Corpus
+from shards.stream.sampler import Groups
+from shards.text.tokenizer import Tokenizer
 from trainer.distributed import sum_over_ranks
 from trainer.ranks import Ranks
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shards.index import open_corpus
-from shards.manifest import content_hash
-from shards.reader import Reader, ReaderConfig
-from shards.reading import UnreadableError
+from shards.batch.reader import Reader, ReaderConfig
+from shards.batch.spans import UnreadableError
+from shards.format.index import open_corpus
+from shards.format.manifest import content_hash
 from tests.support.hostile.values import changed_value
 
 ARRAYS = ("articles.npy", *(f"{kind}-{split}.npy" for kind in ("edges", "directions") for split in ("train", "test")))

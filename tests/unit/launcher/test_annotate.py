@@ -22,9 +22,9 @@ from launcher.annotation.sample import draw, shuffled
 from launcher.cli import main
 from launcher.pages.page import visible
 from shards.errors import InputError
-from shards.index import Corpus
-from shards.merge import finish_corpus
-from shards.writer import write_shard
+from shards.format.index import Corpus
+from shards.format.merge import finish_corpus
+from shards.format.writer import write_shard
 from tests.annotations import ratings, write_ratings, write_system
 from tests.distributed.harness import ROOT
 from tests.pages import Page, says_nothing_to_the_console

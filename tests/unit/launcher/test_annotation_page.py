@@ -9,7 +9,7 @@ import pytest
 
 from launcher.annotation.key import CRITERIA, Key, key_path, read_key
 from launcher.cli import main
-from shards.index import Corpus
+from shards.format.index import Corpus
 from tests.annotations import ratings, write_ratings, write_system
 from tests.support.chromium import Tab, chromium
 

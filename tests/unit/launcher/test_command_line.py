@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from launcher.cli import main
-from shards.index import Corpus
+from shards.format.index import Corpus
 from tests.tiny import tiny_overrides
 from trainer.recipe import load_recipe
-from trainer.recipe_values import recipe_names
+from trainer.recipe.values import recipe_names
 
 
 def refusal(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:

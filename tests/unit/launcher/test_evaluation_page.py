@@ -19,12 +19,12 @@ from launcher.examples import Example, Place, choose, read
 from launcher.pages.choice import linear_levels
 from launcher.pages.evaluation import evaluation_page
 from launcher.pages.page import escape
-from shards.index import Corpus
+from shards.batch.reader import Reader, ReaderConfig
+from shards.format.index import Corpus
+from shards.format.merge import finish_corpus
+from shards.format.stores import open_storage
+from shards.format.writer import encode_key, write_shard
 from shards.languages import LANGUAGE_CODES
-from shards.merge import finish_corpus
-from shards.reader import Reader, ReaderConfig
-from shards.stores import open_storage
-from shards.writer import encode_key, write_shard
 from tests.checkpoints import recipe_in, write_checkpoint
 from tests.pages import Page, says_nothing_to_the_console
 from tests.runs import start, write_recipe, write_records

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from launcher.cli import main
-from shards.index import Corpus
-from shards.reader import Reader, ReaderConfig
+from shards.batch.reader import Reader, ReaderConfig
+from shards.format.index import Corpus
 from tests.checkpoints import recipe_in, write_checkpoint
 from tests.pages import Page, says_nothing_to_the_console
 from trainer.evaluation.predictions import read_predictions

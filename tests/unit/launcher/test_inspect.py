@@ -18,11 +18,11 @@ from launcher.inspection import facts as facts_module
 from launcher.inspection import inspect_corpus as inspection
 from launcher.inspection.facts import corpus_facts
 from launcher.inspection.views import levels
-from shards.index import Corpus
+from shards.format.index import Corpus
+from shards.format.merge import finish_corpus
+from shards.format.writer import split_of, write_shard
 from shards.languages import LANGUAGE_CODES
-from shards.merge import finish_corpus
 from shards.schema import Story
-from shards.writer import split_of, write_shard
 from tests.pages import Page, says_nothing_to_the_console
 from tests.strange import LANGUAGES, strange_stories
 from tests.tiny import make_corpus, make_stories

@@ -11,7 +11,7 @@ import pytest
 from launcher.cli import main
 from launcher.preparation.directory import begin, clean, held, leave, note_parts, scratch
 from shards.errors import InputError
-from shards.files import partial_file
+from shards.files.write import partial_file
 from tests.crosssum_tree import CrossSumTree
 
 SETTINGS = {"format_version": 2, "source": "help"}

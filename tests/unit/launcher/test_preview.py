@@ -13,10 +13,10 @@ from launcher.cli import main
 from launcher.pages.regions import colours
 from launcher.preview import find_story, spoken_key
 from shards.errors import InputError
-from shards.index import Corpus
+from shards.format.index import Corpus
+from shards.format.merge import finish_corpus
+from shards.format.writer import encode_key, write_shard
 from shards.languages import LANGUAGE_CODES
-from shards.merge import finish_corpus
-from shards.writer import encode_key, write_shard
 from tests.pages import Page, says_nothing_to_the_console
 from tests.strange import KEYS, LANGUAGES, REGIONS, WIDTH, strange_stories
 from tests.tiny import make_stories

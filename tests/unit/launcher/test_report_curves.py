@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from launcher.pages.curves import Chart, Marks, chart, ticks
 from launcher.pages.thinning import medians, stretches, thin
 from launcher.pages.timeline import time_ticks
-from launcher.watch.history import Curve
+from trainer.runs.history import Curve
 
 
 @given(

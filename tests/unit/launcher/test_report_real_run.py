@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from launcher.cli import main
-from shards.index import Corpus
+from shards.format.index import Corpus
 from tests.pages import Page, says_nothing_to_the_console
 from tests.system.launch import Training
 from tests.tiny import tiny_overrides
-from trainer.metrics import read_metrics
+from trainer.telemetry.metrics import read_metrics
 
 
 @pytest.fixture(scope="module")

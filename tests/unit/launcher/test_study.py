@@ -21,14 +21,14 @@ from launcher.study.definition import Claim, Definition, Trial, load_study, slug
 from launcher.study.results import write_results
 from launcher.study.run import is_finished
 from shards.errors import InputError
-from shards.index import Corpus
+from shards.format.index import Corpus
 from tests.checkpoints import write_checkpoint
 from tests.distributed.harness import FP32, ROOT
 from tests.pages import Page
 from tests.support.waiting import until
 from tests.tiny import tiny_overrides
 from tests.unit.launcher.test_compare import write_run
-from trainer.checkpoint import identity
+from trainer.checkpoint.directory import identity
 
 DEFINITION = {
     "models": {"MMS": "mms", "Both": "mms_mxls", "D²TV": "d2tv"},
@@ -184,7 +184,7 @@ def test_a_training_of_another_recipe_is_not_taken_for_the_studys(
 
 
 def test_claims_count_seeds_and_directions(tmp_path: Path) -> None:
-    from launcher.comparison.systems import System, read_systems
+    from trainer.evaluation.compare.systems import System, read_systems
 
     runs = {
         "a": (write_run(tmp_path / "a0", 0.0), write_run(tmp_path / "a1", 0.0, seed=1)),

@@ -12,8 +12,9 @@ from PIL import Image
 
 from launcher.cli import main
 from launcher.summarize import Request, Summarizer
-from shards.corpora.npm import RESNET, default_cache, fetch
-from shards.index import Corpus
+from shards.corpora.npm import RESNET, fetch
+from shards.files.caches import default_cache
+from shards.format.index import Corpus
 from tests.checkpoints import recipe_in, write_checkpoint
 from tests.pretrained import save_mbart50
 
@@ -250,7 +251,7 @@ def test_what_is_no_file_never_blocks(model: Path, tmp_path: Path, capsys: pytes
 def test_a_document_beyond_measure_is_refused(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shards.texts.LONGEST", 100)
+    monkeypatch.setattr("shards.text.lines.LONGEST", 100)
     monkeypatch.setattr("launcher.documents.LONGEST", 100)
     (tmp_path / "a").write_text("long " * 50)
     assert "a is longer than" in refused(capsys, model, "--to", "ur", tmp_path / "a")

@@ -19,8 +19,8 @@ from launcher.supervise import Job
 from launcher.train import parse_arguments
 from shards.errors import InputError
 from tests.support.waiting import HANGING, until
-from trainer.exit_codes import HUNG, PEER_DIED
-from trainer.run_lock import Owner, read_owner
+from trainer.liveness.exit_codes import HUNG, PEER_DIED
+from trainer.runs.lock import Owner, read_owner
 
 CHECKPOINTS = Path("runs/x/checkpoints")
 

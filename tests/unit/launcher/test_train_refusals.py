@@ -12,11 +12,11 @@ import pytest
 import torch.distributed as dist
 
 from launcher.train import main
-from shards.changes import fingerprint
-from shards.index import Corpus, open_corpus
-from shards.manifest import content_hash
+from shards.format.changes import fingerprint
+from shards.format.index import Corpus, open_corpus
+from shards.format.manifest import content_hash
 from tests.tiny import tiny_overrides
-from trainer.checkpoint import CORPUS, INDEX, TrainState
+from trainer.checkpoint.directory import CORPUS, INDEX, TrainState
 from trainer.plan import plan_run
 from trainer.ranks import Ranks
 from trainer.recipe import load_recipe

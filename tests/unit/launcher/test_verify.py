@@ -14,10 +14,10 @@ import pytest
 from numpy.typing import NDArray
 
 from launcher.cli import main
-from shards.index import ARTICLE, Corpus
-from shards.manifest import content_hash
-from shards.merge import finish_corpus
-from shards.writer import write_shard
+from shards.format.index import ARTICLE, Corpus
+from shards.format.manifest import content_hash
+from shards.format.merge import finish_corpus
+from shards.format.writer import write_shard
 from tests.strange import LANGUAGES, strange_stories
 from tests.tiny import make_corpus, make_stories
 

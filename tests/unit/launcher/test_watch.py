@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from launcher.watch.run_directory import RunDirectory
-from launcher.watch.sparkline import sparkline
-from launcher.watch.state import state_of
-from launcher.watch.view import view
+from launcher.terminal.run_view import view
+from launcher.terminal.sparkline import sparkline
 from shards.languages import LANGUAGE_CODES
 from tests.runs import BEGAN, checkpoint, directions, eventful_records, start, train, write_recipe, write_records
+from trainer.runs.directory import RunDirectory
+from trainer.runs.state import state_of
 
 CLOCK = {"training.steps=1000", "training.validate_every=100", "checkpoint.every=100"}
 

@@ -15,7 +15,7 @@ from launcher.cli import main
 from tests.distributed.harness import ROOT
 from tests.runs import start, train, write_recipe, write_records
 from tests.support.waiting import until
-from trainer.metrics import MetricsLog
+from trainer.telemetry.metrics import MetricsLog
 
 CLOCK = {"training.steps=1000", "training.validate_every=100", "checkpoint.every=100"}
 

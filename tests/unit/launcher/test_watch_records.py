@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from launcher.watch.directions import KEPT
-from launcher.watch.history import History
-from launcher.watch.run_directory import RunDirectory
-from launcher.watch.tail import Tail
 from tests.runs import checkpoint, directions, eventful_records, start, train, write_recipe, write_records
-from trainer.metrics import MetricsLog
+from trainer.runs.directions import KEPT
+from trainer.runs.directory import RunDirectory
+from trainer.runs.history import History
+from trainer.runs.tail import Tail
+from trainer.telemetry.metrics import MetricsLog
 
 FOUR = ("english", "french", "hindi", "urdu")
 CLOCK = {"training.steps=1000", "training.validate_every=100", "checkpoint.every=100"}

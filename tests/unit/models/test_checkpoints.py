@@ -16,7 +16,7 @@ from models.backbones.base import Backbone
 from models.backbones.build import build_backbone
 from models.config import TextConfig
 from shards.errors import InputError
-from shards.tokenizer import open_tokenizer
+from shards.text.tokenizer import open_tokenizer
 from tests.pretrained import hub_repository, hub_without_network, save_mt5
 
 WORDS, WIDTH = 50, 16

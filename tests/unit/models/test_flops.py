@@ -15,7 +15,7 @@ from models.flops import BackboneSizes, Flops, decoder_flops, encoder_flops, fus
 from models.network import Network
 from models.objectives.d2tv import D2TV, D2TVConfig
 from models.synthetic import EOS_ID, PAD_ID, random_batch, same_target, tiny_config
-from shards.batch import Batch
+from shards.batch.types import Batch
 
 BASE = BackboneSizes.of(
     MT5Config(vocab_size=250_112, d_model=768, d_ff=2048, d_kv=64, num_heads=12, num_layers=12, num_decoder_layers=12)

@@ -12,7 +12,7 @@ from models.config import Decoding
 from models.decoding import logits_processors
 from models.network import Network
 from models.synthetic import EOS_ID, PAD_ID, random_batch, tiny_config
-from shards.batch import Batch
+from shards.batch.types import Batch
 
 
 @pytest.fixture(params=[2, 3], ids=["as deep as the encoder", "deeper"])

@@ -15,8 +15,8 @@ from models.network import Network
 from models.synthetic import random_batch
 from shards.errors import InputError
 from shards.languages import LANGUAGE_CODES
-from shards.start_tokens import CROSSSUM_SENTINELS
-from shards.tokenizer import open_tokenizer
+from shards.text.start_tokens import CROSSSUM_SENTINELS
+from shards.text.tokenizer import open_tokenizer
 from tests.pretrained import save_mt5
 
 WIDTH = 64

@@ -15,10 +15,10 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
-from shards.index import Corpus
-from shards.reader import Reader, ReaderConfig
-from shards.reading import UnreadableError
-from shards.storage import Storage
+from shards.batch.reader import Reader, ReaderConfig
+from shards.batch.spans import UnreadableError
+from shards.format.index import Corpus
+from shards.storage.reads import Storage
 
 
 class FileServer(ThreadingHTTPServer):

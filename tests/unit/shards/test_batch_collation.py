@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from shards.batch import Batch
-from shards.collate import Collator, Lengths
-from shards.fetch import Fetcher, ImageSizes
-from shards.images import ImageRule
-from shards.index import Corpus
-from shards.reader import Reader
-from shards.sampler import Groups
+from shards.batch.collate import Collator, Lengths
+from shards.batch.fetch import Fetcher, ImageSizes
+from shards.batch.reader import Reader
+from shards.batch.types import Batch
+from shards.format.index import Corpus
+from shards.format.writer import encode_key
 from shards.schema import Images, Story
-from shards.tokenizer import Tokenizer, open_tokenizer
-from shards.writer import encode_key
+from shards.stream.images import ImageRule
+from shards.stream.sampler import Groups
+from shards.text.tokenizer import Tokenizer, open_tokenizer
 from tests.tiny import make_stories
 
 

@@ -4,7 +4,7 @@ import gc
 
 import torch
 
-from shards.buffers import BufferPool
+from shards.batch.buffers import BufferPool
 
 
 def test_memory_is_used_again_once_it_is_free() -> None:

@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from shards.bundles import BundledSampler
-from shards.index import Corpus
-from shards.loader import Loader
-from shards.mixture import MixtureConfig, Segment, segments
-from shards.partition import Partition
-from shards.sampler import Groups, Sampler
+from shards.batch.loader import Loader
+from shards.format.index import Corpus
+from shards.stream.bundles import BundledSampler
+from shards.stream.mixture import MixtureConfig, Segment, segments
+from shards.stream.partition import Partition
+from shards.stream.sampler import Groups, Sampler
 from tests.tiny import tiny_collator
 from tests.unit.shards.test_loader_partition import rows_of
 from tests.unit.shards.test_slot_sampler import FAR, at, corpus_of, languages_of, same

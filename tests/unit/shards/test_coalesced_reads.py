@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shards.index import Corpus
-from shards.reader import Reader, ReaderConfig
+from shards.batch.reader import Reader, ReaderConfig
+from shards.format.index import Corpus
 
 
 @pytest.fixture

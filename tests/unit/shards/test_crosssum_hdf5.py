@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from shards.corpora import open_source
-from shards.corpora.crosssum_hdf5 import visit_names
+from shards.corpora.crosssum.hdf5 import visit_names
 from shards.errors import InputError
 from shards.problems import Problems
-from shards.tokenizer import train_sentencepiece
+from shards.text.tokenizer import train_sentencepiece
 from tests.crosssum_tree import REGIONS, WIDTH, CrossSumTree, features_of, url_hash
 from tests.unit.shards.test_crosssum import load, opened
 

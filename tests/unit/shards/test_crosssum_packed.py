@@ -249,7 +249,7 @@ def test_a_file_whose_every_line_is_broken_names_them(tmp_path: Path, content: b
 def test_a_line_beyond_measure_is_broken_and_the_next_one_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shards.texts.LONGEST", 1000)
+    monkeypatch.setattr("shards.text.lines.LONGEST", 1000)
     tree = CrossSumTree(tmp_path / "data")
     tree.article("english", "long", text="word " * 1000)
     tree.article("english", "short")

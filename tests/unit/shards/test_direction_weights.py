@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shards.errors import InputError
-from shards.mixture import MixtureConfig, direction_weights
+from shards.stream.mixture import MixtureConfig, direction_weights
 
 LANGUAGES = ("english", "french", "hindi", "urdu")
 COUNTS = np.array([[50, 9, 0, 1], [12, 40, 3, 0], [0, 2, 7, 0], [1, 0, 0, 0]])

@@ -9,13 +9,13 @@ import pytest
 
 from shards.corpora import open_source
 from shards.corpora.emoji import EmojiSource, document, story_key
-from shards.corpora.npm import default_cache
+from shards.corpora.grid import grid_boxes
 from shards.errors import InputError
-from shards.grid import grid_boxes
-from shards.manifest import SPLITS
+from shards.files.caches import default_cache
+from shards.format.manifest import SPLITS
+from shards.format.writer import split_of
 from shards.problems import Problems
 from shards.schema import Story
-from shards.writer import split_of
 
 
 @pytest.fixture(scope="module")

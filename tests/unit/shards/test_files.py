@@ -12,7 +12,15 @@ import pytest
 
 from launcher.cli import main
 from shards.errors import InputError
-from shards.files import check_output, destination, is_regular, left_overs, partial_file, write_atomically, write_output
+from shards.files.write import (
+    check_output,
+    destination,
+    is_regular,
+    left_overs,
+    partial_file,
+    write_atomically,
+    write_output,
+)
 from tests.support.users import STRANGER, needs_root
 
 

@@ -8,12 +8,12 @@ import pytest
 from PIL import Image
 
 from shards.corpora import Source, open_source
+from shards.corpora.features import GridFeatures
+from shards.corpora.grid import grid_boxes
 from shards.corpora.help import SYSTEM_PAGES, folder_language
-from shards.corpora.npm import default_cache
 from shards.errors import InputError
-from shards.features import GridFeatures
-from shards.grid import grid_boxes
-from shards.manifest import SPLITS
+from shards.files.caches import default_cache
+from shards.format.manifest import SPLITS
 from shards.problems import Problems
 from shards.schema import Story
 

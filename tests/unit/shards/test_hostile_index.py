@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 
 from launcher.cli import main
-from shards.checksum import crc32c
+from shards.batch.reader import Reader, ReaderConfig
+from shards.batch.spans import UnreadableError
 from shards.errors import InputError
-from shards.index import ARTICLE, Corpus, open_corpus
-from shards.manifest import content_hash
-from shards.merge import finish_corpus
-from shards.reader import Reader, ReaderConfig
-from shards.reading import UnreadableError
-from shards.tokenizer import open_tokenizer
+from shards.files.checksum import crc32c
+from shards.format.index import ARTICLE, Corpus, open_corpus
+from shards.format.manifest import content_hash
+from shards.format.merge import finish_corpus
+from shards.text.tokenizer import open_tokenizer
 from tests.tiny import make_corpus
 
 

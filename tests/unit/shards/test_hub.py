@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from shards.errors import InputError
-from shards.hub import directory_of
-from shards.tokenizer import open_tokenizer
+from shards.storage.hub import directory_of
+from shards.text.tokenizer import open_tokenizer
 from tests.pretrained import hub_repository, hub_without_network, save_mt5
 from tests.tiny import WORDS
 

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import torch
 
-from shards.batch import Batch
+from shards.batch.loader import Loader
+from shards.batch.types import Batch
 from shards.errors import InputError
-from shards.index import Corpus
-from shards.loader import Loader
-from shards.mixture import MixtureConfig
-from shards.partition import Partition
-from shards.sampler import Groups, Sampler
+from shards.format.index import Corpus
+from shards.stream.mixture import MixtureConfig
+from shards.stream.partition import Partition
+from shards.stream.sampler import Groups, Sampler
 from tests.tiny import tiny_collator
 
 G, GROUPS_PER_STEP, STEPS = 4, 8, 3

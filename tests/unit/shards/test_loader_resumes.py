@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from shards.batch import Batch
-from shards.index import Corpus, open_corpus
-from shards.loader import Loader
-from shards.mixture import MixtureConfig
-from shards.partition import Partition
-from shards.sampler import Sampler
+from shards.batch.loader import Loader
+from shards.batch.types import Batch
+from shards.format.index import Corpus, open_corpus
+from shards.stream.mixture import MixtureConfig
+from shards.stream.partition import Partition
+from shards.stream.sampler import Sampler
 from tests.support.waiting import HANGING
 from tests.tiny import tiny_collator
 from tests.unit.shards.test_loader_partition import rows_of

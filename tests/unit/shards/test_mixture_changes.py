@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shards.index import Corpus
-from shards.mixture import MixtureConfig, segments
-from shards.sampler import Groups, Sampler
+from shards.format.index import Corpus
+from shards.stream.mixture import MixtureConfig, segments
+from shards.stream.sampler import Groups, Sampler
 from tests.unit.shards.test_slot_sampler import corpus_of, languages_of, same
 
 G = 4

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from shards.corpora.npm import CLDR, default_cache, fetch, integrity, npm_command, read_members
+from shards.corpora.npm import CLDR, fetch, integrity, npm_command, read_members
 from shards.errors import InputError
+from shards.files.caches import default_cache
 from tests.support.users import STRANGER, needs_root
 
 
@@ -89,6 +90,7 @@ def test_the_default_cache_can_be_moved(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("D2TV_CACHE", "~/elsewhere")
     assert default_cache() == Path.home() / "elsewhere"
     monkeypatch.delenv("D2TV_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     assert default_cache() == Path.home() / ".cache" / "d2tv"
 
 

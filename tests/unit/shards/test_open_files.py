@@ -11,11 +11,11 @@ import google_crc32c
 import numpy as np
 import pytest
 
-from shards.manifest import SPLITS
-from shards.merge import finish_corpus, write_manifest
+from shards.format.manifest import SPLITS
+from shards.format.merge import finish_corpus, write_manifest
+from shards.format.writer import write_shard
 from shards.schema import Article, Images, Story
-from shards.storage import LocalStorage
-from shards.writer import write_shard
+from shards.storage.reads import LocalStorage
 
 SHARDS = 5000
 
@@ -61,8 +61,8 @@ READ_AT_RANDOM = """
 import os, resource, sys
 from concurrent.futures import ThreadPoolExecutor
 import numpy as np
-from shards.index import open_corpus
-from shards.reader import Reader, ReaderConfig
+from shards.format.index import open_corpus
+from shards.batch.reader import Reader, ReaderConfig
 
 _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))

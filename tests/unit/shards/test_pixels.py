@@ -11,8 +11,8 @@ import pytest
 from PIL import Image, ImageOps, PngImagePlugin
 from PIL.ExifTags import Base
 
-from shards.features import _pixels
-from shards.pixels import DamagedImageError, decode, read_image, storable, suffix_of
+from shards.corpora.features import _pixels
+from shards.format.pixels import DamagedImageError, decode, read_image, storable, suffix_of
 
 
 def scene(size: tuple[int, int] = (40, 24)) -> Image.Image:

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shards.batch import Batch
-from shards.index import Corpus, open_corpus
-from shards.mixture import MixtureConfig
-from shards.reader import Reader, ReaderConfig
-from shards.sampler import Groups, Sampler
+from shards.batch.reader import Reader, ReaderConfig
+from shards.batch.types import Batch
+from shards.format.index import Corpus, open_corpus
+from shards.stream.mixture import MixtureConfig
+from shards.stream.sampler import Groups, Sampler
 from tests.tiny import make_corpus, tiny_collator
 from tests.unit.shards.test_loader_partition import rows_of
 

@@ -7,10 +7,10 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks.m3sum import lay_out, pair_counts
-from shards.index import Corpus
-from shards.mixture import MixtureConfig, direction_weights
-from shards.partition import Partition
-from shards.sampler import Groups, Sampler
+from shards.format.index import Corpus
+from shards.stream.mixture import MixtureConfig, direction_weights
+from shards.stream.partition import Partition
+from shards.stream.sampler import Groups, Sampler
 
 G, GROUPS = 8, 65_536
 SLOTS = G * GROUPS  # 524,288

@@ -16,19 +16,19 @@ import numpy as np
 import pytest
 import torch
 
+from shards.batch.loader import Loader
+from shards.batch.reader import Reader
 from shards.errors import InputError
-from shards.index import Corpus, open_corpus
-from shards.loader import Loader
+from shards.format.index import Corpus, open_corpus
+from shards.format.manifest import content_hash
+from shards.format.stores import open_storage
 from shards.locations import is_url, shown
-from shards.manifest import content_hash
-from shards.mixture import MixtureConfig
-from shards.partition import Partition
-from shards.reader import Reader
-from shards.remote import RemoteStorage
-from shards.sampler import Sampler
-from shards.storage import LocalStorage
-from shards.stores import open_storage
-from shards.tokenizer import open_tokenizer
+from shards.storage.reads import LocalStorage
+from shards.storage.remote import RemoteStorage
+from shards.stream.mixture import MixtureConfig
+from shards.stream.partition import Partition
+from shards.stream.sampler import Sampler
+from shards.text.tokenizer import open_tokenizer
 from tests.support.users import STRANGER, needs_root
 from tests.tiny import tiny_collator
 from tests.unit.shards.http_server import FileServer, images_of, serving
@@ -264,7 +264,7 @@ def test_a_url_that_cannot_be_read_is_refused_with_those_that_can(url: str, tmp_
 def test_without_the_extra_the_error_says_what_to_install(missing: str, url: str) -> None:
     code = (
         f"import sys; sys.modules[{missing!r}] = None\n"
-        "from shards.remote import RemoteStorage\n"
+        "from shards.storage.remote import RemoteStorage\n"
         f"try: RemoteStorage({url!r})\n"
         "except ValueError as error: print(error)"
     )

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from shards.errors import InputError
-from shards.index import Corpus, open_corpus
-from shards.remote import RemoteStorage
-from shards.stores import open_storage
+from shards.format.index import Corpus, open_corpus
+from shards.format.stores import open_storage
+from shards.storage.remote import RemoteStorage
 from tests.unit.shards.http_server import images_of
 
 moto_server = pytest.importorskip("moto.server", reason="no S3 server to test with: pip install 'moto[server]' s3fs")

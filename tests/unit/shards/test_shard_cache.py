@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from shards.errors import InputError
-from shards.index import Corpus, open_corpus
-from shards.stores import open_storage
+from shards.format.index import Corpus, open_corpus
+from shards.format.stores import open_storage
 from tests.support.users import STRANGER, needs_root
 from tests.support.waiting import HANGING, until
 from tests.unit.shards.http_server import FileServer, images_of, serving
@@ -130,8 +130,8 @@ def test_the_shard_that_was_read_longest_ago_goes_first(corpus: Corpus, server: 
 READ_ALL = """
 import hashlib, random, sys
 from pathlib import Path
-from shards.index import open_corpus
-from shards.stores import open_storage
+from shards.format.index import open_corpus
+from shards.format.stores import open_storage
 from tests.unit.shards.http_server import images_of
 url, index, cache, limit, seed = sys.argv[1:]
 corpus = open_corpus(url, index_cache=Path(index))
@@ -192,8 +192,8 @@ PIECE = 4096
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shards of several pieces, and attempts that follow each other at once."""
-    monkeypatch.setattr("shards.remote.PIECE", PIECE)
-    monkeypatch.setattr("shards.remote._WAITS", (0.001, 0.001, 0.001))
+    monkeypatch.setattr("shards.storage.remote.PIECE", PIECE)
+    monkeypatch.setattr("shards.storage.remote._WAITS", (0.001, 0.001, 0.001))
 
 
 def pieces_of(server: FileServer, name: str) -> list[int]:

@@ -18,15 +18,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from shards.batch.reader import Reader, ReaderConfig
+from shards.batch.spans import UnreadableError
 from shards.errors import InputError
-from shards.index import Corpus, open_corpus
-from shards.merge import finish_corpus
-from shards.pixels import DamagedImageError, decode, storable, suffix_of
-from shards.reader import Reader, ReaderConfig
-from shards.reading import UnreadableError
+from shards.format.index import Corpus, open_corpus
+from shards.format.merge import finish_corpus
+from shards.format.pixels import DamagedImageError, decode, storable, suffix_of
+from shards.format.writer import encode_key, index_path, shard_is_whole, split_of, write_shard
 from shards.schema import Article, Images, Story
-from shards.texts import has_text
-from shards.writer import encode_key, index_path, shard_is_whole, split_of, write_shard
+from shards.text.lines import has_text
 from tests import strange
 from tests.tiny import make_corpus, make_stories
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from shards.errors import InputError
-from shards.index import ARTICLE, Corpus
-from shards.mixture import MixtureConfig
-from shards.permutation import permute
-from shards.sampler import Groups, Sampler
+from shards.format.index import ARTICLE, Corpus
+from shards.stream.mixture import MixtureConfig
+from shards.stream.permutation import permute
+from shards.stream.sampler import Groups, Sampler
 
 G = 4
 FAR = 10**10

@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shards.errors import InputError
-from shards.strict_yaml import read_yaml, write_yaml
+from shards.files.strict_yaml import read_yaml, write_yaml
 
 
 @pytest.mark.parametrize(

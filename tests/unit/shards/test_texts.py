@@ -5,8 +5,8 @@ import unicodedata
 
 import pytest
 
-from shards import texts
-from shards.texts import decode, has_text, parse_object, read_lines
+from shards.text import lines as texts
+from shards.text.lines import decode, has_text, parse_object, read_lines
 
 
 @pytest.mark.parametrize(

@@ -7,17 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shards.collate import Collator, Lengths
+from shards.batch.collate import Collator, Lengths
+from shards.batch.fetch import Fetcher, ImageSizes
+from shards.batch.reader import Reader, ReaderConfig
 from shards.errors import InputError
-from shards.fetch import Fetcher, ImageSizes
-from shards.index import Corpus
-from shards.language_codes import MBART50_CODES
+from shards.format.index import Corpus
 from shards.languages import LANGUAGE_CODES
-from shards.mixture import MixtureConfig
-from shards.reader import Reader, ReaderConfig
-from shards.sampler import Sampler
-from shards.start_tokens import CROSSSUM_SENTINELS
-from shards.tokenizer import SentencePieceTokenizer, Tokenizer, open_tokenizer, train_sentencepiece
+from shards.stream.mixture import MixtureConfig
+from shards.stream.sampler import Sampler
+from shards.text.language_codes import MBART50_CODES
+from shards.text.start_tokens import CROSSSUM_SENTINELS
+from shards.text.tokenizer import SentencePieceTokenizer, Tokenizer, open_tokenizer, train_sentencepiece
 from tests.pretrained import save_mbart50, save_mt5, save_published
 from tests.tiny import WORDS
 

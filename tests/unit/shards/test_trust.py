@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from shards.file_lock import locked
-from shards.trust import check_owned, own_directory
+from shards.files.lock import locked
+from shards.files.trust import check_owned, own_directory
 from tests.support.users import STRANGER, needs_root
 from tests.unit.shards.test_files import umask
 

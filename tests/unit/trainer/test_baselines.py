@@ -5,8 +5,8 @@ import random
 import numpy as np
 import pytest
 
-from shards.index import Corpus
-from shards.reader import Reader, ReaderConfig
+from shards.batch.reader import Reader, ReaderConfig
+from shards.format.index import Corpus
 from trainer.evaluation.baselines.compute import Example, compute
 from trainer.evaluation.baselines.extract import lead, median_words, oracle
 from trainer.evaluation.baselines.names import describe_lead

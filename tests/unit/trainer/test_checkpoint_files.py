@@ -11,16 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shards.changes import fingerprint
 from shards.errors import InputError
+from shards.format.changes import fingerprint
 from tests.tiny import make_corpus
-from trainer.checkpoint import CORPUS, TrainState, check_resumable, damage, read_state, whole_checkpoints
+from trainer.checkpoint.directory import CORPUS, TrainState, check_resumable, damage, read_state, whole_checkpoints
 
 STATE = TrainState(step=30, attempts=32, seed=4, slot=512, world_size=2, corpus="c0ffee")
 
 
 def make_checkpoint(directory: Path, step: int = 30) -> Path:
-    """The files of a checkpoint with their manifest, as trainer/checkpoint.py describes them."""
+    """The files of a checkpoint with their manifest, as trainer/checkpoint/directory.py describes them."""
     checkpoint = directory / f"step-{step:08d}"
     (checkpoint / "deepspeed").mkdir(parents=True)
     (checkpoint / "deepspeed" / "weights.pt").write_bytes(bytes(range(256)) * 3)

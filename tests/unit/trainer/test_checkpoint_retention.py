@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.checkpoint import (
+from trainer.checkpoint.directory import (
     TrainState,
     damage,
     described,
@@ -19,8 +19,8 @@ from trainer.checkpoint import (
     state_json,
     whole_checkpoints,
 )
-from trainer.recipe_sections import CheckpointSection
-from trainer.retention import best_checkpoint, commit, recover, retire, sweep
+from trainer.checkpoint.retention import best_checkpoint, commit, recover, retire, sweep
+from trainer.recipe.sections import CheckpointSection
 
 STATE = TrainState(seed=0, slot=0, world_size=1, corpus="c0ffee")
 

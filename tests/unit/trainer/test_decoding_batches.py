@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from shards.directions import parse_directions
 from shards.errors import InputError
-from shards.index import Corpus
-from shards.sampler import Groups
+from shards.format.index import Corpus
+from shards.stream.sampler import Groups
 from trainer.evaluation.decoding import Predictions, decoding_batches
 from trainer.evaluation.heldout import choose_examples, take_groups
 

@@ -7,12 +7,12 @@ import sys
 import pytest
 
 from tests.support.waiting import HANGING
-from trainer.exit_codes import STOPPED
+from trainer.liveness.exit_codes import STOPPED
 
 #: Waits in C for a lock that it holds itself, as a rank waits for others to join; no signal brings it back to Python.
 WAITING = """
 import ctypes, sys
-from trainer.stop import EarlyStop, StopRequest
+from trainer.liveness.stop import EarlyStop, StopRequest
 with EarlyStop() as early:
     early.farewell = lambda: print("farewell", flush=True)
     if sys.argv[1] == "refused":

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from shards.errors import InputError
-from shards.index import Corpus
-from shards.tokenizer import open_tokenizer
+from shards.format.index import Corpus
+from shards.text.tokenizer import open_tokenizer
 from tests.tiny import tiny_overrides
 from trainer.build import build_evaluator
 from trainer.evaluation.averages import languages_found, summarise

@@ -18,15 +18,15 @@ from safetensors.torch import load_file
 from launcher.cli import main
 from models.objectives.base import Objective
 from shards.errors import InputError
-from shards.index import Corpus
-from shards.merge import finish_corpus
-from shards.sampler import Groups
+from shards.format.index import Corpus
+from shards.format.merge import finish_corpus
+from shards.stream.sampler import Groups
 from tests.checkpoints import recipe_in, write_checkpoint
 from tests.distributed.harness import ROOT
 from tests.pretrained import save_mbart50, save_mt5
 from tests.tiny import make_corpus, tiny_collator, tiny_overrides
-from trainer.checkpoint import CORPUS, identity
-from trainer.export import export_model
+from trainer.checkpoint.directory import CORPUS, identity
+from trainer.export.model import export_model
 from trainer.trained import open_model
 
 MBART = ("network.text.architecture=mbart", "network.text.d_kv=", "network.text.max_position_embeddings=40")

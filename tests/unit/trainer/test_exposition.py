@@ -14,13 +14,13 @@ from prometheus_client import (
     generate_latest,
 )
 
-from shards.index import Corpus
+from shards.format.index import Corpus
 from tests.intervals import INTERVAL, run_facts
 from tests.tiny import make_corpus
-from trainer.prometheus.exposition import Exposition
-from trainer.prometheus.node_metrics import NodeMetrics
-from trainer.prometheus.run_metrics import RunMetrics
-from trainer.prometheus.tables import Table
+from trainer.telemetry.prometheus.exposition import Exposition
+from trainer.telemetry.prometheus.node_metrics import NodeMetrics
+from trainer.telemetry.prometheus.run_metrics import RunMetrics
+from trainer.telemetry.prometheus.tables import Table
 
 disable_created_metrics()
 texts = st.text(st.characters(exclude_categories=("Cs",)), max_size=12)

@@ -10,11 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shards.batch.reader import Reader
 from shards.directions import parse_directions
-from shards.index import Corpus
-from shards.reader import Reader
-from shards.sampler import Groups
-from shards.tokenizer import open_tokenizer
+from shards.format.index import Corpus
+from shards.stream.sampler import Groups
+from shards.text.tokenizer import open_tokenizer
 from tests.tiny import tiny_collator
 from trainer.evaluation.heldout import choose_examples, concatenate, in_batches, share_of_rank
 from trainer.evaluation.unigram import UnigramBaseline

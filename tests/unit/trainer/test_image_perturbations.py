@@ -12,13 +12,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from shards.batch.fetch import Fetched, Fetcher, ImageSizes
+from shards.batch.reader import Reader, ReaderConfig
 from shards.directions import parse_directions
-from shards.fetch import Fetched, Fetcher, ImageSizes
-from shards.index import Corpus, open_corpus
-from shards.merge import finish_corpus
-from shards.reader import Reader, ReaderConfig
-from shards.sampler import Groups
-from shards.writer import write_shard
+from shards.format.index import Corpus, open_corpus
+from shards.format.merge import finish_corpus
+from shards.format.writer import write_shard
+from shards.stream.sampler import Groups
 from tests import strange
 from trainer.evaluation.heldout import choose_examples, take_groups
 from trainer.evaluation.robustness.corruptions import CORRUPTIONS, corrupted, why_not_usable

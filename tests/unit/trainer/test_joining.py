@@ -10,7 +10,7 @@ from tests.support.waiting import HANGING
 from trainer import distributed, run
 from trainer.evaluation.kept import lock_path
 from trainer.ranks import Ranks
-from trainer.run_lock import FileLock, Owner
+from trainer.runs.lock import FileLock, Owner
 
 
 def test_an_address_that_is_not_known_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from launcher.pages.run_results import evaluations
-from launcher.watch.run_directory import RunDirectory
 from tests.runs import start, write_recipe, write_records
 from trainer.evaluation.kept import (
     choose,
@@ -19,6 +18,7 @@ from trainer.evaluation.kept import (
     make_room_for_robustness,
     same,
 )
+from trainer.runs.directory import RunDirectory
 
 OWN: dict[str, Any] = {
     "step": 600,

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from trainer.spikes import SpikeDetector
+from trainer.telemetry.spikes import SpikeDetector
 
 USUAL = {"en>ur": 3.0, "ur>en": 4.0, "en>en": 2.0}
 

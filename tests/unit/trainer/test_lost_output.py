@@ -9,7 +9,7 @@ import pytest
 PROGRAM = """
 import sys
 from rich.console import Console
-from trainer.output import make_output_unbreakable
+from trainer.terminal.output import make_output_unbreakable
 make_output_unbreakable()
 sys.stdin.readline()
 print("one", flush=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from shards.errors import InputError
-from trainer.metrics import MetricsLog, append_record, read_metrics, read_validations
+from trainer.telemetry.metrics import MetricsLog, append_record, read_metrics, read_validations
 
 
 def steps_in(path: Path) -> list[int]:

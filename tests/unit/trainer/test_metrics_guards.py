@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from shards.errors import InputError
-from trainer.prometheus.guards import check_guards, exposure
 from trainer.recipe import load_recipe
-from trainer.recipe_sections import PrometheusSection
+from trainer.recipe.sections import PrometheusSection
+from trainer.telemetry.prometheus.guards import check_guards, exposure
 
 GUARDS = ("token_file", "certificate", "key")
 

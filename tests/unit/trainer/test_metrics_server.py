@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from prometheus_client import CollectorRegistry, Gauge
 
 from tests.support.waiting import HANGING, until
-from trainer.prometheus.server import MetricsServer, interface_address
+from trainer.telemetry.prometheus.server import MetricsServer, interface_address
 
 
 @pytest.fixture
@@ -174,7 +174,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("trainer.prometheus.connections.time", clock)
+    monkeypatch.setattr("trainer.telemetry.prometheus.connections.time", clock)
     return clock
 
 

@@ -17,10 +17,10 @@ from rouge_score.tokenizers import DefaultTokenizer
 from shards.languages import LANGUAGE_CODES
 from tests.sentences import SENTENCES
 from trainer.evaluation.scoring.languages import Tokenizer, burmese_syllables, counted
-from trainer.evaluation.scoring.profiles import PROFILES, Profile
 from trainer.evaluation.scoring.rouge import ROUGE, TYPES, Counted, rouge
 from trainer.evaluation.scoring.score import mean_scores, score_rouge
 from trainer.evaluation.scoring.text import sentences
+from trainer.recipe.profiles import PROFILES, Profile
 
 GOLDEN = yaml.safe_load(Path(__file__).with_name("multilingual_rouge.yaml").read_text(encoding="utf-8"))
 

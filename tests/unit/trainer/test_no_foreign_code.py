@@ -10,7 +10,7 @@ import pytest
 from models.backbones.checkpoint_config import architecture
 from models.config import TextConfig
 from shards.errors import InputError
-from shards.tokenizer import open_tokenizer
+from shards.text.tokenizer import open_tokenizer
 from tests.pretrained import save_mt5
 from trainer.evaluation.scoring.semantic import bertscore_f1, labse_similarity
 

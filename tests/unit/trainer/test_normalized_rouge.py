@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from shards.corpora.emoji import EmojiSource
 from shards.corpora.help import folder_language, list_pages
 from shards.corpora.mallard import read_page
-from shards.corpora.npm import default_cache
+from shards.files.caches import default_cache
+from shards.format.manifest import SPLITS
 from shards.languages import LANGUAGE_CODES
-from shards.manifest import SPLITS
 from shards.problems import Problems
-from shards.tokenizer import Tokenizer, open_tokenizer, train_sentencepiece
+from shards.text.tokenizer import Tokenizer, open_tokenizer, train_sentencepiece
 from tests.sentences import SENTENCES
 from trainer.evaluation.scoring.normal import normalize
 from trainer.evaluation.scoring.score import score_rouge

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from deepspeed.accelerator import get_accelerator
 
-from shards.changes import fingerprint
 from shards.errors import InputError
-from shards.index import Corpus
+from shards.format.changes import fingerprint
+from shards.format.index import Corpus
 from tests.tiny import tiny_overrides
-from trainer.checkpoint import CORPUS, TrainState, described, seal, state_json
+from trainer.checkpoint.directory import CORPUS, TrainState, described, seal, state_json
 from trainer.ds_config import arithmetic, load_ds_config, precision_of
 from trainer.plan import plan_run
 from trainer.ranks import Ranks

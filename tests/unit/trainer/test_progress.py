@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console
 
-from trainer.progress import FIRST_SECONDS, LastLine, LogStage, in_minutes, stage, tick_until, track
+from trainer.terminal.progress import FIRST_SECONDS, LastLine, LogStage, in_minutes, stage, tick_until, track
 
 
 class Clock:

@@ -17,7 +17,7 @@ from models.objectives.d2tv import D2TVConfig
 from shards.errors import InputError
 from shards.locations import without_secrets
 from trainer.recipe import Recipe, load_recipe, validated
-from trainer.recipe_values import is_model, members, read_values
+from trainer.recipe.values import is_model, members, read_values
 
 D2TV = read_values("d2tv")
 DS_CONFIG = Path(__file__).resolve().parents[3] / "ds_configs" / "zero2_cpu.json"

@@ -11,7 +11,7 @@ from models.objectives.d2tv_config import D2TVConfig
 from shards.errors import InputError
 from tests.tiny import tiny_overrides
 from trainer.recipe import load_recipe, load_saved_recipe
-from trainer.recipe_values import recipe_names
+from trainer.recipe.values import recipe_names
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from launcher.cli import main
 from models.backbones.build import build_backbone
 from models.config import TextConfig
 from shards.languages import LANGUAGE_CODES
-from shards.start_tokens import CROSSSUM_SENTINELS
-from shards.tokenizer import open_tokenizer
+from shards.text.start_tokens import CROSSSUM_SENTINELS
+from shards.text.tokenizer import open_tokenizer
 from tests.pretrained import save_published
 
 WIDTH = 16

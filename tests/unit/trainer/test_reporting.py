@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from shards.index import Corpus
+from shards.format.index import Corpus
 from tests.intervals import INTERVAL, LANGUAGES, run_facts, saved
 from tests.tiny import make_corpus
-from trainer.console import Console
 from trainer.evaluation.heldout import HeldOutNLL
-from trainer.metrics import MetricsLog, read_metrics
-from trainer.prometheus.run_metrics import RunMetrics
-from trainer.recent import DirectionSums
-from trainer.reporting import Reporting
-from trainer.spikes import SpikeDetector
-from trainer.trackers import Trackers
+from trainer.telemetry.console import Console
+from trainer.telemetry.metrics import MetricsLog, read_metrics
+from trainer.telemetry.prometheus.run_metrics import RunMetrics
+from trainer.telemetry.recent import DirectionSums
+from trainer.telemetry.reporting import Reporting
+from trainer.telemetry.spikes import SpikeDetector
+from trainer.telemetry.trackers import Trackers
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from rich.console import Console
 from launcher.cli import main
 from launcher.robustness import robustness_table, show_robustness
 from shards.errors import InputError
-from shards.index import Corpus
+from shards.format.index import Corpus
 from tests.checkpoints import recipe_in, write_checkpoint
 from tests.pages import Page, says_nothing_to_the_console
 from trainer.evaluation.decoding import Predictions

@@ -6,10 +6,10 @@ import pytest
 
 from launcher.train import main
 from shards.errors import InputError
-from shards.index import Corpus
+from shards.format.index import Corpus
 from tests.unit.launcher.test_train_refusals import Setup
 from trainer.recipe import load_recipe
-from trainer.run_files import check_run_files
+from trainer.runs.files import check_run_files
 
 START = '{"kind": "start", "step": 0, "time": 1.0}\n'
 

@@ -15,9 +15,9 @@ import pytest
 
 from launcher.train import main
 from shards.errors import InputError
-from trainer import run_lock
-from trainer.exit_codes import BAD_INPUT
-from trainer.run_lock import (
+from trainer.liveness.exit_codes import BAD_INPUT
+from trainer.runs import lock as run_lock
+from trainer.runs.lock import (
     RANKS,
     STARTED,
     FileLock,
@@ -43,7 +43,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def training(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
     """Another process that has the run, as rank 0 of a training."""
     code = (
-        "import sys, pathlib, trainer.run_lock as lock\n"
+        "import sys, pathlib, trainer.runs.lock as lock\n"
         "with lock.hold_run(pathlib.Path(sys.argv[1]), None, '`torchrun launcher/train.py`'):\n"
         "    print('held', flush=True)\n"
         "    sys.stdin.read()\n"

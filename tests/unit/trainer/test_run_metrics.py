@@ -9,14 +9,14 @@ import pytest
 from prometheus_client import CollectorRegistry, disable_created_metrics, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from shards.index import Corpus
-from shards.mixture import MixtureConfig
+from shards.format.index import Corpus
 from shards.schema import Unreadable
+from shards.stream.mixture import MixtureConfig
 from tests.intervals import INTERVAL, run_facts, saved
 from tests.tiny import make_corpus
-from trainer.prometheus.node_metrics import NodeMetrics
-from trainer.prometheus.run_metrics import OTHER, RAREST, UNREADABLE, WORST, RunMetrics
-from trainer.totals import Interval
+from trainer.telemetry.prometheus.node_metrics import NodeMetrics
+from trainer.telemetry.prometheus.run_metrics import OTHER, RAREST, UNREADABLE, WORST, RunMetrics
+from trainer.telemetry.totals import Interval
 
 NONE: tuple[str, ...] = ()
 

@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from launcher.cli import main
-from shards.index import Corpus
-from shards.reader import Reader, ReaderConfig
+from shards.batch.reader import Reader, ReaderConfig
+from shards.format.index import Corpus
 from tests.checkpoints import recipe_in, write_checkpoint
 from tests.pages import Page
 from trainer.evaluation.heldout import choose_examples

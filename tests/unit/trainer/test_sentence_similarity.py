@@ -15,7 +15,7 @@ import pytest
 from launcher.cli import main
 from launcher.pages.scores import by_kind, by_language
 from launcher.train import main as train
-from shards.index import Corpus
+from shards.format.index import Corpus
 from tests.checkpoints import write_checkpoint
 from tests.distributed.harness import FP32
 from tests.tiny import tiny_overrides

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from shards.bundles import BundledSampler
 from shards.errors import InputError
-from shards.index import Corpus
-from shards.sampler import Sampler
+from shards.format.index import Corpus
+from shards.stream.bundles import BundledSampler
+from shards.stream.sampler import Sampler
 from tests.tiny import tiny_overrides
 from tests.unit.launcher.test_train_refusals import Setup, plan
 from trainer.recipe import Recipe, load_recipe

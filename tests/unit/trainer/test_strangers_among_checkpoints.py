@@ -8,10 +8,10 @@ import pytest
 
 from shards.errors import InputError
 from tests.unit.trainer.test_checkpoint_retention import make, steps
-from trainer.checkpoint import damage, described, seal
-from trainer.recipe_sections import CheckpointSection
-from trainer.retention import commit, recover, retire, sweep
-from trainer.tidying import clear, point, reading
+from trainer.checkpoint.directory import damage, described, seal
+from trainer.checkpoint.retention import commit, recover, retire, sweep
+from trainer.checkpoint.tidying import clear, point, reading
+from trainer.recipe.sections import CheckpointSection
 
 #: How something strange comes to have a name: (what it is, how it is made at a path, given a directory elsewhere).
 STRANGE: dict[str, Callable[[Path, Path], None]] = {
@@ -40,7 +40,7 @@ def contents(directory: Path) -> list[str]:
 
 
 def save(directory: Path, step: int, settings: CheckpointSection) -> list[str]:
-    """The steps of trainer/saver.py's rank 0; the lines to say."""
+    """The steps of trainer/checkpoint/saver.py's rank 0; the lines to say."""
     lines = sweep(directory)
     staging = directory / f".staging-{step:08d}"
     lines += clear(staging)

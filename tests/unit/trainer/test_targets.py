@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from trainer.prometheus.targets import Target, TargetFile
+from trainer.telemetry.prometheus.targets import Target, TargetFile
 
 
 def target(run: Path, **changes: Any) -> Target:

@@ -12,8 +12,8 @@ from launcher.cli import main
 from launcher.comparison.sheet import Sheet, as_latex, as_markdown, words
 from shards.printable import one_line, printable
 from trainer import markdown
-from trainer.progress import stage
-from trainer.terminal import Console, PrintableStream, data_output, printable_output
+from trainer.terminal.progress import stage
+from trainer.terminal.text import Console, PrintableStream, data_output, printable_output
 
 #: An escape sequence, C1's own CSI, a bell, a carriage return, an override of the direction, half a surrogate pair.
 HOSTILE = "\x1b[31m\x9b2J\x07\r\u202eabc\u2066\x7f\udc80"

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from shards.errors import InputError
-from shards.index import Corpus
-from shards.tokenizer import open_tokenizer
+from shards.format.index import Corpus
+from shards.text.tokenizer import open_tokenizer
 from tests.checkpoints import recipe_in, write_checkpoint
 from tests.pretrained import save_mbart50, save_mt5
 from tests.tiny import tiny_overrides

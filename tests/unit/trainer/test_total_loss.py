@@ -10,7 +10,7 @@ from models.network import Network
 from models.objectives.base import Outputs, Term
 from models.objectives.d2tv import D2TV, D2TVConfig
 from models.synthetic import EOS_ID, PAD_ID, random_batch, tiny_config
-from shards.batch import Batch
+from shards.batch.types import Batch
 from trainer.loop import total_loss
 
 

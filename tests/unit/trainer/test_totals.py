@@ -10,12 +10,12 @@ from models.network import Network
 from models.objectives.d2tv import D2TV, D2TVConfig
 from models.synthetic import EOS_ID, PAD_ID, random_batch, tiny_config
 from tests.intervals import INTERVAL
-from trainer.totals import RankFacts, Totals
+from trainer.telemetry.totals import RankFacts, Totals
 
 
 def test_totals_add_up_to_what_one_big_batch_gives(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two micro-batches and placeholders against the sums over rows, written out."""
-    monkeypatch.setattr("trainer.totals.sum_over_ranks", lambda values: values)  # one rank, no group
+    monkeypatch.setattr("trainer.telemetry.totals.sum_over_ranks", lambda values: values)  # one rank, no group
     torch.manual_seed(0)
     objective = D2TV(D2TVConfig(), Network(tiny_config(), 50, PAD_ID, EOS_ID)).eval()
     batches = [
@@ -84,7 +84,7 @@ def test_totals_add_up_to_what_one_big_batch_gives(monkeypatch: pytest.MonkeyPat
 
 def test_many_steps_add_up_as_few_do(monkeypatch: pytest.MonkeyPatch) -> None:
     """They are added up in between; the operations of the first stand for all."""
-    monkeypatch.setattr("trainer.totals.sum_over_ranks", lambda values: values)
+    monkeypatch.setattr("trainer.telemetry.totals.sum_over_ranks", lambda values: values)
     torch.manual_seed(0)
     objective = D2TV(D2TVConfig(), Network(tiny_config(), 50, PAD_ID, EOS_ID)).eval()
     batch = random_batch(rows=3)
@@ -124,12 +124,12 @@ def test_every_rank_finds_all_ranks_in_its_place(monkeypatch: pytest.MonkeyPatch
         vectors.append(values.clone())
         return values
 
-    monkeypatch.setattr("trainer.totals.sum_over_ranks", remember)
+    monkeypatch.setattr("trainer.telemetry.totals.sum_over_ranks", remember)
     both = [Totals(("mms",), 2, torch.device("cpu"), rank=rank, world_size=2) for rank in range(2)]
     facts = [RankFacts(busy_seconds=1.0, open_files=7.0), RankFacts(busy_seconds=2.0, device_peak_bytes=3.0)]
     for totals, own in zip(both, facts, strict=True):
         totals.add_step(seconds=1.0)
         totals.reduce(own)
-    monkeypatch.setattr("trainer.totals.sum_over_ranks", lambda _: vectors[0] + vectors[1])
+    monkeypatch.setattr("trainer.telemetry.totals.sum_over_ranks", lambda _: vectors[0] + vectors[1])
     both[0].add_step(seconds=1.0)
     assert both[0].reduce(facts[0]).ranks == tuple(facts)

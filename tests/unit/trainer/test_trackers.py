@@ -13,8 +13,8 @@ from shards.errors import InputError
 from tests.support.waiting import until
 from tests.tiny import tiny_overrides
 from trainer.recipe import Recipe, load_recipe
-from trainer.recipe_sections import TrackingSection
-from trainer.trackers import Tracker, Trackers, check_trackers, open_trackers
+from trainer.recipe.sections import TrackingSection
+from trainer.telemetry.trackers import Tracker, Trackers, check_trackers, open_trackers
 
 
 def recipe(run: Path, *words: str) -> Recipe:

@@ -13,20 +13,20 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from shards.batch.reader import Reader
+from shards.batch.spans import UnreadableError
 from shards.errors import InputError
-from shards.index import Corpus
-from shards.reader import Reader
-from shards.reading import UnreadableError
+from shards.format.index import Corpus
 from trainer.evaluation.baselines.extract import lead, median_words, oracle
 from trainer.evaluation.baselines.names import LABELS
 from trainer.evaluation.baselines.nearest import Task, nearest
 from trainer.evaluation.predictions import Prediction
 from trainer.evaluation.scoring.measures import Pair
 from trainer.evaluation.scoring.processes import map_chunks
-from trainer.evaluation.scoring.profiles import DEFAULT, Profile
 from trainer.evaluation.scoring.score import Scores
 from trainer.evaluation.scoring.segmenters import NoSegmenterError, segmenter
-from trainer.progress import stage
+from trainer.recipe.profiles import DEFAULT, Profile
+from trainer.terminal.progress import stage
 
 #: Training summaries of a language whose lengths are looked at, and training documents that are: evenly spaced.
 _MOST_SUMMARIES, _MOST_DOCUMENTS = 2_000, 20_000

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from trainer.evaluation.robustness.text import sentences, words
 from trainer.evaluation.scoring.languages import Tokenizer, segment
-from trainer.evaluation.scoring.profiles import DEFAULT, Profile
 from trainer.evaluation.scoring.rouge import Counted, rouge
+from trainer.recipe.profiles import DEFAULT, Profile
 
 
 def median_words(language: str, texts: Sequence[str]) -> int:

@@ -7,10 +7,10 @@ from typing import Any
 from trainer.evaluation.averages import Named, summarise
 from trainer.evaluation.baselines.compute import Baselines
 from trainer.evaluation.baselines.names import LABELS
+from trainer.evaluation.compare.bootstrap import paired_bootstrap
 from trainer.evaluation.predictions import Prediction
 from trainer.evaluation.scoring.rouge import ROUGE, TYPES
 from trainer.evaluation.scoring.similarity import SIMILARITY
-from trainer.evaluation.significance import paired_bootstrap
 
 #: What else is told of a baseline, where it was scored.
 _WITH_MODELS = ("meaning_similarity", "lase", "bertscore", SIMILARITY)

@@ -8,10 +8,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from shards.corpora.npm import RESNET, default_cache, fetch
-from shards.features import GridFeatures
-from shards.grid import EXTRACTOR, grid_boxes
-from shards.index import Corpus
+from shards.corpora.features import GridFeatures
+from shards.corpora.grid import EXTRACTOR, grid_boxes
+from shards.corpora.npm import RESNET, fetch
+from shards.files.caches import default_cache
+from shards.format.index import Corpus
 from trainer.evaluation.robustness.corruptions import why_not_usable
 
 

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from shards.fetch import Fetched
-from shards.images import ImageRule, image_numbers, image_owners
-from shards.index import Corpus
-from shards.quotas import Ints
-from shards.reader import Reader
-from shards.reading import UnreadableError
-from shards.sampler import Groups
+from shards.batch.fetch import Fetched
+from shards.batch.reader import Reader
+from shards.batch.spans import UnreadableError
+from shards.format.index import Corpus
 from shards.schema import Article, Unreadable
+from shards.stream.images import ImageRule, image_numbers, image_owners
+from shards.stream.quotas import Ints
+from shards.stream.sampler import Groups
 from trainer.evaluation.robustness import features
 from trainer.evaluation.robustness.corruptions import corrupted
 from trainer.evaluation.robustness.kinds import Kind

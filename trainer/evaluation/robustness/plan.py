@@ -7,13 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.errors import InputError
-from shards.index import Corpus
-from shards.sampler import Groups
+from shards.format.index import Corpus
+from shards.stream.sampler import Groups
 from trainer.evaluation.evaluate import Evaluator
 from trainer.evaluation.robustness.extraction import Extractor, why_no_pictures
 from trainer.evaluation.robustness.kinds import Kind, parse_kinds, parse_severities
 from trainer.evaluation.robustness.perturb import Material, Perturbation, perturbation
-from trainer.progress import track
+from trainer.terminal.progress import track
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -21,11 +21,11 @@ import numpy as np
 
 from models.network import Network
 from shards.errors import InputError
-from shards.files import write_atomically
-from shards.index import Corpus
-from shards.sampler import Groups
+from shards.files.write import write_atomically
+from shards.format.index import Corpus
+from shards.stream.sampler import Groups
 from trainer.build import build_collator
-from trainer.checkpoint import read_state
+from trainer.checkpoint.directory import read_state
 from trainer.evaluation.decoding import Predictions
 from trainer.evaluation.evaluate import Evaluator
 from trainer.evaluation.heldout import take_groups
@@ -38,10 +38,10 @@ from trainer.evaluation.robustness.plan import Part, Wanted, by_reason, make_pla
 from trainer.evaluation.robustness.sources import is_whole, lost_shares, sources
 from trainer.evaluation.robustness.table import Perturbed, write_perturbed
 from trainer.evaluation.robustness.text import clusters, seeded
-from trainer.evaluation.scoring.profiles import Profile
 from trainer.evaluation.scoring.rouge import ROUGE
 from trainer.evaluation.scoring.score import mean_scores, score_rouge
 from trainer.evaluation.scoring.segmenters import segmenter
+from trainer.recipe.profiles import Profile
 
 #: Characters of a document that show what was done to it.
 _SAMPLE = 160

@@ -7,10 +7,10 @@ scores as well with another story's, by paired bootstrap over stories, ignores i
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from trainer.evaluation.compare.bootstrap import paired_bootstrap
 from trainer.evaluation.robustness.impact import Scores, impact
 from trainer.evaluation.robustness.kinds import SOURCES, Kind
 from trainer.evaluation.scoring.rouge import NAMES
-from trainer.evaluation.significance import paired_bootstrap
 
 #: What a share is of by default.
 MEASURE = "rouge1"

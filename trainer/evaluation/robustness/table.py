@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from shards.files import write_atomically
+from shards.files.write import write_atomically
 from trainer.evaluation.scoring.rouge import ROUGE
 
 _SCHEMA = pa.schema(

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from trainer.evaluation.scoring.profiles import profile_of
+from trainer.recipe.profiles import profile_of
 
 if TYPE_CHECKING:
     from trainer.evaluation.scoring.measures import Measured, Pair

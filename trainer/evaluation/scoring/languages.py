@@ -6,10 +6,10 @@ import regex
 
 from trainer.evaluation.scoring import xlsum
 from trainer.evaluation.scoring.normal import normalize
-from trainer.evaluation.scoring.profiles import DEFAULT, Profile
 from trainer.evaluation.scoring.rouge import Counted
 from trainer.evaluation.scoring.segmenters import segmenter
 from trainer.evaluation.scoring.text import runs, sentences, words, words_of_run
+from trainer.recipe.profiles import DEFAULT, Profile
 
 #: A Burmese syllable: a character with its dependent signs (unit), and the unit with asat (U+103A) that closes it and
 #: has one dependent sign more at most: a longer one is the vowel of ော်. Another closing unit stands alone (`bus`:

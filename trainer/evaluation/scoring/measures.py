@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from trainer.evaluation.scoring.copying import length_penalty, novelty, repetition
 from trainer.evaluation.scoring.identify import Identified, identify
 from trainer.evaluation.scoring.languages import counted
-from trainer.evaluation.scoring.profiles import DEFAULT, Profile
 from trainer.evaluation.scoring.rouge import ROUGE, Counted, rouge
 from trainer.evaluation.scoring.segmenters import NoSegmenterError
+from trainer.recipe.profiles import DEFAULT, Profile
 
 #: Every measure that needs no model, as columns. Those with one (`semantic.py`) come behind them where it is given.
 MEASURES = (

@@ -10,10 +10,10 @@ from trainer.evaluation.scoring.findings import findings
 from trainer.evaluation.scoring.measures import MEASURES, Pair, measures_of, rouge_of
 from trainer.evaluation.scoring.models import Models
 from trainer.evaluation.scoring.processes import map_chunks
-from trainer.evaluation.scoring.profiles import DEFAULT, Profile
 from trainer.evaluation.scoring.rouge import ROUGE
 from trainer.evaluation.scoring.similarity import SIMILARITY, sentence_similarity
-from trainer.progress import stage
+from trainer.recipe.profiles import DEFAULT, Profile
+from trainer.terminal.progress import stage
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from shards.errors import InputError, reason
-from shards.hub import code_in
-from shards.reading_files import read_json
+from shards.files.read import read_json
+from shards.storage.hub import code_in
 from trainer.evaluation.scoring.models import bert_score
 
 Device = str | torch.device

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from shards.errors import InputError
-from shards.texts import has_text
+from shards.text.lines import has_text
 
 if TYPE_CHECKING:
     from trainer.evaluation.scoring.measures import Pair

@@ -1,0 +1,166 @@
+"""CrossSum with images: news articles in 45 languages (XL-Sum), who translates whom (CrossSum), features (MM-Sum).
+
+A story is what pairs connect; its edges are the pairs as they are listed, and every article with itself. It need not
+be a clique. An article's images are its own. What is read is described in crosssum_files.py and crosssum_images.py.
+"""
+
+import hashlib
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from shards.corpora import Progress
+from shards.corpora.crosssum.files import text_at
+from shards.corpora.crosssum.images import FeatureFiles, OpenFiles
+from shards.corpora.crosssum.index import open_index, read_meta, reading
+from shards.corpora.crosssum.texts import kept_text
+from shards.corpora.listing import Listing
+from shards.corpora.npm import Package
+from shards.format.manifest import SPLITS
+from shards.languages import LANGUAGE_CODES
+from shards.problems import Problems
+from shards.schema import Article, Images, Story
+
+_LANGUAGES = tuple(LANGUAGE_CODES)
+
+#: Text files that are open at a time: those of one split would be 45 and, for articles that only pairs know, more.
+_OPEN_TEXTS = 64
+
+
+class CrossSumSource:
+    """The files of `listing` as a `shards.corpora.Source`. Keeps an index in `work`, and little in memory."""
+
+    packages: tuple[Package, ...] = ()
+
+    def __init__(
+        self,
+        listing: Listing,
+        work: Path,
+        *,
+        stories: int | None = None,
+        max_problems: int | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """`stories` keeps the first so many, in an order that mixes languages and splits.
+
+        Raises: InputError as `shards.corpora.crosssum.index.open_index`, and for too many problems.
+        """
+        self.name = "crosssum"
+        self._root = listing.root
+        self._listed = listing.problems
+        self._index = open_index(listing, work, max_problems, progress)
+        Problems(limit=max_problems).add(self.problems())
+        with reading(self._index) as database:
+            self._limit = stories if stories is not None else read_meta(database, "counts")["stories"]
+            counts: dict[int, int] = dict(
+                database.execute("SELECT split, count(*) FROM stories WHERE rank < ? GROUP BY 1", (self._limit,))
+            )
+            self._stories = {split: int(counts.get(number, 0)) for number, split in enumerate(SPLITS)}
+            self.languages = tuple(sorted(self._present(database, stories)))
+
+    def stories(self, split: str) -> int:
+        return self._stories[split]
+
+    def load(self, split: str, start: int, stop: int, problems: Problems) -> Iterator[Story]:
+        """See `Source`. Counted: the kinds of `FeatureFiles.read`.
+
+        Raises: InputError when the data is no longer what was indexed.
+        """
+        stop = min(stop, self._stories[split])
+        with reading(self._index) as database:
+            shape = read_meta(database, "features")
+            with self._text_files() as texts, FeatureFiles(self._root, shape) as features:
+                for number in range(start, stop):
+                    yield self._story(database, texts, features, SPLITS.index(split), number, problems)
+
+    def problems(self) -> Problems:
+        """Return what listing and index counted: see listing.py, crosssum_files.py and crosssum_stories.py."""
+        problems = Problems()
+        problems.add(self._listed)
+        with reading(self._index) as database:
+            problems.add(Problems.from_json(read_meta(database, "problems")))
+        return problems
+
+    def provenance(self) -> dict[str, Any]:
+        """Return how many articles by language, pairs, stories and images there are, and the features' shape."""
+        with reading(self._index) as database:
+            shape = read_meta(database, "features")
+            return {
+                "corpus": self.name,
+                **read_meta(database, "counts"),
+                "features": {"extractor": "as delivered", "regions": shape[0], "width": shape[1]} if shape else None,
+                "languages": {name: {"articles": count} for name, count in read_meta(database, "languages").items()},
+            }
+
+    def _present(self, database: sqlite3.Connection, stories: int | None) -> list[str]:
+        if stories is None:
+            return list(read_meta(database, "languages"))
+        rows = database.execute(
+            "SELECT DISTINCT language FROM stories JOIN members USING (split, number)"
+            " JOIN articles ON id = article WHERE rank < ?",
+            (stories,),
+        )
+        return [_LANGUAGES[number] for (number,) in rows]
+
+    def _text_files(self) -> OpenFiles[int]:
+        return OpenFiles(lambda name: os.open(self._root / name, os.O_RDONLY), os.close, _OPEN_TEXTS)
+
+    def _story(
+        self,
+        database: sqlite3.Connection,
+        texts: OpenFiles[int],
+        features: FeatureFiles,
+        split: int,
+        number: int,
+        problems: Problems,
+    ) -> Story:
+        rows = database.execute(
+            "SELECT id, url, language, t.path, text_offset, text_length, s.path, summary_offset, summary_length"
+            " FROM members JOIN articles ON id = article"
+            " JOIN files AS t ON t.number = text_file JOIN files AS s ON s.number = summary_file"
+            " WHERE members.split = ? AND members.number = ? ORDER BY language",
+            (split, number),
+        ).fetchall()
+        language_of = {article: _LANGUAGES[language] for article, _, language, *_ in rows}
+        articles = []
+        images: dict[str, Images] = {}
+        edges = []
+        for article, url, _, text_file, offset, length, summary_file, summary_offset, summary_length in rows:
+            language = language_of[article]
+            record = _record(database, texts, text_file, offset, length)
+            summary = record["summary"]
+            if (summary_file, summary_offset) != (text_file, offset):
+                summary = _record(database, texts, summary_file, summary_offset, summary_length)["summary"]
+            articles.append(Article(language=language, text=record["text"], summary=summary, url=url))
+            url_hash = hashlib.sha1(url.encode()).hexdigest()
+            places: dict[int, list[str]] = {}
+            for image, name in database.execute(
+                "SELECT images.number, path FROM images JOIN files ON files.number = file"
+                " WHERE url_hash = ? ORDER BY images.number, file",
+                (bytes.fromhex(url_hash),),
+            ):
+                places.setdefault(image, []).append(name)
+            if (own := features.read(url, url_hash, places, problems)) is not None:
+                images[language] = own
+            targets = {article} | {
+                t for (t,) in database.execute("SELECT target FROM pairs WHERE source = ?", (article,))
+            }
+            edges += [(language, language_of[target]) for target in targets & language_of.keys()]
+        return Story(
+            key=_key(database, rows), articles=tuple(articles), images=images or None, edges=tuple(sorted(edges))
+        )
+
+
+def _record(
+    database: sqlite3.Connection, texts: OpenFiles[int], name: str, offset: int, length: int | None
+) -> dict[str, Any]:
+    return kept_text(database, offset) if length is None else text_at(texts[name], name, offset, length)
+
+
+def _key(database: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> str:
+    """The story's smallest URL; with its language behind it, should the data have that page in several."""
+    url, language = min((row[1], row[2]) for row in rows)
+    (languages,) = database.execute("SELECT count(*) FROM articles WHERE url = ?", (url,)).fetchone()
+    return url if languages == 1 else f"{url}#{_LANGUAGES[language]}"

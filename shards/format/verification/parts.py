@@ -1,0 +1,110 @@
+"""Check what the index says of one shard: its rows, its keys, and its own part of the index, written beside the tar."""
+
+import os
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shards.errors import reason
+from shards.format.index import DAMAGED_ARRAY, PIXELS, map_array
+from shards.format.part_index import load_part, part_problem
+from shards.format.verification.findings import Findings
+
+#: The columns of the articles that tell where in the tar a member is.
+_FROM_TAR = ("json_", "roi_", "boxes_")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShardTask:
+    """A shard and what the rest of the corpus says of it.
+
+    rows: its first row in articles.npy and the row behind its last one; None where that table cannot be read.
+    pixels: the same of pixels.npy, where the corpus keeps pixels.
+    keys_at: the byte of story_keys.txt at which its keys begin; None where they are not all there.
+    """
+
+    directory: Path
+    number: int
+    name: str
+    size: int  # bytes, from the manifest
+    first_story: int
+    stories: int
+    rows: tuple[int, int] | None
+    pixels: tuple[int, int] | None
+    keys_at: int | None
+    languages: tuple[str, ...]
+    regions: int
+    feature_size: int
+
+
+def read_rows(task: ShardTask) -> NDArray[np.void] | None:
+    """The shard's rows of articles.npy: a copy, since a shard is small and the mapping must not be kept."""
+    if task.rows is None:
+        return None
+    span = map_array(task.directory / "articles.npy")[slice(*task.rows)]
+    rows: NDArray[np.void] = np.array(span[span["shard"] == task.number])
+    return rows
+
+
+def read_images(task: ShardTask) -> NDArray[np.void] | None:
+    """The shard's rows of pixels.npy, none where there is nothing of it; a copy too."""
+    if task.pixels is None:
+        return None
+    if task.pixels[0] == task.pixels[1]:
+        return np.zeros(0, PIXELS)
+    return np.array(map_array(task.directory / "pixels.npy")[slice(*task.pixels)])
+
+
+def read_keys(task: ShardTask) -> list[str] | None:
+    if task.keys_at is None:
+        return None
+    with open(task.directory / "story_keys.txt", "rb") as file:
+        file.seek(task.keys_at)
+        return [line.rstrip(b"\n").decode("ascii", "backslashreplace") for line in islice(file, task.stories)]
+
+
+def check_part(
+    tar: Path,
+    task: ShardTask,
+    table: NDArray[np.void],
+    images: NDArray[np.void] | None,
+    keys: list[str] | None,
+    findings: Findings,
+) -> None:
+    """<shard>.index.npz, which only the making of a corpus needs: it may be gone, but not say something else.
+
+    It is compared by content, since the manifest has no hash of it: bytes that no array is made of, such as zeros
+    behind its end, are harmless and are not told of. Its edges are held against its own articles.
+    """
+    path = tar.with_name(task.name.removesuffix(".tar") + ".index.npz")
+    if not path.is_file():
+        if os.path.lexists(path):
+            findings.add(f"{path.name}: is no file")
+        return
+    try:
+        part = load_part(path)
+        problem = part_problem(part)
+        if problem is not None:
+            findings.add(f"{path.name}: {problem}")
+            return
+        rows, size = part["articles"], int(part["tar_bytes"])
+        columns = [name for name in table.dtype.names or () if name.startswith(_FROM_TAR)]
+        same = len(rows) == len(table) and all(
+            np.array_equal(rows[name], table[name]) for name in ("language", "images", *columns)
+        )
+        same = same and np.array_equal(rows["story"] + task.first_story, table["story"])
+        same = same and (keys is None or [str(key) for key in part["keys"]] == keys)
+        same = same and (int(part["regions"]), int(part["width"])) in ((0, 0), (task.regions, task.feature_size))
+        if images is not None:
+            pixels = part.get("pixels", np.zeros(0, PIXELS))
+            same = same and all(np.array_equal(pixels[name], images[name]) for name in (PIXELS.names or ())[1:])
+    except DAMAGED_ARRAY as error:
+        findings.add(f"{path.name}: is damaged ({reason(error)})")
+        return
+    if not same:
+        findings.add(f"{path.name}: does not say what the corpus' index says of {task.name}")
+    elif size != task.size:
+        findings.add(f"{path.name}: is of a tar of {size:,} bytes, the manifest says {task.size:,}")

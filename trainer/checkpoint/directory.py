@@ -1,0 +1,191 @@
+"""Checkpoints on disk: what lies in one, which are whole.
+
+A checkpoint is a directory `step-<nnnnnnnn>` with a file of tensors a rank (sharded_state.py), the resolved recipe,
+`state.json`, and `manifest.json` with every file's size and SHA-256. saver.py writes it under another name and commits
+it by renaming it, so one of this name is whole; `latest` and `best` are files that name one.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from shards.errors import InputError
+from shards.files.read import open_regular, read_json
+from shards.files.write import write_atomically
+from shards.format.changes import fingerprint, what_changed
+
+MANIFEST = "manifest.json"
+#: Which file of tensors holds what, beside the files (trainer/checkpoint/sharded_state.py).
+INDEX = "tensors.json"
+#: What the run remembers of its corpus.
+CORPUS = "corpus.json"
+#: What no manifest of a checkpoint or of an exported model leaves out.
+REQUIRED = frozenset({"state.json"})
+#: Files with these endings may be read: by us, by transformers, by the tokenizers.
+_READ = frozenset({".bin", ".json", ".model", ".safetensors", ".yaml"})
+#: The name of a checkpoint that is committed.
+NAME = re.compile(r"step-\d{8,}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainState:
+    """All that is not a tensor. The data's position and every random number follow from it.
+
+    step: optimizer steps taken.  attempts: steps tried, those skipped as non-finite included; attempt a
+    reads the groups a * groups_per_step onwards and seeds its dropout with (seed, a, micro-step, rank).
+    world_size: the ranks that wrote it; any other number may go on.
+    unreadable: examples that had a placeholder.
+    validation: held-out NLL by kind at this very step (nats a token), where it was validated.
+    """
+
+    step: int = 0
+    attempts: int = 0
+    seed: int
+    slot: int
+    world_size: int
+    corpus: str
+    unreadable: int = 0
+    validation: dict[str, float] | None = None
+
+
+def step_directory(directory: Path, step: int) -> Path:
+    return directory / f"step-{step:08d}"
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step that a checkpoint's name says."""
+    return int(checkpoint.name.removeprefix("step-"))
+
+
+def whole_checkpoints(directory: Path) -> list[Path]:
+    """Committed checkpoints, the newest first. A copy under another name, like step-00000100-good, is none of ours."""
+    named = (path for path in directory.glob("step-*") if NAME.fullmatch(path.name) and path.is_dir())
+    return sorted(named, key=step_of, reverse=True)
+
+
+def described(path: Path) -> dict[str, Any]:
+    """Return what a manifest says of a file, which is synced to the disk."""
+    sync(path)
+    return {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+
+
+def seal(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> int:
+    """Write the manifest of `files` (name -> `described`), which must all lie in `folder`; their size in bytes."""
+    for name, entry in files.items():
+        path = folder / name
+        if not path.is_file() or path.stat().st_size != entry["bytes"]:
+            raise OSError(f"{path} is not to be seen here: `run` must lie on a file system that all hosts share")
+    write_atomically(folder / MANIFEST, (json.dumps(files, indent=1) + "\n").encode())
+    sync(folder)
+    return sum(int(entry["bytes"]) for entry in files.values())
+
+
+def damage(checkpoint: Path, names: Collection[str] | None = None) -> str | None:
+    """Return what is wrong with a checkpoint or an exported model by its own manifest, None where it is sound.
+
+    names: look at these files alone. A manifest vouches for every file that is read; one that does not name them all,
+    an empty one above all, is damaged.
+    """
+    try:
+        files = read_json(checkpoint / MANIFEST)
+        wanted = {name: (entry["bytes"], entry["sha256"]) for name, entry in files.items()}
+        needed = {*(REQUIRED if names is None else names)}
+        if names is None:
+            needed |= {path.name for path in checkpoint.iterdir() if path.suffix in _READ and path.name != MANIFEST}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        return f"{MANIFEST} is not one: {error!r}"
+    if unnamed := sorted(needed - wanted.keys()):
+        return f"{MANIFEST} does not name {unnamed[0]}"
+    if odd := [name for name in wanted if name.startswith("/") or not {"", "..", "\0"}.isdisjoint(name.split("/"))]:
+        return f"{MANIFEST} names {odd[0]!r}, which is no file of it"
+    # Hashing leaves Python's lock alone, so that files are read side by side.
+    with ThreadPoolExecutor() as pool:
+        looked_at = [name for name in wanted if names is None or name in names]
+        problems = pool.map(lambda name: _damage_of(checkpoint / name, *wanted[name]), looked_at)
+        return next((f"{name} {problem}" for name, problem in zip(looked_at, problems, strict=True) if problem), None)
+
+
+def _damage_of(path: Path, size: int, digest: str) -> str | None:
+    try:
+        if not path.is_file():
+            return "is missing"
+        if path.stat().st_size != size or _sha256(path) != digest:
+            return "is not what was written"
+    except OSError as error:  # a bad block, a stale handle
+        return f"cannot be read: {error.strerror}"
+    return None
+
+
+def identity(checkpoint: Path) -> str:
+    """A hash that two checkpoints share only if all their files are the same."""
+    return _sha256(checkpoint / MANIFEST)
+
+
+def find_identity(directory: Path, digest: object) -> Path | None:
+    """Return the checkpoint that `identity` gave `digest` for, as a report names it; None where it is not there."""
+    for path in whole_checkpoints(directory):
+        with contextlib.suppress(OSError):  # one without a manifest
+            if identity(path) == digest:
+                return path
+    return None
+
+
+def state_json(state: TrainState) -> str:
+    """Return what state.json holds."""
+    return json.dumps(asdict(state), indent=1) + "\n"
+
+
+def read_state(checkpoint: Path) -> TrainState:
+    """Read the state in `checkpoint`. Raise `InputError` where another version wrote it, or no version of ours."""
+    try:
+        state = TrainState(**read_json(checkpoint / "state.json"))
+    except (OSError, TypeError, ValueError) as error:
+        raise InputError(f"{checkpoint}/state.json is not this version's ({error}): choose another run=") from error
+    numbers = (state.step, state.attempts, state.seed, state.slot, state.world_size, state.unreadable)
+    nll = {} if state.validation is None else state.validation
+    if (
+        not all(type(number) is int and abs(number) < 1 << 64 for number in numbers)
+        or min(state.step, state.attempts, state.slot) < 0
+        or not isinstance(state.corpus, str)
+        or not (isinstance(nll, dict) and all(type(value) in (int, float) for value in nll.values()))
+    ):
+        raise InputError(f"{checkpoint}/state.json holds values of other types: copy the checkpoint anew")
+    return state
+
+
+def check_resumable(state: TrainState, checkpoint: Path, *, seed: int, manifest: Mapping[str, Any]) -> None:
+    """Refuse to continue a run on something else than it began with; `InputError` says what differs."""
+    if state.seed != seed:
+        raise InputError(
+            f"{checkpoint} was written with training.seed {state.seed}, this run has {seed}: restore it or choose "
+            "another run="
+        )
+    if state.corpus != manifest["content_hash"]:
+        try:
+            changed = what_changed(read_json(checkpoint / CORPUS), fingerprint(manifest))
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            changed = f"{CORPUS} does not say how it differs: {error!r}"
+        raise InputError(
+            f"the corpus is not the one that {checkpoint} was trained on ({changed}): restore it or choose another run="
+        )
+
+
+def _sha256(path: Path) -> str:
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync(path: Path) -> None:
+    """Have the disk hold what was written to a file or directory, also after a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

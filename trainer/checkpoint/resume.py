@@ -1,0 +1,40 @@
+"""Which checkpoint a run goes on from."""
+
+from pathlib import Path
+
+from shards.errors import InputError
+from trainer.checkpoint.directory import damage, whole_checkpoints
+from trainer.checkpoint.retention import recover
+from trainer.distributed import PeerError, from_first_rank
+from trainer.ranks import Ranks
+
+
+def newest_sound_checkpoint(directory: Path, ranks: Ranks) -> Path | None:
+    """The newest checkpoint whose files are what was written, None where there is none (all ranks call this).
+
+    Rank 0 looks, and says which ones are damaged. They stay where they are: training on replaces them. Where all are
+    damaged it raises `InputError` (`PeerError` elsewhere): to begin anew would throw the run away.
+    """
+    found, problem = _look(directory) if ranks.is_first else (None, None)
+    failed, chosen = from_first_rank(problem is not None), from_first_rank(found)
+    if failed:
+        raise InputError(problem) if ranks.is_first else PeerError
+    assert chosen is None or isinstance(chosen, Path)
+    return chosen
+
+
+def _look(directory: Path) -> tuple[Path | None, str | None]:
+    for line in recover(directory):
+        print(line, flush=True)
+    checkpoints = whole_checkpoints(directory)
+    for checkpoint in checkpoints:
+        problem = damage(checkpoint)
+        if problem is None:
+            return checkpoint, None
+        print(f"checkpoint {checkpoint} is damaged ({problem}): passed over, looking at the one before", flush=True)
+    if not checkpoints:
+        return None, None
+    return None, (
+        f"every checkpoint under {directory} is damaged: bring one back from a copy, or move that directory away to "
+        "begin anew"
+    )

@@ -1,0 +1,240 @@
+"""A recipe: one YAML file that holds everything a run needs except the DeepSpeed keys.
+
+Read strictly: an unknown key is an error that suggests the right one. `extends: NAME` takes another
+recipe's values where a file gives none; trailing `key=value` words override both. A leading ~ of a path is the home
+directory.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from models.config import Decoding, NetworkConfig
+from models.objectives import objective_config
+from models.objectives.config import ObjectiveConfig
+from shards.errors import InputError
+from shards.files.strict_yaml import write_yaml
+from shards.locations import LocalPath, holds_secret, model_location, without_secrets
+from shards.stream.mixture import MixtureConfig
+from trainer.recipe.problems import first_problem
+from trainer.recipe.profiles import DEFAULT, Profile
+from trainer.recipe.sections import (
+    MOST_SEED,
+    BatchSection,
+    CheckpointSection,
+    CorpusSection,
+    Count,
+    LengthsSection,
+    LoaderSection,
+    OptimizerSection,
+    PrometheusSection,
+    Rows,
+    ScheduleSection,
+    Section,
+    TrackingSection,
+    TrainingSection,
+    ValidationSection,
+    WatchdogSection,
+)
+from trainer.recipe.values import coercions, read_values, set_override, split_override
+
+#: What a resolved recipe means that lacks these keys: an earlier release wrote it, which knew no other way.
+_FORMER: Mapping[str, Mapping[str, Any]] = {"corpus": {"images": "target", "start_tokens": "alphabetical"}}
+
+
+class EvaluationSection(Section):
+    """Settings of the evaluation after the last step (`d2tv evaluate` does it again with other directions)."""
+
+    directions: str = Field("all", description="all, mms, mxls, or a list like en-ru,*-ur")
+    examples_per_kind: Count | None = Field(None, description="MMS and MXLS each; null: every held-out example")
+    batch_size: Rows = 32
+    num_beams: int = Field(4, gt=0, le=1024, description="Appendix B: 4; 1: greedy")
+    length_penalty: float = Field(0.6, ge=-10, le=10, description="Appendix B: 0.6")
+    no_repeat_ngram_size: int = Field(
+        0, ge=0, le=1024, description="tokens that come in this order at most once; 0: any (XL-Sum's mT5: 2)"
+    )
+    temperature: float | None = Field(None, gt=0, description="with num_beams=1: draw words at this temperature")
+    top_p: float = Field(1.0, gt=0, le=1, description="of the likeliest words that together have this probability")
+    seed: int = Field(0, ge=0, le=MOST_SEED, description="of what is drawn")
+    rouge: Profile = Field(
+        DEFAULT, description="xlsum: as published scores; normalized: of texts in the form that tokenizers keep"
+    )
+    labse: LocalPath | None = Field(
+        None, description="directory of LaBSE: meaning similarity and LaSE are scored as well"
+    )
+    bertscore: LocalPath | None = Field(
+        None, description="directory of an encoder: BERTScore as well (d2tv[bertscore])"
+    )
+    sentence_similarity: bool = Field(
+        False, description="similarity to the reference by a sentence encoder, in 13 languages (d2tv[similarity])"
+    )
+
+    @model_validator(mode="after")
+    def _decodes(self) -> "EvaluationSection":
+        self.decoding(1)
+        return self
+
+    def decoding(self, max_new_tokens: int) -> Decoding:
+        """Return how summaries of at most so many tokens are decoded."""
+        keys = set(Decoding.model_fields) - {"max_new_tokens"}
+        return Decoding(max_new_tokens=max_new_tokens, **self.model_dump(include=keys))
+
+
+class ObjectiveSection(BaseModel):
+    """`name` chooses the objective; the other keys are its own (models/objectives)."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str
+
+    def settings(self) -> ObjectiveConfig:
+        """The objective's own, validated configuration."""
+        return objective_config(self.name).model_validate(self.model_dump())
+
+
+class Recipe(Section):
+    """The whole recipe. `run` is the directory that receives everything the run writes."""
+
+    run: LocalPath = Field(description="run directory: recipe, metrics.jsonl, checkpoints, evaluation")
+    corpus: CorpusSection
+    network: NetworkConfig
+    objective: ObjectiveSection
+    mixture: MixtureConfig = MixtureConfig()
+    lengths: LengthsSection = LengthsSection()
+    batch: BatchSection
+    optimizer: OptimizerSection
+    schedule: ScheduleSection = ScheduleSection()
+    training: TrainingSection
+    checkpoint: CheckpointSection = CheckpointSection()
+    watchdog: WatchdogSection = WatchdogSection()
+    loader: LoaderSection = LoaderSection()
+    validation: ValidationSection = ValidationSection()
+    evaluation: EvaluationSection = EvaluationSection()
+    prometheus: PrometheusSection = PrometheusSection()
+    tracking: TrackingSection = TrackingSection()
+
+    @field_validator("network", mode="before")
+    @classmethod
+    def _pretrained_is_a_place(cls, value: Any) -> Any:
+        """Read network.text.pretrained as corpus.tokenizer is: models/ knows nothing of directories."""
+        text = value.get("text") if isinstance(value, dict) else None
+        if not isinstance(text, dict) or not isinstance(text.get("pretrained"), str):
+            return value
+        try:
+            return {**value, "text": {**text, "pretrained": model_location(text["pretrained"])}}
+        except ValueError as error:
+            raise ValueError(f"text.pretrained {error}") from None
+
+    @model_validator(mode="after")
+    def _best_is_measured(self) -> "Recipe":
+        save, validate = self.checkpoint.every, self.training.validate_every
+        if self.checkpoint.keep_best is not None and save % validate and validate % save:
+            raise ValueError(
+                f"checkpoint.keep_best wants checkpoints of validated steps, but checkpoint.every={save} and "
+                f"training.validate_every={validate} seldom meet: make one a multiple of the other"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _slots_are_numbers(self) -> "Recipe":
+        slots = self.training.steps * self.batch.groups_per_step * self.batch.group_size
+        if slots >= 2**62:
+            raise ValueError(
+                f"training.steps x batch.groups_per_step x batch.group_size are {slots:.3g} examples, and none has a "
+                "number beyond 2^62: lower one of them"
+            )
+        return self
+
+    def dump(self) -> str:
+        """Return the resolved recipe as YAML, which `load_recipe` reads back to the same recipe."""
+        return write_yaml(self.model_dump(mode="json"))
+
+
+def load_recipe(
+    name_or_path: str, overrides: Sequence[str] = (), absent: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+) -> Recipe:
+    """Read a recipe by name or path, with `section.key=value` overrides.
+
+    An override is read as its key's type says: where that is text, a path or one of several words, the value is taken
+    literally, spaces and # included; `a,b` or `[a, b]` is a list; anything else is YAML. `null`, or nothing, is null
+    where a key may be null. Raises `InputError`, one line, for a recipe or key that does not exist, a value that does
+    not fit, and a URL with a password or signature in it, which every run would save.
+
+    absent: section -> the values of keys that the file does not give.
+    """
+    values = read_values(name_or_path)
+    for section, former in absent.items():
+        if isinstance(values.get(section), dict):
+            values[section] = {**former, **values[section]}
+    words = [split_override(override) for override in overrides]
+    for key, text in words:
+        section, _, rest = key.partition(".")
+        own = _objective_config(values, words) if section == "objective" and rest not in ("", "name") else None
+        if own is None:
+            set_override(values, key, text, Recipe)
+        elif isinstance(values.setdefault(section, {}), dict):
+            set_override(values[section], rest, text, own)
+        else:
+            raise InputError(f"override {key}: 'objective' is a value, not a section")
+    return validated(values, f"recipe {name_or_path}")
+
+
+def load_saved_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read the resolved recipe of a run, a checkpoint or an exported model, as `load_recipe` does.
+
+    A key that it lacks did not exist when it was written: it means what was done then (`_FORMER`), whatever the default
+    is now.
+    """
+    return load_recipe(str(path), overrides, _FORMER)
+
+
+def validated(values: Mapping[str, Any], where: str) -> Recipe:
+    """Return the recipe of `values`, as YAML gives them. Raises `InputError`, one line; `where` begins most of them."""
+    for key, text in _texts(values):
+        if holds_secret(text):
+            raise InputError(
+                f"{without_secrets(key)} holds a user, a password or a signature, which the run would save: leave "
+                "it out of the URL, and use ~/.netrc or the AWS variables instead"
+            )
+    try:
+        recipe = Recipe.model_validate(values)
+    except ValidationError as error:
+        raise InputError(f"{where}: {first_problem(error, Recipe)}") from None
+    config_type = objective_config(recipe.objective.name)
+    try:
+        settings = recipe.objective.settings()
+        settings.check(recipe.network)
+    except ValidationError as error:
+        raise InputError(f"{where}: {first_problem(error, config_type, 'objective.')}") from None
+    for problem in (*coercions(Recipe, values), *coercions(config_type, values["objective"], "objective.")):
+        raise InputError(f"{where}: {problem}")
+    # With the defaults it did not name, so that a saved recipe says all that it stood for.
+    return recipe.model_copy(update={"objective": ObjectiveSection.model_validate(settings.model_dump())})
+
+
+def _objective_config(values: Mapping[str, Any], words: Sequence[tuple[str, str]]) -> type[ObjectiveConfig] | None:
+    """Return the configuration of the objective that the recipe will have; None where its name is missing or unknown,
+    of which validation speaks."""
+    section = values.get("objective")
+    names = [text for key, text in words if key == "objective.name"]
+    name = names[-1] if names else section.get("name") if isinstance(section, dict) else None
+    try:
+        return objective_config(str(name))
+    except InputError:
+        return None
+
+
+def _texts(values: Any, place: str = "") -> Iterator[tuple[str, str]]:
+    """Give every text of a recipe with the key it is at, keys of mappings too."""
+    if isinstance(values, str):
+        yield place, values
+    elif isinstance(values, dict):
+        for key, value in values.items():
+            yield place or "a key", key
+            yield from _texts(value, f"{place}.{key}" if place else key)
+    elif isinstance(values, list):
+        for value in values:
+            yield from _texts(value, place)

@@ -1,0 +1,291 @@
+"""The lock of a run directory: one training at a time, and a second one is told whose it is.
+
+`<run>/.lock` is held by whoever started the training: rank 0 itself, or for `d2tv train` the guard (launcher/guard.py),
+also between two attempts. `<run>/.ranks.lock` is held by rank 0 alone, so that a new attempt waits for the last one's
+rank 0 where that is still ending, perhaps on another host. The kernel ends a lock with the process that holds it, so
+what a killed process leaves is free; flock works over NFS too. The text in the file is for people.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from shards.errors import InputError
+from shards.files.lock import WITHOUT_LOCKS
+from shards.files.read import parse_json
+
+STARTED, RANKS = ".lock", ".ranks.lock"
+#: How long another holder is given to end before a start is refused: it may have been killed a moment ago.
+PATIENCE_SECONDS = 5.0
+#: The same for an attempt of `d2tv train`, whose last one the watchdogs of other hosts may still be ending.
+OWN_RANKS_PATIENCE_SECONDS = 60.0
+_POLL_SECONDS = 0.2
+_LONGEST_TEXT = 4096
+_TEXT_BEGINS = b'{"host": '
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Owner:
+    """Holder of a lock.
+
+    started: the command's name, without its arguments, which may hold credentials.  token: what `d2tv train` gives its
+    ranks, for them to know their own supervisor.  ending: it waits for its last processes only.
+    """
+
+    host: str
+    pid: int
+    since: str
+    started: str
+    token: str = ""
+    ending: bool = False
+
+    @classmethod
+    def of_this_process(cls, started: str, token: str = "") -> "Owner":
+        """Describe the calling process as of now."""
+        since = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        return cls(host=socket.gethostname(), pid=os.getpid(), since=since, started=started, token=token)
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}, since {self.since}, started by {self.started}"
+
+
+class HeldError(InputError):
+    """Another process holds the lock."""
+
+
+class FileLock:
+    """An exclusive lock on a file, which names its owner. Held until `release` or the end of the process.
+
+    excludes: whether it does: False where the file system has no locks.
+    """
+
+    def __init__(self, path: Path, handle: int, *, excludes: bool) -> None:
+        self.excludes = excludes
+        self._path, self._handle = path, handle
+
+    @classmethod
+    def take(cls, path: Path, owner: Owner) -> "FileLock | None":
+        """Take the lock, or return None where another process or thread holds it.
+
+        Raises `InputError` where `path` is no regular file, or cannot be written.
+        """
+        while True:
+            handle, excludes = _open(path, os.O_RDWR | os.O_CREAT), True
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(handle)
+                return None
+            except OSError as error:
+                if error.errno not in WITHOUT_LOCKS:
+                    os.close(handle)
+                    raise InputError(f"{path} cannot be locked: {error.strerror}") from error
+                excludes = False
+            if _is_at(handle, path):  # else somebody removed the file, and others lock its successor
+                lock = cls(path, handle, excludes=excludes)
+                lock.name(owner)
+                return lock
+            os.close(handle)
+
+    def name(self, owner: Owner) -> None:
+        """Say who the owner is from now on. A full disk is no reason to fail: the lock is held."""
+        self._write(json.dumps(asdict(owner)).encode())
+
+    def release(self) -> None:
+        """Give the lock back, and remove its file: whoever locks the removed one looks again (`take`)."""
+        with contextlib.suppress(OSError):
+            ours = os.pread(self._handle, len(_TEXT_BEGINS), 0) == _TEXT_BEGINS
+            if self.excludes and ours and _is_at(self._handle, self._path):
+                self._path.unlink()
+        os.close(self._handle)
+
+    def _write(self, text: bytes) -> None:
+        with contextlib.suppress(OSError):
+            before = os.pread(self._handle, len(_TEXT_BEGINS), 0)
+            if before in (b"", _TEXT_BEGINS):  # else it is a file of somebody's, which serves as a lock all the same
+                os.pwrite(self._handle, text, 0)
+                os.ftruncate(self._handle, len(text))
+
+
+def read_owner(path: Path) -> Owner | None:
+    """Read who holds, or held, the lock at `path`; None where the file does not say."""
+    try:
+        handle = _open(path, os.O_RDONLY)
+    except (FileNotFoundError, NotADirectoryError, InputError):
+        return None
+    try:
+        values = parse_json(os.read(handle, _LONGEST_TEXT))
+        owner = Owner(**values)
+    except (OSError, ValueError, TypeError):
+        return None
+    finally:
+        os.close(handle)
+    kinds = {"host": str, "pid": int, "since": str, "started": str, "token": str, "ending": bool}
+    return owner if all(isinstance(getattr(owner, name), kind) for name, kind in kinds.items()) else None
+
+
+def take_patiently(
+    path: Path,
+    owner: Owner,
+    what: str,
+    *,
+    patience: float,
+    say: Callable[[str], None] = print,
+) -> FileLock:
+    """Take the lock of `what` at `path`; wait `patience` seconds for another holder, longer for one that is ending.
+
+    Raises `HeldError`, which names the holder.
+    """
+    for _ in attempts(path, what, patience, say):
+        lock = FileLock.take(path, owner)
+        if lock is not None:
+            return lock
+    raise AssertionError("unreachable: the attempts end by raising")
+
+
+def check_free(run: Path, token: str | None) -> None:
+    """Refuse a start of a run that another process has (`HeldError`), before anything of it is read or joined.
+
+    token: that of the `d2tv train` that started this rank, None of none. `hold_run` decides: this only spares the ranks
+    of a second start from meeting first.
+    """
+    if _is_supervised(run, token):
+        return
+    for name in (STARTED, RANKS):
+        path = run / name
+        for _ in attempts(path, str(run), PATIENCE_SECONDS, print):
+            if _is_free(path):
+                break
+
+
+def _is_supervised(run: Path, token: str | None) -> bool:
+    """Return True where the run's outer lock names the supervisor that gave this rank its token."""
+    owner = read_owner(run / STARTED)
+    return token is not None and owner is not None and owner.token == token
+
+
+@contextlib.contextmanager
+def hold_run(run: Path, token: str | None, started: str) -> Iterator[None]:
+    """Have the run for rank 0 alone in the block. Raises `HeldError` where another process has it.
+
+    token: as for `check_free`; then the supervisor's guard holds the outer lock already.  started: as in `Owner`.
+    """
+    owner = Owner.of_this_process(started)
+    own = _is_supervised(run, token)
+    with contextlib.ExitStack() as held:
+        if not own:
+            held.callback(take_patiently(run / STARTED, owner, str(run), patience=PATIENCE_SECONDS).release)
+        patience = OWN_RANKS_PATIENCE_SECONDS if own else PATIENCE_SECONDS
+        lock = take_patiently(run / RANKS, owner, str(run), patience=patience)
+        held.callback(lock.release)
+        if not lock.excludes:
+            print(
+                f"warning: the file system of {run} has no locks: see to it that nothing else trains in it",
+                file=sys.stderr,
+                flush=True,
+            )
+        yield
+
+
+def refusal(path: Path, what: str, owner: Owner | None) -> HeldError:
+    """Describe in one line that `what` is taken, by whom, and what to do."""
+    whose = str(owner) if owner is not None else "a process that does not say who it is"
+    return HeldError(
+        f"{what} is in use by {whose}: wait for its end, or choose another run= (remove {path} only if that host is "
+        "gone for good)"
+    )
+
+
+def how_started(environment: Mapping[str, str], token: str | None) -> str:
+    """Name what started a rank, from its environment."""
+    if token is not None:
+        return "`d2tv train`"
+    if "TORCHELASTIC_RUN_ID" in environment:
+        return "`torchrun launcher/train.py`"
+    if "CROSS_SIZE" in environment:
+        return "`deepspeed launcher/train.py`"
+    if "SLURM_STEP_ID" in environment:
+        return f"`srun`, job {environment.get('SLURM_JOB_ID', '?')}"
+    return "`python launcher/train.py`"
+
+
+def ending(owner: Owner) -> Owner:
+    """Return the same owner, described as one that only waits for its last processes, from the calling process."""
+    return replace(owner, pid=os.getpid(), ending=True)
+
+
+def make_lock_file(path: Path) -> None:
+    """Make the lock's file where it is missing. Raises `InputError` as `FileLock.take`."""
+    os.close(_open(path, os.O_RDWR | os.O_CREAT))
+
+
+def attempts(
+    path: Path, what: str, patience: float, say: Callable[[str], None], token: str | None = None
+) -> Iterator[None]:
+    """Yield for each attempt at the lock. Raise `HeldError` once the patience with its holder is over.
+
+    token: a holder with this token is no other.
+    """
+    began, said = time.monotonic(), False
+    while True:
+        yield
+        owner = read_owner(path)
+        if _is_free(path) or (owner is not None and token is not None and owner.token == token):
+            began = time.monotonic()  # there is nobody to lose patience with
+        waited = time.monotonic() - began
+        if owner is not None and owner.ending:
+            if not said and waited > PATIENCE_SECONDS:
+                said = True
+                say(f"{what}: the last processes of {owner} are still stopping: waiting for their end")
+        elif waited >= patience:
+            raise refusal(path, what, owner)
+        time.sleep(_POLL_SECONDS)
+
+
+def _is_free(path: Path) -> bool:
+    try:
+        handle = _open(path, os.O_RDONLY)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in WITHOUT_LOCKS:
+            raise InputError(f"{path} cannot be locked: {error.strerror}") from error
+    finally:
+        os.close(handle)
+    return True
+
+
+def _open(path: Path, flags: int) -> int:
+    """Open a lock's file, and nothing else that stands under its name: its text is going to be replaced."""
+    try:
+        handle = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except OSError as error:
+        if path.is_symlink():
+            raise InputError(f"{path} is a link, not the lock of this directory: move it away") from error
+        raise InputError(f"{path} cannot be opened ({error.strerror}): is the directory yours to write to?") from error
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise InputError(f"{path} is no regular file, so it is not the lock of this directory: move it away")
+    return handle
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), path.lstat())
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,268 @@
+"""Add up what is measured between two logged steps: on every rank its own, made global by one reduction.
+
+Shapes: T target languages, S source languages, both the corpus' L; matrices are by [target, source].
+"""
+
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.objectives.base import Outputs
+from shards.batch.types import Batch
+from trainer.distributed import sum_over_ranks
+
+KINDS = ("mms", "mxls")
+#: How many micro-batches are added up together.
+_FOLDED = 64
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RankFacts:
+    """One rank in an interval: seconds and counts are its sums, sizes and files what they were at the end of it."""
+
+    busy_seconds: float = 0.0  # waiting for data, and forward passes: where it waits for no other rank
+    data_wait_seconds: float = 0.0  # the first of these
+    read_bytes: float = 0.0
+    read_retries: float = 0.0
+    open_files: float = 0.0
+    resident_bytes: float = 0.0
+    device_bytes: float = 0.0
+    device_peak_bytes: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Interval:
+    """Global sums since the last logged step."""
+
+    steps: int
+    seconds: float
+    total_loss: float  # J, the mean of the steps
+    loss: dict[str, float]  # term -> average over its own count, before its weight; none of what had no count
+    nll: dict[str, float]  # branch -> nats a target token; likewise
+    tokens: dict[str, list[float]]  # branch -> target tokens (L,); the teacher (mms) reads every row
+    nats_TS: NDArray[np.float64]  # of each direction's own branch: the teacher's on the diagonal, else the student's
+    tokens_TS: NDArray[np.float64]  # and its target tokens
+    examples_TS: NDArray[np.float64]  # examples trained on
+    real_token_share: float  # of the places that self-attention computes for texts, those that hold a token
+    flops: float  # of the model's matrix products, forward and backward, as of the first step
+    ranks: tuple[RankFacts, ...]
+
+    @property
+    def examples(self) -> dict[str, list[float]]:
+        """kind -> examples by target language (L,)."""
+        own = np.diagonal(self.examples_TS)
+        return {"mms": own.tolist(), "mxls": (self.examples_TS.sum(axis=1) - own).tolist()}
+
+    @property
+    def data_wait_seconds(self) -> float:
+        """The mean of the ranks."""
+        return sum(rank.data_wait_seconds for rank in self.ranks) / len(self.ranks)
+
+    @property
+    def read_retries(self) -> int:
+        return round(sum(rank.read_retries for rank in self.ranks))
+
+    @property
+    def slowest_rank(self) -> tuple[int, float]:
+        """The rank with the longest busy time, and the seconds a step that it has over the median of all."""
+        busy = [rank.busy_seconds for rank in self.ranks]
+        slowest = int(np.argmax(busy))
+        # The lower one of two: with two ranks the mean would halve what one is behind the other.
+        return slowest, (busy[slowest] - sorted(busy)[(len(busy) - 1) // 2]) / self.steps
+
+    @property
+    def examples_per_second(self) -> float:
+        return float(self.examples_TS.sum()) / self.seconds
+
+    @property
+    def target_tokens_per_second(self) -> float:
+        """Those of both branches."""
+        return sum(map(sum, self.tokens.values())) / self.seconds
+
+    @property
+    def flops_per_second(self) -> float:
+        return self.flops / self.seconds
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _MicroBatch:
+    """Sums of one micro-batch as they came: many small ones are cheaper to add up together."""
+
+    sums: list[torch.Tensor]  # scalars of the terms, on the device
+    counts: list[float]
+    nll_B: dict[str, torch.Tensor]
+    tokens_B: dict[str, torch.Tensor]
+    target_B: torch.Tensor  # these four on the host
+    source_B: torch.Tensor
+    cross_B: torch.Tensor
+    real_B: torch.Tensor
+    loss: torch.Tensor
+    real_tokens: int
+    computed_tokens: int
+    flops: int
+
+
+class Totals:
+    """Running sums of one rank, in a layout that is the same on every rank.
+
+    Micro-batches wait until their step is taken: one that is skipped as non-finite leaves no trace.
+    """
+
+    def __init__(
+        self, terms: Sequence[str], languages: int, device: torch.device, *, rank: int = 0, world_size: int = 1
+    ) -> None:
+        self._terms, self._languages = tuple(terms), languages
+        self._rank, self._world_size = rank, world_size
+        n, size = len(self._terms), languages * languages
+        shapes = {
+            "term_sums": n,
+            "term_counts": n,
+            "branch_nats": len(KINDS),
+            "branch_tokens": len(KINDS) * languages,
+            "direction_nats": size,
+            "direction_tokens": size,
+            "direction_examples": size,
+            "loss": 1,
+            "real_tokens": 1,
+            "computed_tokens": 1,
+            "flops": 1,
+            "ranks": world_size * len(fields(RankFacts)),
+        }
+        self._places: dict[str, slice] = {}
+        begin = 0
+        for name, length in shapes.items():
+            self._places[name] = slice(begin, begin + length)
+            begin += length
+        # What is on the device and what the host knows: nothing is copied from one to the other before the reduction.
+        self._sums = torch.zeros(begin, dtype=torch.float64, device=device)
+        self._known = torch.zeros(begin, dtype=torch.float64)
+        self._pending: list[_MicroBatch] = []
+        self._taken: list[_MicroBatch] = []
+        self._steps, self._seconds = 0, 0.0
+
+    @property
+    def wants_flops(self) -> bool:
+        """Return True if the next step's FLOPs should be counted (once per logging interval)."""
+        return self._steps == 0
+
+    def add_micro_batch(self, outputs: Outputs, batch: Batch, loss: torch.Tensor, flops: int) -> None:
+        """Add a micro-batch's losses and counts; `loss` is its share of J. Nothing here waits for the device.
+
+        `batch` is on the host. flops: 0 where `wants_flops` says so.
+        """
+        self._pending.append(
+            _MicroBatch(
+                sums=[outputs.terms[name].sum.detach() for name in self._terms],
+                counts=[float(outputs.terms[name].count) for name in self._terms],
+                nll_B=outputs.row_nll,
+                tokens_B=outputs.row_tokens,
+                target_B=batch.target_language_B,
+                source_B=batch.source_language_B,
+                cross_B=batch.cross_B,
+                real_B=batch.weight_B > 0,
+                loss=loss.detach(),
+                real_tokens=outputs.real_tokens,
+                computed_tokens=outputs.computed_tokens,
+                flops=flops,
+            )
+        )
+
+    def skip_step(self) -> None:
+        """Forget the micro-batches since the last step."""
+        self._pending.clear()
+
+    def add_step(self, *, seconds: float) -> None:
+        """The micro-batches since the last step were trained on."""
+        self._taken += self._pending
+        self._pending = []
+        if len(self._taken) >= _FOLDED:
+            self._fold()
+        self._steps += 1
+        self._seconds += seconds
+
+    def _fold(self) -> None:
+        """Add up what was taken. Nothing here waits for the device."""
+        taken, self._taken = self._taken, []
+        if not taken:
+            return
+        device, size = self._sums.device, self._languages
+        sums = torch.stack([value for one in taken for value in one.sums]).view(len(taken), len(self._terms))
+        self._at("term_sums", self._sums).add_(sums.double().sum(dim=0))
+        self._at("loss", self._sums).add_(torch.stack([one.loss for one in taken]).double().sum())
+        target_B, cross_B = (torch.cat([getattr(one, f"{name}_B") for one in taken]) for name in ("target", "cross"))
+        direction_B = target_B * size + torch.cat([one.source_B for one in taken])
+        real_B = torch.cat([one.real_B for one in taken])
+        self._at("direction_examples", self._known).index_add_(0, direction_B, real_B.double())
+        known = {"term_counts": torch.tensor([one.counts for one in taken], dtype=torch.float64).sum(dim=0)}
+        for name in ("real_tokens", "computed_tokens", "flops"):
+            known[name] = torch.tensor(float(sum(getattr(one, name) for one in taken)), dtype=torch.float64)
+        for name, value in known.items():
+            self._at(name, self._known).add_(value)
+        target_B, direction_B, cross_B = (x.to(device, non_blocking=True) for x in (target_B, direction_B, cross_B))
+        for number, kind in enumerate(KINDS):
+            if kind not in taken[0].nll_B:
+                continue
+            of_kind_B = cross_B if kind == "mxls" else ~cross_B
+            nats_B = torch.cat([one.nll_B[kind] for one in taken]).double()
+            tokens_B = torch.cat([one.tokens_B[kind] for one in taken]).double()
+            self._at("branch_nats", self._sums)[number] += nats_B.sum()
+            self._at("branch_tokens", self._sums).index_add_(0, target_B + number * size, tokens_B)
+            for what, values_B in (("nats", nats_B), ("tokens", tokens_B)):
+                own_B = torch.where(of_kind_B, values_B, 0.0)
+                self._at(f"direction_{what}", self._sums).index_add_(0, direction_B, own_B)
+
+    @property
+    def steps(self) -> int:
+        """Taken since the last reduction."""
+        return self._steps
+
+    def reduce(self, own: RankFacts) -> Interval:
+        """The sums over all ranks since the last call (all ranks call this, each with its own), and start anew.
+
+        At least one step was taken.
+        """
+        self._fold()
+        width = len(fields(RankFacts))
+        begin = self._rank * width
+        self._at("ranks", self._known)[begin : begin + width] = torch.tensor(astuple(own), dtype=torch.float64)
+        values = sum_over_ranks(self._sums + self._known.to(self._sums.device)).cpu()
+        self._sums.zero_()
+        self._known.zero_()
+        steps, seconds, self._steps, self._seconds = self._steps, self._seconds, 0, 0.0
+
+        def of(name: str) -> list[float]:
+            return list(self._at(name, values).tolist())
+
+        def matrix(name: str) -> NDArray[np.float64]:
+            return self._at(name, values).numpy().reshape(self._languages, self._languages).copy()
+
+        nats, tokens = of("branch_nats"), np.reshape(of("branch_tokens"), (len(KINDS), -1))
+        sums, counts, ranks = of("term_sums"), of("term_counts"), of("ranks")
+        return Interval(
+            steps=steps,
+            seconds=seconds,
+            total_loss=of("loss")[0] / steps,
+            loss={term: sums[place] / counts[place] for place, term in enumerate(self._terms) if counts[place]},
+            nll={kind: nats[k] / float(tokens[k].sum()) for k, kind in enumerate(KINDS) if tokens[k].any()},
+            tokens={kind: tokens[k].tolist() for k, kind in enumerate(KINDS)},
+            nats_TS=matrix("direction_nats"),
+            tokens_TS=matrix("direction_tokens"),
+            examples_TS=matrix("direction_examples"),
+            real_token_share=_ratio(of("real_tokens")[0], of("computed_tokens")[0]),
+            flops=of("flops")[0] * steps,
+            ranks=tuple(_facts(ranks[place : place + width]) for place in range(0, len(ranks), width)),
+        )
+
+    def _at(self, name: str, vector: torch.Tensor) -> torch.Tensor:
+        return vector[self._places[name]]
+
+
+def _facts(values: Sequence[float]) -> RankFacts:
+    return RankFacts(**{field.name: value for field, value in zip(fields(RankFacts), values, strict=True)})
+
+
+def _ratio(total: float, count: float) -> float:
+    return total / count if count else 0.0
