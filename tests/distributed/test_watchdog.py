@@ -23,7 +23,7 @@ from trainer.recipe.sections import WatchdogSection
 
 #: Signals less than 3 s apart are one request to stop (trainer/liveness/stop.py); waiting longer does no harm.
 SAME_REQUEST = 3.5
-LIMITS = {"start": 120, "step": 3, "checkpoint": 60, "evaluation": 60}
+LIMITS = {"start": 600, "step": 3, "checkpoint": 60, "evaluation": 60}
 
 
 class Job:
@@ -180,7 +180,7 @@ def test_ranks_that_leave_together_with_an_error_have_their_own_exit_code(tmp_pa
 
 
 def test_ranks_that_leave_in_order_one_after_another_are_no_news(tmp_path: Path) -> None:
-    with Job(tmp_path, ["leave_one_after_another"] * 3) as job:
+    with Job(tmp_path, ["leave_one_after_another"] * 3, step=8) as job:
         assert job.codes() == [0, 0, 0]
     assert job.errors == []
     assert not (job.run / "stacks").exists()
@@ -195,7 +195,7 @@ def test_a_monitor_that_is_killed_ends_nothing_and_is_missed_once(tmp_path: Path
 
 
 def test_ranks_whose_monitors_do_not_find_each_other_train_on(tmp_path: Path) -> None:
-    with Job(tmp_path, ["leave_one_after_another"] * 2, few_descriptors=True) as job:
+    with Job(tmp_path, ["leave_one_after_another"] * 2, few_descriptors=True, step=8) as job:
         assert job.codes() == [0, 0]
     not_connected = "warning: rank 1: its watchdog is not connected with the others'"
     assert job.errors == [f"{not_connected}: rank 0 takes no more connections"]

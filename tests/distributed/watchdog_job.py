@@ -128,7 +128,7 @@ class Job:
     def leave_one_after_another(self) -> None:
         """After an evaluation that takes longer than a step may, rank 0 first."""
         self.watchdog.phase("evaluation")
-        time.sleep(4)
+        time.sleep(9)
         for _ in range(self.ranks.rank * 6):
             self.watchdog.phase("step")
             time.sleep(0.5)
