@@ -1,4 +1,4 @@
-"""Cross-entropy of target tokens, Eqs. 2 and 4, with label smoothing (Table 5: 0.1).
+"""Compute the cross-entropy of target tokens, Eqs. 2 and 4, with label smoothing (Table 5: 0.1).
 
 Shape suffixes as in shards/schema.py; T selected target tokens.
 """
@@ -9,7 +9,7 @@ from models.losses import widen
 
 
 def smoothed_cross_entropy(logits_TW: Tensor, target_T: Tensor, label_smoothing: float) -> tuple[Tensor, Tensor]:
-    """Per token in nats, both (T,) float32: the smoothed loss, and the plain -log p(y_t | ...) (Eqs. 2, 4).
+    """Return per token in nats, both (T,) float32: the smoothed loss, and the plain -log p(y_t | ...) (Eqs. 2, 4).
 
     The smoothed target is (1 - e) on the word plus e / W on every word, so with lse = logsumexp(z) the loss is
     lse - (1 - e) z_y - e mean(z): no (T, W) tensor of log-probabilities. target_T holds real tokens only.
