@@ -33,8 +33,9 @@ def linear_cross_entropy(
 ) -> tuple[Tensor, Tensor]:
     """Return the sum of the smoothed losses (scalar) and the plain nll of each token (T,), detached; nats, float32.
 
-    Equal to `smoothed_cross_entropy` of the logits hidden W_o^T + b_o. Differentiable once, in the sum, with
-    respect to hidden states, weight and bias. slice_tokens: None chooses it from the size of the vocabulary.
+    The logits z are hidden W_o^T + b_o. The smoothed target is (1 - e) on the word plus e / W on every word (Table 5:
+    e = 0.1), so the loss is logsumexp(z) - (1 - e) z_y - e mean(z). Differentiable once, in the sum, with respect to
+    hidden states, weight and bias. slice_tokens: None chooses it from the size of the vocabulary.
     weight_T: how often a token's loss counts in the sum; None: once. The nll does not know of it.
     """
     tokens = slice_tokens or max(1, _SLICE_BYTES // (len(weight_WD) * weight_WD.element_size()))
@@ -107,7 +108,7 @@ def _losses(
     label_smoothing: float,
     grad_bias_W: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """Return the weighted smoothed loss and plain nll per token, (S,) both, as in cross_entropy.py.
+    """Return the weighted smoothed loss and plain nll per token, (S,) both.
 
     Where grad_bias_W is given, the gradients of the losses with respect to the logits take the logits' place, and
     their sums over tokens are added to it.
