@@ -1,1 +1,1 @@
-"""Mathematics only: networks, losses and objectives. Knows a `Batch`, nothing of files, ranks or logging."""
+"""Define networks, losses and objectives: functions of a `Batch`, without files, ranks or logging."""

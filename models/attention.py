@@ -1,4 +1,4 @@
-"""Scaled dot-product attention on flat streams, with a bias that learns, dropout and packed rows.
+"""Compute scaled dot-product attention on flat streams, with a trained bias, dropout and packed rows.
 
 On CUDA this is torch's `scaled_dot_product_attention`, whose fused kernels take a bias that needs a gradient. The CPU's
 fused kernel takes neither that nor dropout, and torch's own fallback writes every score of every row to memory several
@@ -32,7 +32,7 @@ def attend(
     bias: Tensor | None = None,
     dropout: float = 0.0,
 ) -> Tensor:
-    """softmax(scale * Q K^T + bias) V by head, the heads side by side in E: (T, E). Who reads nothing gets zeros.
+    """Return softmax(scale * Q K^T + bias) V by head, heads side by side in E: (T, E); zeros for queries without keys.
 
     bias: of `score_bias`. dropout: of the probabilities; 0 outside training.
     """
@@ -57,7 +57,7 @@ def attend(
 
 
 def score_bias(bias_HQK: Tensor, layout: Layout) -> Tensor:
-    """What attention adds to the scores of `layout`'s rows, made once for all layers of a stack.
+    """Return the bias added to the scores of `layout`'s rows, made once for all layers of a stack.
 
     On the CPU the bias as it is. Elsewhere (P, H, Q, K) with the mask in it: torch's kernels keep what is added for
     their backward, and kept once it is a layer's share of the memory that it would be anew in each.
@@ -71,13 +71,13 @@ def _with_mask(bias_HQK: Tensor, mask_P1QK: Tensor | None) -> Tensor:
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
 def _attend_on_cpu(*inputs: Any) -> Tensor:
-    """Never compiled: a graph would hold the masks that were drawn while it was traced."""
+    """Attend on the CPU, never compiled: a graph would hold the masks drawn while it was traced."""
     out: Tensor = _CpuAttention.apply(*inputs)  # type: ignore[no-untyped-call]
     return out
 
 
 def _pieces(rows: int, heads: int, scores: int) -> list[tuple[slice, slice]]:
-    """Slices of rows and heads, about `_PIECE` bytes of scores each: several rows, or some heads of one.
+    """Yield slices of rows and heads of about `_PIECE` bytes of scores: several rows, or some heads of one.
 
     scores: bytes of a row's scores in one head.
     """
@@ -89,7 +89,7 @@ def _pieces(rows: int, heads: int, scores: int) -> list[tuple[slice, slice]]:
 
 
 class _CpuAttention(torch.autograd.Function):
-    """Attention whose scores are made, used and dropped a piece at a time; probabilities are kept for backward.
+    """Compute scores, use and drop them a piece at a time; probabilities are kept for backward.
 
     In half precision scores are rounded as transformers' eager attention rounds them; the softmax is in float32.
     """

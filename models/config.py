@@ -1,4 +1,4 @@
-"""Configuration of the network and of decoding in a recipe. Unknown keys are errors; the paper's numbers are the
+"""Configure the network and decoding in a recipe. Unknown keys are errors; the paper's numbers are the
 defaults. Imports no torch, so that a command that only reads a recipe starts at once.
 
 Sizes of a pretrained backbone come from its checkpoint, so a recipe gives either `pretrained`, or the sizes of a
@@ -85,7 +85,7 @@ class TextConfig(StrictConfig):
     @model_validator(mode="before")
     @classmethod
     def _spell_out_shape(cls, values: Any) -> Any:
-        """The sizes in place of the shape that names them, so that a saved recipe says all that it stands for."""
+        """Replace a shape's name by its sizes, so that a saved recipe holds all that it stands for."""
         if not isinstance(values, dict) or not isinstance(values.get("shape"), str) or values["shape"] not in SHAPES:
             return values  # what is wrong with it, its field's own type will say
         shape = values["shape"]

@@ -1,4 +1,4 @@
-"""Sampling in which a row's words do not depend on the other rows of its batch (`Decoding` of models/config.py)."""
+"""Sample words of a row independently of the other rows of its batch (`Decoding` of models/config.py)."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ _SEED, _NUMBER, _STEP = 0x9E3779B1, 0x85EBCA6B, 0xC2B2AE35
 
 
 def logits_processors(decoding: Decoding, numbers: Sequence[int]) -> LogitsProcessorList:
-    """Return what changes the scores of each row before a word is chosen: nothing, unless words are drawn.
+    """Return the processors of a row's scores before a word is chosen: none, unless words are drawn.
 
     numbers: one a row; the row's random numbers follow from it, whatever else is in the batch.
     """
@@ -26,7 +26,7 @@ def logits_processors(decoding: Decoding, numbers: Sequence[int]) -> LogitsProce
 
 
 class GumbelNoise(LogitsProcessor):  # type: ignore[misc]
-    """The largest of logits plus Gumbel noise is a draw from their softmax (Gumbel, 1954).
+    """Add Gumbel noise: the largest of noisy logits is a draw from their softmax (Gumbel, 1954).
 
     So greedy search draws, and what a row draws follows from (seed, its number, the step) alone: in any batch, on any
     number of ranks it is the same, which `multinomial` over a batch is not.

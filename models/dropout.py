@@ -1,4 +1,4 @@
-"""Dropout whose mask does not cost more than the layer it follows.
+"""Draw dropout masks that cost less than the layers they follow.
 
 torch draws a CPU mask one Mersenne-Twister number an element (6 ns measured, on one thread), which for attention
 probabilities is three times the matrix products' own cost. Here a mask is 16 bits an element of a fast counter of
@@ -15,14 +15,14 @@ _LEVELS = 2**16
 
 
 class Masks:
-    """A stream of dropout masks on the CPU, seeded by one draw from torch's generator."""
+    """Stream of dropout masks on the CPU, seeded by one draw from torch's generator."""
 
     def __init__(self, p: float) -> None:
         self._threshold = min(round(p * _LEVELS), _LEVELS - 2)  # the factor must fit float16
         self._random = np.random.Generator(np.random.SFC64(int(torch.randint(2**62, ()))))
 
     def draw(self, shape: torch.Size, dtype: torch.dtype) -> Tensor:
-        """0 with probability p (to 1 / 65,536), else 1 / (1 - p) of that rounded p: the mean stays exact."""
+        """Draw 0 with probability p (to 1 / 65,536), else 1 / (1 - p) of that rounded p: the mean stays exact."""
         count = shape.numel()
         bits = self._random.integers(0, 2**64 - 1, -(-count // 4), dtype=np.uint64, endpoint=True)
         values = torch.from_numpy(bits.view(np.int16)[:count]).view(shape)
@@ -31,7 +31,7 @@ class Masks:
 
 
 def dropout(x: Tensor, p: float, training: bool) -> Tensor:
-    """`x` (any shape) with each element zeroed with probability p and the others divided by 1 - p."""
+    """Return `x` (any shape), each element zeroed with probability p and the others divided by 1 - p."""
     if not training or p == 0.0:
         return x
     if x.device.type != "cpu":

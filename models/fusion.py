@@ -1,4 +1,4 @@
-"""Text-vision fusion of the paper's section 2.2: cross-modal attention, forget gate, projection.
+"""Fuse text and vision as the paper's section 2.2: cross-modal attention, forget gate, projection.
 
     M = CrossMAttn(H W_q, H_V W_k, H_V W_v)          (T, C)
     G = sigmoid(Concat(H, M) W_g + b_g),  Z_V = G * M
@@ -16,7 +16,7 @@ from models.ragged import Layout
 
 
 class Fusion(nn.Module):
-    """Injects images into the states of the texts that look at them.
+    """Add images to the states of the texts that look at them.
 
     W_q, W_k, W_v have no bias and the heads are concatenated without another projection, as the paper writes
     them: the gate and W_z follow at once. W_z starts at [I; 0] and b_z at 0, so that Z = H at step 0 and the
@@ -39,7 +39,7 @@ class Fusion(nn.Module):
             self.output.bias.zero_()
 
     def attend(self, text_TD: Tensor, visual_SV: Tensor, layout: Layout, seen_T1: Tensor) -> Tensor:
-        """M (T, C): exactly zero for a token without images."""
+        """Return M (T, C): exactly zero for a token without images."""
         attended_TC = attend(
             self.query(text_TD),
             self.key(visual_SV),
@@ -52,7 +52,7 @@ class Fusion(nn.Module):
         return attended_TC * seen_T1.to(attended_TC.dtype)
 
     def forward(self, text_TD: Tensor, visual_SV: Tensor, layout: Layout, seen_T1: Tensor) -> Tensor:
-        """Z (T, D). `layout` says whose regions a text looks at, `seen_T1` (bool) whether there are any."""
+        """Return Z (T, D). layout: the regions that a text looks at; seen_T1 (bool): False where there are none."""
         attended_TC = self.attend(text_TD, visual_SV, layout, seen_T1)
         gate_TC = torch.sigmoid(self.gate(torch.cat((text_TD, attended_TC), dim=-1)))
         fused: Tensor = self.output(torch.cat((text_TD, gate_TC * attended_TC), dim=-1))

@@ -1,4 +1,4 @@
-"""How a stack runs its layers: as they are, compiled, and with or without keeping their activations."""
+"""Run the layers of a stack: as they are, compiled, or with activation checkpointing."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 
 class LayerRunner:
-    """Calls layer functions `layer(module, x, ...)`, which take and return flat states.
+    """Call layer functions `layer(module, x, ...)`, which take and return flat states.
 
     activation_checkpointing: only a layer's inputs are kept, and backward computes the layer again, with the same
     dropout. compile: in training through `torch.compile`, for layers of a kind together and for any number of tokens

@@ -1,4 +1,4 @@
-"""Texts of different lengths as one flat stream of tokens, and the rows in which attention sees them.
+"""Lay out texts of different lengths as one flat stream of tokens, and in rows for attention.
 
 Linear layers, norms and losses work on the flat stream, so they compute nothing for padding. Attention needs rows of
 equal length: its texts are packed, several short ones into a row as long as the longest text, kept apart by a mask
@@ -25,7 +25,7 @@ _SHORT = 128
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rows:
-    """Where flat tokens sit in `rows` rows of `length` places."""
+    """Places of flat tokens in `rows` rows of `length` places."""
 
     rows: int
     length: int
@@ -33,13 +33,13 @@ class Rows:
     dense: bool  # every place is taken, in order: rows are a view of the stream
 
     def pad(self, x_TE: Tensor) -> Tensor:
-        """The rows (P, L, E), zeros where no token sits."""
+        """Return the rows (P, L, E), zeros where no token sits."""
         if not self.dense:
             x_TE = scatter(x_TE, self.place_T, self.rows * self.length)
         return x_TE.view(self.rows, self.length, -1)
 
     def unpad(self, x_PLE: Tensor) -> Tensor:
-        """The flat tokens (T, E) of rows."""
+        """Return the flat tokens (T, E) of rows."""
         x_TE = x_PLE.reshape(self.rows * self.length, -1)
         return x_TE if self.dense else take(x_TE, self.place_T)
 
@@ -49,7 +49,7 @@ class Rows:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Layout:
-    """Who attends to whom. Queries at places without a token attend to something, and are never read."""
+    """Attention layout of packed rows. Padding queries attend to arbitrary keys; their outputs are dropped."""
 
     queries: Rows
     keys: Rows
@@ -62,7 +62,7 @@ class Layout:
     readers_T: Tensor | None = None  # int64: the flat tokens that `queries` holds; None: all of the stream
 
     def to(self, device: torch.device, dtype: torch.dtype) -> "Layout":
-        """The layout on `device`, its mask, which is made there, ready to be added to scores of `dtype`."""
+        """Return the layout on `device`; its mask is made there, ready to be added to scores of `dtype`."""
         text_PQ, text_PK = self.text_PQ.to(device, non_blocking=True), self.text_PK.to(device, non_blocking=True)
         mask = None
         if self.masked:
@@ -85,7 +85,7 @@ class Layout:
 
 
 def self_layout(lengths: Sequence[int], *, causal: bool) -> Layout:
-    """Texts that attend to themselves, packed into rows that hold the longest. lengths: tokens, all positive."""
+    """Lay out texts that attend to themselves, packed into rows of the longest. lengths: tokens, all positive."""
     sizes = np.asarray(lengths, np.int64)
     row_of, column_of, rows, length = _pack(sizes)
     position_T = _count_up(sizes)
@@ -106,7 +106,7 @@ def self_layout(lengths: Sequence[int], *, causal: bool) -> Layout:
 
 
 def cross_layout(query_lengths: Sequence[int], key_of: Sequence[int], key_lengths: Sequence[int]) -> Layout:
-    """Texts that attend to other texts: query text q to key text `key_of[q]`. A row is a key text and all that read it.
+    """Lay out texts that attend to others: query text q to key text `key_of[q]`. A row is a key text with its queries.
 
     A query text with `key_of` -1 reads nothing: it sits in no row, and attention gives it zeros.
     """
@@ -136,14 +136,14 @@ def cross_layout(query_lengths: Sequence[int], key_of: Sequence[int], key_length
 
 
 def averaging(lengths: Sequence[int]) -> Tensor:
-    """Ones (texts, T), float32, where a flat token belongs to a text: times the stream, the sums of the texts."""
+    """Return ones (texts, T), float32, where a flat token belongs to a text: times the stream, the texts' sums."""
     sizes = np.asarray(lengths, np.int64)
     text_T = np.repeat(np.arange(len(sizes)), sizes)
     return torch.from_numpy((np.arange(len(sizes))[:, None] == text_T).astype(np.float32))
 
 
 def _pack(sizes: Ints) -> tuple[Ints, Ints, int, int]:
-    """Row and column of each text, the rows and their length: a multiple of 8, which CUDA's kernels want of a bias.
+    """Return row and column of each text, the rows and their length: a multiple of 8, as CUDA's kernels want of a bias.
 
     Where the texts are short longer rows are tried, too, if the shortest ones are not well filled. Scores grow with a
     row's length, so of long texts the shortest rows are the best.
@@ -160,7 +160,7 @@ def _pack(sizes: Ints) -> tuple[Ints, Ints, int, int]:
 
 
 def _first_fit(sizes: Ints, length: int) -> tuple[Ints, Ints, int]:
-    """First fit by decreasing length into rows of `length`: row and column of each text, rows."""
+    """Pack by first fit, longest first, into rows of `length`: row and column of each text, rows."""
     row_of, column_of = np.zeros_like(sizes), np.zeros_like(sizes)
     free: list[int] = []
     for text in np.argsort(-sizes, kind="stable").tolist():
@@ -174,7 +174,7 @@ def _first_fit(sizes: Ints, length: int) -> tuple[Ints, Ints, int]:
 
 
 def _count_up(sizes: Ints) -> Ints:
-    """0 .. size - 1 for every size, one after another."""
+    """Return 0 .. size - 1 for every size, one after another."""
     starts = np.cumsum(sizes) - sizes
     counted: Ints = np.arange(int(sizes.sum())) - np.repeat(starts, sizes)
     return counted
@@ -190,7 +190,7 @@ def _to(x: Tensor | None, device: torch.device) -> Tensor | None:
 
 
 class _Scatter(torch.autograd.Function):
-    """Rows of a matrix to places that are all different, zeros elsewhere.
+    """Scatter rows of a matrix to distinct places, zeros elsewhere.
 
     Autograd's own backward of the inverse (`index_select`) adds where copying is enough, which is slow on a CPU.
     """
@@ -207,7 +207,7 @@ class _Scatter(torch.autograd.Function):
 
 
 class _Take(torch.autograd.Function):
-    """Rows of a matrix from places that are all different."""
+    """Take rows of a matrix from distinct places."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, place_T: Tensor) -> Tensor:
@@ -222,13 +222,13 @@ class _Take(torch.autograd.Function):
 
 
 def scatter(x_TE: Tensor, place_T: Tensor, places: int) -> Tensor:
-    """Row t of `x` at row place_T[t] of `places` rows, zeros elsewhere. The places are all different."""
+    """Return row t of `x` at row place_T[t] of `places` rows, zeros elsewhere. The places are all different."""
     scattered: Tensor = _Scatter.apply(x_TE, place_T, places)  # type: ignore[no-untyped-call]
     return scattered
 
 
 def take(x: Tensor, place_T: Tensor) -> Tensor:
-    """Rows place_T of `x`. The places are all different."""
+    """Return rows place_T of `x`. The places are all different."""
     taken: Tensor = _Take.apply(x, place_T)  # type: ignore[no-untyped-call]
     return taken
 

@@ -1,4 +1,4 @@
-"""Sizes of the published backbones, for random weights: `network.text.shape` takes their names.
+"""List sizes of the published backbones for random weights: `network.text.shape` takes their names.
 
 From the config.json of google/mt5-{small,base,large} and facebook/mbart-large-50. The paper trains mt5_base and
 mbart50_large (Table 5).

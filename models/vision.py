@@ -1,4 +1,4 @@
-"""The visual encoder of the paper's section 2.2: region features with positions, then N_v Transformer layers.
+"""Encode images as the paper's section 2.2: region features with positions, then N_v Transformer layers.
 
     v_ij = o_ij + E^box_ij + E^img_i + E^reg_j
     S = SelfAttn(H) + H,  H' = FFN(S) + S,  each followed by a LayerNorm ("layer normalization: postnorm", Table 5)
@@ -21,7 +21,7 @@ from shards.errors import InputError
 
 
 class VisualEncoder(nn.Module):
-    """Embeds and encodes region features of the images there are."""
+    """Embed and encode region features."""
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class VisualEncoder(nn.Module):
                 nn.init.xavier_uniform_(parameter)
 
     def embed(self, roi_XRF: Tensor, boxes_XR4: Tensor, place_X: Tensor) -> Tensor:
-        """v_ij (X, R, V) of images that are number `place_X` of their sequence, in the parameters' dtype.
+        """Return v_ij (X, R, V) of images that are number `place_X` of their sequence, in the parameters' dtype.
 
         Features are stored as float16.
         """
@@ -68,7 +68,7 @@ class VisualEncoder(nn.Module):
         return embedded
 
     def forward(self, roi_XRF: Tensor, boxes_XR4: Tensor, place_X: Tensor, layout: Layout) -> Tensor:
-        """H_V^{N_v} (S, V) of the regions of all images, sequence by sequence; `layout` keeps sequences apart.
+        """Return H_V^{N_v} (S, V) of the regions of all images, sequence by sequence; `layout` keeps sequences apart.
 
         roi_XRF any float dtype, boxes_XR4 in [0, 1].
         """

@@ -1,1 +1,1 @@
-"""Pretrained text backbones, one file each, behind one shape: encoder, decoder, head."""
+"""Wrap pretrained text backbones, one file each, behind one interface: encoder, decoder, head."""

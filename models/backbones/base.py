@@ -1,4 +1,4 @@
-"""What the network asks of a text backbone. Shape suffixes as in models/ragged.py; D its hidden width."""
+"""Define the interface of a text backbone. Shape suffixes as in models/ragged.py; D its hidden width."""
 
 from abc import ABC, abstractmethod
 from typing import Any
@@ -14,7 +14,7 @@ from models.ragged import Layout
 
 
 def add_update(x_TD: Tensor, update_TD: Tensor, p: float, training: bool) -> Tensor:
-    """A residual connection with dropout p of what is added, kept finite in float16.
+    """Return x plus its update under dropout p, clamped to finite values in float16.
 
     mT5 was trained in bfloat16, and its sums pass float16's largest number; transformers clamps both backbones' alike.
     """
@@ -26,7 +26,7 @@ def add_update(x_TD: Tensor, update_TD: Tensor, p: float, training: bool) -> Ten
 
 
 class Backbone(nn.Module, ABC):
-    """Encoder, decoder and head over flat streams of tokens (no padding), on transformers' own modules.
+    """Run encoder, decoder and head over flat streams of tokens (no padding), on transformers' own modules.
 
     Those hold the parameters, under transformers' names, and serve `generator`; training runs our forward over them.
     """
@@ -44,27 +44,27 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, ids_T: Tensor, layout: Layout) -> Tensor:
-        """H_T^{N_e} (T, D) of the texts that `layout` (`self_layout`, not causal) arranges."""
+        """Return H_T^{N_e} (T, D) of the texts that `layout` (`self_layout`, not causal) arranges."""
 
     @abstractmethod
     def decode(self, ids_T: Tensor, layout: Layout, memory_SD: Tensor, cross: Layout) -> Tensor:
-        """H_dec^{N_d} (T, D), Eq. 1, of texts in a causal `layout`, each attending to the memory that `cross` says.
+        """Return H_dec^{N_d} (T, D), Eq. 1, of texts in a causal `layout`, each attending to its memory in `cross`.
 
         Before `output_dropout`, so that what compares states does not measure that dropout.
         """
 
     @abstractmethod
     def generator(self, memory: Memory | None = None) -> GenerationMixin:
-        """transformers' model for conditional generation around our modules, in eval mode.
+        """Return transformers' model for conditional generation around our modules, in eval mode.
 
         memory: what its decoder reads, whatever encoder states it is given; by default those.
         """
 
     def stored_head(self, name: str) -> dict[str, Tensor]:
-        """The head's weight under `name`; empty where it is the embeddings, which a file holds once."""
+        """Return the head's weight under `name`; empty where it is tied to the embeddings, which a file holds once."""
         tied = self.head.weight is self.model.shared.weight
         return {} if tied else {name: self.head.weight.detach()}
 
     @abstractmethod
     def stored_tensors(self) -> dict[str, Tensor]:
-        """All weights, under the names that transformers' model for conditional generation stores them by."""
+        """Return all weights under the names by which transformers' model for conditional generation stores them."""

@@ -1,4 +1,4 @@
-"""The backbone that a recipe describes."""
+"""Build the backbone that a recipe describes."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -18,7 +18,7 @@ def build_backbone(
     related_ids: Mapping[int, Sequence[int]] = MappingProxyType({}),
     start_ids: Sequence[int] = (),
 ) -> Backbone:
-    """mT5 or mBART, pretrained or random. vocab_size, pad_id, eos_id, related_ids, start_ids: the tokenizer's.
+    """Return mT5 or mBART, pretrained or random. vocab_size, pad_id, eos_id, related_ids, start_ids: the tokenizer's.
 
     Raises `InputError` for a checkpoint that is not there, not whole, of another architecture, or another tokenizer's.
     """

@@ -1,4 +1,4 @@
-"""The tensors of a transformers checkpoint, in a local directory or on the hub.
+"""Read the tensors of a transformers checkpoint, in a local directory or on the hub.
 
 Read from its files rather than from a loaded model: transformers drops what the model it loads has no place for.
 """
@@ -29,7 +29,7 @@ _MISFITS = (ArithmeticError, LookupError, OSError, RuntimeError, StrictDataclass
 
 
 def stored_tensor(where: str, name: str, shape: tuple[int, ...]) -> Tensor | None:
-    """The tensor that the checkpoint stores under exactly `name`, or None.
+    """Return the tensor that the checkpoint stores under exactly `name`, or None.
 
     `InputError` where the checkpoint holds no weights, or this tensor not in `shape`.
     """
@@ -46,7 +46,7 @@ class _Pretrained(Protocol):
 
 
 def load(model_type: _Pretrained, where: str, name: str, **settings: Any) -> Any:
-    """transformers' `model_type` with the checkpoint's weights in float32, for the architecture `name`.
+    """Load transformers' `model_type` with the checkpoint's weights in float32, for the architecture `name`.
 
     settings: of the configuration. `InputError` where a file is damaged, or where a tensor is missing or of another
     shape, which transformers would leave at random values with no more than a warning.
@@ -89,14 +89,14 @@ def load(model_type: _Pretrained, where: str, name: str, **settings: Any) -> Any
 
 
 class _Weights(NamedTuple):
-    """The files of a checkpoint's weights."""
+    """Files of a checkpoint's weights."""
 
     file: Path  # of all weights, or the index of their parts
     parts: dict[str, Path] | None  # tensor -> its part
 
 
 def _weights(where: str) -> _Weights:
-    """Those that transformers would choose; `InputError` where there are none or not all."""
+    """Return the files that transformers would choose; `InputError` where there are none or not all."""
     for stem in _WEIGHTS:
         # A hub may have the weights in both forms: the second is fetched only where the first is not to be had.
         directory = directory_of_checkpoint(where, (*SMALL_FILES, f"*{Path(stem).suffix}"))
@@ -121,7 +121,7 @@ def _weights(where: str) -> _Weights:
 
 
 def _read(file: Path, name: str) -> Tensor | None:
-    """Tensor `name` of a file, or None; `InputError` for a damaged file, whatever the name."""
+    """Return tensor `name` of a file, or None; `InputError` for a damaged file, whatever the name."""
     try:
         if file.suffix == ".safetensors":
             with safe_open(file, framework="pt") as tensors:
@@ -155,7 +155,7 @@ def _reason(error: Exception) -> str:
 
 @contextmanager
 def _no_report() -> Iterator[None]:
-    """Without the table that transformers prints of tensors that do not fit: we say so in one line."""
+    """Silence the table that transformers prints of tensors that do not fit: we say so in one line."""
     before = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     try:

@@ -17,7 +17,7 @@ SPARE_ROWS = 1024
 
 
 def architecture(config: TextConfig) -> Architecture:
-    """Of the backbone that `config` describes: its checkpoint's `model_type`, or what a random one is to be."""
+    """Return the architecture that `config` describes: its checkpoint's `model_type`, or that of a random backbone."""
     where = config.pretrained
     if where is None:
         return config.architecture or "mt5"
@@ -36,7 +36,7 @@ def architecture(config: TextConfig) -> Architecture:
 
 
 def max_length(config: TextConfig) -> int | None:
-    """Return the longest text in tokens that the backbone has positions for; None where any will do (mT5)."""
+    """Return the longest text in tokens that the backbone has positions for; None for any length (mT5)."""
     if architecture(config) == "mt5":
         return None
     if config.pretrained is None:
@@ -51,7 +51,7 @@ def check_tokenizer(
     eos_id: int,
     related_ids: Mapping[int, Sequence[int]] = MappingProxyType({}),
 ) -> None:
-    """`InputError` where a checkpoint was made for another tokenizer than this one. Reads config.json only.
+    """Raise `InputError` where a checkpoint was made for another tokenizer than this one. Reads config.json only.
 
     vocab_size, pad_id, eos_id, related_ids: the tokenizer's. A checkpoint may have up to `SPARE_ROWS` more rows than
     the tokenizer has words; rows that it lacks, only mBART makes, and only of related ones (`MBartBackbone`).
@@ -92,7 +92,7 @@ def read_config(where: str) -> dict[str, Any]:
 
 
 def read_json(file: Path) -> Any:
-    """Return what a JSON file of a checkpoint holds; `InputError` where it cannot be read."""
+    """Return the content of a checkpoint's JSON file; `InputError` where it cannot be read."""
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -100,7 +100,7 @@ def read_json(file: Path) -> Any:
 
 
 def directory_of_checkpoint(where: str, patterns: tuple[str, ...] = SMALL_FILES) -> Path:
-    """Return where the files that match `patterns` lie; `InputError` where they are not to be had."""
+    """Return the directory of the files that match `patterns`; `InputError` where they are not to be had."""
     return directory_of(where, f"network.text.pretrained={where}", patterns)
 
 

@@ -1,4 +1,4 @@
-"""A backbone as a checkpoint of transformers' own: config.json and model.safetensors."""
+"""Write a backbone as a checkpoint of transformers: config.json and model.safetensors."""
 
 import copy
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The mBART backbone (mBART-50): transformers' own encoder and decoder, with a head that the network owns.
+"""Build the mBART backbone (mBART-50): transformers' encoder and decoder, with a head that the network owns.
 
 Shape suffixes as in models/ragged.py; W words, F the inner width of a feed-forward layer. mBART ties its head to its
 embeddings and adds a bias to the logits. Ours is a Linear of its own (the paper's W_o, b_o), which starts from both;
@@ -31,7 +31,7 @@ _HEAD, _BIAS = "lm_head.weight", "final_logits_bias"
 
 
 class MBartBackbone(Backbone):
-    """Encoder, decoder and head. The encoder's texts begin with their language's code (shards/text/tokenizer.py).
+    """Run mBART. The encoder's texts begin with their language's code (shards/text/tokenizer.py).
 
     vocab_size: words of the tokenizer. The rows of new tokens, those of `related_ids`, start as the mean of the rows
     that it names for them, in the embeddings and in the head, whether a checkpoint lacks them or has padding in their
@@ -91,11 +91,11 @@ class MBartBackbone(Backbone):
                 self.head.bias.copy_(bias_W)
 
     def encode(self, ids_T: Tensor, layout: Layout) -> Tensor:
-        """H_T^{N_e} (T, D)."""
+        """Return H_T^{N_e} (T, D)."""
         return self._run(self.model.encoder, ids_T, layout, ())
 
     def decode(self, ids_T: Tensor, layout: Layout, memory_SD: Tensor, cross: Layout) -> Tensor:
-        """H_dec^{N_d} (T, D), Eq. 1."""
+        """Return H_dec^{N_d} (T, D), Eq. 1."""
         return self._run(self.model.decoder, ids_T, layout, (memory_SD, cross))
 
     def _run(self, stack: Any, ids_T: Tensor, layout: Layout, memory: tuple[()] | tuple[Tensor, Layout]) -> Tensor:
@@ -110,7 +110,7 @@ class MBartBackbone(Backbone):
         return layer_norm(x_TD, stack.layer_norm)
 
     def generator(self, memory: Memory | None = None) -> MBartForConditionalGeneration:
-        """transformers' generation loop around our own modules; made anew so that no parameter is listed twice."""
+        """Return transformers' generation loop around our modules; made anew so that no parameter is listed twice."""
         config = copy.deepcopy(self.model.config)
         # generate() sizes the decoder's cache by `num_hidden_layers`, which is the encoder's depth.
         config.encoder_layers = config.decoder_layers
@@ -127,14 +127,14 @@ class MBartBackbone(Backbone):
         return generator.eval()
 
     def stored_tensors(self) -> dict[str, Tensor]:
-        """As MBartForConditionalGeneration stores them: nothing of ours is without a place in it."""
+        """Return the weights as MBartForConditionalGeneration stores them; all of ours have a place in it."""
         tied = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
         state = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items() if name not in tied}
         return {**state, **self.stored_head(_HEAD), _BIAS: self.head.bias.detach()[None]}
 
 
 def _reading(decoder: nn.Module, memory: Memory) -> nn.Module:
-    """transformers' decoder with our cross-attention."""
+    """Return transformers' decoder with our cross-attention."""
     layers = []
     for layer in cast(Any, decoder).layers:
         theirs = layer.encoder_attn
@@ -155,7 +155,7 @@ def _reading(decoder: nn.Module, memory: Memory) -> nn.Module:
 def _layer(
     layer: Any, x_TD: Tensor, layout: Layout, memory_SD: Tensor | None = None, cross: Layout | None = None
 ) -> Tensor:
-    """One MBartEncoderLayer or MBartDecoderLayer, each part on the normed sum so far (pre-norm)."""
+    """Run one MBartEncoderLayer or MBartDecoderLayer, each part on the normed sum so far (pre-norm)."""
     states_TD = layer_norm(x_TD, layer.self_attn_layer_norm)
     x_TD = add_update(x_TD, _attention(layer.self_attn, states_TD, states_TD, layout), layer.dropout, layer.training)
     if memory_SD is not None:
@@ -184,7 +184,7 @@ def _attention(attention: Any, query_TD: Tensor, key_SD: Tensor, layout: Layout)
 
 
 class _MBartModel(MBartModel):  # type: ignore[misc]
-    """transformers' MBartModel, which does not warn of the head: that is read from the file."""
+    """MBartModel that does not warn of a missing head, which is read from the file."""
 
     _keys_to_ignore_on_load_unexpected: ClassVar[list[str]] = [r"lm_head\.weight", r"final_logits_bias"]
 
@@ -235,7 +235,7 @@ def _pretrained_model(config: TextConfig, where: str) -> MBartModel:
 
 
 def _dropouts(config: TextConfig) -> dict[str, float]:
-    """All of an MBartConfig's: a checkpoint's own are those of another training."""
+    """Return all dropout rates of an MBartConfig: a checkpoint's own belong to another training."""
     return {
         "dropout": config.dropout,
         "attention_dropout": config.attention_rate,
@@ -246,7 +246,7 @@ def _dropouts(config: TextConfig) -> dict[str, float]:
 
 
 def _with_new(rows: Tensor, vocab_size: int, related_ids: Mapping[int, Sequence[int]]) -> Tensor:
-    """A copy of `rows` (W, ...), at least `vocab_size` long, each new one the mean of those that it is related to."""
+    """Return a copy of `rows` (W, ...), at least `vocab_size` long; a new row is the mean of its related ones."""
     missing = max(vocab_size - len(rows), 0)
     extended = torch.cat((rows, rows.new_zeros(missing, *rows.shape[1:])))
     for new, related in related_ids.items():

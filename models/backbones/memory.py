@@ -1,4 +1,4 @@
-"""What summaries are written from, in transformers' generation: a document's keys and values, made once for all of it.
+"""Keep a document's keys and values in transformers' generation, computed once for all summaries of it.
 
 transformers would make them for every beam of every row, keep so many copies, and with every token put all copies into
 the beams' new order. They are the same for all beams, and for all rows that read the document. So they lie here once,
@@ -25,7 +25,7 @@ Module = TypeVar("Module", bound=nn.Module)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Memory:
-    """What is read, and by whom.
+    """Documents that summaries are written from, and which row reads which.
 
     states_KMD: Z_{T+V}, padded.  mask_K11M: 0 and, where there is no token, -inf.  readers: rows of G for the memories.
     """
@@ -57,7 +57,7 @@ class Memory:
 
 
 class MemoryAttention(nn.Module):
-    """A decoder layer's cross-attention in place of transformers' own, with its projections."""
+    """Replace a decoder layer's cross-attention, with the layer's own projections."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class MemoryAttention(nn.Module):
         self.key_KHMC, self.value_KHMC = (self._of_heads(project(memory.states_KMD)) for project in (key, value))
 
     def forward(self, hidden_states: Tensor, **_: object) -> tuple[Tensor | None, ...]:
-        """What the states (R, 1, D) of one token each read, (R, 1, D), and nothing in the other results' places.
+        """Return the attention (R, 1, D) of one token a row, and None for transformers' other results.
 
         Called as transformers calls its own: what else it hands over is for the keys that it would make.
         """
@@ -91,12 +91,12 @@ class MemoryAttention(nn.Module):
         return (read_R1D, *[None] * (self.results - 1))
 
     def _of_heads(self, x_KLE: Tensor) -> Tensor:
-        """(K, L, E) as (K, H, L, C)."""
+        """Reshape (K, L, E) to (K, H, L, C)."""
         return x_KLE.view(*x_KLE.shape[:2], self.heads, -1).transpose(1, 2)
 
 
 def with_children(module: Module, children: Mapping[str, nn.Module]) -> Module:
-    """`module` with other `children` under these names, beside which it shares everything with the original."""
+    """Return `module` with other `children` under these names; everything else is shared with the original."""
     shell = copy.copy(module)
     assert children.keys() <= module._modules.keys()
     shell._modules = {**module._modules, **children}

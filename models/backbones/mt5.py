@@ -1,4 +1,4 @@
-"""The mT5 backbone: transformers' own encoder and decoder, with a head that the network owns.
+"""Build the mT5 backbone: transformers' encoder and decoder, with a head that the network owns.
 
 Shape suffixes as in models/ragged.py; F the inner width of a feed-forward layer. transformers 5 ties mT5's head to its
 embeddings whatever the configuration says, and does not scale the tied logits, while the published checkpoints hold a
@@ -30,7 +30,7 @@ _HEAD, _BIAS = "lm_head.weight", "lm_head.bias"
 
 
 class MT5Backbone(Backbone):
-    """Encoder, decoder and head. `encoder` and `decoder` are transformers' MT5Stack, sharing embeddings.
+    """Run mT5. `encoder` and `decoder` are transformers' MT5Stack, sharing embeddings.
 
     vocab_size: words of the tokenizer. A checkpoint may have more rows (mT5 has 250,112 for 250,100 words)
     and keeps them all; it has no fewer (`check_tokenizer` in models/backbones/checkpoint_config.py).
@@ -85,23 +85,23 @@ class MT5Backbone(Backbone):
 
     @property
     def encoder(self) -> nn.Module:
-        """transformers' MT5Stack without causal mask."""
+        """Return transformers' MT5Stack without causal mask."""
         encoder: nn.Module = self.model.encoder
         return encoder
 
     @property
     def decoder(self) -> nn.Module:
-        """transformers' MT5Stack with causal mask and cross-attention."""
+        """Return transformers' MT5Stack with causal mask and cross-attention."""
         decoder: nn.Module = self.model.decoder
         return decoder
 
     def encode(self, ids_T: Tensor, layout: Layout) -> Tensor:
-        """H_T^{N_e} (T, D), after the dropout behind the last norm."""
+        """Return H_T^{N_e} (T, D), after the dropout behind the last norm."""
         encoder = self.model.encoder
         return dropout(self._run(encoder, ids_T, layout, ()), encoder.config.dropout_rate, self.training)
 
     def decode(self, ids_T: Tensor, layout: Layout, memory_SD: Tensor, cross: Layout) -> Tensor:
-        """H_dec^{N_d} (T, D), Eq. 1, before the dropout behind the last norm."""
+        """Return H_dec^{N_d} (T, D), Eq. 1, before the dropout behind the last norm."""
         return self._run(self.model.decoder, ids_T, layout, (memory_SD, cross))
 
     def _run(self, stack: Any, ids_T: Tensor, layout: Layout, memory: tuple[()] | tuple[Tensor, Layout]) -> Tensor:
@@ -115,7 +115,7 @@ class MT5Backbone(Backbone):
         return rms_norm(x_TD, norm.weight, norm.variance_epsilon)
 
     def generator(self, memory: Memory | None = None) -> MT5ForConditionalGeneration:
-        """transformers' generation loop around our own modules; made anew so that no parameter is listed twice."""
+        """Return transformers' generation loop around our modules; made anew so that no parameter is listed twice."""
         config = copy.deepcopy(self.model.config)
         # generate() sizes the decoder's cache by `num_layers`, which is the encoder's depth.
         config.num_layers = config.num_decoder_layers
@@ -133,14 +133,14 @@ class MT5Backbone(Backbone):
         return generator.eval()
 
     def stored_tensors(self) -> dict[str, Tensor]:
-        """As MT5ForConditionalGeneration stores them, and the head's bias, which it has no place for."""
+        """Return the weights as MT5ForConditionalGeneration stores them, with the head's bias, which it lacks."""
         tied = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
         state = {name: tensor for name, tensor in self.model.state_dict().items() if name not in tied}
         return {**state, **self.stored_head(_HEAD), _BIAS: self.head.bias.detach()}
 
 
 def _reading(decoder: nn.Module, memory: Memory) -> nn.Module:
-    """transformers' decoder with our cross-attention."""
+    """Return transformers' decoder with our cross-attention."""
     blocks = []
     for block in cast(Any, decoder).block:
         of_self, of_cross, feed_forward = block.layer
@@ -168,7 +168,7 @@ def _layer(
     memory_SD: Tensor | None = None,
     cross: Layout | None = None,
 ) -> Tensor:
-    """One MT5Block: self-attention, cross-attention in a decoder, feed-forward, each on the normed sum so far."""
+    """Run one MT5Block: self-attention, cross-attention in a decoder, feed-forward, each on the normed sum so far."""
     inner = block.layer[0]
     states_TD = rms_norm(x_TD, inner.layer_norm.weight, inner.layer_norm.variance_epsilon)
     x_TD = add_update(
@@ -187,7 +187,7 @@ def _layer(
 
 
 def _attention(attention: Any, query_TD: Tensor, key_SD: Tensor, layout: Layout, bias: Tensor | None) -> Tensor:
-    """T5's: scores are not scaled."""
+    """Attend as T5 does: scores are not scaled."""
     mixed_TE = attend(
         attention.q(query_TD),
         attention.k(key_SD),
@@ -217,7 +217,7 @@ def _activate(act: nn.Module, x: Tensor) -> Tensor:
 
 
 class _MT5Model(MT5Model):  # type: ignore[misc]
-    """transformers' MT5Model, which does not warn of the head: that is read from the file."""
+    """MT5Model that does not warn of a missing head, which is read from the file."""
 
     _keys_to_ignore_on_load_unexpected: ClassVar[list[str]] = [
         *MT5Model._keys_to_ignore_on_load_unexpected,

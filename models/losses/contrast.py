@@ -1,4 +1,4 @@
-"""The target-oriented contrastive objective, Eq. 9: an image sequence against summaries, its own among them.
+"""Compute the target-oriented contrastive objective, Eq. 9: image sequences against summaries.
 
 Shape suffixes as in shards/schema.py; N candidate summaries.
 """
@@ -16,7 +16,7 @@ from models.losses.gather import gather_rows, rank_and_ranks
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Candidates:
-    """Summaries that anchors are compared with, and what decides whose negatives they are."""
+    """Summaries that anchors are compared with; groups and stories decide which are negatives of which anchor."""
 
     summary_ND: Tensor
     weight_N: Tensor  # 0: a placeholder, nobody's negative
@@ -26,7 +26,7 @@ class Candidates:
 
 
 def contrast_anchors(image_mask_BI: Tensor, weight_B: Tensor) -> Tensor:
-    """Rows that Eq. 9 is a loss of, (B,) bool: real examples with at least one image."""
+    """Return the rows that Eq. 9 is a loss of, (B,) bool: real examples with at least one image."""
     return image_mask_BI.any(dim=1) & (weight_B > 0)
 
 
@@ -40,7 +40,7 @@ def target_oriented_contrast(
     temperature: float,
     negatives: Negatives = "group",
 ) -> Tensor:
-    """-log exp(sim(vis_i, sum_i) / tau) / sum_b exp(sim(vis_i, sum_b) / tau), Eq. 9, sim the cosine.
+    """Return -log exp(sim(vis_i, sum_i) / tau) / sum_b exp(sim(vis_i, sum_b) / tau), Eq. 9, sim the cosine.
 
     Returns (B,) float32, zero where a row is no anchor. b runs over the anchor's own summary and its negatives:
     real rows that tell another story (the same story's summary in any row would be a false negative), of its group
@@ -63,7 +63,7 @@ def target_oriented_contrast(
 def contrast(
     vision_BD: Tensor, anchor_B: Tensor, group_B: Tensor, story_B: Tensor, candidates: Candidates, temperature: float
 ) -> Tensor:
-    """Eq. 9 of rows against `candidates`, (B,) float32, zero where a row is no anchor."""
+    """Return Eq. 9 of rows against `candidates`, (B,) float32, zero where a row is no anchor."""
     vision_BD = F.normalize(widen(vision_BD), dim=-1)
     summary_ND = F.normalize(widen(candidates.summary_ND), dim=-1)
     score_BN = vision_BD @ summary_ND.T / temperature
@@ -80,7 +80,7 @@ def contrast(
 
 
 def _of_all_ranks(summary_BD: Tensor, weight_B: Tensor, story_B: Tensor) -> Candidates:
-    """All ranks' rows as candidates, of one group. Collective."""
+    """Return all ranks' rows as candidates of one group. Collective."""
     rank, _ = rank_and_ranks()
     rows = len(summary_BD)
     # One collective for what has no gradient.

@@ -1,4 +1,4 @@
-"""Distance between decoder states of teacher and student, Eqs. 5 and 7, and its schedule, Eq. 8.
+"""Compute the distance between decoder states of teacher and student, Eqs. 5 and 7, and its schedule, Eq. 8.
 
 Shape suffixes as in shards/schema.py; T selected target tokens.
 """
@@ -11,7 +11,7 @@ from models.losses import widen
 
 
 def distillation_distance(teaching_TD: Tensor, learning_TD: Tensor, kind: Distance) -> Tensor:
-    """dist(teaching, learning) per token, (T,) float32. Eq. 5 is teacher -> student, Eq. 7 the reverse.
+    """Return dist(teaching, learning) per token, (T,) float32. Eq. 5 is teacher -> student, Eq. 7 the reverse.
 
     The paper leaves dist open ("e.g., KL and cosine similarity"):
         cosine  1 - cos(teaching, learning)
@@ -33,5 +33,5 @@ def distillation_distance(teaching_TD: Tensor, learning_TD: Tensor, kind: Distan
 
 
 def alpha(step: int, alpha_steps: int) -> float:
-    """max(0.5, 1 - t / T1), Eq. 8. step: optimizer steps taken, t; alpha_steps: T1 (0.5 is reached at T1 / 2)."""
+    """Return max(0.5, 1 - t / T1), Eq. 8. step: optimizer steps taken, t; alpha_steps: T1 (0.5 at T1 / 2)."""
     return max(0.5, 1 - step / alpha_steps)

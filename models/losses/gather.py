@@ -1,4 +1,4 @@
-"""Rows of all ranks, with gradient: what a contrastive term over the whole global micro-batch needs.
+"""Gather rows of all ranks, with gradient, for contrastive terms over the whole global micro-batch.
 
 The only file of this package that knows of other ranks. Shape suffixes as in shards/schema.py; W ranks.
 """
@@ -11,14 +11,14 @@ from torch import Tensor
 
 
 def rank_and_ranks() -> tuple[int, int]:
-    """This rank and W; (0, 1) where no process group was joined."""
+    """Return this rank and W; (0, 1) where no process group was joined."""
     if not (dist.is_available() and dist.is_initialized()):
         return 0, 1
     return dist.get_rank(), dist.get_world_size()
 
 
 def gather_rows(x_BD: Tensor) -> Tensor:
-    """The rows of all ranks, (W*B, D), in rank order: row i of rank r is row r*B + i. `x_BD` itself on one rank.
+    """Return the rows of all ranks, (W*B, D), in rank order: row i of rank r is row r*B + i; `x_BD` itself on one rank.
 
     Collective, in forward and (where a gradient is wanted) in backward: every rank calls it at the same place with
     the same shape and dtype. A rank's gradient is the sum over ranks of what *their* losses ask of its rows, so
@@ -32,7 +32,7 @@ def gather_rows(x_BD: Tensor) -> Tensor:
 
 
 class _GatherRows(torch.autograd.Function):
-    """all_gather, and its transpose as all_reduce and slice: gloo has neither reduce_scatter nor _AllGatherBase."""
+    """Gather, and its transpose as all_reduce and slice: gloo has neither reduce_scatter nor _AllGatherBase."""
 
     @staticmethod
     def forward(ctx: Any, x_BD: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Head and cross-entropy in one, a slice of tokens at a time: Eqs. 2 and 4 without (T, W) logits in memory.
+"""Compute head and cross-entropy a slice of tokens at a time: Eqs. 2 and 4 without (T, W) logits in memory.
 
 mT5's 250,112 words cost 1 MB of float32 logits a token, and autograd keeps several copies of them. Here a slice's
 gradient is taken while its logits exist, in their place, so the memory is that of one slice and nothing is computed
@@ -31,10 +31,11 @@ def linear_cross_entropy(
     *,
     weight_T: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Sum of the smoothed losses (scalar), and the plain nll of each token (T,), detached; nats, float32.
+    """Return the sum of the smoothed losses (scalar) and the plain nll of each token (T,), detached; nats, float32.
 
-    Equal to `smoothed_cross_entropy` of the logits hidden W_o^T + b_o. Differentiable once, in the sum, with
-    respect to hidden states, weight and bias. slice_tokens: None chooses it from the size of the vocabulary.
+    The logits z are hidden W_o^T + b_o. The smoothed target is (1 - e) on the word plus e / W on every word (Table 5:
+    e = 0.1), so the loss is logsumexp(z) - (1 - e) z_y - e mean(z). Differentiable once, in the sum, with respect to
+    hidden states, weight and bias. slice_tokens: None chooses it from the size of the vocabulary.
     weight_T: how often a token's loss counts in the sum; None: once. The nll does not know of it.
     """
     tokens = slice_tokens or max(1, _SLICE_BYTES // (len(weight_WD) * weight_WD.element_size()))
@@ -47,7 +48,7 @@ def linear_cross_entropy(
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """The gradient of the sum is known in forward up to the scalar that arrives in backward."""
+    """Compute the gradient in forward, up to the scalar that arrives in backward."""
 
     @staticmethod
     def forward(
@@ -107,7 +108,7 @@ def _losses(
     label_smoothing: float,
     grad_bias_W: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """Weighted smoothed loss and plain nll a token, (S,) both, as in cross_entropy.py.
+    """Return the weighted smoothed loss and plain nll per token, (S,) both.
 
     Where grad_bias_W is given, the gradients of the losses with respect to the logits take the logits' place, and
     their sums over tokens are added to it.
@@ -146,7 +147,7 @@ def _piece_tokens(logits_SW: Tensor) -> int:
 
 
 def _add_product(grad_WD: Tensor, error_SW: Tensor, hidden_SD: Tensor) -> None:
-    """grad += error^T hidden, in grad's precision."""
+    """Add error^T hidden to grad, in grad's precision."""
     if error_SW.dtype == grad_WD.dtype:
         grad_WD.addmm_(error_SW.T, hidden_SD)
         return
@@ -156,7 +157,7 @@ def _add_product(grad_WD: Tensor, error_SW: Tensor, hidden_SD: Tensor) -> None:
 
 
 def _times(grad: Tensor, factor: Tensor) -> Tensor:
-    """grad * factor in grad's precision, in its memory where that is possible, the factor being in a wider one.
+    """Multiply grad by a factor of wider precision, in grad's precision and, where possible, its memory.
 
     It is rounded with the product only: in bfloat16 a rounded 1 / count would bias every gradient.
     """

@@ -1,4 +1,4 @@
-"""Interface between the trainer and an objective, whatever the paper.
+"""Define the interface between the trainer and an objective.
 
 The trainer minimises  J = sum over terms of  weight * (sum over the global batch) / (count over the global batch)
 where the global batch is all ranks and all accumulation micro-steps. An objective therefore returns sums and
@@ -42,7 +42,7 @@ class Outputs:
 
 
 class Objective(nn.Module, ABC):
-    """Base of what a paper minimises: a module around the network that may hold parameters of its own.
+    """Base class of a paper's objective: a module around the network that may hold parameters of its own.
 
     Every parameter takes part in every forward, whatever the batch holds (masked, multiplied by zero): ranks
     that use different parameters in a step hang or misalign gradient buckets.
@@ -56,7 +56,7 @@ class Objective(nn.Module, ABC):
 
     @abstractmethod
     def counts(self, batch: Batch) -> dict[str, float]:
-        """`Term.count` of every term, from the batch alone: known before the first forward of a global batch."""
+        """Return `Term.count` of every term from the batch alone, before the first forward of a global batch."""
 
     @abstractmethod
     def flops(self, batch: Batch) -> int:
@@ -65,10 +65,10 @@ class Objective(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, batch: Batch, step: int) -> Outputs:
-        """batch: on the host; the objective takes to its device what it computes. step: optimizer steps so far."""
+        """Return the terms of a batch on the host; tensors go to the device here. step: optimizer steps so far."""
 
     def measure(self, batch: Batch) -> dict[str, Tensor]:
-        """Measure what tells of the objective on a batch of held-out cross-lingual examples, beside their NLL.
+        """Measure figures of the objective on a batch of held-out cross-lingual examples, beside their NLL.
 
         name of `measured` -> (2,) float64, a sum and the count that it is averaged over. No gradients. `batch` is on
         the host.

@@ -1,4 +1,4 @@
-"""Base of every objective's configuration. Imports no torch: a command that only reads a recipe starts at once."""
+"""Define the base of an objective's configuration. Imports no torch: a command that reads a recipe starts at once."""
 
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""D2TV (Liang et al., 2023) and the models it is compared with: Tables 1 and 2 as flags of one objective.
+"""Implement D2TV (Liang et al., 2023) and its baselines: Tables 1 and 2 as flags of one objective.
 
     MMS               branches: mms                               Eq. 2
     MXLS              branches: mxls                              Eq. 4
@@ -27,10 +27,10 @@ from shards.batch.types import Batch
 
 
 class D2TV(Objective):
-    """Terms: mms, mxls, kd_teacher_to_student, kd_student_to_teacher, tco; each only where its flag asks for it."""
+    """Compute the terms mms, mxls, kd_teacher_to_student, kd_student_to_teacher and tco, each by its flag."""
 
     def __init__(self, config: D2TVConfig, network: Network, *, share: bool = True) -> None:
-        """share False: every row on its own, for measuring what sharing saves."""
+        """Build the objective. share False: compute every row on its own, to measure what sharing saves."""
         config.check(network.config)
         super().__init__()
         self.config, self.network, self.share = config, network, share
@@ -42,7 +42,7 @@ class D2TV(Objective):
         self.project = nn.Linear(network.config.vision.width, network.hidden_size) if config.contrast else None
 
     def counts(self, batch: Batch) -> dict[str, float]:
-        """Target tokens for mms, mxls and the distillation terms; anchors for tco."""
+        """Count target tokens for mms, mxls and the distillation terms, anchors for tco."""
         real_B = batch.weight_B > 0
         tokens_B = batch.summary_mask_BN.sum(dim=1) * real_B
         teacher = float(tokens_B.sum())
@@ -61,7 +61,7 @@ class D2TV(Objective):
         return counts
 
     def flops(self, batch: Batch) -> int:
-        """Of both branches, or the one that is trained, and of what Eq. 9 adds."""
+        """Count the operations of the trained branches and of Eq. 9."""
         config = self.config
         operations = step_flops(
             batch,
@@ -74,7 +74,7 @@ class D2TV(Objective):
         return operations.training
 
     def forward(self, batch: Batch, step: int) -> Outputs:
-        """One visual pass, one text-encoder call, one fusion, one decoder call, whatever the flags.
+        """Compute one visual pass, one text-encoder call, one fusion and one decoder call, whatever the flags.
 
         `batch` is on the host: what to compute is decided there, and only that goes to the device.
         """
@@ -129,7 +129,7 @@ class D2TV(Objective):
 
     @torch.no_grad()
     def measure(self, batch: Batch) -> dict[str, Tensor]:
-        """kd_distance, that of Eqs. 5 and 7 as training sees it, under dropout; kd_floor, what dropout alone makes it.
+        """Measure kd_distance, that of Eqs. 5 and 7 under dropout, and kd_floor, the part of it due to dropout alone.
 
         The floor is the distance of a branch to itself under another draw, the mean of both branches, on the same
         tokens: were teacher and student one, their distance would be the floor. Two forward passes; without dropout the
@@ -161,7 +161,7 @@ class D2TV(Objective):
     def _distillation(
         self, teacher_TD: Tensor, student_TD: Tensor, weight_T: Tensor, counts: dict[str, float], weight: float
     ) -> dict[str, Term]:
-        """Eqs. 5 and 7 with the weights of Eqs. 3 and 6. The side that teaches is detached."""
+        """Compute Eqs. 5 and 7 with the weights of Eqs. 3 and 6. The side that teaches is detached."""
         distance = self.config.distance
         to_student = (weight_T * distillation_distance(teacher_TD.detach(), student_TD, distance)).sum()
         name = "kd_teacher_to_student"
@@ -175,7 +175,7 @@ class D2TV(Objective):
     def _contrast(
         self, visual_SV: Tensor, summaries_TD: Tensor, arranged: Arranged, batch: Batch, count: float
     ) -> Term:
-        """Eq. 9 with the weight of Eq. 10."""
+        """Compute Eq. 9 with the weight of Eq. 10."""
         assert self.project is not None
         assert arranged.pool_summaries is not None
         # The layer is affine, so it commutes with the mean over regions: once a sequence instead of once a region.
@@ -196,6 +196,6 @@ class D2TV(Objective):
 
 
 def _mean(pool: Tensor, states_TD: Tensor) -> Tensor:
-    """Means (texts, D) of the tokens that `pool` gives each text (the pooling above Eq. 9)."""
+    """Return means (texts, D) over the tokens that `pool` gives each text (the pooling above Eq. 9)."""
     sums = pool.to(states_TD.dtype) @ states_TD
     return sums / pool.sum(dim=1, keepdim=True).to(sums.dtype)

@@ -1,4 +1,4 @@
-"""Configuration of the objective `d2tv` in a recipe (models/objectives/d2tv.py)."""
+"""Configure the objective `d2tv` in a recipe (models/objectives/d2tv.py)."""
 
 from typing import TYPE_CHECKING, Literal
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class D2TVConfig(ObjectiveConfig):
-    """Defaults are the full method with the paper's numbers (section 3, Table 5; tau is ours)."""
+    """Configure D2TV. Defaults are the full method with the paper's numbers (section 3, Table 5; tau is ours)."""
 
     name: Literal["d2tv"] = "d2tv"
     branches: Literal["mms", "mxls", "both"] = "both"

@@ -5,12 +5,12 @@ import math
 import pytest
 import reference
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from models.losses.contrast import Candidates, contrast, contrast_anchors, target_oriented_contrast
-from models.losses.cross_entropy import smoothed_cross_entropy
 from models.losses.distillation import alpha, distillation_distance
 from models.losses.linear_cross_entropy import linear_cross_entropy
 
@@ -22,30 +22,8 @@ def random(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64, generator=generator)
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
-def test_cross_entropy(smoothing: float) -> None:
-    logits = random(6, 11).mul(3).requires_grad_()
-    target = torch.tensor([0, 3, 10, 3, 7, 1])
-    loss, nll = smoothed_cross_entropy(logits, target, smoothing)
-    theirs = reference.cross_entropy(logits, target, smoothing)
-    torch.testing.assert_close(loss, theirs)
-    torch.testing.assert_close(nll, reference.cross_entropy(logits, target, 0.0))
-    weight = random(6, seed=1)
-    (ours_grad,) = torch.autograd.grad((loss * weight).sum(), logits)
-    (their_grad,) = torch.autograd.grad((theirs * weight).sum(), logits)
-    torch.testing.assert_close(ours_grad, their_grad)
-
-
-def test_cross_entropy_of_large_logits_and_of_bfloat16() -> None:
-    loss, nll = smoothed_cross_entropy(torch.tensor([[1e4, -1e4]]), torch.tensor([1]), 0.1)
-    assert loss.isfinite().all()
-    assert nll.item() == pytest.approx(2e4)
-    loss, nll = smoothed_cross_entropy(random(2, 5).bfloat16(), torch.tensor([1, 2]), 0.1)
-    assert loss.dtype == nll.dtype == torch.float32
-
-
 @pytest.mark.parametrize("slice_tokens", [1, 4, 7, None])
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
 def test_sliced_cross_entropy_and_its_gradients(slice_tokens: int | None, smoothing: float) -> None:
     inputs = [
         random(7, 5).requires_grad_(),
@@ -74,7 +52,8 @@ def test_sliced_cross_entropy_of_weighted_tokens(slice_tokens: int | None) -> No
     ]
     target, weight = torch.tensor([0, 3, 10, 3]), torch.tensor([1.0, 3.0, 0.0, 2.0])
     total, nll = linear_cross_entropy(*inputs, target, 0.1, slice_tokens, weight_T=weight)
-    loss, plain_nll = smoothed_cross_entropy(inputs[0] @ inputs[1].T + inputs[2], target, 0.1)
+    logits = inputs[0] @ inputs[1].T + inputs[2]
+    loss, plain_nll = (reference.cross_entropy(logits, target, smoothing) for smoothing in (0.1, 0.0))
     torch.testing.assert_close(nll, plain_nll.detach())
     expected = (loss * weight).sum()
     torch.testing.assert_close(total, expected)
@@ -88,11 +67,18 @@ def test_sliced_cross_entropy_of_extreme_logits() -> None:
     inputs = [hidden.requires_grad_(), weight.requires_grad_(), torch.zeros(3).double().requires_grad_()]
     target = torch.tensor([1, 0])
     total, nll = linear_cross_entropy(*inputs, target, 0.1)
-    loss, plain_nll = smoothed_cross_entropy(hidden @ weight.T, target, 0.1)
+    logits = hidden @ weight.T
+    loss, plain_nll = (F.cross_entropy(logits, target, reduction="none", label_smoothing=x) for x in (0.1, 0.0))
     torch.testing.assert_close(nll, plain_nll.detach())
     torch.testing.assert_close(total, loss.sum())
     for a, b in zip(torch.autograd.grad(total, inputs), torch.autograd.grad(loss.sum(), inputs[:2]), strict=False):
         torch.testing.assert_close(a, b)
+
+
+def test_sliced_cross_entropy_of_bfloat16_is_widened() -> None:
+    hidden, weight = random(2, 5).bfloat16(), random(11, 5, seed=1).bfloat16()
+    total, nll = linear_cross_entropy(hidden, weight, torch.zeros(11).bfloat16(), torch.tensor([1, 2]), 0.1)
+    assert total.dtype == nll.dtype == torch.float32
 
 
 def test_sliced_cross_entropy_of_no_token_and_without_gradients() -> None:
@@ -109,7 +95,7 @@ def test_sliced_cross_entropy_of_no_token_and_without_gradients() -> None:
 
 
 @pytest.mark.parametrize("slice_tokens", [3, None])
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
 def test_sliced_cross_entropy_in_bfloat16_is_as_near_as_its_roundings(
     smoothing: float, slice_tokens: int | None
 ) -> None:
