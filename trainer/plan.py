@@ -10,6 +10,8 @@ from shards.directions import parse_directions
 from shards.errors import InputError
 from shards.format.index import Corpus, open_corpus
 from shards.storage.hub import directory_of
+from shards.stream.bundles import BundledSampler
+from shards.stream.mixture import segments
 from shards.stream.partition import Partition
 from shards.stream.sampler import Sampler
 from shards.text.start_tokens import named_starts
@@ -29,7 +31,6 @@ from trainer.extensions import check_code_caches
 from trainer.ranks import Ranks
 from trainer.recipe import Recipe, load_saved_recipe
 from trainer.runs.files import check_run_files
-from trainer.stream import build_reader, build_sampler
 from trainer.telemetry.prometheus.guards import check_guards
 from trainer.telemetry.trackers import check_trackers
 
@@ -68,7 +69,7 @@ def plan_run(recipe: Recipe, ds_config: Path, ranks: Ranks, resume: Resume = "au
     corpus = open_corpus(recipe.corpus.path)
     check_corpus(recipe, corpus)
     sampler = build_sampler(recipe, corpus)
-    reader = build_reader(recipe, corpus)
+    reader = recipe.loader.open(corpus)
     partition = Partition(
         groups_per_step=recipe.batch.groups_per_step,
         groups_per_micro_batch=recipe.batch.groups_per_micro_batch,
@@ -117,6 +118,22 @@ def plan_run(recipe: Recipe, ds_config: Path, ranks: Ranks, resume: Resume = "au
         partition=partition,
         sampler=sampler,
         reader=reader,
+    )
+
+
+def build_sampler(recipe: Recipe, corpus: Corpus) -> Sampler:
+    """Return the run's stream of training examples. Raise `InputError` where mixture and corpus do not fit."""
+    batch, seed = recipe.batch, recipe.training.seed
+    mixture = segments(recipe.mixture, batch.groups_per_step, batch.groups_per_step * recipe.training.steps)
+    if batch.sources_per_target == 1:
+        return Sampler(corpus, split="train", mixture=mixture, seed=seed, group_size=batch.group_size)
+    return BundledSampler(
+        corpus,
+        split="train",
+        mixture=mixture,
+        seed=seed,
+        group_size=batch.group_size,
+        sources_per_target=batch.sources_per_target,
     )
 
 

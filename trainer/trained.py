@@ -22,11 +22,10 @@ from shards.format.index import open_corpus
 from shards.format.manifest import SPLITS
 from shards.locations import without_secrets
 from shards.text.tokenizer import Tokenizer, open_tokenizer
-from trainer.build import build_network
+from trainer.assemble import build_network
 from trainer.checkpoint.directory import CORPUS, INDEX, MANIFEST, damage, read_state, whole_checkpoints
 from trainer.checkpoint.sharded_state import model_weights
 from trainer.recipe import Recipe, load_saved_recipe
-from trainer.telemetry.metrics import read_validations
 
 #: The files of an exported model: transformers' own, and the rest of the network, which is ours.
 TEXT, REST, CONFIG = "model.safetensors", "vision.safetensors", "config.json"
@@ -187,15 +186,6 @@ def data_of(path: Path) -> dict[str, Any]:
     if not sound:
         raise InputError(f"{path / CORPUS} holds values of other types: copy {path} anew")
     return dict(values)
-
-
-def course_until(path: Path) -> list[dict[str, float]]:
-    """Held-out NLL by kind at every validation of its run up to a checkpoint, in order; none of an exported model."""
-    log = run_of(path) / "metrics.jsonl"
-    if not log.is_file():
-        return []
-    last = read_state(path).step
-    return [nll for step, nll in read_validations(log) if step <= last]
 
 
 def _check_text(network: Network, directory: Path) -> None:

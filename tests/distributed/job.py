@@ -17,14 +17,15 @@ import torch
 from deepspeed.accelerator import get_accelerator
 from deepspeed.utils import safe_get_full_grad
 
+from trainer.assemble import assemble
 from trainer.distributed import join, leave
 from trainer.engine import loss_scaler
+from trainer.interval import Interval, RankFacts
 from trainer.plan import plan_run
 from trainer.ranks import ranks_from_environment
 from trainer.recipe import load_recipe
-from trainer.run import build_trainer
 from trainer.telemetry.prometheus import endpoint
-from trainer.telemetry.totals import Interval, RankFacts, Totals
+from trainer.telemetry.totals import Totals
 
 
 class SlowLoader:
@@ -53,7 +54,7 @@ def main() -> None:
     plan = plan_run(load_recipe(spec["recipe"], spec["overrides"]), Path(spec["ds_config"]), ranks)
     torch.set_num_threads(1)
     device = join(ranks)
-    trainer = build_trainer(plan, device)
+    trainer = assemble(plan, device).trainer
     engine, objective = trainer.engine, trainer.engine.module
     slots: list[list[int]] = []
     losses: list[dict[str, float]] = []
@@ -94,7 +95,7 @@ def main() -> None:
     for _ in range(spec["steps"]):
         before = len(losses)
         trainer.train_step()
-        trainer._log()
+        trainer.log()
         if len(losses) == before:
             losses.append({"mms": 0.0})  # it was skipped, and has none
         if trainer.step in spec["save_at"]:

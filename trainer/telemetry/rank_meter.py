@@ -9,7 +9,7 @@ import torch
 from deepspeed.accelerator import get_accelerator
 
 from shards.batch.reader import Reader
-from trainer.telemetry.totals import RankFacts
+from trainer.interval import RankFacts
 
 
 class RankMeter:

@@ -14,11 +14,12 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Info
 
 from shards.schema import Unreadable
 from shards.stream.sampler import Sampler
-from trainer.checkpoint.saver import Saved
 from trainer.evaluation.scoring.rouge import ROUGE
+from trainer.events import Saved
+from trainer.interval import Interval
 from trainer.telemetry.prometheus.tables import Table
 from trainer.telemetry.recent import cross, mean, nll_by_target, recent_sums
-from trainer.telemetry.totals import KINDS, Interval
+from trainer.telemetry.totals import KINDS
 
 #: How many directions have a series of their own: the worst, the rarest, those with unreadable examples.
 WORST, RAREST, UNREADABLE = 20, 10, 64

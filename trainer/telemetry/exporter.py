@@ -1,0 +1,94 @@
+"""Feed this rank's Prometheus metrics from events."""
+
+import math
+
+from trainer.events import (
+    Ended,
+    EvaluationEnded,
+    Event,
+    ExamplesUnreadable,
+    Logged,
+    LossSpiked,
+    PhaseBegan,
+    RolledBack,
+    Saved,
+    Started,
+    StepSkipped,
+    StepTaken,
+    Validated,
+)
+from trainer.telemetry.prometheus.endpoint import Endpoint
+from trainer.telemetry.prometheus.node_metrics import NodeMetrics
+from trainer.telemetry.prometheus.run_metrics import RunMetrics
+
+
+class Exporter:
+    """Serve the metrics that this rank has, from `Started` to `Ended`: the run's on rank 0, the node's on its first."""
+
+    def __init__(self, endpoint: Endpoint, languages: tuple[str, ...]) -> None:
+        self._endpoint, self._languages = endpoint, languages
+
+    def notify(self, event: Event) -> None:
+        if self._endpoint.node is not None:
+            _notify_node(self._endpoint.node, event)
+        if self._endpoint.run is not None:
+            self._notify_run(self._endpoint.run, event)
+        match event:
+            case Started():
+                self._endpoint.serve()
+            case Ended():
+                # A failed run keeps its target, so that Prometheus sees an endpoint that is down.
+                self._endpoint.close(keep_target=event.outcome == "failed")
+
+    def _notify_run(self, metrics: RunMetrics, event: Event) -> None:
+        match event:
+            case StepTaken():
+                metrics.step(step=event.step, skipped=event.skipped)
+            case StepSkipped():
+                if event.diverged:
+                    metrics.not_finite()
+                metrics.step(step=event.step, skipped=event.skipped)
+            case Logged():
+                metrics.interval(
+                    event.interval,
+                    groups=event.groups,
+                    learning_rate=event.learning_rate,
+                    gradient_norm=event.gradient_norm,
+                    loss_scale=event.loss_scale,
+                    scalars=event.scalars,
+                )
+            case LossSpiked():
+                metrics.spike()
+            case ExamplesUnreadable():
+                for example in event.found:
+                    metrics.unreadable(example)
+            case Validated():
+                by_target = {
+                    kind: {name: nll for name, nll in zip(self._languages, values, strict=True) if not math.isnan(nll)}
+                    for kind, values in event.by_target.items()
+                }
+                metrics.validation(event.nll, by_target, event.measured)
+            case Saved():
+                metrics.checkpoint(event)
+            case RolledBack():
+                metrics.rollback(step=event.step, skipped=event.skipped)
+            case EvaluationEnded():
+                metrics.evaluation(event.report)
+            case Started():
+                metrics.begin(
+                    step=event.step,
+                    steps=event.steps,
+                    skipped=event.skipped,
+                    restarts=event.restarts,
+                    checkpoint_bytes=event.checkpoint_bytes,
+                )
+
+
+def _notify_node(metrics: NodeMetrics, event: Event) -> None:
+    match event:
+        case StepTaken() | StepSkipped():
+            metrics.step(seconds=event.seconds, data_wait_seconds=event.data_wait_seconds)
+        case PhaseBegan():
+            metrics.progress()
+        case Logged():
+            metrics.interval(event.interval.steps, event.interval.ranks)
