@@ -42,7 +42,7 @@ from trainer.recipe import Recipe
 from trainer.telemetry.console import Console
 from trainer.telemetry.exporter import Exporter
 from trainer.telemetry.files import RunFiles
-from trainer.telemetry.prometheus.endpoint import Endpoint
+from trainer.telemetry.prometheus.endpoint import Endpoint, Served
 from trainer.telemetry.records import Recorder
 from trainer.telemetry.spikes import SpikeObserver
 from trainer.telemetry.trackers import open_trackers
@@ -165,7 +165,8 @@ def assemble(
         with stage("reading the checkpoint", quiet=quiet):
             restore(engine, checkpoint)
     watchdog, stop = watchdog or Watchdog.off(ranks), stop or StopSignal()
-    endpoint, observers = Endpoint(plan, device), Observers([watchdog])
+    served = Served(recipe=recipe, ds_config=plan.ds_config, ranks=ranks, corpus=plan.corpus, sampler=plan.sampler)
+    endpoint, observers = Endpoint(served, device), Observers([watchdog])
     collate, collate_held_out = (
         build_collator(recipe, plan.corpus, plan.reader, plan.tokenizer, device, training=training)
         for training in (True, False)
