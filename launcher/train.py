@@ -86,11 +86,11 @@ def _train(options: argparse.Namespace, early: EarlyStop) -> int:
 
     # torch warns of its own deprecated call inside DeepSpeed, once a rank; a person can do nothing about it.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
-    # Its end without `close` is a death, of which the other ranks are told.
+    # From here on an end without `watchdog.close` counts as a death, which ends the other ranks.
     watchdog = Watchdog.start(ranks, plan.recipe.run, plan.recipe.watchdog)
     early.farewell = partial(watchdog.close, "stopped")
     sys.excepthook = end_at_once
-    # To be ignored first: what signals tell the watchdog it cannot hear once it is closed.
+    # Signals are ignored before the watchdog closes, which could not pass them on any more.
     signals = contextlib.ExitStack()
     lock = contextlib.ExitStack()
     try:

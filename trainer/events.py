@@ -176,7 +176,7 @@ class TrainingEnded:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluationEnded:
-    """The report of the test evaluation (evaluation/test.json)."""
+    """The test split is evaluated. report: evaluation/test.json."""
 
     report: Mapping[str, Any]
 
@@ -228,12 +228,12 @@ class Observer(Protocol):
     """Reacts to events; it never changes the training."""
 
     def notify(self, event: Event, /) -> None:
-        """React to `event`; those it does not know are none of its business."""
+        """React to `event`; ignore unknown ones."""
         ...
 
 
 class Observers:
-    """The observers of one rank, in the order in which they are told."""
+    """Pass events to the observers of one rank, in order."""
 
     def __init__(self, observers: Iterable[Observer] = ()) -> None:
         self._observers = list(observers)
@@ -242,6 +242,6 @@ class Observers:
         self._observers += observers
 
     def emit(self, event: Event) -> None:
-        """Tell every observer, in order; one may emit further events meanwhile."""
+        """Notify every observer, in order; one may emit further events meanwhile."""
         for observer in self._observers:
             observer.notify(event)

@@ -87,7 +87,7 @@ def plan_run(recipe: Recipe, ds_config: Path, ranks: Ranks, resume: Resume = "au
                 f"{checkpoint} was written by release 0.1.0, which this one cannot read: choose another run="
             )
         if damage(checkpoint, ("recipe.yaml", "ds_config.json", "state.json", CORPUS)):
-            continue  # passed over, and told of, when it is time to load one
+            continue  # passed over with a line when it is time to load one
         check_same_recipe(recipe, config, checkpoint)
         check_resumable(read_state(checkpoint), checkpoint, seed=recipe.training.seed, manifest=corpus.manifest)
         going_on = checkpoint
@@ -150,7 +150,7 @@ def check_resume(resume: Resume, run: Path) -> None:
 
 
 def check_corpus(recipe: Recipe, corpus: Corpus) -> None:
-    """Directions and feature sizes of the recipe against those of the corpus; the models that are to score."""
+    """Check directions and feature sizes of the recipe against the corpus, and the models that are to score."""
     check_models(models_of(recipe.evaluation))
     parse_directions(recipe.evaluation.directions, corpus.languages, recipe.mixture.languages)
     most = int(corpus.direction_counts("train").sum(axis=1).max())
@@ -261,5 +261,5 @@ def check_same_recipe(
 
 
 def _value(value: Any) -> str:
-    """A value that has room in a line, as an override would have it."""
+    """Return a value that fits into a line, as an override would have it."""
     return f" ({value})" if isinstance(value, str | int | float) and not isinstance(value, bool) else ""

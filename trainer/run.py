@@ -38,7 +38,7 @@ from trainer.terminal.progress import stage
 
 @contextlib.contextmanager
 def open_run(plan: Plan, device: torch.device, watchdog: Watchdog, stop: StopSignal) -> Iterator[Run]:
-    """Yield the run, put together. When the block ends, its observers are told how, and what serves them is closed."""
+    """Yield the run, put together. At the end of the block its observers get `Ended`, and the endpoint is closed."""
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     set_threads(plan.recipe, plan.ranks)
     keep_freed_memory(device)

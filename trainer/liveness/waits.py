@@ -20,8 +20,8 @@ TRACKER_FINISH_SECONDS = 60.0
 PEER_PRINTS_SECONDS = 2.0
 #: A refusal is printed by the first rank of a host, which may still be importing: the others leave later.
 FIRST_RANK_PRINTS_SECONDS = 5.0
-#: An exception may only mean that another rank has died, of which the monitors then tell: they end this rank meanwhile,
-#: so this is longer than `VERDICT_SECONDS` and a dump of stacks.
+#: An unexpected exception may only mean that another rank has died. The monitors report that and end this rank
+#: meanwhile, so this is longer than `VERDICT_SECONDS` and a dump of stacks together.
 UNEXPECTED_SECONDS = 4.0
 #: Where one rank leaves with an error, the others may take this long to leave with the same one.
 ALONE_SECONDS = 8.0

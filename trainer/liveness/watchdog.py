@@ -262,7 +262,7 @@ def _accept(listener: socket.socket, token: str, callers: Callable[[], int]) -> 
         try:
             connection, _ = listener.accept()
         except OSError:
-            time.sleep(0.05)  # nobody calls, or it is out of descriptors
+            time.sleep(0.05)  # no call yet, or out of descriptors
             continue
         try:
             connection.settimeout(_HELLO_SECONDS)

@@ -1,4 +1,4 @@
-"""Add up what is measured between two logged steps: on every rank its own, made global by one reduction.
+"""Add up losses and counts between two logged steps: every rank its own, made global by one reduction.
 
 Shapes: T target languages, S source languages, both the corpus' L; matrices are by [target, source].
 """
@@ -69,7 +69,7 @@ class Totals:
         for name, length in shapes.items():
             self._slices[name] = slice(begin, begin + length)
             begin += length
-        # What is on the device and what the host knows: nothing is copied from one to the other before the reduction.
+        # On the device, and on the host: nothing is copied from one to the other before the reduction.
         self._sums = torch.zeros(begin, dtype=torch.float64, device=device)
         self._known = torch.zeros(begin, dtype=torch.float64)
         self._pending: list[_MicroBatch] = []
@@ -84,7 +84,7 @@ class Totals:
     def add_micro_batch(self, outputs: Outputs, batch: Batch, loss: torch.Tensor, flops: int) -> None:
         """Add a micro-batch's losses and counts; `loss` is its share of J. Nothing here waits for the device.
 
-        `batch` is on the host. flops: 0 where `wants_flops` says so.
+        `batch` is on the host. flops: 0 unless `wants_flops`.
         """
         self._pending.append(
             _MicroBatch(
@@ -108,7 +108,7 @@ class Totals:
         self._pending.clear()
 
     def add_step(self, *, seconds: float) -> None:
-        """The micro-batches since the last step were trained on."""
+        """Count the micro-batches since the last step as trained on."""
         self._taken += self._pending
         self._pending = []
         if len(self._taken) >= _FOLDED:
@@ -117,7 +117,7 @@ class Totals:
         self._seconds += seconds
 
     def _fold(self) -> None:
-        """Add up what was taken. Nothing here waits for the device."""
+        """Add up the micro-batches of taken steps. Nothing here waits for the device."""
         taken, self._taken = self._taken, []
         if not taken:
             return
@@ -149,13 +149,13 @@ class Totals:
 
     @property
     def steps(self) -> int:
-        """Taken since the last reduction."""
+        """Return the steps taken since the last reduction."""
         return self._steps
 
     def reduce(self, own: RankFacts) -> Interval:
-        """The sums over all ranks since the last call (all ranks call this, each with its own), and start anew.
+        """Return the sums over all ranks since the last call and start anew. own: this rank's facts.
 
-        At least one step was taken.
+        All ranks call this, after at least one step was taken.
         """
         self._fold()
         width = len(fields(RankFacts))

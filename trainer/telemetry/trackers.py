@@ -25,7 +25,7 @@ _NO_CURVES = ("kind", "step", "time", "directions")
 
 
 class Tracker(Protocol):
-    """One destination."""
+    """Sends numbers to one destination."""
 
     name: str
 
