@@ -5,23 +5,7 @@ import json
 import sys
 import time
 
-from trainer.events import (
-    Ended,
-    Event,
-    ExamplesUnreadable,
-    Logged,
-    LossSpiked,
-    MixtureChanged,
-    Notice,
-    PhaseBegan,
-    RolledBack,
-    Saved,
-    Started,
-    StepSkipped,
-    StepTaken,
-    TrainingEnded,
-    Validated,
-)
+from trainer import events
 from trainer.terminal.progress import SILENT_SECONDS, in_minutes, line_printed, stage
 from trainer.terminal.text import Console as TerminalConsole
 
@@ -43,43 +27,43 @@ class Console:
         self._stage = self._open.enter_context(stage("training", steps, out=self._out, first=SILENT_SECONDS))
         self._stage.reach(first_step)
 
-    def notify(self, event: Event) -> None:
+    def notify(self, event: events.Event) -> None:
         match event:
-            case StepTaken():
+            case events.StepTaken():
                 self._stage.reach(event.step)
-            case PhaseBegan():
+            case events.PhaseBegan():
                 self._stage.note(event.detail or _DOING.get(event.phase, event.phase))
-            case Logged():
+            case events.Logged():
                 self._logged(event)
-            case Notice():
+            case events.Notice():
                 self._print(event.text)
-            case Started() if event.step:
+            case events.Started() if event.step:
                 self._print(f"going on from step {event.step} of {event.steps}")
-            case StepSkipped():
+            case events.StepSkipped():
                 scale = "" if event.loss_scale is None else f"; the loss scale is {event.loss_scale:g} now"
                 first, last = event.slots
                 self._print(f"step {event.step + 1} skipped: non-finite gradients in slots {first}..{last}{scale}")
-            case Validated():
+            case events.Validated():
                 self._validated(event)
-            case Saved():
+            case events.Saved():
                 self._saved(event)
-            case RolledBack():
+            case events.RolledBack():
                 self._first, self._began = event.step, time.monotonic()
                 self._stage.reach(event.step)
-            case LossSpiked():
+            case events.LossSpiked():
                 worst = ", ".join(f"{name} {nll:.2f} (usually {usual:.2f})" for name, nll, usual in event.directions)
                 jump = f"the loss jumped from {event.usual:.3f} to {event.loss:.3f}"
                 self._print(f"step {event.step}: {jump}; NLL of the worst directions: {worst}")
-            case MixtureChanged():
+            case events.MixtureChanged():
                 self._print(f"step {event.step}: the mixture changes to {json.dumps(event.mixture)}")
-            case ExamplesUnreadable():
+            case events.ExamplesUnreadable():
                 first_one, more = event.found[0], len(event.found) - 1
                 others = f" (and {more} more)" if more else ""
                 self._print(f"step {event.step}: slot {first_one.slot} has a placeholder{others}: {first_one.problem}")
-            case TrainingEnded() | Ended():
+            case events.TrainingEnded() | events.Ended():
                 self._open.close()
 
-    def _logged(self, event: Logged) -> None:
+    def _logged(self, event: events.Logged) -> None:
         interval = event.interval
         terms = "  ".join(f"{name} {value:.3f}" for name, value in interval.loss.items())
         done = event.step - self._first
@@ -91,7 +75,7 @@ class Console:
             f"wait {interval.data_wait_seconds / interval.seconds:.0%}  eta {in_minutes(left)}"
         )
 
-    def _validated(self, event: Validated) -> None:
+    def _validated(self, event: events.Validated) -> None:
         if event.unreadable:
             self._print(f"{event.unreadable} held-out examples could not be read and are not in the means")
         nll = "  ".join(f"{kind} {value:.4f}" for kind, value in event.nll.items())
@@ -101,7 +85,7 @@ class Console:
             floor = f"  KD distance {measured['kd_distance']:.4f}, dropout alone {measured['kd_floor']:.4f}"
         self._print(f"step {event.step:>6}/{self._steps}  held-out NLL a token  {nll}{floor}")
 
-    def _saved(self, event: Saved) -> None:
+    def _saved(self, event: events.Saved) -> None:
         for line in event.untidy:
             self._print(line)
         if event.committed:

@@ -2,21 +2,7 @@
 
 import math
 
-from trainer.events import (
-    Ended,
-    EvaluationEnded,
-    Event,
-    ExamplesUnreadable,
-    Logged,
-    LossSpiked,
-    PhaseBegan,
-    RolledBack,
-    Saved,
-    Started,
-    StepSkipped,
-    StepTaken,
-    Validated,
-)
+from trainer import events
 from trainer.telemetry.prometheus.endpoint import Endpoint
 from trainer.telemetry.prometheus.node_metrics import NodeMetrics
 from trainer.telemetry.prometheus.run_metrics import RunMetrics
@@ -28,27 +14,27 @@ class Exporter:
     def __init__(self, endpoint: Endpoint, languages: tuple[str, ...]) -> None:
         self._endpoint, self._languages = endpoint, languages
 
-    def notify(self, event: Event) -> None:
+    def notify(self, event: events.Event) -> None:
         if self._endpoint.node is not None:
             _notify_node(self._endpoint.node, event)
         if self._endpoint.run is not None:
             self._notify_run(self._endpoint.run, event)
         match event:
-            case Started():
+            case events.Started():
                 self._endpoint.serve()
-            case Ended():
+            case events.Ended():
                 # A failed run keeps its target, so that Prometheus sees an endpoint that is down.
                 self._endpoint.close(keep_target=event.outcome == "failed")
 
-    def _notify_run(self, metrics: RunMetrics, event: Event) -> None:
+    def _notify_run(self, metrics: RunMetrics, event: events.Event) -> None:
         match event:
-            case StepTaken():
+            case events.StepTaken():
                 metrics.step(step=event.step, skipped=event.skipped)
-            case StepSkipped():
+            case events.StepSkipped():
                 if event.diverged:
                     metrics.not_finite()
                 metrics.step(step=event.step, skipped=event.skipped)
-            case Logged():
+            case events.Logged():
                 metrics.interval(
                     event.interval,
                     groups=event.groups,
@@ -57,24 +43,24 @@ class Exporter:
                     loss_scale=event.loss_scale,
                     scalars=event.scalars,
                 )
-            case LossSpiked():
+            case events.LossSpiked():
                 metrics.spike()
-            case ExamplesUnreadable():
+            case events.ExamplesUnreadable():
                 for example in event.found:
                     metrics.unreadable(example)
-            case Validated():
+            case events.Validated():
                 by_target = {
                     kind: {name: nll for name, nll in zip(self._languages, values, strict=True) if not math.isnan(nll)}
                     for kind, values in event.by_target.items()
                 }
                 metrics.validation(event.nll, by_target, event.measured)
-            case Saved():
+            case events.Saved():
                 metrics.checkpoint(event)
-            case RolledBack():
+            case events.RolledBack():
                 metrics.rollback(step=event.step, skipped=event.skipped)
-            case EvaluationEnded():
+            case events.EvaluationEnded():
                 metrics.evaluation(event.report)
-            case Started():
+            case events.Started():
                 metrics.begin(
                     step=event.step,
                     steps=event.steps,
@@ -84,11 +70,11 @@ class Exporter:
                 )
 
 
-def _notify_node(metrics: NodeMetrics, event: Event) -> None:
+def _notify_node(metrics: NodeMetrics, event: events.Event) -> None:
     match event:
-        case StepTaken() | StepSkipped():
+        case events.StepTaken() | events.StepSkipped():
             metrics.step(seconds=event.seconds, data_wait_seconds=event.data_wait_seconds)
-        case PhaseBegan():
+        case events.PhaseBegan():
             metrics.progress()
-        case Logged():
+        case events.Logged():
             metrics.interval(event.interval.steps, event.interval.ranks)

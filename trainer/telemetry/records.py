@@ -5,20 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from trainer.events import (
-    Ended,
-    EvaluationEnded,
-    Event,
-    Logged,
-    LossSpiked,
-    MixtureChanged,
-    Recorded,
-    RolledBack,
-    SaveBegan,
-    Saved,
-    Started,
-    Validated,
-)
+from trainer import events
 from trainer.telemetry.recent import DirectionSums, by_direction, nll_by_target
 
 
@@ -28,32 +15,32 @@ class Recorder:
     languages: the corpus', in its order.  peak_flops: of all ranks, for MFU; 0 where it is not known.
     """
 
-    def __init__(self, languages: Sequence[str], peak_flops: float, emit: Callable[[Event], None]) -> None:
+    def __init__(self, languages: Sequence[str], peak_flops: float, emit: Callable[[events.Event], None]) -> None:
         self._languages, self._peak_flops, self._emit = languages, peak_flops, emit
         self._unreported = DirectionSums(len(languages))
 
-    def notify(self, event: Event) -> None:
+    def notify(self, event: events.Event) -> None:
         for record in self._records(event):
-            self._emit(Recorded(record=record))
+            self._emit(events.Recorded(record=record))
 
-    def _records(self, event: Event) -> Iterator[dict[str, Any]]:
+    def _records(self, event: events.Event) -> Iterator[dict[str, Any]]:
         match event:
-            case Started():
+            case events.Started():
                 yield _record("start", event.step, world_size=event.world_size, restarts=event.restarts)
-            case MixtureChanged():
+            case events.MixtureChanged():
                 yield {"kind": "mixture", "step": event.step, "mixture": event.mixture}
-            case Logged():
+            case events.Logged():
                 self._unreported.add(event.interval)
                 yield self._train(event)
-            case LossSpiked():
+            case events.LossSpiked():
                 directions = [{"direction": name, "nll": nll, "usual": usual} for name, nll, usual in event.directions]
                 yield _record("spike", event.step, loss=event.loss, usual=event.usual, directions=directions)
-            case SaveBegan():
+            case events.SaveBegan():
                 yield from self._directions(event.step)
-            case Validated():
+            case events.Validated():
                 yield from self._directions(event.step)
                 yield self._validation(event)
-            case Saved():
+            case events.Saved():
                 yield _record(
                     "checkpoint",
                     event.step,
@@ -64,15 +51,15 @@ class Recorder:
                     problem=event.problem,
                     untidy=list(event.untidy),
                 )
-            case RolledBack():
+            case events.RolledBack():
                 self._unreported.forget()
                 yield _record("rollback", event.step, from_step=event.from_step)
-            case EvaluationEnded(report=report):
+            case events.EvaluationEnded(report=report):
                 yield {"kind": "evaluation", "step": report["step"], "rouge": report["by_kind"]}
-            case Ended():
+            case events.Ended():
                 yield _record("end", event.step, outcome=event.outcome)
 
-    def _train(self, event: Logged) -> dict[str, Any]:
+    def _train(self, event: events.Logged) -> dict[str, Any]:
         interval = event.interval
         slowest, lag = interval.slowest_rank
         loss_scale = {"loss_scale": event.loss_scale} if event.loss_scale is not None else {}
@@ -108,7 +95,7 @@ class Recorder:
             "time": time.time(),
         }
 
-    def _validation(self, event: Validated) -> dict[str, Any]:
+    def _validation(self, event: events.Validated) -> dict[str, Any]:
         return {
             "kind": "validation",
             "step": event.step,
