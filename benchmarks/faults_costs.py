@@ -9,13 +9,13 @@ import sys
 import time
 from pathlib import Path
 
+from trainer.assemble import assemble
 from trainer.distributed import join, leave
-from trainer.host_memory import keep_freed_memory
+from trainer.host import keep_freed_memory, set_threads
 from trainer.loop import Trainer
 from trainer.plan import plan_run
 from trainer.ranks import ranks_from_environment
 from trainer.recipe import load_recipe
-from trainer.run import build_trainer, set_threads
 
 _WARM_UP, _PLAIN = 5, 20
 
@@ -39,10 +39,10 @@ def measure(trainer: Trainer, saves: int) -> dict[str, float]:
         plain += [timed_step(trainer) for _ in range(_PLAIN)]
         usual = statistics.median(plain[-_PLAIN:])
         began = time.perf_counter()
-        trainer._save()
+        trainer.save()
         stalls.append(time.perf_counter() - began)
         beside: list[float] = []
-        while (saved := trainer._saver.news()) is None:
+        while (saved := trainer.checkpoints.saver.news()) is None:
             beside.append(timed_step(trainer))
         if not saved.committed:
             raise RuntimeError(saved.problem)
@@ -65,7 +65,7 @@ def main() -> None:
     set_threads(plan.recipe, ranks)
     device = join(ranks)
     keep_freed_memory(device)
-    trainer = build_trainer(plan, device)
+    trainer = assemble(plan, device).trainer
     found = measure(trainer, spec["saves"])
     trainer.close()
     leave()

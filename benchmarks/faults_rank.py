@@ -14,7 +14,7 @@ from trainer.loop import Trainer
 
 def note_slots(path: str) -> None:
     """Have the trainer write its slots to `path`; a kill loses no line that was written."""
-    fetch = Trainer._fetch
+    fetch = Trainer.fetch
     notes = open(path, "ab", buffering=0)  # noqa: SIM115
 
     def noting(trainer: Trainer) -> tuple[list[Batch], float]:
@@ -23,7 +23,7 @@ def note_slots(path: str) -> None:
         notes.write(f"{json.dumps([trainer.attempts, slots])}\n".encode())
         return batches, waited
 
-    Trainer._fetch = noting  # type: ignore[method-assign]
+    Trainer.fetch = noting  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

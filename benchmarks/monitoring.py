@@ -29,18 +29,19 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.loader import machine
-from benchmarks.output import run, write_figures
+from benchmarks.output import run as run_benchmark
+from benchmarks.output import write_figures
 from shards.files.write import check_output
 from shards.languages import LANGUAGE_CODES
 from shards.schema import Unreadable
 from tests.tiny import make_corpus
+from trainer.assemble import Run, assemble
 from trainer.distributed import join, leave
 from trainer.evaluation.scoring.rouge import TYPES
-from trainer.loop import Trainer
+from trainer.host import set_threads
 from trainer.plan import plan_run
 from trainer.ranks import ranks_from_environment
 from trainer.recipe import load_recipe
-from trainer.run import build_trainer, set_threads
 from trainer.telemetry.prometheus.run_metrics import UNREADABLE
 from trainer.terminal.progress import stage
 
@@ -63,10 +64,11 @@ FIGURES = {
 
 
 class Stopwatch:
-    """Adds up the time inside functions, by name."""
+    """Add up the time inside functions, by label; of nested calls the outer one's."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self._inside = False
 
     def around(self, owner: Any, name: str, label: str) -> None:
         """Time every call of `owner.name` from now on."""
@@ -74,38 +76,38 @@ class Stopwatch:
 
         @functools.wraps(function)
         def timed(*words: Any, **named: Any) -> Any:
-            began = time.perf_counter()
+            if self._inside:
+                return function(*words, **named)
+            self._inside, began = True, time.perf_counter()
             try:
                 return function(*words, **named)
             finally:
+                self._inside = False
                 self.seconds[label] = self.seconds.get(label, 0.0) + time.perf_counter() - began
 
         setattr(owner, name, timed)
 
 
-def overhead(trainer: Trainer, steps: int) -> dict[str, float]:
-    """Train, and tell what the metrics took of it."""
-    assert trainer.reporting is not None
-    assert trainer.endpoint.node is not None
+def overhead(run: Run, steps: int) -> dict[str, float]:
+    """Return what the metrics take of training."""
+    trainer = run.trainer
     log_every = trainer.recipe.training.log_every
     for _ in range(log_every):
         trainer.train_step()
-    trainer._log()
+    trainer.log()
     watch = Stopwatch()
     for owner, name, label in (
-        (trainer, "_count", "step"),
-        (trainer.endpoint.node, "step", "step"),
-        (trainer.endpoint.node, "progress", "step"),
-        (trainer.reporting.metrics, "step", "step"),
-        (trainer._meter, "step_ended", "step"),
-        (trainer, "_log", "log"),
+        (trainer, "emit", "step"),
+        (trainer.measurements, "add", "step"),
+        (trainer.measurements, "step_ended", "step"),
+        (trainer, "log", "log"),
     ):
         watch.around(owner, name, label)
     began = time.perf_counter()
     for number in range(steps):
         trainer.train_step()
         if number % log_every == log_every - 1:
-            trainer._log()
+            trainer.log()
     seconds = time.perf_counter() - began
     return {
         "step_overhead_share": sum(watch.seconds.values()) / seconds,
@@ -115,9 +117,9 @@ def overhead(trainer: Trainer, steps: int) -> dict[str, float]:
     }
 
 
-def fill(trainer: Trainer) -> None:
-    """All that a run can have to tell."""
-    metrics = trainer.endpoint.run
+def fill(run: Run) -> None:
+    """Give every metric that a run can have a value."""
+    metrics = run.endpoint.run
     assert metrics is not None
     by_target = {kind: dict.fromkeys(LANGUAGES, 3.14159265358979) for kind in ("mms", "mxls")}
     metrics.validation({"mms": 3.0, "mxls": 3.0}, by_target)
@@ -147,16 +149,16 @@ def measure(folder: Path, *, matrix: bool, steps: int, scrapes: int, log_every: 
     ranks = ranks_from_environment()
     plan = plan_run(load_recipe("d2tv", words), _DS_CONFIG, ranks)
     set_threads(plan.recipe, ranks)
-    trainer = build_trainer(plan, join(ranks))
+    run = assemble(plan, join(ranks))
     try:
-        found = overhead(trainer, steps)
-        fill(trainer)
-        url = trainer.endpoint.url
+        found = overhead(run, steps)
+        fill(run)
+        url = run.endpoint.url
         assert url is not None
         milliseconds, body = scrape(url, scrapes)
     finally:
-        trainer.close()
-        trainer.endpoint.close()
+        run.trainer.close()
+        run.endpoint.close()
     lines = [line for line in body.decode().splitlines() if not line.startswith("#")]
     return found | {
         "scrape_ms": statistics.median(milliseconds),
@@ -196,4 +198,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    sys.exit(run_benchmark(main))

@@ -26,7 +26,7 @@ from trainer.distributed import join, sum_over_ranks
 from trainer.ds_config import load_ds_config
 from trainer.engine import build_engine
 from trainer.extensions import own_inductor_cache
-from trainer.host_memory import keep_freed_memory
+from trainer.host import keep_freed_memory
 from trainer.loop import total_loss
 from trainer.ranks import Ranks
 from trainer.recipe import Recipe

@@ -10,7 +10,6 @@ from trainer.evaluation.evaluated import Evaluated
 from trainer.evaluation.kept import evaluation_folder
 from trainer.evaluation.predictions import Prediction, read_predictions
 from trainer.evaluation.resource_classes import resource_class
-from trainer.stream import build_reader
 
 
 def write_evaluation_page(done: Evaluated) -> Path:
@@ -23,7 +22,7 @@ def write_evaluation_page(done: Evaluated) -> Path:
         kind = "MMS" if row.source == row.target else "MXLS"
         return f"{kind}, {CLASS_NAMES[resource_class(pairs)]} training pairs"
 
-    reader = build_reader(recipe, done.corpus)
+    reader = recipe.loader.open(done.corpus)
     try:
         chosen = choose(rows, group_of, recipe.evaluation.seed)
         rule = recipe.corpus.image_rule(training=False)

@@ -16,12 +16,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 from launcher.processes import Family, StopWish
+from trainer.liveness.waits import SUPERVISOR_POLL_SECONDS
 from trainer.runs.lock import FileLock, Owner, ending
 
 #: What ends a session of a terminal or a job also reaches the guard, which ends by its pipe alone.
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGPIPE)
 _NOBODY = "{}"
-_POLL_SECONDS = 0.2
 
 
 class Guard:
@@ -75,7 +75,7 @@ def main() -> None:
     path, owner = Path(sys.argv[1]), Owner(**json.loads(sys.argv[2]))
     # Where the file system has no locks it goes without: the guard's other half is worth having there, too.
     while (lock := FileLock.take(path, owner)) is None:
-        time.sleep(_POLL_SECONDS)
+        time.sleep(SUPERVISOR_POLL_SECONDS)
     print("held", flush=True)
     last = _NOBODY
     for line in sys.stdin:

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 
 import psutil
 
-#: How long a launcher of several hosts is given to end the ranks on the others.
-_OTHER_HOSTS_SECONDS = 15.0
+from trainer.liveness.waits import OTHER_HOSTS_SECONDS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,7 +76,7 @@ class Family:
         """Kill the session, and with several hosts let the launcher reach for the others before."""
         if self.several_hosts:
             self.terminate_launcher()
-            deadline = time.monotonic() + _OTHER_HOSTS_SECONDS
+            deadline = time.monotonic() + OTHER_HOSTS_SECONDS
             while self.members() and time.monotonic() < deadline:
                 time.sleep(0.1)
         return self.kill()
@@ -121,7 +120,7 @@ class StopWish:
                 self._told.add(rank)
                 _signal(rank, signal.SIGTERM)
         waited = time.monotonic() - self._since
-        if self.family.several_hosts and not self._told and not self._launcher_told and waited > _OTHER_HOSTS_SECONDS:
+        if self.family.several_hosts and not self._told and not self._launcher_told and waited > OTHER_HOSTS_SECONDS:
             # No rank on this host: the launcher has the only way to the others.
             self._launcher_told = True
             self.family.terminate_launcher()

@@ -24,14 +24,10 @@ from launcher.remote_words import check_remote_words
 from launcher.restarts import Restarts, in_words
 from shards.errors import InputError
 from trainer.liveness.exit_codes import BAD_INPUT, FINISHED, STOPPED
+from trainer.liveness.stop import STOP_SIGNALS
+from trainer.liveness.waits import LEAVING_SECONDS, SAME_SIGNAL_SECONDS, SUPERVISOR_POLL_SECONDS
 from trainer.runs.lock import PATIENCE_SECONDS, STARTED, Owner, attempts, make_lock_file
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-#: A scheduler may send one wish to stop as several signals (see trainer/liveness/stop.py).
-_SAME_WISH_SECONDS = 3.0
-_POLL_SECONDS = 0.2
-#: How long ranks may take to leave after a launcher that says that all is well.
-_LEAVING_SECONDS = 5.0
 #: How many restarts there have been, for the ranks (of this host: DeepSpeed hands a few variables on to others).
 RESTARTS_VARIABLE = "D2TV_RESTARTS"
 
@@ -76,14 +72,14 @@ class Wish:
         self.wanted = False
         self.urgent: int | None = None
         self._since = 0.0
-        self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
+        self._before = {number: signal.signal(number, self._note) for number in STOP_SIGNALS}
 
     def restore(self) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
-        if self.wanted and time.monotonic() - self._since > _SAME_WISH_SECONDS:
+        if self.wanted and time.monotonic() - self._since > SAME_SIGNAL_SECONDS:
             self.urgent = number
         if not self.wanted:
             self.wanted, self._since = True, time.monotonic()
@@ -191,18 +187,18 @@ class _Supervisor:
         while process.poll() is None and self._wish.urgent is None:
             if self._wish.wanted:
                 stop.tell()
-            time.sleep(_POLL_SECONDS)
+            time.sleep(SUPERVISOR_POLL_SECONDS)
         # DeepSpeed's runner ends with 0 also when the launcher below it was killed by a signal.
         if process.returncode == FINISHED and not (self._all_left(family) and self._is_finished()):
             return None
         return process.returncode
 
     def _all_left(self, family: Family) -> bool:
-        deadline = time.monotonic() + _LEAVING_SECONDS
+        deadline = time.monotonic() + LEAVING_SECONDS
         while family.ranks():
             if time.monotonic() > deadline:
                 return False
-            time.sleep(_POLL_SECONDS)
+            time.sleep(SUPERVISOR_POLL_SECONDS)
         return True
 
     def _clear(self, family: Family) -> None:
@@ -226,7 +222,7 @@ class _Supervisor:
         _say(f"{what}; {self._restarts.in_words()} in {pause:.0f} s, from {self._from()}")
         over = time.monotonic() + pause
         while time.monotonic() < over and not self._wish.wanted:
-            time.sleep(_POLL_SECONDS)
+            time.sleep(SUPERVISOR_POLL_SECONDS)
         return None
 
     def _newest_checkpoint(self) -> Path | None:

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 from shards.errors import InputError
 from shards.printable import error_line
 from trainer.liveness.exit_codes import BAD_INPUT, FINISHED, STOPPED
-from trainer.liveness.stop import EarlyStop, StopRequest
+from trainer.liveness.stop import EarlyStop, StopSignal
+from trainer.liveness.waits import FIRST_RANK_PRINTS_SECONDS, PEER_PRINTS_SECONDS, UNEXPECTED_SECONDS
 from trainer.terminal.output import make_output_unbreakable
 from trainer.terminal.text import PrintableStream
 
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from trainer.ranks import Ranks
 
 DEFAULT_RECIPE = "d2tv"
-#: How long a rank that was left alone waits for the watchdog's verdict.
-PEER_SECONDS = 4.0
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
@@ -80,33 +79,35 @@ def _train(options: argparse.Namespace, early: EarlyStop) -> int:
     except InputError as error:
         early.code = BAD_INPUT  # the launcher ends the other ranks of a host when the first leaves
         return refuse(error)
-    # What is refused above costs no import of torch and DeepSpeed, which takes seconds.
+    # What is refused above takes no import of torch and DeepSpeed, which is seconds.
     from trainer.distributed import PeerError, join, leave
     from trainer.liveness.watchdog import Watchdog
-    from trainer.run import execute
+    from trainer.run import evaluate, open_run, train
 
     # torch warns of its own deprecated call inside DeepSpeed, once a rank; a person can do nothing about it.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
-    # Its end without `close` is a death, of which the other ranks are told.
+    # From here on an end without `watchdog.close` counts as a death, which ends the other ranks.
     watchdog = Watchdog.start(ranks, plan.recipe.run, plan.recipe.watchdog)
     early.farewell = partial(watchdog.close, "stopped")
     sys.excepthook = end_at_once
-    # To be ignored first: what signals tell the watchdog it cannot hear once it is closed.
+    # Signals are ignored before the watchdog closes, which could not pass them on any more.
     signals = contextlib.ExitStack()
     lock = contextlib.ExitStack()
     try:
         with stage("joining the other ranks", quiet=not ranks.is_first):
             device = join(ranks, patient=plan.recipe.watchdog.enabled)
         # Not before: a rank that waits for others to join has nothing to save, and must end when its launcher says.
-        stop = StopRequest(watchdog.signals)
+        stop = StopSignal(watchdog.notify_fd)
         early.hand_over()
         signals.callback(stop.ignore)
         watchdog.connect()
         _lock_run(lock, recipe.run, options.supervisor, ranks)
-        finished = execute(plan, device, watchdog, stop)
+        with open_run(plan, device, watchdog, stop) as run:
+            if train(run):
+                evaluate(run)
         leave()
     except InputError as error:
-        # Only this rank may have met it (a damaged shard, say), so it speaks whichever rank it is.
+        # Only this rank may have met it (a damaged shard, say), so it prints whichever rank it is.
         print(f"error: rank {ranks.rank}: {error_line(error)}", file=sys.stderr, flush=True)
         signals.close()
         watchdog.close("failed")
@@ -114,13 +115,13 @@ def _train(options: argparse.Namespace, early: EarlyStop) -> int:
     except PeerError:
         signals.close()
         watchdog.close("failed")
-        time.sleep(2)  # the launcher ends all ranks when one leaves: the one with the problem must have spoken
+        time.sleep(PEER_PRINTS_SECONDS)
         return BAD_INPUT
     finally:
         lock.close()
     signals.close()
     watchdog.close()
-    return FINISHED if finished else STOPPED
+    return FINISHED if run.outcome == "finished" else STOPPED
 
 
 def _lock_run(lock: contextlib.ExitStack, run: Path, supervisor: str | None, ranks: "Ranks") -> None:
@@ -128,22 +129,17 @@ def _lock_run(lock: contextlib.ExitStack, run: Path, supervisor: str | None, ran
 
     Raises `InputError` on rank 0 and `PeerError` on the others where another training has the run.
     """
-    from trainer.distributed import raise_together
+    from trainer.distributed import together
     from trainer.runs.lock import hold_run, how_started
 
-    problem: InputError | None = None
-    if ranks.is_first:
-        try:
+    with together():
+        if ranks.is_first:
             lock.enter_context(hold_run(run, supervisor, how_started(os.environ, supervisor)))
-        except InputError as error:
-            problem = error
-    raise_together(problem)
 
 
 def end_at_once(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """For an exception that nobody expected: no clean-up that may wait for threads and other ranks."""
-    # Where it is only that another rank has died, the watchdog ends this one meanwhile, and there is less to read.
-    time.sleep(PEER_SECONDS)
+    """End the process at an unexpected exception, without clean-up that may wait for threads and other ranks."""
+    time.sleep(UNEXPECTED_SECONDS)
     # torch calls this with sys.stderr held back, to print it afterwards: there is no afterwards.
     with contextlib.suppress(OSError):
         traceback.print_exception(kind, error, trace, file=PrintableStream(sys.__stderr__ or sys.stderr))
@@ -152,11 +148,11 @@ def end_at_once(kind: type[BaseException], error: BaseException, trace: Tracebac
 
 
 def refuse(error: InputError) -> int:
-    """Say it in one line, once a host: its ranks see the same input, so the first speaks and the others wait."""
+    """Print an error once a host: its ranks see the same input, so the first prints and the others wait."""
     if os.environ.get("LOCAL_RANK", "0") == "0":
         print(f"error: {error_line(error)}", file=sys.stderr, flush=True)
     else:
-        time.sleep(5)  # the launcher ends all ranks when one leaves: the first must have spoken by then
+        time.sleep(FIRST_RANK_PRINTS_SECONDS)
     return BAD_INPUT
 
 

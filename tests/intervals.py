@@ -7,9 +7,9 @@ import numpy as np
 from shards.format.index import Corpus
 from shards.stream.mixture import MixtureConfig, segments
 from shards.stream.sampler import Sampler
-from trainer.checkpoint.saver import Saved
+from trainer.events import Saved
+from trainer.interval import Interval, RankFacts
 from trainer.telemetry.prometheus.run_metrics import RunFacts
-from trainer.telemetry.totals import Interval, RankFacts
 
 LANGUAGES = ("english", "urdu")
 

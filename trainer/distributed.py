@@ -149,6 +149,17 @@ def raise_together(problem: InputError | None) -> None:
         raise PeerError
 
 
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """Raise on every rank if the block raises `InputError` on any (all ranks call this), as `raise_together` does."""
+    problem: InputError | None = None
+    try:
+        yield
+    except InputError as error:
+        problem = error
+    raise_together(problem)
+
+
 def _device() -> torch.device:
     accelerator = get_accelerator()
     return torch.device("cpu" if accelerator.device_name() == "cpu" else accelerator.current_device_name())

@@ -1,4 +1,4 @@
-"""The DeepSpeed engine around an objective: one optimizer, checks kept on."""
+"""Wrap an objective in the DeepSpeed engine: one optimizer, checks kept on."""
 
 from typing import Any
 
@@ -51,6 +51,12 @@ def build_engine(objective: Objective, recipe: Recipe, ds_config: dict[str, Any]
 
 
 def loss_scaler(engine: Any) -> Any | None:
-    """fp16's dynamic loss scaler (`cur_scale`, `min_scale`); None where the loss is not scaled, or by a constant."""
+    """Return fp16's dynamic loss scaler (`cur_scale`, `min_scale`); None where the loss is not scaled so."""
     scaler = getattr(engine.optimizer, "loss_scaler", None)  # stage 1 in bf16 has another optimizer, without one
     return scaler if scaler is not None and scaler.dynamic else None
+
+
+def loss_scale(engine: Any) -> float | None:
+    """Return fp16's dynamic loss scale, None without one."""
+    scaler = loss_scaler(engine)
+    return float(scaler.cur_scale) if scaler else None

@@ -10,6 +10,8 @@ from shards.directions import parse_directions
 from shards.errors import InputError
 from shards.format.index import Corpus, open_corpus
 from shards.storage.hub import directory_of
+from shards.stream.bundles import BundledSampler
+from shards.stream.mixture import segments
 from shards.stream.partition import Partition
 from shards.stream.sampler import Sampler
 from shards.text.start_tokens import named_starts
@@ -29,7 +31,6 @@ from trainer.extensions import check_code_caches
 from trainer.ranks import Ranks
 from trainer.recipe import Recipe, load_saved_recipe
 from trainer.runs.files import check_run_files
-from trainer.stream import build_reader, build_sampler
 from trainer.telemetry.prometheus.guards import check_guards
 from trainer.telemetry.trackers import check_trackers
 
@@ -68,7 +69,7 @@ def plan_run(recipe: Recipe, ds_config: Path, ranks: Ranks, resume: Resume = "au
     corpus = open_corpus(recipe.corpus.path)
     check_corpus(recipe, corpus)
     sampler = build_sampler(recipe, corpus)
-    reader = build_reader(recipe, corpus)
+    reader = recipe.loader.open(corpus)
     partition = Partition(
         groups_per_step=recipe.batch.groups_per_step,
         groups_per_micro_batch=recipe.batch.groups_per_micro_batch,
@@ -86,7 +87,7 @@ def plan_run(recipe: Recipe, ds_config: Path, ranks: Ranks, resume: Resume = "au
                 f"{checkpoint} was written by release 0.1.0, which this one cannot read: choose another run="
             )
         if damage(checkpoint, ("recipe.yaml", "ds_config.json", "state.json", CORPUS)):
-            continue  # passed over, and told of, when it is time to load one
+            continue  # passed over with a line when it is time to load one
         check_same_recipe(recipe, config, checkpoint)
         check_resumable(read_state(checkpoint), checkpoint, seed=recipe.training.seed, manifest=corpus.manifest)
         going_on = checkpoint
@@ -120,6 +121,22 @@ def plan_run(recipe: Recipe, ds_config: Path, ranks: Ranks, resume: Resume = "au
     )
 
 
+def build_sampler(recipe: Recipe, corpus: Corpus) -> Sampler:
+    """Return the run's stream of training examples. Raise `InputError` where mixture and corpus do not fit."""
+    batch, seed = recipe.batch, recipe.training.seed
+    mixture = segments(recipe.mixture, batch.groups_per_step, batch.groups_per_step * recipe.training.steps)
+    if batch.sources_per_target == 1:
+        return Sampler(corpus, split="train", mixture=mixture, seed=seed, group_size=batch.group_size)
+    return BundledSampler(
+        corpus,
+        split="train",
+        mixture=mixture,
+        seed=seed,
+        group_size=batch.group_size,
+        sources_per_target=batch.sources_per_target,
+    )
+
+
 def check_resume(resume: Resume, run: Path) -> None:
     """Refuse, before any rank joins, what `resume` and the run directory make impossible (`InputError`)."""
     found = whole_checkpoints(run / "checkpoints")
@@ -133,7 +150,7 @@ def check_resume(resume: Resume, run: Path) -> None:
 
 
 def check_corpus(recipe: Recipe, corpus: Corpus) -> None:
-    """Directions and feature sizes of the recipe against those of the corpus; the models that are to score."""
+    """Check directions and feature sizes of the recipe against the corpus, and the models that are to score."""
     check_models(models_of(recipe.evaluation))
     parse_directions(recipe.evaluation.directions, corpus.languages, recipe.mixture.languages)
     most = int(corpus.direction_counts("train").sum(axis=1).max())
@@ -244,5 +261,5 @@ def check_same_recipe(
 
 
 def _value(value: Any) -> str:
-    """A value that has room in a line, as an override would have it."""
+    """Return a value that fits into a line, as an override would have it."""
     return f" ({value})" if isinstance(value, str | int | float) and not isinstance(value, bool) else ""

@@ -1,7 +1,6 @@
-"""One run from its plan: everything put together, trained, evaluated, reported."""
+"""Train a plan and evaluate its test split: `open_run`, then `train`, then `evaluate`. All ranks call them together."""
 
 import contextlib
-import json
 import logging
 import os
 import sys
@@ -13,83 +12,58 @@ from typing import NoReturn
 
 import torch
 
-from shards.batch.loader import Loader
+from shards.directions import parse_directions
 from shards.errors import InputError, out_of_memory
-from shards.files.write import write_atomically
-from shards.format.changes import fingerprint
+from shards.format.index import Corpus
 from shards.printable import error_line
-from trainer.build import build_collator, build_evaluator, build_network
-from trainer.checkpoint.directory import CORPUS, TrainState, identity, read_state
-from trainer.checkpoint.resume import newest_sound_checkpoint
-from trainer.checkpoint.saver import Saver
-from trainer.checkpoint.sharded_state import restore
-from trainer.distributed import PeerError, from_first_rank, raise_together
-from trainer.engine import build_engine
+from trainer.assemble import Run, assemble, build_evaluator
+from trainer.checkpoint.directory import identity
+from trainer.distributed import PeerError, from_first_rank, together
 from trainer.evaluation.closing_table import print_report
-from trainer.evaluation.heldout import HeldOut
 from trainer.evaluation.kept import lock_evaluation, lock_path
 from trainer.evaluation.report import read_report
-from trainer.host_memory import keep_freed_memory
+from trainer.events import Ended, EvaluationEnded, PhaseBegan
+from trainer.host import keep_freed_memory, set_threads
 from trainer.liveness.exit_codes import STOPPED
-from trainer.liveness.stop import StopRequest
+from trainer.liveness.stop import StopSignal
+from trainer.liveness.waits import EVALUATION_POLL_SECONDS
 from trainer.liveness.watchdog import Watchdog
-from trainer.loop import Trainer
 from trainer.plan import Plan
 from trainer.ranks import Ranks
 from trainer.recipe import Recipe
 from trainer.runs.lock import FileLock, read_owner
-from trainer.stream import has_examples, validated_directions
-from trainer.telemetry.console import Console
-from trainer.telemetry.metrics import MetricsLog, append_record, read_metrics, read_validations
-from trainer.telemetry.prometheus.endpoint import Endpoint
-from trainer.telemetry.recent import DirectionSums
-from trainer.telemetry.reporting import Reporting
-from trainer.telemetry.spikes import SpikeDetector
-from trainer.telemetry.trackers import open_trackers
+from trainer.telemetry.metrics import validation_history
 from trainer.terminal.progress import stage
 
-#: Between two looks at an evaluation that another process makes.
-_WAIT_SECONDS = 0.5
 
-
-def execute(plan: Plan, device: torch.device, watchdog: Watchdog, stop: StopRequest) -> bool:
-    """Train (or go on training), evaluate on the test split, report. False when a signal stopped the run.
-
-    All ranks call it, after `join`.
-    """
-    recipe, ranks = plan.recipe, plan.ranks
+@contextlib.contextmanager
+def open_run(plan: Plan, device: torch.device, watchdog: Watchdog, stop: StopSignal) -> Iterator[Run]:
+    """Yield the run, put together. At the end of the block its observers get `Ended`, and the endpoint is closed."""
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
-    set_threads(recipe, ranks)
+    set_threads(plan.recipe, plan.ranks)
     keep_freed_memory(device)
-    trainer = build_trainer(plan, device, watchdog, stop)
-    outcome = "failed"
+    run = assemble(plan, device, watchdog, stop)
     try:
-        finished = _train_and_evaluate(plan, device, watchdog, stop, trainer)
-        outcome = "finished" if finished else "stopped"
-        if finished and ranks.is_first:
+        yield run
+        if run.outcome == "finished" and plan.ranks.is_first:
             # Nothing is left to stop: a signal ends the wait.
-            stop.from_now_on(trainer.endpoint.hurry)
+            stop.from_now_on(run.endpoint.hurry)
             with stage("waiting for the last scrape"):
-                trainer.endpoint.last_scrape(print)
+                run.endpoint.last_scrape(print)
     finally:
-        _end(trainer, recipe.run, outcome)
-    return finished
+        _end(run)
 
 
-def _end(trainer: Trainer, run: Path, outcome: str) -> None:
-    """Nothing comes after this: for those who watch."""
-    if trainer.reporting:
-        append_record(
-            run / "metrics.jsonl", {"kind": "end", "step": trainer.step, "outcome": outcome, "time": time.time()}
-        )
-        trainer.reporting.trackers.close(failed=outcome == "failed")
-    trainer.endpoint.close(keep_target=outcome == "failed")
+def _end(run: Run) -> None:
+    run.observers.emit(Ended(step=run.trainer.step, outcome=run.outcome))
 
 
-def _train_and_evaluate(
-    plan: Plan, device: torch.device, watchdog: Watchdog, stop: StopRequest, trainer: Trainer
-) -> bool:
-    recipe, ranks = plan.recipe, plan.ranks
+def train(run: Run) -> bool:
+    """Train to the last step, or resume. Return True when it is taken and saved, False when a signal stopped the run.
+
+    Raises `PeerError` for bad input, once the rank that met it has printed it.
+    """
+    trainer, ranks = run.trainer, run.plan.ranks
     first = trainer.step
     try:
         try:
@@ -104,39 +78,43 @@ def _train_and_evaluate(
             ) from error
     except InputError as error:
         # Before the threads are waited for, which may be in the middle of slow reads: the launcher ends this process
-        # as soon as another rank has left. Only this rank may have met it, so it speaks whichever rank it is.
+        # as soon as another rank has left. Only this rank may have met it, so it prints whichever rank it is.
         print(f"error: rank {ranks.rank}: {error_line(error)}", file=sys.stderr, flush=True)
         raise PeerError from error
     finally:
         trainer.close()
     if not finished:
+        run.outcome = "stopped"
         if ranks.is_first:
-            print(f"stopped at step {trainer.step} of {recipe.training.steps}: the same command goes on from there")
-        return False
-    checkpoint = trainer.checkpoint
+            steps = run.plan.recipe.training.steps
+            print(f"stopped at step {trainer.step} of {steps}: the same command goes on from there")
+    return finished
+
+
+def evaluate(run: Run) -> None:
+    """Evaluate the test split with the last checkpoint, unless that was done, and print the closing table.
+
+    A signal ends the process: the checkpoint is whole, and the same command goes on with the evaluation.
+    """
+    plan, recipe, ranks = run.plan, run.plan.recipe, run.plan.ranks
+    checkpoint = run.trainer.checkpoints.newest
     assert checkpoint is not None, "the last step is saved when `train` has returned"
-    stop.from_now_on(partial(_leave_evaluation, watchdog, trainer, recipe.run))
-    if not has_examples(recipe, plan.corpus, "test"):
+    run.stop.from_now_on(partial(_leave_evaluation, run))
+    if _has_examples(recipe, plan.corpus, "test"):
+        begin_batch = partial(run.observers.emit, PhaseBegan(phase="evaluation"))
+        with _only_evaluation(recipe.run, ranks, begin_batch):
+            if from_first_rank(ranks.is_first and not is_evaluated(recipe, checkpoint)):
+                evaluator = build_evaluator(recipe, plan.corpus, plan.tokenizer, ranks, run.device, begin_batch)
+                with contextlib.closing(evaluator.reader):
+                    evaluator.run(run.trainer.engine.module.network, "test", checkpoint)
         if ranks.is_first:
-            print(
-                f"the test split holds no example of evaluation.directions={recipe.evaluation.directions}: none scored"
-            )
-        return True
-    begin_batch = partial(trainer.phase, "evaluation")
-    with _only_evaluation(recipe.run, ranks, begin_batch):
-        if from_first_rank(ranks.is_first and not _is_evaluated(recipe, checkpoint)):
-            evaluator = build_evaluator(recipe, plan.corpus, plan.tokenizer, ranks, device, begin_batch)
-            try:
-                evaluator.run(trainer.engine.module.network, "test", checkpoint)
-            finally:
-                evaluator.reader.close()
-    if ranks.is_first:
-        report = read_report(recipe.run, "test")
-        assert report is not None
-        if trainer.reporting:
-            trainer.reporting.evaluation(report)
-        print_report(report, validations(recipe.run), recipe.run)
-    return True
+            report = read_report(recipe.run, "test")
+            assert report is not None
+            run.observers.emit(EvaluationEnded(report=report))
+            print_report(report, validation_history(recipe.run / "metrics.jsonl"), recipe.run)
+    elif ranks.is_first:
+        print(f"the test split holds no example of evaluation.directions={recipe.evaluation.directions}: none scored")
+    run.outcome = "finished"
 
 
 @contextlib.contextmanager
@@ -145,23 +123,19 @@ def _only_evaluation(run: Path, ranks: Ranks, begin_batch: Callable[[], None]) -
 
     A `d2tv evaluate` of the same is waited for: it may leave nothing to do.
     """
-    path, said = lock_path(run, "test"), False
+    path, printed = lock_path(run, "test"), False
     lock: FileLock | None = None
     while True:
         begin_batch()
-        problem: InputError | None = None
-        if ranks.is_first:
-            try:
+        with together():
+            if ranks.is_first:
                 lock = lock_evaluation(run, "test", "a training that evaluates its last checkpoint")
-            except InputError as error:
-                problem = error
-        raise_together(problem)
         if from_first_rank(lock is not None):
             break
-        if ranks.is_first and not said:
-            said = True
+        if ranks.is_first and not printed:
+            printed = True
             print(f"waiting for the evaluation of test in {path.parent} by {read_owner(path) or 'another process'}")
-        time.sleep(_WAIT_SECONDS)
+        time.sleep(EVALUATION_POLL_SECONDS)
     try:
         yield
     finally:
@@ -169,143 +143,24 @@ def _only_evaluation(run: Path, ranks: Ranks, begin_batch: Callable[[], None]) -
             lock.release()
 
 
-def _leave_evaluation(watchdog: Watchdog, trainer: Trainer, run: Path) -> NoReturn:
-    """A signal while evaluating: the last checkpoint is whole, and the evaluation goes on later."""
-    _end(trainer, run, "stopped")
-    watchdog.close("stopped")
+def _leave_evaluation(run: Run) -> NoReturn:
+    run.outcome = "stopped"
+    _end(run)
+    run.watchdog.close("stopped")
     with contextlib.suppress(Exception):  # the signal may have come in the middle of a line
         sys.stdout.flush()
     os._exit(STOPPED)
 
 
-def build_trainer(
-    plan: Plan, device: torch.device, watchdog: Watchdog | None = None, stop: StopRequest | None = None
-) -> Trainer:
-    """The trainer at the newest sound checkpoint, or at step 0. All ranks call it, after `join`."""
-    recipe, ranks, corpus = plan.recipe, plan.ranks, plan.corpus
-    quiet = not ranks.is_first
-    with stage("building network and optimizer", quiet=quiet):
-        engine = build_engine(build_network(recipe, plan.tokenizer), recipe, plan.ds_config)
-    with stage("checking the checkpoints", quiet=quiet):
-        checkpoint = newest_sound_checkpoint(recipe.run / "checkpoints", ranks)
-    if checkpoint is None:
-        state = TrainState(seed=recipe.training.seed, slot=0, world_size=ranks.world_size, corpus=corpus.content_hash)
-    else:
-        state = read_state(checkpoint)
-        with stage("reading the checkpoint", quiet=quiet):
-            restore(engine, checkpoint)
-    collate, collate_held_out = (
-        build_collator(recipe, corpus, plan.reader, plan.tokenizer, device, training=training)
-        for training in (True, False)
-    )
-
-    def open_loader(attempt: int) -> Loader:
-        return Loader(
-            plan.sampler,
-            collate,
-            plan.partition,
-            first_step=attempt,
-            threads=recipe.loader.threads,
-            prefetch=recipe.loader.prefetch,
-        )
-
-    endpoint = Endpoint(plan, device)
-    with stage("choosing held-out examples", quiet=quiet):
-        held_out = HeldOut(
-            corpus,
-            collate_held_out,
-            split="validation",
-            directions=validated_directions(recipe, corpus),
-            examples_per_kind=recipe.validation.examples_per_kind,
-            batch_size=recipe.validation.batch_size,
-            ranks=ranks,
-        )
-    return Trainer(
-        engine=engine,
-        recipe=recipe,
-        open_loader=open_loader,
-        reader=plan.reader,
-        corpus=corpus,
-        held_out=held_out,
-        saver=Saver(
-            engine,
-            recipe.run / "checkpoints",
-            recipe.checkpoint,
-            {
-                "recipe.yaml": recipe.dump(),
-                "ds_config.json": json.dumps(plan.ds_config, indent=1) + "\n",
-                CORPUS: json.dumps(fingerprint(corpus.manifest), indent=1) + "\n",
-            },
-        ),
-        state=state,
-        ranks=ranks,
-        device=device,
-        checkpoint=checkpoint,
-        reporting=_reporting(plan, state, endpoint, checkpoint),
-        endpoint=endpoint,
-        watchdog=watchdog or Watchdog.off(ranks),
-        stop=stop or StopRequest(),
-    )
+def _has_examples(recipe: Recipe, corpus: Corpus, split: str) -> bool:
+    """Return True if `split` has anything to evaluate."""
+    counts_TS = corpus.direction_counts(split)
+    directions = parse_directions(recipe.evaluation.directions, corpus.languages, recipe.mixture.languages)
+    return any(counts_TS[target, source] > 0 for source, target in directions)
 
 
-def _reporting(plan: Plan, state: TrainState, endpoint: Endpoint, checkpoint: Path | None) -> Reporting | None:
-    """Return what rank 0 reports to, None on the others. Those that serve metrics do so from here on."""
-    recipe = plan.recipe
-    if endpoint.run is None:
-        endpoint.serve()
-        return None
-    try:
-        write_atomically(recipe.run / "recipe.yaml", recipe.dump().encode())
-    except OSError as error:
-        raise InputError(f"run={recipe.run} cannot be written: {error}") from error
-    console = Console(recipe.training.steps, state.step)
-    resume_step = state.step if state.attempts else None
-    deviations = recipe.training.spike_deviations
-    reporting = Reporting(
-        languages=plan.corpus.languages,
-        console=console,
-        log=MetricsLog(recipe.run / "metrics.jsonl", resume_step),
-        unreadable=MetricsLog(recipe.run / "unreadable.jsonl", resume_step),
-        metrics=endpoint.run,
-        peak_flops=endpoint.peak_flops,
-        trackers=open_trackers(recipe, resume_step),
-        spikes=SpikeDetector(deviations) if deviations is not None else None,
-        untold=DirectionSums(len(plan.corpus.languages)),
-    )
-    checkpoint_bytes = sum(file.stat().st_size for file in checkpoint.iterdir()) if checkpoint else 0
-    restarts = sum(record["kind"] == "start" for record in read_metrics(recipe.run / "metrics.jsonl"))
-    reporting.started(state.step, recipe.training.steps, plan.ranks.world_size, restarts)
-    endpoint.run.begin(
-        step=state.step,
-        steps=recipe.training.steps,
-        skipped=state.attempts - state.step,
-        restarts=restarts,
-        checkpoint_bytes=checkpoint_bytes,
-    )
-    endpoint.serve()
-    if endpoint.url is not None:
-        console.say(f"metrics at {endpoint.url}")
-    return reporting
-
-
-def _is_evaluated(recipe: Recipe, checkpoint: Path) -> bool:
-    """Return True if the evaluation that lies there is of this checkpoint and these settings."""
+def is_evaluated(recipe: Recipe, checkpoint: Path) -> bool:
+    """Return True if the run's own test evaluation is of this checkpoint, with the recipe's settings."""
     report = read_report(recipe.run, "test")
     wanted = (identity(checkpoint), recipe.evaluation.model_dump(mode="json"))
     return report is not None and (report.get("checkpoint"), report.get("settings")) == wanted
-
-
-def validations(run: Path) -> list[dict[str, float]]:
-    """Held-out NLL by kind at every validation of a run, in order."""
-    path = run / "metrics.jsonl"
-    return [nll for _, nll in read_validations(path)] if path.is_file() else []
-
-
-def set_threads(recipe: Recipe, ranks: Ranks) -> None:
-    """Share the host's cores among its ranks: torch would give each rank all of them."""
-    # torchrun sets the first, DeepSpeed's launcher the second.
-    local = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or ranks.world_size)
-    cores = len(os.sched_getaffinity(0))
-    if cores < int(os.environ.get("SLURM_CPUS_ON_NODE", "0")):
-        local = 1  # Slurm has bound this task to cores of its own
-    torch.set_num_threads(recipe.training.threads_per_rank or max(1, cores // local))

@@ -1,15 +1,17 @@
-"""Learning rates as pure functions of the step, so that resuming has nothing to restore."""
+"""Learning rates and seeds as pure functions of the step, so that resuming has nothing to restore."""
 
 import math
+
+import torch
 
 from trainer.recipe import Recipe
 
 
 def learning_rate(step: int, recipe: Recipe) -> float:
-    """The rate of optimizer step `step`, counted from 1.
+    """Return the rate of optimizer step `step`, counted from 1.
 
-    Both kinds rise linearly over the warm-up; then `linear` falls to zero at the last step, and
-    `inverse_sqrt` falls with the root of the step (Vaswani et al., 2017, section 5.3).
+    Both kinds rise linearly over the warm-up; then `linear` falls to zero at the last step, and `inverse_sqrt` falls
+    with the root of the step (Vaswani et al., 2017, section 5.3).
     """
     peak, warmup = recipe.optimizer.learning_rate, recipe.schedule.warmup_steps
     if step <= warmup:
@@ -18,3 +20,11 @@ def learning_rate(step: int, recipe: Recipe) -> float:
         return peak * math.sqrt(max(warmup, 1) / step)
     remaining = recipe.training.steps - step + 1
     return peak * max(remaining, 0) / max(recipe.training.steps - warmup, 1)
+
+
+def dropout_seed(seed: int, attempt: int, micro_step: int, rank: int) -> int:
+    """Return the seed of torch's generator for one micro-batch: nothing random depends on anything else."""
+    words = torch.tensor([seed, attempt, micro_step, rank], dtype=torch.int64)
+    # An odd multiplier a word keeps neighbours apart; torch's generators scramble the seed themselves.
+    mixed = int((words * torch.tensor([0x9E3779B1, 0x85EBCA6B, 0xC2B2AE35, 0x27D4EB2F])).sum())
+    return mixed & 0x7FFF_FFFF_FFFF_FFFF

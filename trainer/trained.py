@@ -1,8 +1,8 @@
 """Find and load a trained network by a run, one of its checkpoints, or an exported model.
 
-All that is read of a checkpoint after training goes through here. An exported model is a directory that
-trainer/export/model.py wrote; its `state.json` and `manifest.json` are like a checkpoint's, so that it is checked, and
-named in the reports of its evaluation, in the same way.
+All reading of a checkpoint after training goes through here. An exported model is a directory that
+trainer/export/model.py wrote; its `state.json` and `manifest.json` are like a checkpoint's, so that it is checked and
+evaluated in the same way.
 """
 
 from collections.abc import Sequence
@@ -22,11 +22,10 @@ from shards.format.index import open_corpus
 from shards.format.manifest import SPLITS
 from shards.locations import without_secrets
 from shards.text.tokenizer import Tokenizer, open_tokenizer
-from trainer.build import build_network
+from trainer.assemble import build_network
 from trainer.checkpoint.directory import CORPUS, INDEX, MANIFEST, damage, read_state, whole_checkpoints
 from trainer.checkpoint.sharded_state import model_weights
 from trainer.recipe import Recipe, load_saved_recipe
-from trainer.telemetry.metrics import read_validations
 
 #: The files of an exported model: transformers' own, and the rest of the network, which is ours.
 TEXT, REST, CONFIG = "model.safetensors", "vision.safetensors", "config.json"
@@ -44,16 +43,16 @@ class Model:
 
 
 def open_model(where: Path, overrides: Sequence[str] = ()) -> Model:
-    """The network of an exported model, which needs no other file; or of a run or a checkpoint, which need what their
-    recipe names: the tokenizer (of the corpus, where it names none) and the pretrained directory.
+    """Load an exported model, which needs no other file, or the network of a run or a checkpoint.
 
-    overrides: key=value of the recipe. Raises `InputError`, one line, for what is missing, damaged or does not fit.
+    Those need what their recipe names: the tokenizer (of the corpus, where it names none) and the pretrained directory.
+    overrides: key=value of the recipe. Raises `InputError` for what is missing, damaged or does not fit.
     """
     return load_model(find_trained(where), overrides)
 
 
 def load_model(path: Path, overrides: Sequence[str] = ()) -> Model:
-    """`open_model` of a directory that `find_trained` or `resolve_checkpoint` gave."""
+    """Load the network in a directory that `find_trained` or `resolve_checkpoint` returned, as `open_model` does."""
     recipe = trained_recipe(path, overrides)
     directory = recipe.corpus.tokenizer
     if directory is None:
@@ -70,7 +69,7 @@ def is_model(path: Path) -> bool:
 
 
 def find_trained(where: Path) -> Path:
-    """The directory of an exported model, or the checkpoint that `where` means; sound. Reads every byte of it."""
+    """Return the directory of an exported model, or the checkpoint that `where` means; reads every byte to check it."""
     if not is_model(where):
         return resolve_checkpoint(where)
     problem = damage(where)
@@ -83,9 +82,9 @@ def find_trained(where: Path) -> Path:
 
 
 def resolve_checkpoint(path: Path) -> Path:
-    """The checkpoint that `path` means: itself, the newest whole one of a run, or the one that a file beside it names.
+    """Return the checkpoint that `path` means: itself, the newest whole one of a run, or one named in a file beside it.
 
-    Raises `InputError` where there is none, or where it is not what was written.
+    Raises `InputError` where there is none, or where it is damaged.
     """
     if path.is_file():
         path = _named_in(path)
@@ -108,16 +107,16 @@ def resolve_checkpoint(path: Path) -> Path:
 
 
 def run_of(path: Path) -> Path:
-    """Return where evaluations of a checkpoint lie: in its run, or in itself without one. A model is its own run."""
+    """Return the directory of a checkpoint's evaluations: its run, or itself without one. A model is its own run."""
     folder = path.parent if path.parent.name == "checkpoints" else path.resolve().parent
     return path if is_model(path) or folder.name != "checkpoints" else folder.parent
 
 
 def trained_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """The recipe of a checkpoint or model, with `run` where it lies now; a model's own files in place of the paths that
-    it was trained from.
+    """Return the recipe of a checkpoint or model, with `run` where it lies now.
 
-    Raises `InputError` for an override that would describe another network than that of the weights.
+    A model's own files replace the paths that it was trained from. Raises `InputError` for an override that would
+    describe another network than that of the weights.
     """
     model = is_model(path)
     for override in overrides:
@@ -144,18 +143,18 @@ def trained_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def check_same_corpus(path: Path, content_hash: str, location: str) -> None:
-    """`InputError` where the corpus at `location` is not the one that `path` was trained on."""
+    """Raise `InputError` where the corpus at `location` is not the one that `path` was trained on."""
     if read_state(path).corpus != content_hash:
         whose = path if is_model(path) else run_of(path)
         raise InputError(f"{location} is not the corpus that {whose} was trained on: set corpus.path=")
 
 
 def trained_network(recipe: Recipe, tokenizer: Tokenizer, path: Path) -> Network:
-    """The network with the weights of a checkpoint or model, of which `recipe` is. Every tensor must have its place."""
+    """Return the network with the weights of a checkpoint or model. recipe: its own. No tensor may be left over."""
     model = is_model(path)
     if not model and not (path / INDEX).is_file():
         raise InputError(f"{path} has no {INDEX}: an earlier version wrote it, and only that one reads it")
-    with torch.random.fork_rng(devices=[]):  # a new network draws its weights, which is nobody's business here
+    with torch.random.fork_rng(devices=[]):  # a new network draws its weights
         objective = build_network(recipe, tokenizer)
     if model:
         _check_text(objective.network, path)
@@ -175,7 +174,7 @@ def trained_network(recipe: Recipe, tokenizer: Tokenizer, path: Path) -> Network
 
 
 def data_of(path: Path) -> dict[str, Any]:
-    """Return what a checkpoint or model remembers of its corpus' manifest (shards/format/changes.py)."""
+    """Return the part of its corpus' manifest that a checkpoint or model keeps (shards/format/changes.py)."""
     try:
         values = read_json(path / CORPUS)
         sound = isinstance(values["content_hash"], str) and all(isinstance(name, str) for name in values["languages"])
@@ -189,17 +188,8 @@ def data_of(path: Path) -> dict[str, Any]:
     return dict(values)
 
 
-def course_until(path: Path) -> list[dict[str, float]]:
-    """Held-out NLL by kind at every validation of its run up to a checkpoint, in order; none of an exported model."""
-    log = run_of(path) / "metrics.jsonl"
-    if not log.is_file():
-        return []
-    last = read_state(path).step
-    return [nll for step, nll in read_validations(log) if step <= last]
-
-
 def _check_text(network: Network, directory: Path) -> None:
-    """The backbone was loaded by transformers, which passes over what it has no place for."""
+    """Check the names in the text part: transformers, which loaded it, ignores tensors that it has no place for."""
     file = directory / TEXT
     try:
         with safe_open(file, framework="pt") as tensors:
@@ -210,7 +200,7 @@ def _check_text(network: Network, directory: Path) -> None:
 
 
 def _load_rest(network: Network, directory: Path) -> None:
-    """Vision and fusion; a network of text alone has no such file."""
+    """Load vision and fusion; a network of text alone has no such file."""
     file = directory / REST
     wanted = rest_of(network)
     if not wanted and not file.exists():
@@ -230,7 +220,7 @@ def _load_rest(network: Network, directory: Path) -> None:
 
 
 def rest_of(network: Network) -> dict[str, torch.Tensor]:
-    """The tensors of a network that are not its backbone's, by name: those of vision and fusion."""
+    """Return the tensors of a network that are not its backbone's, by name: those of vision and fusion."""
     return {name: tensor for name, tensor in network.state_dict().items() if not name.startswith("backbone.")}
 
 
@@ -242,7 +232,7 @@ def _same_names(file: Path, stored: set[str], wanted: set[str]) -> None:
 
 
 def _named_in(file: Path) -> Path:
-    """The checkpoint that a file like `checkpoints/latest` names."""
+    """Return the checkpoint that a file like `checkpoints/latest` names."""
     try:
         with open(file, encoding="utf-8") as lines:
             name = lines.read(1000).strip()

@@ -17,14 +17,16 @@ import torch
 from deepspeed.accelerator import get_accelerator
 from deepspeed.utils import safe_get_full_grad
 
+from trainer.assemble import assemble
 from trainer.distributed import join, leave
 from trainer.engine import loss_scaler
+from trainer.events import Event
+from trainer.interval import Interval, RankFacts
 from trainer.plan import plan_run
 from trainer.ranks import ranks_from_environment
 from trainer.recipe import load_recipe
-from trainer.run import build_trainer
 from trainer.telemetry.prometheus import endpoint
-from trainer.telemetry.totals import Interval, RankFacts, Totals
+from trainer.telemetry.totals import Totals
 
 
 class SlowLoader:
@@ -41,6 +43,16 @@ class SlowLoader:
         self._loader.close()
 
 
+class Sink:
+    """Keeps the events of a rank."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def notify(self, event: Event) -> None:
+        self.events.append(event)
+
+
 def main() -> None:
     spec: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text())
     if spec["fp16_anyway"]:
@@ -53,7 +65,8 @@ def main() -> None:
     plan = plan_run(load_recipe(spec["recipe"], spec["overrides"]), Path(spec["ds_config"]), ranks)
     torch.set_num_threads(1)
     device = join(ranks)
-    trainer = build_trainer(plan, device)
+    sink = Sink()
+    trainer = assemble(plan, device, sinks=[sink]).trainer
     engine, objective = trainer.engine, trainer.engine.module
     slots: list[list[int]] = []
     losses: list[dict[str, float]] = []
@@ -94,7 +107,7 @@ def main() -> None:
     for _ in range(spec["steps"]):
         before = len(losses)
         trainer.train_step()
-        trainer._log()
+        trainer.log()
         if len(losses) == before:
             losses.append({"mms": 0.0})  # it was skipped, and has none
         if trainer.step in spec["save_at"]:
@@ -115,6 +128,7 @@ def main() -> None:
             "gradient": first_gradient,
             "weights": weights,
             "step": trainer.step,
+            "events": sink.events,
         },
         Path(spec["out"]) / f"rank-{ranks.rank}.pt",
     )

@@ -13,11 +13,11 @@ from shards.stream.partition import Partition
 from shards.text.tokenizer import open_tokenizer
 from tests.distributed.harness import run_job
 from tests.tiny import tiny_overrides
-from trainer.build import build_collator, build_network
+from trainer.assemble import build_collator, build_network
 from trainer.loop import total_loss
+from trainer.plan import build_sampler
 from trainer.recipe import Recipe, load_recipe
 from trainer.schedule import learning_rate
-from trainer.stream import build_sampler
 
 STEPS = 20
 NO_DROPOUT = [f"network.{part}.dropout=0" for part in ("text", "vision", "fusion")]

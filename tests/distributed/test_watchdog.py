@@ -236,7 +236,7 @@ def test_a_disabled_watchdog_starts_nothing(tmp_path: Path) -> None:
     for watchdog in (Watchdog.off(ranks), Watchdog.start(ranks, tmp_path, WatchdogSection(enabled=False))):
         watchdog.connect()
         watchdog.phase("step")
-        assert watchdog.signals is None
+        assert watchdog.notify_fd is None
         assert not monitors(tmp_path)
         watchdog.close()
 

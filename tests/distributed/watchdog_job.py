@@ -20,7 +20,7 @@ import torch.distributed as dist
 
 from tests.support.waiting import until
 from trainer.distributed import join
-from trainer.liveness.stop import StopRequest
+from trainer.liveness.stop import StopSignal
 from trainer.liveness.watchdog import Watchdog
 from trainer.ranks import ranks_from_environment
 from trainer.recipe.sections import WatchdogSection
@@ -54,7 +54,7 @@ class Job:
             resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")), most[1]))
         self.watchdog.connect()
         resource.setrlimit(resource.RLIMIT_NOFILE, most)
-        self.stop = StopRequest(self.watchdog.signals)
+        self.stop = StopSignal(self.watchdog.notify_fd)
         self.watchdog.phase("step", "step 1")
         dist.all_reduce(torch.ones(1))
         self.watchdog.phase("step", "step 2")

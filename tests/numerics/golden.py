@@ -13,13 +13,13 @@ import torch
 
 from tests.distributed.harness import FP32
 from tests.tiny import make_corpus, tiny_overrides
+from trainer.assemble import assemble
 from trainer.distributed import join, leave
 from trainer.loop import total_loss
 from trainer.plan import plan_run
 from trainer.ranks import ranks_from_environment
 from trainer.recipe import load_recipe
 from trainer.recipe.values import recipe_names
-from trainer.run import build_trainer
 
 GOLDEN = Path(__file__).with_name("golden_curves.json")
 STEPS = 50
@@ -55,7 +55,7 @@ def curves() -> dict[str, list[float]]:
             # A low rate: rounding differences between machines must not grow into differences of their own.
             words = [*tiny_overrides(corpus.directory, Path(folder) / run), "optimizer.learning_rate=1e-3"]
             words += [f"training.steps={STEPS}", "objective.alpha_steps=50"]
-            trainer = build_trainer(plan_run(load_recipe(name, words), FP32, ranks), device)
+            trainer = assemble(plan_run(load_recipe(name, words), FP32, ranks), device).trainer
             objective, losses = trainer.engine.module, []
             forward = trainer.engine.forward
 

@@ -12,7 +12,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -26,29 +25,8 @@ from trainer.checkpoint.retention import STAGING, commit, retire, sweep
 from trainer.checkpoint.sharded_state import Snapshot, file_name, take_snapshot, write_snapshot
 from trainer.checkpoint.tidying import clear, point
 from trainer.distributed import from_first_rank
+from trainer.events import Saved
 from trainer.recipe.sections import CheckpointSection
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Saved:
-    """Outcome of a save, identical on all ranks.
-
-    path: the checkpoint.  stall_seconds: what training waited for it.  seconds: from then to its end.
-    bytes: its size, 0 where it does not exist.  problem: why it does not.  untidy: lines to say of what stands among
-    the checkpoints and could not be dropped or replaced, each of them once in a run's process.
-    """
-
-    path: Path
-    step: int
-    stall_seconds: float
-    seconds: float
-    bytes: int
-    problem: str | None
-    untidy: tuple[str, ...] = ()
-
-    @property
-    def committed(self) -> bool:
-        return self.bytes > 0
 
 
 class Saver:

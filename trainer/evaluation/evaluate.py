@@ -10,6 +10,7 @@ import torch
 
 from models.network import Network
 from shards.batch.collate import Collator
+from shards.batch.fetch import Transform
 from shards.batch.reader import Reader
 from shards.batch.spans import UnreadableError
 from shards.directions import Direction, parse_directions
@@ -50,6 +51,8 @@ from trainer.terminal.progress import counting, stage, track
 class Evaluator:
     """Everything an evaluation reads. All ranks build one and call `run` together.
 
+    collate_changed: return a collator whose articles go through a transform (perturbations).
+
     begin_batch: called before every batch, for the watchdog.  kept_in: where the results go, `<run>/evaluation/<label>`
     (trainer/evaluation/kept.py); None: they are the run's own.
     """
@@ -59,6 +62,7 @@ class Evaluator:
     reader: Reader
     tokenizer: Tokenizer
     collate: Collator
+    collate_changed: Callable[[Transform], Collator]
     ranks: Ranks
     device: torch.device
     begin_batch: Callable[[], None]

@@ -25,7 +25,6 @@ from trainer.evaluation.scoring.models import check_models, models_of
 from trainer.evaluation.scoring.score import score
 from trainer.evaluation.scoring.similarity import SIMILARITY, facts_of_similarity
 from trainer.recipe import Recipe, load_recipe
-from trainer.stream import build_reader
 from trainer.terminal.progress import stage
 
 #: Keys of a recipe that mean something for predictions that are there already.
@@ -49,7 +48,7 @@ def evaluate_foreign(path: Path, split: str, corpus: str | None, overrides: Sequ
     with stage("opening the corpus"):
         opened = open_corpus(recipe.corpus.path)
     directions = parse_directions(settings.directions, opened.languages)
-    reader = build_reader(recipe, opened)
+    reader = recipe.loader.open(opened)
     lock = None
     try:
         found = match(lines, opened, reader, split, path, directions)

@@ -1,4 +1,4 @@
-"""A wish to stop, from a signal: noted at once, acted on by all ranks together at the end of a step."""
+"""React to a signal that asks for a stop: it is noted at once, and all ranks act on it at the end of a step."""
 
 import contextlib
 import os
@@ -11,20 +11,19 @@ from types import FrameType
 from typing import NoReturn
 
 from trainer.liveness.exit_codes import STOPPED
+from trainer.liveness.waits import SAME_SIGNAL_SECONDS
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-#: A launcher passes on what its process group has already received, so one wish comes as several signals.
-SAME_WISH_SECONDS = 3.0
+#: SIGUSR1 is what schedulers send some time before the limit of a job.
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 class EarlyStop:
-    """Before there is anything to save: a signal ends the process with `code`, also while it waits in C.
+    """End the process with `code` at a signal, as long as there is nothing to save, also while it waits in C.
 
-    To be entered by the main thread at the very beginning; `hand_over` ends it once `StopRequest` has begun. A rank
-    that waits for others to join runs no Python in its main thread, so another one reads the signals.
+    The main thread enters it at the very beginning; `hand_over` ends it once a `StopSignal` is installed. A rank that
+    waits for others to join runs no Python in its main thread, so another thread reads the signals.
 
-    code: `STOPPED`; to be set to another where the process has something else to say, and is about to leave.
-    farewell: is called before the process ends.
+    code: `STOPPED`; another where the process has printed why it leaves.  farewell: called before the process ends.
     """
 
     def __init__(self) -> None:
@@ -33,10 +32,10 @@ class EarlyStop:
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> "EarlyStop":
-        self._signals, self._notify = os.pipe()
-        os.set_blocking(self._notify, False)
-        self._before = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
-        self._wakeup_before = signal.set_wakeup_fd(self._notify, warn_on_full_buffer=False)
+        self._signals, self._notify_fd = os.pipe()
+        os.set_blocking(self._notify_fd, False)
+        self._before = {number: signal.signal(number, lambda *_: None) for number in STOP_SIGNALS}
+        self._wakeup_before = signal.set_wakeup_fd(self._notify_fd, warn_on_full_buffer=False)
         self._thread = threading.Thread(target=self._wait, name="early-stop", daemon=True)
         self._thread.start()
         return self
@@ -50,19 +49,19 @@ class EarlyStop:
         self.hand_over()
 
     def hand_over(self) -> None:
-        """Leave the signals to whoever has set handlers since."""
+        """Leave the signals to the handlers that were set since."""
         if self._thread is not None:
             current = signal.set_wakeup_fd(-1)
-            if current not in (self._notify, -1):
+            if current not in (self._notify_fd, -1):
                 signal.set_wakeup_fd(current, warn_on_full_buffer=False)
-            os.close(self._notify)
+            os.close(self._notify_fd)
             self._thread.join()
             os.close(self._signals)
             self._thread = None
 
     def _wait(self) -> None:
         while number := os.read(self._signals, 1):
-            if number[0] in _SIGNALS:
+            if number[0] in STOP_SIGNALS:
                 self._leave()
 
     def _leave(self) -> NoReturn:
@@ -78,48 +77,48 @@ class EarlyStop:
             os._exit(self.code)
 
 
-class StopRequest:
-    """Installs handlers for SIGTERM, SIGINT and SIGUSR1. The first asks for a stop, a later one ends the process.
+class StopSignal:
+    """Handlers of `STOP_SIGNALS`: the first signal sets `received`, a later one ends the process.
 
-    SIGUSR1 is what schedulers send a while before the time is up. A handler runs between two lines of Python only, so
-    in a collective that never returns it never does: `told` is a file descriptor (`Watchdog.signals`) that gets every
-    signal's number at once, for someone outside to end the process at the second one.
+    notify_fd: a file descriptor that gets every signal's number at once (`Watchdog.notify_fd`). A handler runs between
+    two lines of Python only, so in a collective that never returns it never does: the monitor, which reads the numbers,
+    ends the process at the second signal.
     """
 
-    def __init__(self, told: int | None = None) -> None:
-        self.wanted = False
-        self._since = 0.0
+    def __init__(self, notify_fd: int | None = None) -> None:
+        self.received = False
+        self._at = 0.0
         self._leave: Callable[[], None] | None = None
         # A copy: whatever is closed first, a signal never writes into another file that took the number over.
-        self._told = None if told is None else os.dup(told)
-        if self._told is not None:
-            signal.set_wakeup_fd(self._told, warn_on_full_buffer=False)
-        for number in _SIGNALS:
-            signal.signal(number, self._note)
+        self._notify_fd = None if notify_fd is None else os.dup(notify_fd)
+        if self._notify_fd is not None:
+            signal.set_wakeup_fd(self._notify_fd, warn_on_full_buffer=False)
+        for number in STOP_SIGNALS:
+            signal.signal(number, self._handle)
 
     def from_now_on(self, leave: Callable[[], None]) -> None:
-        """Nothing is left to save: a signal calls `leave`, which may end the process; one that came before does now."""
+        """Call `leave`, which may end the process, at a signal from now on; at once if one was received before."""
         self._leave = leave
-        if self.wanted:
+        if self.received:
             leave()
 
     def ignore(self) -> None:
-        """The process is about to end by itself: from now on signals change nothing about its exit code."""
-        for number in _SIGNALS:
+        """Let signals change nothing more: the process is about to end by itself."""
+        for number in STOP_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
-        if self._told is not None:
+        if self._notify_fd is not None:
             signal.set_wakeup_fd(-1)
-            os.close(self._told)
-            self._told = None
+            os.close(self._notify_fd)
+            self._notify_fd = None
 
-    def _note(self, number: int, _frame: FrameType | None) -> None:
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
         if self._leave is not None:
             self._leave()
-        if self.wanted and time.monotonic() - self._since > SAME_WISH_SECONDS:
+        if self.received and time.monotonic() - self._at > SAME_SIGNAL_SECONDS:
             # No SystemExit: whatever line is being run might catch it, and leaving waits for threads that hang.
             for stream in (sys.stdout, sys.stderr):
                 with contextlib.suppress(Exception):
                     stream.flush()
             os._exit(128 + number)
-        if not self.wanted:
-            self.wanted, self._since = True, time.monotonic()
+        if not self.received:
+            self.received, self._at = True, time.monotonic()

@@ -1,8 +1,9 @@
 """Report a rank's progress to its monitor, a process of its own (trainer/liveness/monitor.py).
 
-The monitor of every rank notices a rank that dies or makes no progress, also one that hangs in C, and ends all ranks
-in seconds, with their stacks in `<run>/stacks`: `HUNG` and `PEER_DIED` of exit_codes.py. What the monitor needs of the
-rank is prepared here, in handlers of C alone: a hanging rank runs no Python.
+The monitors notice a rank that dies or makes no progress, also one that hangs in C, and end all ranks in seconds, with
+their stacks in `<run>/stacks`: `HUNG` and `PEER_DIED` of exit_codes.py. What a monitor needs of its rank is prepared
+here, in handlers of C alone: a hanging rank runs no Python. No library does this: torchrun's health checks and NCCL's
+watchdog live in threads of the rank.
 """
 
 import contextlib
@@ -24,32 +25,30 @@ from typing import Literal, cast, get_args
 import torch.distributed as dist
 
 from trainer.distributed import from_first_rank
+from trainer.events import Event, Phase, PhaseBegan
 from trainer.liveness.exit_codes import HUNG, PEER_DIED
-from trainer.liveness.stop import SAME_WISH_SECONDS
+from trainer.liveness.waits import GOODBYE_SECONDS
+from trainer.liveness.watched_rank import DUMP_SIGNAL
 from trainer.ranks import Ranks
 from trainer.recipe.sections import WatchdogSection
 
-Phase = Literal["start", "step", "checkpoint", "evaluation"]
-
 _MONITOR = Path(__file__).with_name("monitor.py")
-#: A realtime signal that nothing else uses. Those numbered HUNG and PEER_DIED are their neighbours below.
-_DUMP_SIGNAL = 62
 #: A host that is gone is noticed after idle + count x interval = 12 s of silence.
 _KEEPALIVE = {"TCP_KEEPIDLE": 4, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 4, "TCP_USER_TIMEOUT": 12_000}
 _START_SECONDS = 30.0
 _CONNECT_SECONDS = 10.0
 _HELLO_SECONDS = 2.0
-_LOOK_SECONDS = 0.2
-_CLOSE_SECONDS = 2.0
+_ACCEPT_SECONDS = 0.2
 _LONGEST_MESSAGE = 500
 _TOKEN_BYTES, _RANK_DIGITS = 16, 8
 
 
 class Watchdog:
-    """One rank's. Nothing that goes wrong with it ends a training: it is said once, on stderr.
+    """Keep one rank's monitor informed. A problem with it ends no training: it is printed once, on stderr.
 
-    On one rank or many: `start`, `connect` when the ranks have joined, `phase` whenever something was done, `close`
-    before every end that is no failure. A process that ends without `close` has died, and takes the others with it.
+    On one rank or many: `start`, `connect` when the ranks have joined, `phase` at all progress (or as an observer of
+    events), `close` before every end that is no failure. A process that ends without `close` has died, and the others
+    are ended.
     """
 
     def __init__(self, ranks: Ranks, *, enabled: bool) -> None:
@@ -61,7 +60,7 @@ class Watchdog:
 
     @classmethod
     def off(cls, ranks: Ranks) -> "Watchdog":
-        """One that does nothing."""
+        """Return a watchdog that does nothing."""
         return cls(ranks, enabled=False)
 
     @classmethod
@@ -76,40 +75,44 @@ class Watchdog:
         return watchdog
 
     @property
-    def signals(self) -> int | None:
-        """The file descriptor for `StopRequest`, so that a second signal ends a rank that hangs."""
+    def notify_fd(self) -> int | None:
+        """Return the file descriptor for `StopSignal`, so that a second signal ends a rank that hangs."""
         return None if self._control is None else self._control.fileno()
 
-    def phase(self, name: Phase, detail: str = "") -> None:
-        """Something was done, and now this begins: its limit counts from here. Costs microseconds, never raises.
+    def notify(self, event: Event) -> None:
+        if isinstance(event, PhaseBegan):
+            self.phase(event.phase, event.detail)
 
-        detail: what to call it beside the stacks, like "step 17".
+    def phase(self, name: Phase, detail: str = "") -> None:
+        """Begin a phase: its limit counts from here. Takes microseconds, never raises.
+
+        detail: its name beside the stacks, like "step 17".
         """
         if self._control is None:
             return
         try:
             os.write(self._control.fileno(), f"phase {name} {detail}".encode()[:_LONGEST_MESSAGE])
         except BlockingIOError:
-            pass  # the monitor is behind with reading, so it has news enough
+            pass  # the monitor is behind with reading, so it knows of enough progress
         except OSError:
             self._lose("its monitor has gone")
 
     def connect(self) -> None:
-        """Let the monitors know each other. All ranks call it, after `join`.
+        """Connect the monitors of all ranks, which call this together, after `join`.
 
         Where rank 0's host cannot be reached, that rank trains on: its death ends the others at their limits only.
         """
         if not self._enabled or self._ranks.world_size == 1:
             return
-        # Every rank takes part, also one whose own monitor is gone: its end of the connection tells of its death.
+        # Every rank takes part, also one whose own monitor is gone: its end of the connection shows its death.
         listener, accepting, token, port, problem = None, None, "", 0, ""
-        called = [self._ranks.world_size - 1]
+        callers = [self._ranks.world_size - 1]
         if self._ranks.is_first:
             try:
                 listener = _listen(_on_one_host(self._ranks), self._ranks.world_size)
                 token, port = secrets.token_hex(_TOKEN_BYTES), listener.getsockname()[1]
                 # While they call: the kernel's queue may be shorter than the ranks are many.
-                accepting = ThreadPoolExecutor(1).submit(_accept, listener, token, lambda: called[0])
+                accepting = ThreadPoolExecutor(1).submit(_accept, listener, token, lambda: callers[0])
             except OSError as error:
                 problem = f"cannot listen: {error}"
         token, port = cast(tuple[str, int], from_first_rank((token, port)))
@@ -123,7 +126,7 @@ class Watchdog:
         problems = [""] * self._ranks.world_size
         dist.all_gather_object(problems, problem)
         if accepting is not None and listener is not None:
-            called[0] = problems[1:].count("")  # now it is known how many have
+            callers[0] = problems[1:].count("")  # now it is known how many have called
             connections = accepting.result()
             listener.close()
         accepted = cast(list[int], from_first_rank(list(connections)))
@@ -134,13 +137,13 @@ class Watchdog:
             connections[0].close()
             problem = "rank 0 takes no more connections"
         if problem:
-            self._say(f"its watchdog is not connected with the others': {problem}")
+            self._warn(f"its watchdog is not connected with the others': {problem}")
 
     def close(self, goodbye: Literal["bye", "failed", "stopped"] = "bye") -> None:
-        """Say goodbye: that this rank ends now is no death. Every rank for itself; a second call does nothing.
+        """Say that the end of this rank, which follows, is no death. A second call does nothing.
 
-        failed: it ends with an error that it has told of, stopped: after a signal, which is passed on. Then the others
-        have some seconds to do the same before they are ended: they may be waiting for this one in a collective.
+        failed: it ends with an error that it has printed; stopped: after a signal, which the others get too. They then
+        have `ALONE_SECONDS` to do the same before they are ended: they may wait for this one in a collective.
         """
         for connection in self._peers:
             # Not the monitor's: it may have been killed, and without this the others would take it for a death.
@@ -148,7 +151,7 @@ class Watchdog:
                 connection.send(f"{goodbye}\n".encode())
         if self._control is not None:
             with contextlib.suppress(OSError):
-                self._control.settimeout(_CLOSE_SECONDS)
+                self._control.settimeout(GOODBYE_SECONDS)
                 self._control.send(b"close")
                 self._control.recv(1)  # the monitor ends, and its side with it
         self._release()
@@ -158,7 +161,7 @@ class Watchdog:
 
     def _start_monitor(self, run: Path, limits: WatchdogSection) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._control.settimeout(_CLOSE_SECONDS)  # which makes the descriptor non-blocking, for `phase` and signals
+        self._control.settimeout(GOODBYE_SECONDS)  # which makes the descriptor non-blocking, for `phase` and signals
         stacks, self._stacks = os.pipe()
         stat = os.open("/proc/self/stat", os.O_RDONLY)
         config = {
@@ -166,15 +169,12 @@ class Watchdog:
             "run": str(run),
             "pid": os.getpid(),
             "limits": {name: getattr(limits, name) for name in get_args(Phase)},
-            "codes": {"hung": HUNG, "died": PEER_DIED},
-            "dump_signal": _DUMP_SIGNAL,
-            "same_wish_seconds": SAME_WISH_SECONDS,
             "control": theirs.fileno(),
             "stacks": stacks,
             "stat": stat,
         }
         try:
-            faulthandler.register(_DUMP_SIGNAL, file=self._stacks, all_threads=True)
+            faulthandler.register(DUMP_SIGNAL, file=self._stacks, all_threads=True)
             _exit_in_c(True)
             subprocess.run(
                 # Isolated and without site-packages: it starts in milliseconds, whatever the environment says.
@@ -204,15 +204,15 @@ class Watchdog:
 
     def _lose(self, why: str) -> None:
         self._release()
-        self._say(f"it is watched no more: {why}")
+        self._warn(f"it is watched no more: {why}")
 
-    def _say(self, what: str) -> None:
-        print(f"warning: rank {self._ranks.rank}: {what}", file=sys.stderr, flush=True)
+    def _warn(self, problem: str) -> None:
+        print(f"warning: rank {self._ranks.rank}: {problem}", file=sys.stderr, flush=True)
 
     def _release(self) -> None:
         """Undo what was prepared for the monitor."""
         if self._stacks is not None:
-            faulthandler.unregister(_DUMP_SIGNAL)
+            faulthandler.unregister(DUMP_SIGNAL)
             _exit_in_c(False)
             os.close(self._stacks)
         if self._control is not None:
@@ -221,7 +221,7 @@ class Watchdog:
 
 
 def _exit_in_c(exits: bool) -> None:
-    """Have the signals numbered like our exit codes end the process with that code, or do what they always did.
+    """Make the signals numbered like our exit codes end the process with that code, or restore their default.
 
     The handler is libc's `_exit` itself. Python's signal module knows nothing of it, and the GIL may be held.
     """
@@ -239,7 +239,7 @@ def _on_one_host(ranks: Ranks) -> bool:
 
 
 def _listen(loopback: bool, callers: int) -> socket.socket:
-    """A free port that `callers` connections may wait at without being accepted."""
+    """Listen at a free port where `callers` connections may wait to be accepted."""
     if loopback:
         return socket.create_server(("127.0.0.1", 0), backlog=callers)
     if socket.has_dualstack_ipv6():
@@ -254,23 +254,23 @@ def _call(host: str, port: int, token: str, rank: int) -> socket.socket:
 
 
 def _accept(listener: socket.socket, token: str, callers: Callable[[], int]) -> dict[int, socket.socket]:
-    """The connections of so many ranks, fewer after some seconds. Who does not know the token is turned away."""
+    """Return the connections of so many ranks, fewer after some seconds; those without the token are turned away."""
     accepted: dict[int, socket.socket] = {}
     deadline = time.monotonic() + 2 * _CONNECT_SECONDS
-    listener.settimeout(_LOOK_SECONDS)
+    listener.settimeout(_ACCEPT_SECONDS)
     while len(accepted) < callers() and time.monotonic() < deadline:
         try:
             connection, _ = listener.accept()
         except OSError:
-            time.sleep(0.05)  # nobody calls, or it is out of descriptors
+            time.sleep(0.05)  # no call yet, or out of descriptors
             continue
         try:
             connection.settimeout(_HELLO_SECONDS)
             hello = connection.recv(2 * _TOKEN_BYTES + _RANK_DIGITS, socket.MSG_WAITALL)
         except OSError:
             hello = b""
-        told, rank = hello[: 2 * _TOKEN_BYTES], hello[2 * _TOKEN_BYTES :]
-        if hmac.compare_digest(told, token.encode()) and rank.isdigit():
+        shown, rank = hello[: 2 * _TOKEN_BYTES], hello[2 * _TOKEN_BYTES :]
+        if hmac.compare_digest(shown, token.encode()) and rank.isdigit():
             accepted[int(rank)] = connection
         else:
             connection.close()

@@ -4,7 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
-from shards.batch.reader import ReaderConfig
+from shards.batch.reader import Reader, ReaderConfig
+from shards.format.index import Corpus
+from shards.format.stores import open_storage
 from shards.locations import CorpusLocation, GuardFile, LocalPath, ModelLocation
 from shards.stream.images import ImageRule
 from shards.text.start_tokens import StartTokens
@@ -142,6 +144,12 @@ class LoaderSection(ReaderConfig, Section):
     max_unreadable_share: float = Field(
         1e-4, ge=0, lt=1, description="examples that may be unreadable; one always may, unless this is 0"
     )
+
+    def open(self, corpus: Corpus) -> Reader:
+        """Open a reader of the corpus' shards, wherever they are. Raise `InputError` as `open_storage` does."""
+        cache_bytes = self.cache_bytes if self.cache else None
+        storage = open_storage(corpus, max_open_files=self.max_open_files, cache=self.cache, cache_bytes=cache_bytes)
+        return Reader(corpus, self, storage)
 
 
 class ValidationSection(Section):

@@ -1,8 +1,7 @@
-"""metrics.jsonl: what a run tells of itself, one JSON object a line."""
+"""Write and read metrics.jsonl: the records of a run, one JSON object a line."""
 
 import json
 import math
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,22 +16,25 @@ _MOST_BYTES = 1 << 34
 
 
 class MetricsLog:
-    """metrics.jsonl: one object a line, appended. Rank 0 only."""
+    """Append records to a file. Rank 0 only.
+
+    resume_step: drop later records, which will come again; None: drop all. Those of starts stay.
+    """
 
     def __init__(self, path: Path, resume_step: int | None) -> None:
-        """Begin anew where `resume_step` is None. Else as after `rewind`. Starts stay on record."""
         self._path = path
-        self._cut = self._complained = self._told_of_bad = False
+        self._cut = self._warned_of_loss = self._warned_of_bad = False
+        self.starts = 0  # on record when the file was opened last
         self._open(resume_step)
 
     def rewind(self, step: int) -> None:
-        """Drop the lines past `step`, and a last line that a kill cut short: they will come again."""
+        """Drop the records past `step`, and a last line that a kill cut short."""
         self._file.close()
         self._open(step)
 
     def _open(self, resume_step: int | None) -> None:
-        """Rewrite the file without the lines that will come again. What is no record stays where it is."""
-        path = self._path
+        """Rewrite the file without what will come again. A line that is no record stays."""
+        path, self.starts = self._path, 0
         kept: list[bytes] = []
         bad: list[int] = []
         try:
@@ -43,7 +45,9 @@ class MetricsLog:
                     if number == len(lines):  # empty, or cut short by a kill
                         break
                     bad += [number] if line.strip() else []
-                elif record["kind"] != "start" and (resume_step is None or record["step"] > resume_step):
+                elif record["kind"] == "start":
+                    self.starts += 1
+                elif resume_step is None or record["step"] > resume_step:
                     continue
                 kept.append(line + b"\n")
             write_atomically(path, b"".join(kept))  # a kill in this very moment must not lose the history
@@ -51,12 +55,12 @@ class MetricsLog:
             self._file = open(path, "ab", buffering=0)  # noqa: SIM115
         except OSError as error:
             raise InputError(f"{path} cannot be written: {error}") from error
-        if bad and not self._told_of_bad:
-            self._told_of_bad = True
+        if bad and not self._warned_of_bad:
+            self._warned_of_bad = True
             print(f"warning: {passed_over(path, len(bad), bad[0])}", file=sys.stderr, flush=True)
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Append a line. One that a full disk does not take is lost, which is said once: it ends no training."""
+        """Append a record. One that a full disk does not take is lost, with one warning: it ends no training."""
         line = ("\n" if self._cut else "") + json.dumps(record) + "\n"
         try:
             written = self._file.write(line.encode())
@@ -64,26 +68,13 @@ class MetricsLog:
             problem = "the disk is full" if self._cut else ""
         except OSError as error:
             self._cut, problem = True, str(error)
-        if problem and not self._complained:
-            self._complained = True
+        if problem and not self._warned_of_loss:
+            self._warned_of_loss = True
             warning = f"warning: {self._path} cannot be written, lines of it are lost: {problem}"
             print(warning, file=sys.stderr, flush=True)
 
     def close(self) -> None:
         self._file.close()
-
-
-def append_record(path: Path, record: Mapping[str, Any]) -> None:
-    """Append a line to a log that nobody has open any more; where that fails it is said on stderr."""
-    try:
-        with open(path, "r+b", buffering=0) as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(size - 1, 0))
-            cut = size > 0 and file.read(1) != b"\n"  # by a full disk
-            file.seek(size)
-            file.write((("\n" if cut else "") + json.dumps(record) + "\n").encode())
-    except OSError as error:
-        print(f"warning: {path} cannot be written: {error}", file=sys.stderr, flush=True)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -92,18 +83,25 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return [record for line in lines if (record := parse_record(line)) is not None]
 
 
-def read_validations(path: Path) -> list[tuple[int, dict[str, float]]]:
-    """Read step and held-out NLL by kind of every validation of a metrics.jsonl, in order. Raise `OSError`."""
-    found = []
-    for record in read_metrics(path):
+def validation_history(path: Path, last_step: int | None = None) -> list[dict[str, float]]:
+    """Read the held-out NLL by kind of every validation of a metrics.jsonl, in order; none where there is no file.
+
+    last_step: leave out later ones. Raise `OSError`.
+    """
+    history = []
+    for record in read_metrics(path) if path.is_file() else ():
         nll = record.get("nll")
-        if record["kind"] == "validation" and isinstance(nll, dict):
-            found.append((record["step"], {kind: _float(value) for kind, value in nll.items()}))
-    return found
+        if (
+            record["kind"] == "validation"
+            and isinstance(nll, dict)
+            and (last_step is None or record["step"] <= last_step)
+        ):
+            history.append({kind: _float(value) for kind, value in nll.items()})
+    return history
 
 
 def _float(value: object) -> float:
-    """A number of a record as a float; NaN for what is none, or none that a float can hold."""
+    """Return a number of a record as a float; NaN for anything else, and for an integer that no float holds."""
     try:
         return float(value) if isinstance(value, int | float) else math.nan
     except OverflowError:
@@ -111,8 +109,10 @@ def _float(value: object) -> float:
 
 
 def parse_record(line: str | bytes) -> dict[str, Any] | None:
-    """Parse the record in a line: an object with a `kind` and a `step`. None for anything else: a line that a kill or
-    a full disk cut, bytes of a damaged disk, JSON of somebody else."""
+    """Parse the record in a line, an object with a `kind` and a `step`.
+
+    Return None for anything else: a line that a kill or a full disk cut, damaged bytes, JSON of another program.
+    """
     try:
         record = parse_json(line)
     except ValueError:
@@ -124,6 +124,6 @@ def parse_record(line: str | bytes) -> dict[str, Any] | None:
 
 
 def passed_over(path: Path, count: int, first: int) -> str:
-    """Say in one line how many lines of a log are no records."""
+    """Return a warning about the lines of a log that are no records."""
     lines = f"line {first} is" if count == 1 else f"{count:,} lines, {first} the first, are"
     return f"{path}: {lines} no record of ours: passed over, and kept where {'it is' if count == 1 else 'they are'}"

@@ -1,4 +1,4 @@
-"""What a device reaches in one large matrix product: what a model's own operations are compared with (MFU)."""
+"""Measure the FLOP/s that a device reaches in one large matrix product, the denominator of MFU."""
 
 import time
 
@@ -11,7 +11,7 @@ _REPEATS = 5
 
 
 def matmul_peak(dtype: torch.dtype, device: torch.device, *, side: int | None = None) -> float:
-    """FLOP/s of the best of several products of two square matrices, on as many threads as torch has."""
+    """Return the FLOP/s of the best of several products of two square matrices, on as many threads as torch has."""
     side = side or _SIDE.get(device.type, _SIDE_ELSEWHERE)
     generator = torch.Generator(device).manual_seed(0)  # the run's own random numbers are not touched
     a, b = (torch.randn(side, side, device=device, generator=generator).to(dtype) for _ in range(2))

@@ -1,4 +1,4 @@
-"""What a rank measures of itself between two logged steps: where it waits for no other rank, and what it holds."""
+"""Measure this rank between two logged steps: its time without waiting for others, and the memory it holds."""
 
 import time
 from collections.abc import Iterator
@@ -9,14 +9,16 @@ import torch
 from deepspeed.accelerator import get_accelerator
 
 from shards.batch.reader import Reader
-from trainer.telemetry.totals import RankFacts
+from trainer.interval import RankFacts
 
 
 class RankMeter:
-    """Adds up the steps that are taken; those that are skipped leave no trace. Only `facts` waits for the device."""
+    """Add up the steps that are taken; skipped ones leave no trace. Only `facts` waits for the device.
+
+    count_forward: False where the forward pass waits for other ranks, so that its time is not this rank's.
+    """
 
     def __init__(self, reader: Reader, device: torch.device, *, count_forward: bool = True) -> None:
-        """count_forward: False where the forward pass waits for other ranks, so that its time says nothing of this."""
         self._reader, self._device, self._count_forward = reader, device, count_forward
         self._process = psutil.Process()
         self._waited = self._forward = 0.0
@@ -27,12 +29,12 @@ class RankMeter:
         self._retries, self._bytes = reader.retries, reader.bytes_read
 
     def waited(self, seconds: float) -> None:
-        """The step waited for its data."""
+        """Count the seconds that a step waited for its data."""
         self._step_waited += seconds
 
     @contextmanager
     def forward(self) -> Iterator[None]:
-        """Around a forward pass."""
+        """Time a forward pass."""
         if not self._count_forward:
             yield
             return
@@ -55,13 +57,13 @@ class RankMeter:
         self._step_waited, self._step_forward, self._step_events = 0.0, 0.0, []
 
     def forget(self) -> None:
-        """The steps since the last call of `facts` will come again."""
+        """Drop the steps since the last call of `facts`: they will come again."""
         self.step_ended(taken=False)
         self._waited = self._forward = 0.0
         self._events = []
 
     def facts(self) -> RankFacts:
-        """Of the steps since the last call, at a logged step: it waits for the device."""
+        """Return the facts of the steps since the last call, waiting for the device."""
         if self._events:
             torch.accelerator.synchronize(self._device)
             self._forward += sum(begin.elapsed_time(end) for begin, end in self._events) / 1000

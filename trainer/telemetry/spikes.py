@@ -1,9 +1,11 @@
 """Loss spikes: intervals whose loss stands out from those before, and the directions that made it."""
 
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median
+
+from trainer.events import Event, Logged, LossSpiked
+from trainer.telemetry.recent import by_direction
 
 #: Intervals that the loss is compared with, and how many there must be before anything is called a spike.
 _WINDOW, _ENOUGH = 32, 8
@@ -15,18 +17,8 @@ _LEAST = 0.05
 _PACE, _NAMED = 0.1, 5
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Spike:
-    """loss, usual: of the interval, and the median of those before.  directions: the worst, by the nats that each put
-    on top of what is usual for it: (direction, its NLL a token, its usual one)."""
-
-    loss: float
-    usual: float
-    directions: tuple[tuple[str, float, float], ...]
-
-
 class SpikeDetector:
-    """Looks at every logged interval; rank 0 only. It forgets when a run starts again: its memory is no state.
+    """Compare every logged interval with those before. It begins anew when a run starts again.
 
     deviations: how many standard deviations above the median of the last intervals a loss must be.
     """
@@ -36,14 +28,14 @@ class SpikeDetector:
         self._losses: deque[float] = deque(maxlen=_WINDOW)
         self._usual: dict[str, float] = {}
 
-    def look(self, loss: float, nats: Mapping[str, float], tokens: Mapping[str, float]) -> Spike | None:
-        """Whether an interval is a spike. nats, tokens: direction -> sums over the interval."""
+    def add(self, step: int, loss: float, nats: Mapping[str, float], tokens: Mapping[str, float]) -> LossSpiked | None:
+        """Return the spike that an interval is, if it is one. nats, tokens: direction -> sums over the interval."""
         spike = None
         if len(self._losses) >= _ENOUGH:
             usual = median(self._losses)
             deviation = _NORMAL * median(abs(before - usual) for before in self._losses)
             if not loss <= usual + max(self._deviations * deviation, _LEAST * abs(usual)):  # NaN is a spike, too
-                spike = Spike(loss=loss, usual=usual, directions=self._worst(nats, tokens))
+                spike = LossSpiked(step=step, loss=loss, usual=usual, directions=self._worst(nats, tokens))
         if spike is None:
             # What is unusual must not become usual at once; a new level does when it stays.
             self._losses.append(loss)
@@ -68,3 +60,18 @@ class SpikeDetector:
                 nll = nats[direction] / count
                 before = self._usual.setdefault(direction, nll)
                 self._usual[direction] = before + _PACE * (nll - before)
+
+
+class SpikeObserver:
+    """Emit a `LossSpiked` after every `Logged` whose loss stands out."""
+
+    def __init__(self, languages: Sequence[str], deviations: float, emit: Callable[[Event], None]) -> None:
+        self._languages, self._emit = languages, emit
+        self._detector = SpikeDetector(deviations)
+
+    def notify(self, event: Event) -> None:
+        if isinstance(event, Logged):
+            interval = event.interval
+            nats, tokens = (dict(by_direction(self._languages, x)) for x in (interval.nats_TS, interval.tokens_TS))
+            if (spike := self._detector.add(event.step, interval.total_loss, nats, tokens)) is not None:
+                self._emit(spike)

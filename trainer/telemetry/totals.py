@@ -1,4 +1,4 @@
-"""Add up what is measured between two logged steps: on every rank its own, made global by one reduction.
+"""Add up losses and counts between two logged steps: every rank its own, made global by one reduction.
 
 Shapes: T target languages, S source languages, both the corpus' L; matrices are by [target, source].
 """
@@ -13,78 +13,11 @@ from numpy.typing import NDArray
 from models.objectives.base import Outputs
 from shards.batch.types import Batch
 from trainer.distributed import sum_over_ranks
+from trainer.interval import Interval, RankFacts
 
 KINDS = ("mms", "mxls")
 #: How many micro-batches are added up together.
 _FOLDED = 64
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RankFacts:
-    """One rank in an interval: seconds and counts are its sums, sizes and files what they were at the end of it."""
-
-    busy_seconds: float = 0.0  # waiting for data, and forward passes: where it waits for no other rank
-    data_wait_seconds: float = 0.0  # the first of these
-    read_bytes: float = 0.0
-    read_retries: float = 0.0
-    open_files: float = 0.0
-    resident_bytes: float = 0.0
-    device_bytes: float = 0.0
-    device_peak_bytes: float = 0.0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Interval:
-    """Global sums since the last logged step."""
-
-    steps: int
-    seconds: float
-    total_loss: float  # J, the mean of the steps
-    loss: dict[str, float]  # term -> average over its own count, before its weight; none of what had no count
-    nll: dict[str, float]  # branch -> nats a target token; likewise
-    tokens: dict[str, list[float]]  # branch -> target tokens (L,); the teacher (mms) reads every row
-    nats_TS: NDArray[np.float64]  # of each direction's own branch: the teacher's on the diagonal, else the student's
-    tokens_TS: NDArray[np.float64]  # and its target tokens
-    examples_TS: NDArray[np.float64]  # examples trained on
-    real_token_share: float  # of the places that self-attention computes for texts, those that hold a token
-    flops: float  # of the model's matrix products, forward and backward, as of the first step
-    ranks: tuple[RankFacts, ...]
-
-    @property
-    def examples(self) -> dict[str, list[float]]:
-        """kind -> examples by target language (L,)."""
-        own = np.diagonal(self.examples_TS)
-        return {"mms": own.tolist(), "mxls": (self.examples_TS.sum(axis=1) - own).tolist()}
-
-    @property
-    def data_wait_seconds(self) -> float:
-        """The mean of the ranks."""
-        return sum(rank.data_wait_seconds for rank in self.ranks) / len(self.ranks)
-
-    @property
-    def read_retries(self) -> int:
-        return round(sum(rank.read_retries for rank in self.ranks))
-
-    @property
-    def slowest_rank(self) -> tuple[int, float]:
-        """The rank with the longest busy time, and the seconds a step that it has over the median of all."""
-        busy = [rank.busy_seconds for rank in self.ranks]
-        slowest = int(np.argmax(busy))
-        # The lower one of two: with two ranks the mean would halve what one is behind the other.
-        return slowest, (busy[slowest] - sorted(busy)[(len(busy) - 1) // 2]) / self.steps
-
-    @property
-    def examples_per_second(self) -> float:
-        return float(self.examples_TS.sum()) / self.seconds
-
-    @property
-    def target_tokens_per_second(self) -> float:
-        """Those of both branches."""
-        return sum(map(sum, self.tokens.values())) / self.seconds
-
-    @property
-    def flops_per_second(self) -> float:
-        return self.flops / self.seconds
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,12 +64,12 @@ class Totals:
             "flops": 1,
             "ranks": world_size * len(fields(RankFacts)),
         }
-        self._places: dict[str, slice] = {}
+        self._slices: dict[str, slice] = {}
         begin = 0
         for name, length in shapes.items():
-            self._places[name] = slice(begin, begin + length)
+            self._slices[name] = slice(begin, begin + length)
             begin += length
-        # What is on the device and what the host knows: nothing is copied from one to the other before the reduction.
+        # On the device, and on the host: nothing is copied from one to the other before the reduction.
         self._sums = torch.zeros(begin, dtype=torch.float64, device=device)
         self._known = torch.zeros(begin, dtype=torch.float64)
         self._pending: list[_MicroBatch] = []
@@ -151,7 +84,7 @@ class Totals:
     def add_micro_batch(self, outputs: Outputs, batch: Batch, loss: torch.Tensor, flops: int) -> None:
         """Add a micro-batch's losses and counts; `loss` is its share of J. Nothing here waits for the device.
 
-        `batch` is on the host. flops: 0 where `wants_flops` says so.
+        `batch` is on the host. flops: 0 unless `wants_flops`.
         """
         self._pending.append(
             _MicroBatch(
@@ -175,7 +108,7 @@ class Totals:
         self._pending.clear()
 
     def add_step(self, *, seconds: float) -> None:
-        """The micro-batches since the last step were trained on."""
+        """Count the micro-batches since the last step as trained on."""
         self._taken += self._pending
         self._pending = []
         if len(self._taken) >= _FOLDED:
@@ -184,7 +117,7 @@ class Totals:
         self._seconds += seconds
 
     def _fold(self) -> None:
-        """Add up what was taken. Nothing here waits for the device."""
+        """Add up the micro-batches of taken steps. Nothing here waits for the device."""
         taken, self._taken = self._taken, []
         if not taken:
             return
@@ -216,13 +149,13 @@ class Totals:
 
     @property
     def steps(self) -> int:
-        """Taken since the last reduction."""
+        """Return the steps taken since the last reduction."""
         return self._steps
 
     def reduce(self, own: RankFacts) -> Interval:
-        """The sums over all ranks since the last call (all ranks call this, each with its own), and start anew.
+        """Return the sums over all ranks since the last call and start anew. own: this rank's facts.
 
-        At least one step was taken.
+        All ranks call this, after at least one step was taken.
         """
         self._fold()
         width = len(fields(RankFacts))
@@ -245,7 +178,7 @@ class Totals:
             steps=steps,
             seconds=seconds,
             total_loss=of("loss")[0] / steps,
-            loss={term: sums[place] / counts[place] for place, term in enumerate(self._terms) if counts[place]},
+            loss={term: sums[index] / counts[index] for index, term in enumerate(self._terms) if counts[index]},
             nll={kind: nats[k] / float(tokens[k].sum()) for k, kind in enumerate(KINDS) if tokens[k].any()},
             tokens={kind: tokens[k].tolist() for k, kind in enumerate(KINDS)},
             nats_TS=matrix("direction_nats"),
@@ -253,11 +186,11 @@ class Totals:
             examples_TS=matrix("direction_examples"),
             real_token_share=_ratio(of("real_tokens")[0], of("computed_tokens")[0]),
             flops=of("flops")[0] * steps,
-            ranks=tuple(_facts(ranks[place : place + width]) for place in range(0, len(ranks), width)),
+            ranks=tuple(_facts(ranks[first : first + width]) for first in range(0, len(ranks), width)),
         )
 
     def _at(self, name: str, vector: torch.Tensor) -> torch.Tensor:
-        return vector[self._places[name]]
+        return vector[self._slices[name]]
 
 
 def _facts(values: Sequence[float]) -> RankFacts:

@@ -1,7 +1,7 @@
-"""TensorBoard and Weights & Biases, through their own libraries: what metrics.jsonl tells, for those who look there.
+"""Send the numbers of metrics.jsonl to TensorBoard and Weights & Biases, through their own libraries.
 
-Both are extras (`pip install 'd2tv[tensorboard]'`, `'d2tv[wandb]'`). Rank 0 only. Nothing that goes wrong with one ends
-a run: it is said once, and that one gets no more.
+Both are extras (`pip install 'd2tv[tensorboard]'`, `'d2tv[wandb]'`). Rank 0 only. An error of one ends no run: it is
+printed once, and that tracker gets no more.
 """
 
 import importlib.util
@@ -13,63 +13,54 @@ from typing import Any, Protocol
 
 from shards.errors import InputError, reason
 from shards.files.write import write_atomically
+from trainer.events import Ended, Event, Recorded, RolledBack
+from trainer.liveness.waits import TRACKER_FINISH_SECONDS
 from trainer.recipe import Recipe
 from trainer.recipe.sections import TrackingSection
 
-#: Records whose numbers are a course over steps. Those by direction are too many: they are in metrics.jsonl alone.
+#: Records whose numbers are curves over steps. Those by direction are too many: they are in metrics.jsonl alone.
 _KINDS = ("train", "validation", "checkpoint", "spike", "evaluation")
-#: Keys of a record that are no course.
-_NO_COURSE = ("kind", "step", "time", "directions")
-
-
-#: How long W&B may take to send what is left at the end.
-_FINISH_SECONDS = 60.0
+#: Keys of a record that are no curves.
+_NO_CURVES = ("kind", "step", "time", "directions")
 
 
 class Tracker(Protocol):
-    """One destination."""
+    """Sends numbers to one destination."""
 
     name: str
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        """Numbers of a step, by their path like train/loss/mms."""
+        """Take the numbers of a step, by their path like train/loss/mms."""
         ...
 
     def rewind(self, step: int) -> None:
-        """What was told of later steps will come again."""
+        """Drop what is of later steps, which will come again."""
         ...
 
     def close(self, failed: bool) -> None:
-        """Everything is told. failed: the run ends with an error."""
+        """Send what is left. failed: the run ends with an error."""
         ...
 
 
 class Trackers:
-    """All that a recipe asks for, behind one record at a time."""
+    """The trackers that a recipe asks for, as one observer. trackers: (name, how to open it)."""
 
     def __init__(self, trackers: Sequence[tuple[str, Callable[[], Tracker]]]) -> None:
-        """trackers: (name, how to open it)."""
         self._trackers: list[Tracker] = []
         for name, opened in trackers:
             self._attempt(name, lambda opened=opened: self._trackers.append(opened()))  # type: ignore[misc]
 
-    def tell(self, record: Mapping[str, Any]) -> None:
-        """A record of metrics.jsonl."""
-        kind = record["kind"]
-        if not self._trackers or kind not in _KINDS:
-            return
-        course = {key: value for key, value in record.items() if key not in _NO_COURSE}
-        values = dict(_numbers(course, kind))
-        self._each(lambda tracker: tracker.log(values, int(record["step"])))
-
-    def rewind(self, step: int) -> None:
-        """The run goes back to `step`."""
-        self._each(lambda tracker: tracker.rewind(step))
-
-    def close(self, *, failed: bool = False) -> None:
-        """A second call does nothing."""
-        self._each(lambda tracker: tracker.close(failed))
-        self._trackers.clear()
+    def notify(self, event: Event) -> None:
+        match event:
+            case Recorded(record=record) if self._trackers and record["kind"] in _KINDS:
+                curves = {key: value for key, value in record.items() if key not in _NO_CURVES}
+                values = dict(_numbers(curves, record["kind"]))
+                self._each(lambda tracker: tracker.log(values, int(record["step"])))
+            case RolledBack(step=step):
+                self._each(lambda tracker: tracker.rewind(step))
+            case Ended(outcome=outcome):
+                self._each(lambda tracker: tracker.close(outcome == "failed"))
+                self._trackers.clear()
 
     def _each(self, action: Callable[[Tracker], None]) -> None:
         for tracker in list(self._trackers):
@@ -87,14 +78,14 @@ class Trackers:
 
 
 def check_trackers(settings: TrackingSection) -> None:
-    """Whether the libraries are there. `InputError` names the one that is not."""
+    """Raise `InputError` for a tracker whose library is not installed."""
     for name, wanted in (("tensorboard", settings.tensorboard), ("wandb", settings.wandb is not None)):
         if wanted and importlib.util.find_spec(name) is None:
             raise InputError(f"tracking.{name} needs the package {name}: pip install 'd2tv[{name}]', or unset the key")
 
 
 def open_trackers(recipe: Recipe, resume_step: int | None) -> Trackers:
-    """resume_step: where a run goes on; None where it begins."""
+    """Open what the recipe asks for. resume_step: that the run resumes from; None where it begins."""
     settings = recipe.tracking
     wanted: list[tuple[str, Callable[[], Tracker]]] = []
     if settings.tensorboard:
@@ -116,7 +107,7 @@ class _TensorBoard:
     def _open(self, resume_step: int | None) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        # What an earlier start told of these steps and later ones is not shown any more.
+        # Hides what an earlier start wrote of later steps.
         purge = None if resume_step is None else resume_step + 1
         self._writer = SummaryWriter(str(self._directory), purge_step=purge)
 
@@ -147,7 +138,9 @@ class _WandB:
             resume="allow",
             dir=str(recipe.run),
             config=recipe.model_dump(mode="json"),
-            settings=wandb.Settings(silent=True, console="off", disable_git=True, finish_timeout=_FINISH_SECONDS),
+            settings=wandb.Settings(
+                silent=True, console="off", disable_git=True, finish_timeout=TRACKER_FINISH_SECONDS
+            ),
         )
         # Its own step never goes back; a run does, to a checkpoint.
         self._run.define_metric("step")
@@ -157,14 +150,14 @@ class _WandB:
         self._run.log({**values, "step": step})
 
     def rewind(self, step: int) -> None:
-        """Curves are over `step`, so what comes again lies over what was there."""
+        """Do nothing: curves are over `step`, so what comes again covers what was."""
 
     def close(self, failed: bool) -> None:
         self._run.finish(exit_code=int(failed))
 
 
 def _wandb_id(run: Path, *, new: bool) -> str:
-    """Kept in the run directory: all starts of a run are one W&B run, and a run that begins anew is another."""
+    """Return the id in the run directory: all starts of a run are one W&B run; one that begins anew is another."""
     path = run / "wandb-id"
     if new or not path.is_file():
         write_atomically(path, secrets.token_hex(8).encode())

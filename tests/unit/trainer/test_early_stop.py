@@ -12,20 +12,20 @@ from trainer.liveness.exit_codes import STOPPED
 #: Waits in C for a lock that it holds itself, as a rank waits for others to join; no signal brings it back to Python.
 WAITING = """
 import ctypes, sys
-from trainer.liveness.stop import EarlyStop, StopRequest
+from trainer.liveness.stop import EarlyStop, StopSignal
 with EarlyStop() as early:
     early.farewell = lambda: print("farewell", flush=True)
     if sys.argv[1] == "refused":
         early.code = 2
     if sys.argv[1] == "trains":
-        stop = StopRequest()
+        stop = StopSignal()
         early.hand_over()
     libc, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(64)
     libc.pthread_mutex_lock(mutex)
     print("ready", flush=True)
     while sys.argv[1] != "trains":
         libc.pthread_mutex_lock(mutex)
-    while not stop.wanted:
+    while not stop.received:
         pass
     print("saves", flush=True)
 """

@@ -9,7 +9,7 @@ from shards.errors import InputError
 from shards.format.index import Corpus
 from shards.text.tokenizer import open_tokenizer
 from tests.tiny import tiny_overrides
-from trainer.build import build_evaluator
+from trainer.assemble import build_evaluator
 from trainer.evaluation.averages import languages_found, summarise
 from trainer.evaluation.baselines.compute import as_rows
 from trainer.evaluation.closing_table import print_report

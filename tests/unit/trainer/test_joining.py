@@ -38,7 +38,7 @@ def test_a_training_waits_for_the_same_evaluation_by_another(
     alone: Ranks, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With its watchdog told at every look; afterwards it has the lock, and gives it back."""
-    monkeypatch.setattr(run, "_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(run, "EVALUATION_POLL_SECONDS", 0.0)
     path = lock_path(tmp_path, "test")
     path.parent.mkdir()
     other = FileLock.take(path, Owner.of_this_process("`d2tv evaluate`"))

@@ -17,14 +17,14 @@ def feed(detector: SpikeDetector, intervals: int, level: float = 3.0, noise: flo
         loss = level + draw.gauss(0, noise)
         tokens = dict.fromkeys(USUAL, 100.0)
         nats = {name: 100.0 * (nll + draw.gauss(0, noise)) for name, nll in USUAL.items()}
-        found.append(detector.look(loss, nats, tokens) is not None)
+        found.append(detector.add(1, loss, nats, tokens) is not None)
     return found
 
 
 def test_noise_and_a_falling_loss_are_no_spikes() -> None:
     assert not any(feed(SpikeDetector(6.0), 500))
     detector = SpikeDetector(6.0)
-    assert not any(detector.look(8.0 * math.exp(-k / 50) + 2, {}, {}) for k in range(300))
+    assert not any(detector.add(1, 8.0 * math.exp(-k / 50) + 2, {}, {}) for k in range(300))
 
 
 def test_a_jump_names_the_directions_that_made_it() -> None:
@@ -32,7 +32,7 @@ def test_a_jump_names_the_directions_that_made_it() -> None:
     feed(detector, 20)
     tokens = {"en>ur": 100.0, "ur>en": 10.0, "en>en": 100.0, "ur>ur": 0.0}
     nats = {"en>ur": 900.0, "ur>en": 100.0, "en>en": 200.0, "ur>ur": 0.0}
-    spike = detector.look(5.0, nats, tokens)
+    spike = detector.add(1, 5.0, nats, tokens)
     assert spike is not None
     assert spike.usual == pytest.approx(3.0, abs=0.05)
     # By the nats that each put on top: 600 and 60; en>en is as it always was and comes last.
@@ -45,7 +45,7 @@ def test_a_jump_names_the_directions_that_made_it() -> None:
 def test_not_a_number_is_a_spike() -> None:
     detector = SpikeDetector(6.0)
     feed(detector, 20)
-    assert detector.look(math.nan, {}, {}) is not None
+    assert detector.add(1, math.nan, {}, {}) is not None
 
 
 def test_a_new_level_that_stays_becomes_the_usual_one() -> None:
@@ -58,11 +58,11 @@ def test_a_new_level_that_stays_becomes_the_usual_one() -> None:
 
 def test_the_first_intervals_have_nothing_to_be_compared_with() -> None:
     detector = SpikeDetector(6.0)
-    assert not any(detector.look(loss, {}, {}) for loss in (9.0, 3.0, 30.0))
+    assert not any(detector.add(1, loss, {}, {}) for loss in (9.0, 3.0, 30.0))
 
 
 def test_a_loss_that_hardly_moves_may_move_a_little() -> None:
     detector = SpikeDetector(6.0)
-    assert not any(detector.look(2.0, {}, {}) for _ in range(20))
-    assert detector.look(2.05, {}, {}) is None
-    assert detector.look(2.2, {}, {}) is not None
+    assert not any(detector.add(1, 2.0, {}, {}) for _ in range(20))
+    assert detector.add(1, 2.05, {}, {}) is None
+    assert detector.add(1, 2.2, {}, {}) is not None

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from shards.errors import InputError
-from trainer.telemetry.metrics import MetricsLog, append_record, read_metrics, read_validations
+from trainer.telemetry.metrics import MetricsLog, read_metrics, validation_history
 
 
 def steps_in(path: Path) -> list[int]:
@@ -62,19 +62,6 @@ def test_a_first_start_begins_anew_and_counts_those_that_came_to_nothing(tmp_pat
     assert steps_in(path) == [8, 3]
 
 
-@pytest.mark.parametrize("before", ["", '{"kind": "a", "step": 1}\n', '{"kind": "a", "step": 1}\n{"step": 2, "ki'])
-def test_a_line_behind_a_closed_log_is_whole_whatever_stands_before_it(tmp_path: Path, before: str) -> None:
-    path = tmp_path / "metrics.jsonl"
-    path.write_text(before)
-    append_record(path, {"kind": "end", "step": 9})
-    assert steps_in(path) == [*([1] if before else []), 9]
-
-
-def test_a_line_that_cannot_be_appended_is_told_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    append_record(tmp_path / "none" / "metrics.jsonl", {"kind": "end", "step": 9})
-    assert "metrics.jsonl cannot be written" in capsys.readouterr().err
-
-
 BAD_LINES = [
     b"\xff\xfe broken",
     b'{"step": 1}',
@@ -120,10 +107,10 @@ def test_validations_of_any_numbers(tmp_path: Path) -> None:
         '{"kind": "validation", "step": 5, "nll": {"mms": "1"}}',
     ]
     path.write_text("\n".join(lines) + "\n")
-    found = read_validations(path)
-    assert [step for step, _ in found] == [1, 2, 5]
-    assert repr(found[0][1]) == "{'mms': 2.5, 'mxls': nan}"
-    assert repr(found[1][1]) == "{'mms': 1e+300, 'mxls': nan}"
+    found = validation_history(path)
+    assert repr(found) == "[{'mms': 2.5, 'mxls': nan}, {'mms': 1e+300, 'mxls': nan}, {'mms': nan}]"
+    assert len(validation_history(path, last_step=2)) == 2
+    assert validation_history(tmp_path / "none.jsonl") == []
 
 
 def test_a_fifo_in_place_of_the_log_is_refused(tmp_path: Path) -> None:

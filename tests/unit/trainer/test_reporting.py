@@ -13,14 +13,26 @@ from prometheus_client import CollectorRegistry
 from shards.format.index import Corpus
 from tests.intervals import INTERVAL, LANGUAGES, run_facts, saved
 from tests.tiny import make_corpus
-from trainer.evaluation.heldout import HeldOutNLL
+from trainer.events import (
+    Ended,
+    Event,
+    Logged,
+    LossSpiked,
+    Notice,
+    Observers,
+    RolledBack,
+    SaveBegan,
+    Started,
+    TrainingEnded,
+    Validated,
+)
 from trainer.telemetry.console import Console
-from trainer.telemetry.metrics import MetricsLog, read_metrics
+from trainer.telemetry.exporter import Exporter
+from trainer.telemetry.files import RunFiles
+from trainer.telemetry.metrics import read_metrics
 from trainer.telemetry.prometheus.run_metrics import RunMetrics
-from trainer.telemetry.recent import DirectionSums
-from trainer.telemetry.reporting import Reporting
-from trainer.telemetry.spikes import SpikeDetector
-from trainer.telemetry.trackers import Trackers
+from trainer.telemetry.records import Recorder
+from trainer.telemetry.spikes import SpikeObserver
 
 
 @pytest.fixture(scope="module")
@@ -28,37 +40,57 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     return make_corpus(tmp_path_factory.mktemp("two") / "corpus", languages=LANGUAGES)
 
 
+class FakeEndpoint:
+    """Serves nothing."""
+
+    def __init__(self, run: RunMetrics) -> None:
+        self.run, self.node = run, None
+
+    def serve(self) -> None: ...
+
+    def close(self, *, keep_target: bool) -> None: ...
+
+
+class Reporting:
+    """The observers of rank 0, and a sink of the test's own."""
+
+    def __init__(self, run: Path, corpus: Corpus) -> None:
+        self.registry = CollectorRegistry()
+        self.events: list[Event] = []
+        observers = Observers([RunFiles(run, None, corpus.story_keys)])
+        observers.add(Recorder(LANGUAGES, 1e10, observers.emit), Console(100, 0))
+        endpoint: Any = FakeEndpoint(RunMetrics(self.registry, run_facts(corpus)))
+        observers.add(Exporter(endpoint, LANGUAGES), SpikeObserver(LANGUAGES, 6.0, observers.emit), self)
+        self.emit = observers.emit
+
+    def notify(self, event: Event) -> None:
+        self.events.append(event)
+
+
 @contextmanager
 def reporting_in(tmp_path: Path, corpus: Corpus) -> Iterator[Reporting]:
     """Not a fixture: a console speaks to the standard output of its beginning, which must be the test's."""
-    reporting = Reporting(
-        languages=LANGUAGES,
-        console=Console(100, 0),
-        log=MetricsLog(tmp_path / "metrics.jsonl", None),
-        unreadable=MetricsLog(tmp_path / "unreadable.jsonl", None),
-        metrics=RunMetrics(CollectorRegistry(), run_facts(corpus)),
-        peak_flops=1e10,
-        trackers=Trackers([]),
-        spikes=SpikeDetector(6.0),
-        untold=DirectionSums(len(LANGUAGES)),
-    )
+    reporting = Reporting(tmp_path, corpus)
     yield reporting
-    reporting.close()
+    reporting.emit(TrainingEnded(step=1))
+    reporting.emit(Ended(step=1, outcome="finished"))
 
 
 def log(reporting: Reporting, step: int, loss: float, nats: list[float]) -> None:
     """An interval of 10 tokens a direction: english>english, urdu>english, english>urdu, urdu>urdu."""
     nats_TS, tokens_TS = np.reshape(nats, (2, 2)), np.full((2, 2), 10.0)
-    reporting.interval(
-        dataclasses.replace(INTERVAL, total_loss=loss, nats_TS=nats_TS, tokens_TS=tokens_TS),
-        step=step,
-        skipped=0,
-        learning_rate=1e-3,
-        gradient_norm=1.0,
-        loss_scale=None,
-        scalars={},
-        unreadable=0,
-        groups=4 * step,
+    reporting.emit(
+        Logged(
+            step=step,
+            interval=dataclasses.replace(INTERVAL, total_loss=loss, nats_TS=nats_TS, tokens_TS=tokens_TS),
+            skipped=0,
+            learning_rate=1e-3,
+            gradient_norm=1.0,
+            loss_scale=None,
+            scalars={},
+            unreadable=0,
+            groups=4 * step,
+        )
     )
 
 
@@ -80,15 +112,15 @@ def test_a_loss_that_jumps_is_told_of_with_its_directions(
         assert spike["directions"][0]["usual"] == pytest.approx(4.0)
         assert spike["time"] > 1.6e9
         assert "step 13: the loss jumped from 8.01" in capsys.readouterr().out
-        assert reporting.metrics.registry.get_sample_value("d2tv_loss_spikes_total") == 1
+        assert reporting.registry.get_sample_value("d2tv_loss_spikes_total") == 1
 
 
 def test_a_checkpoint_that_fails_is_counted_and_the_last_good_one_stays_the_newest(
     corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with reporting_in(tmp_path, corpus) as reporting:
-        reporting.saved(saved(8))
-        reporting.saved(saved(16, "No space left on device"))
+        reporting.emit(saved(8))
+        reporting.emit(saved(16, "No space left on device"))
         assert [
             (record["step"], record["committed"], record["problem"]) for record in records(tmp_path, "checkpoint")
         ] == [
@@ -97,7 +129,7 @@ def test_a_checkpoint_that_fails_is_counted_and_the_last_good_one_stays_the_newe
         ]
         said = capsys.readouterr().out
         assert "no checkpoint of step 16 could be written, training goes on: No space left on device" in said
-        registry = reporting.metrics.registry
+        registry = reporting.registry
         assert registry.get_sample_value("d2tv_checkpoint_failures_total") == 1
         assert registry.get_sample_value("d2tv_checkpoint_step") == 8
         assert registry.get_sample_value("d2tv_checkpoint_stall_seconds_total") == 0.5
@@ -108,17 +140,17 @@ def test_a_return_to_a_checkpoint_forgets_what_came_after_it_and_is_told(corpus:
         for step in range(1, 6):
             log(reporting, step, 8.0, [20.0, 30.0, 40.0, 25.0])
             if step == 3:
-                reporting.directions(step)
-        reporting.rollback(3, 0, 5)
+                reporting.emit(SaveBegan(step=step))
+        reporting.emit(RolledBack(step=3, from_step=5, skipped=0))
         log(reporting, 4, 8.0, [20.0, 30.0, 40.0, 25.0])
-        reporting.directions(4)
+        reporting.emit(SaveBegan(step=4))
         assert [record["step"] for record in records(tmp_path, "train")] == [1, 2, 3, 4]
         (rollback,) = records(tmp_path, "rollback")
         assert (rollback["step"], rollback["from_step"]) == (3, 5)
         # What was counted in steps 4 and 5 of the first time is in no list.
         assert [record["examples"]["english>english"] for record in records(tmp_path, "directions")] == [24.0, 8.0]
-        assert reporting.metrics.registry.get_sample_value("d2tv_rollbacks_total") == 1
-        assert reporting.metrics.registry.get_sample_value("d2tv_step") == 3
+        assert reporting.registry.get_sample_value("d2tv_rollbacks_total") == 1
+        assert reporting.registry.get_sample_value("d2tv_step") == 3
 
 
 def test_a_logged_line_holds_what_a_person_would_look_for(corpus: Corpus, tmp_path: Path) -> None:
@@ -137,9 +169,17 @@ def test_every_direction_is_listed_once(corpus: Corpus, tmp_path: Path) -> None:
     with reporting_in(tmp_path, corpus) as reporting:
         for step in (10, 20):
             log(reporting, step, 8.0, [20.0, 30.0, 40.0, 25.0])
-        found = {"mms": HeldOutNLL(nll=3.0, unreadable=0, by_target=(2.5, float("nan")))}
-        reporting.validation(found, {"kd_distance": 0.25, "kd_floor": 0.125}, 20, 1.5)
-        reporting.directions(20)  # nothing came since
+        reporting.emit(
+            Validated(
+                step=20,
+                nll={"mms": 3.0},
+                by_target={"mms": (2.5, float("nan"))},
+                measured={"kd_distance": 0.25, "kd_floor": 0.125},
+                unreadable=0,
+                seconds=1.5,
+            )
+        )
+        reporting.emit(SaveBegan(step=20))  # nothing came since
         (listed,) = records(tmp_path, "directions")
         assert listed["step"] == 20
         assert listed["examples"] == {"english>english": 16.0, "english>urdu": 8.0}
@@ -149,12 +189,30 @@ def test_every_direction_is_listed_once(corpus: Corpus, tmp_path: Path) -> None:
         assert validation["nll"] == {"mms": 3.0}
         assert validation["nll_by_target"] == {"mms": {"english": 2.5}}
         assert (validation["kd_distance"], validation["kd_floor"]) == (0.25, 0.125)
-        registry = reporting.metrics.registry
+        registry = reporting.registry
         assert registry.get_sample_value("d2tv_objective_scalar", {"name": "kd_floor"}) == 0.125
+
+
+def test_a_run_says_how_it_ended(corpus: Corpus, tmp_path: Path) -> None:
+    with reporting_in(tmp_path, corpus):
+        pass
+    (end,) = records(tmp_path, "end")
+    assert (end["step"], end["outcome"]) == (1, "finished")
+
+
+def test_a_sink_of_ones_own_is_told_of_everything(corpus: Corpus, tmp_path: Path) -> None:
+    with reporting_in(tmp_path, corpus) as reporting:
+        for step in range(1, 14):
+            log(reporting, step, 8.0 if step < 13 else 12.0, [20.0, 30.0, 40.0, 25.0])
+        reporting.emit(Notice(text="mine"))
+    kinds = [type(event) for event in reporting.events]
+    assert kinds.count(Logged) == 13
+    assert kinds.count(LossSpiked) == 1
+    assert kinds[-1] is Ended
 
 
 def test_starts_are_numbered(corpus: Corpus, tmp_path: Path) -> None:
     with reporting_in(tmp_path, corpus) as reporting:
-        reporting.started(7, 100, 2, restarts=3)
+        reporting.emit(Started(step=7, steps=100, skipped=0, world_size=2, restarts=3, checkpoint_bytes=1))
         (start,) = records(tmp_path, "start")
         assert (start["step"], start["world_size"], start["restarts"]) == (7, 2, 3)

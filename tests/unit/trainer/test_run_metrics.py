@@ -14,9 +14,9 @@ from shards.schema import Unreadable
 from shards.stream.mixture import MixtureConfig
 from tests.intervals import INTERVAL, run_facts, saved
 from tests.tiny import make_corpus
+from trainer.interval import Interval
 from trainer.telemetry.prometheus.node_metrics import NodeMetrics
 from trainer.telemetry.prometheus.run_metrics import OTHER, RAREST, UNREADABLE, WORST, RunMetrics
-from trainer.telemetry.totals import Interval
 
 NONE: tuple[str, ...] = ()
 

@@ -12,8 +12,8 @@ from shards.stream.bundles import BundledSampler
 from shards.stream.sampler import Sampler
 from tests.tiny import tiny_overrides
 from tests.unit.launcher.test_train_refusals import Setup, plan
+from trainer.plan import build_sampler
 from trainer.recipe import Recipe, load_recipe
-from trainer.stream import build_sampler
 
 
 def recipe(corpus: Corpus, tmp_path: Path, *overrides: str) -> Recipe:

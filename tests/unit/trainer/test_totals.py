@@ -10,7 +10,8 @@ from models.network import Network
 from models.objectives.d2tv import D2TV, D2TVConfig
 from models.synthetic import EOS_ID, PAD_ID, random_batch, tiny_config
 from tests.intervals import INTERVAL
-from trainer.telemetry.totals import RankFacts, Totals
+from trainer.interval import RankFacts
+from trainer.telemetry.totals import Totals
 
 
 def test_totals_add_up_to_what_one_big_batch_gives(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ import pytest
 from shards.errors import InputError
 from tests.support.waiting import until
 from tests.tiny import tiny_overrides
+from trainer.events import Ended, Recorded, RolledBack
 from trainer.recipe import Recipe, load_recipe
 from trainer.recipe.sections import TrackingSection
 from trainer.telemetry.trackers import Tracker, Trackers, check_trackers, open_trackers
@@ -21,15 +22,20 @@ def recipe(run: Path, *words: str) -> Recipe:
     return load_recipe("d2tv", [*tiny_overrides(Path("none"), run), *words])
 
 
-def train(step: int, loss: float) -> dict[str, Any]:
-    return {
-        "kind": "train",
-        "step": step,
-        "loss": {"total": loss, "mms": loss / 2},
-        "nll_by_target": {"mms": {"urdu": 3.0}},
-        "slowest_rank": 1,
-        "time": 1.8e9,
-    }
+ENDED = Ended(step=4, outcome="finished")
+
+
+def train(step: int, loss: float) -> Recorded:
+    return Recorded(
+        record={
+            "kind": "train",
+            "step": step,
+            "loss": {"total": loss, "mms": loss / 2},
+            "nll_by_target": {"mms": {"urdu": 3.0}},
+            "slowest_rank": 1,
+            "time": 1.8e9,
+        }
+    )
 
 
 def scalars(directory: Path, name: str) -> list[tuple[int, float]]:
@@ -46,15 +52,15 @@ def test_tensorboard_shows_the_course_of_a_run_that_went_back_and_was_started_ag
     words = "tracking.tensorboard=true"
     trackers = open_trackers(recipe(tmp_path, words), None)
     for step in (1, 2, 3):
-        trackers.tell(train(step, 8.0 - step))
-    trackers.rewind(2)
-    trackers.tell(train(3, 4.5))
-    trackers.tell({"kind": "validation", "step": 3, "nll": {"mms": math.nan}, "time": 1.0})
-    trackers.tell({"kind": "directions", "step": 3, "nats": {"a>b": 1.0}, "time": 1.0})
-    trackers.close()
+        trackers.notify(train(step, 8.0 - step))
+    trackers.notify(RolledBack(step=2, from_step=3, skipped=0))
+    trackers.notify(train(3, 4.5))
+    trackers.notify(Recorded(record={"kind": "validation", "step": 3, "nll": {"mms": math.nan}, "time": 1.0}))
+    trackers.notify(Recorded(record={"kind": "directions", "step": 3, "nats": {"a>b": 1.0}, "time": 1.0}))
+    trackers.notify(ENDED)
     again = open_trackers(recipe(tmp_path, words), 3)
-    again.tell(train(4, 4.0))
-    again.close()
+    again.notify(train(4, 4.0))
+    again.notify(ENDED)
     directory = tmp_path / "tensorboard"
     assert scalars(directory, "train/loss/total") == [(1, 7.0), (2, 6.0), (3, 4.5), (4, 4.0)]
     assert scalars(directory, "train/nll_by_target/mms/urdu")[0] == (1, 3.0)
@@ -73,8 +79,8 @@ def test_wandb_keeps_a_run_without_a_network(tmp_path: Path, monkeypatch: pytest
     trackers = open_trackers(recipe(tmp_path / "mine", "tracking.wandb=d2tv"), None)
     assert trackers._trackers, "W&B did not start"
     for step in (1, 2):
-        trackers.tell(train(step, 8.0 - step))
-    trackers.close()
+        trackers.notify(train(step, 8.0 - step))
+    trackers.notify(ENDED)
     (stored,) = (tmp_path / "mine" / "wandb").glob("offline-run-*/run-*.wandb")
     name = (tmp_path / "mine" / "wandb-id").read_text()
     assert name in stored.name  # the next start goes on in it
@@ -131,9 +137,9 @@ def test_one_that_fails_is_told_of_once_and_left_alone(capsys: pytest.CaptureFix
 
     trackers = Trackers([("broken", lambda: broken), ("other", never)])
     for step in (1, 2, 3):
-        trackers.tell(train(step, 1.0))
-    trackers.rewind(1)
-    trackers.close()
+        trackers.notify(train(step, 1.0))
+    trackers.notify(RolledBack(step=1, from_step=3, skipped=0))
+    trackers.notify(ENDED)
     assert broken.steps == [1, 2]
     assert capsys.readouterr().err.splitlines() == [
         "warning: other gets no more of this run: not logged in",

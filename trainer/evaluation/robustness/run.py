@@ -24,7 +24,6 @@ from shards.errors import InputError
 from shards.files.write import write_atomically
 from shards.format.index import Corpus
 from shards.stream.sampler import Groups
-from trainer.build import build_collator
 from trainer.checkpoint.directory import read_state
 from trainer.evaluation.decoding import Predictions
 from trainer.evaluation.evaluate import Evaluator
@@ -147,22 +146,15 @@ def _decode(
     seed: int,
 ) -> Predictions:
     """The summaries of what the perturbation changes."""
-    collate = build_collator(
-        evaluator.recipe,
-        evaluator.corpus,
-        evaluator.reader,
-        evaluator.tokenizer,
-        evaluator.device,
-        part.transform,
-        training=False,
-    )
     facts = evaluator.facts(checkpoint) | {
         "kind": part.kind.name,
         "strength": part.kind.strength(part.severity),
         "seed": seed,
     }
     changed = take_groups(groups, np.flatnonzero(part.changed))
-    found = replace(evaluator, collate=collate).decode(network, changed, folder / part.name, facts)
+    found = replace(evaluator, collate=evaluator.collate_changed(part.transform)).decode(
+        network, changed, folder / part.name, facts
+    )
     part.transform.forget()
     return found
 

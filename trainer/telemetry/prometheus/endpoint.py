@@ -8,17 +8,21 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
 from prometheus_client import CollectorRegistry, disable_created_metrics
 
+from shards.format.index import Corpus
+from shards.stream.sampler import Sampler
 from trainer.distributed import from_first_rank, sum_over_ranks
 from trainer.ds_config import precision_of
-from trainer.plan import Plan
+from trainer.ranks import Ranks
+from trainer.recipe import Recipe
 from trainer.telemetry.peak import matmul_peak
 from trainer.telemetry.prometheus.guards import exposure, is_loopback
 from trainer.telemetry.prometheus.node_metrics import NodeMetrics
@@ -33,21 +37,34 @@ _WILDCARDS = ("0.0.0.0", "::", "")
 _UPKEEP_SECONDS = 60.0
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Served:
+    """What the metrics of a run are made of, beside its events."""
+
+    recipe: Recipe
+    ds_config: dict[str, Any]
+    ranks: Ranks
+    corpus: Corpus
+    sampler: Sampler
+
+
 class Endpoint:
     """All ranks make one together. run: on rank 0, node: on the first rank of every node, else None."""
 
-    def __init__(self, plan: Plan, device: torch.device) -> None:
+    def __init__(self, served: Served, device: torch.device) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
-        self._plan, self.registry = plan, CollectorRegistry()
+        self._served, self.registry = served, CollectorRegistry()
         self._node_name = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
-        everywhere: list[tuple[str, str]] = [("", "")] * plan.ranks.world_size
+        everywhere: list[tuple[str, str]] = [("", "")] * served.ranks.world_size
         dist.all_gather_object(everywhere, (self._node_name, _loopback_of()))
         here = [rank for rank, (name, _) in enumerate(everywhere) if name == self._node_name]
         self._one_loopback = len({loopback for _, loopback in everywhere}) == 1
         self._attempt = cast(str, from_first_rank(secrets.token_hex(8)))
-        self.peak_flops = _peak_of_all(plan, device)  # 0 where it is not known
-        self.node = NodeMetrics(self.registry, here) if plan.ranks.rank == here[0] else None
-        self.run = RunMetrics(self.registry, _run_facts(plan, device, self.peak_flops)) if plan.ranks.is_first else None
+        self.peak_flops = _peak_of_all(served, device)  # 0 where it is not known
+        self.node = NodeMetrics(self.registry, here) if served.ranks.rank == here[0] else None
+        self.run = (
+            RunMetrics(self.registry, _run_facts(served, device, self.peak_flops)) if served.ranks.is_first else None
+        )
         self.url: str | None = None  # of what is served
         self._server: MetricsServer | None = None
         self._target: TargetFile | None = None
@@ -58,7 +75,7 @@ class Endpoint:
 
         Where that fails it is said on stderr, and the run goes on without.
         """
-        settings = self._plan.recipe.prometheus
+        settings = self._served.recipe.prometheus
         if not settings.enabled or self.node is None:
             return
         problem: Exception | None = None
@@ -87,7 +104,7 @@ class Endpoint:
     def last_scrape(self, say: Callable[[str], None]) -> None:
         """Wait until the final values were fetched, at most `prometheus.last_scrape_seconds`, where anybody scrapes."""
         # The watchdog must not take it for a hang.
-        seconds = min(self._plan.recipe.prometheus.last_scrape_seconds, self._plan.recipe.watchdog.evaluation / 2)
+        seconds = min(self._served.recipe.prometheus.last_scrape_seconds, self._served.recipe.watchdog.evaluation / 2)
         if self._server is not None and seconds and self._server.is_scraped:
             say(f"waiting up to {seconds:.0f} s for the final metrics to be scraped (prometheus.last_scrape_seconds)")
             self._server.wait_for_a_scrape(seconds)
@@ -126,13 +143,13 @@ class Endpoint:
         target = Target(
             address=where,
             scheme=server.scheme,
-            run=self._plan.recipe.run,
+            run=self._served.recipe.run,
             node=self._node_name,
-            rank=self._plan.ranks.rank,
+            rank=self._served.ranks.rank,
             attempt=self._attempt,
             slurm_job=os.environ.get("SLURM_JOB_ID"),
         )
-        directory = self._plan.recipe.prometheus.targets or self._plan.recipe.run.absolute().parent / "targets"
+        directory = self._served.recipe.prometheus.targets or self._served.recipe.run.absolute().parent / "targets"
         try:
             self._target = TargetFile(directory, target)
         except OSError as error:
@@ -150,7 +167,7 @@ class Endpoint:
                 target.touch()
 
     def _warn(self, what: str) -> None:
-        print(f"warning: rank {self._plan.ranks.rank}: {what}", file=sys.stderr, flush=True)
+        print(f"warning: rank {self._served.ranks.rank}: {what}", file=sys.stderr, flush=True)
 
 
 def _loopback_of() -> str:
@@ -162,13 +179,13 @@ def _loopback_of() -> str:
         return socket.gethostname()
 
 
-def _peak_of_all(plan: Plan, device: torch.device) -> float:
+def _peak_of_all(served: Served, device: torch.device) -> float:
     """FLOP/s that all ranks reach together; 0 where one of them has no memory left to measure it."""
-    autocast = plan.ds_config.get("torch_autocast", {})
+    autocast = served.ds_config.get("torch_autocast", {})
     if autocast.get("enabled"):
         dtype = {"float16": torch.float16}.get(str(autocast.get("dtype")).removeprefix("torch."), torch.bfloat16)
     else:
-        dtype = _DTYPES[precision_of(plan.ds_config)]
+        dtype = _DTYPES[precision_of(served.ds_config)]
     try:
         own = matmul_peak(dtype, device)
     except torch.OutOfMemoryError:
@@ -181,12 +198,12 @@ def _peak_of_all(plan: Plan, device: torch.device) -> float:
     return 0.0 if math.isnan(peak) else peak
 
 
-def _run_facts(plan: Plan, device: torch.device, peak_flops: float) -> RunFacts:
-    recipe = plan.recipe
+def _run_facts(served: Served, device: torch.device, peak_flops: float) -> RunFacts:
+    recipe = served.recipe
     return RunFacts(
-        languages=plan.corpus.languages,
-        counts_TS=plan.corpus.direction_counts("train"),
-        sampler=plan.sampler,
+        languages=served.corpus.languages,
+        counts_TS=served.corpus.direction_counts("train"),
+        sampler=served.sampler,
         directory=recipe.run,
         build={
             "version": version("d2tv"),
@@ -198,9 +215,9 @@ def _run_facts(plan: Plan, device: torch.device, peak_flops: float) -> RunFacts:
         run={
             "run": recipe.run.name,
             "objective": recipe.objective.name,
-            "precision": precision_of(plan.ds_config),
-            "world_size": str(plan.ranks.world_size),
-            "corpus": plan.corpus.content_hash[:12],
+            "precision": precision_of(served.ds_config),
+            "world_size": str(served.ranks.world_size),
+            "corpus": served.corpus.content_hash[:12],
         },
         peak_flops=peak_flops,
         checkpoint_every=recipe.checkpoint.every,

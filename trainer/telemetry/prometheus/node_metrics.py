@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from deepspeed.accelerator import get_accelerator
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from trainer.interval import RankFacts
 from trainer.telemetry.prometheus.memory import host_memory
-from trainer.telemetry.totals import RankFacts
 
 #: Seconds. The last but one is the default limit of a step (watchdog.step).
 STEP_BUCKETS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600)

@@ -14,11 +14,11 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Info
 
 from shards.schema import Unreadable
 from shards.stream.sampler import Sampler
-from trainer.checkpoint.saver import Saved
-from trainer.evaluation.scoring.rouge import ROUGE
+from trainer.events import Saved
+from trainer.interval import Interval
 from trainer.telemetry.prometheus.tables import Table
 from trainer.telemetry.recent import cross, mean, nll_by_target, recent_sums
-from trainer.telemetry.totals import KINDS, Interval
+from trainer.telemetry.totals import KINDS
 
 #: How many directions have a series of their own: the worst, the rarest, those with unreadable examples.
 WORST, RAREST, UNREADABLE = 20, 10, 64
@@ -211,8 +211,9 @@ class RunMetrics:
     def evaluation(self, report: Mapping[str, Any]) -> None:
         """The final evaluation: its ROUGE, there in per cent, beside measures of other kinds."""
         for kind, scores in report["by_kind"].items():
-            for metric in filter(scores.__contains__, ROUGE):
-                self._rouge.labels(metric, kind).set(scores[metric] / 100)
+            for metric, score in scores.items():
+                if metric.startswith("rouge"):
+                    self._rouge.labels(metric, kind).set(score / 100)
         self._target_rouge.replace(
             ((target,), scores["rougeL"] / 100)
             for target, scores in report["by_target"].items()

@@ -1,8 +1,12 @@
-"""Host memory of a run whose tensors live there."""
+"""Set up how this process uses its host's cores and memory."""
 
 import ctypes
+import os
 
 import torch
+
+from trainer.ranks import Ranks
+from trainer.recipe import Recipe
 
 # malloc.h
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
@@ -22,3 +26,13 @@ def keep_freed_memory(device: torch.device) -> None:
     mallopt(_M_MMAP_MAX, 0)
     mallopt(_M_TRIM_THRESHOLD, -1)
     mallopt(_M_TOP_PAD, 2**28)
+
+
+def set_threads(recipe: Recipe, ranks: Ranks) -> None:
+    """Share the host's cores among its ranks: torch would give each rank all of them."""
+    # torchrun sets the first, DeepSpeed's launcher the second.
+    local = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or ranks.world_size)
+    cores = len(os.sched_getaffinity(0))
+    if cores < int(os.environ.get("SLURM_CPUS_ON_NODE", "0")):
+        local = 1  # Slurm has bound this task to cores of its own
+    torch.set_num_threads(recipe.training.threads_per_rank or max(1, cores // local))

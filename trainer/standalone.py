@@ -8,7 +8,7 @@ from typing import Any
 
 from shards.format.index import open_corpus
 from shards.text.tokenizer import open_tokenizer
-from trainer.build import build_evaluator
+from trainer.assemble import build_evaluator
 from trainer.checkpoint.directory import MANIFEST, read_state, step_of, whole_checkpoints
 from trainer.checkpoint.tidying import reading
 from trainer.distributed import group_of_one
@@ -20,8 +20,9 @@ from trainer.evaluation.robustness.plan import Wanted
 from trainer.evaluation.robustness.run import check_wanted, finished, measure
 from trainer.plan import check_corpus, check_lengths
 from trainer.recipe import load_saved_recipe
+from trainer.telemetry.metrics import validation_history
 from trainer.terminal.progress import stage
-from trainer.trained import RECIPE, check_same_corpus, course_until, find_trained, trained_network, trained_recipe
+from trainer.trained import RECIPE, check_same_corpus, find_trained, run_of, trained_network, trained_recipe
 
 
 def evaluate(
@@ -63,7 +64,8 @@ def evaluate(
         if report is None:
             report = evaluator.run(network, split, path)
             assert report is not None
-            print_report(report, course_until(path), results)
+            history = validation_history(run_of(path) / "metrics.jsonl", read_state(path).step)
+            print_report(report, history, results)
         done = Evaluated(recipe=recipe, where=results, corpus=corpus, report=report)
         when_clean(done)
         if wanted is not None:

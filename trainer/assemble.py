@@ -1,0 +1,267 @@
+"""Put a run together: corpus, network, engine, stream, evaluation and observers.
+
+The only place that does. Training, evaluation, summaries, exports, benchmarks and tests take their parts from here;
+what needs neither torch nor other ranks (the stream, the reader, all checks) is in `trainer.plan.Plan` before.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from models.network import Network
+from models.objectives.base import Objective
+from shards.batch.collate import Collator, Lengths
+from shards.batch.fetch import Fetcher, ImageSizes, Transform
+from shards.batch.loader import Loader
+from shards.batch.reader import Reader
+from shards.directions import Direction, parse_directions
+from shards.errors import InputError, out_of_memory
+from shards.files.write import write_atomically
+from shards.format.changes import fingerprint
+from shards.format.index import Corpus
+from shards.languages import LANGUAGE_CODES
+from shards.text.tokenizer import Tokenizer
+from trainer.checkpoint.checkpoints import Checkpoints
+from trainer.checkpoint.directory import CORPUS, TrainState, read_state
+from trainer.checkpoint.resume import newest_sound_checkpoint
+from trainer.checkpoint.saver import Saver
+from trainer.checkpoint.sharded_state import restore
+from trainer.engine import build_engine
+from trainer.evaluation.evaluate import Evaluator
+from trainer.evaluation.heldout import HeldOut
+from trainer.events import Notice, Observer, Observers, Outcome, Started
+from trainer.extensions import own_inductor_cache
+from trainer.liveness.stop import StopSignal
+from trainer.liveness.watchdog import Watchdog
+from trainer.loop import Parts, Trainer
+from trainer.plan import Plan
+from trainer.ranks import Ranks
+from trainer.recipe import Recipe
+from trainer.telemetry.console import Console
+from trainer.telemetry.exporter import Exporter
+from trainer.telemetry.files import RunFiles
+from trainer.telemetry.prometheus.endpoint import Endpoint, Served
+from trainer.telemetry.records import Recorder
+from trainer.telemetry.spikes import SpikeObserver
+from trainer.telemetry.trackers import open_trackers
+from trainer.terminal.progress import stage
+from trainer.validation import Validation
+
+
+def build_collator(
+    recipe: Recipe,
+    corpus: Corpus,
+    reader: Reader,
+    tokenizer: Tokenizer,
+    device: torch.device,
+    transform: Transform | None = None,
+    *,
+    training: bool,
+) -> Collator:
+    """Return what makes micro-batches of groups. training: False for an evaluation, which borrows no images."""
+    vision = recipe.network.vision
+    sizes = ImageSizes(
+        images=vision.max_images, regions=vision.regions, feature_size=vision.feature_size, load=vision.enabled
+    )
+    rule = recipe.corpus.image_rule(training=training)
+    fetch = Fetcher(corpus, reader, sizes, rule=rule, pinned=device.type == "cuda", transform=transform)
+    lengths = Lengths(document=recipe.lengths.document, summary=recipe.lengths.summary)
+    return Collator(corpus, fetch, tokenizer, lengths)
+
+
+def build_network(recipe: Recipe, tokenizer: Tokenizer) -> Objective:
+    """Return the objective around a new network, the same on every rank: weights follow from the seed.
+
+    Raises `InputError` for sizes that memory does not suffice for.
+    """
+    torch.manual_seed(recipe.training.seed)
+    reset = recipe.network.text.reset_start_tokens
+    try:
+        network = Network(
+            recipe.network,
+            tokenizer.vocab_size,
+            tokenizer.pad_id,
+            tokenizer.eos_id,
+            related_ids=tokenizer.related_ids,
+            start_ids=() if reset is None else [tokenizer.start_id(language) for language in LANGUAGE_CODES],
+            marks_texts=tokenizer.marks_texts,
+        )
+    except (MemoryError, RuntimeError) as error:
+        if (why := out_of_memory(error)) is None:
+            raise
+        raise InputError(f"the network does not fit into memory ({why}): choose smaller sizes in network.*") from error
+    training = recipe.training
+    if training.compile:
+        own_inductor_cache()
+    network.run_layers(activation_checkpointing=training.activation_checkpointing, compile=training.compile)
+    return recipe.objective.settings().build(network)
+
+
+def build_evaluator(
+    recipe: Recipe,
+    corpus: Corpus,
+    tokenizer: Tokenizer,
+    ranks: Ranks,
+    device: torch.device,
+    begin_batch: Callable[[], None] = lambda: None,
+) -> Evaluator:
+    """Return an evaluator with a reader of its own, to be closed. begin_batch: called before every batch."""
+    reader = recipe.loader.open(corpus)
+
+    def collator(transform: Transform | None) -> Collator:
+        return build_collator(recipe, corpus, reader, tokenizer, device, transform, training=False)
+
+    return Evaluator(
+        recipe=recipe,
+        corpus=corpus,
+        reader=reader,
+        tokenizer=tokenizer,
+        collate=collator(None),
+        collate_changed=collator,
+        ranks=ranks,
+        device=device,
+        begin_batch=begin_batch,
+    )
+
+
+@dataclass(kw_only=True, slots=True)
+class Run:
+    """A run that is put together. outcome: how it ends, unless that changes."""
+
+    plan: Plan
+    device: torch.device
+    watchdog: Watchdog
+    stop: StopSignal
+    endpoint: Endpoint
+    observers: Observers
+    trainer: Trainer
+    outcome: Outcome = field(default="failed")
+
+
+def assemble(
+    plan: Plan,
+    device: torch.device,
+    watchdog: Watchdog | None = None,
+    stop: StopSignal | None = None,
+    sinks: Sequence[Observer] = (),
+) -> Run:
+    """Return the run at its newest sound checkpoint, or at step 0. All ranks call it, after `join`.
+
+    sinks: further observers of this rank.
+    """
+    recipe, ranks = plan.recipe, plan.ranks
+    quiet = not ranks.is_first
+    with stage("building network and optimizer", quiet=quiet):
+        engine = build_engine(build_network(recipe, plan.tokenizer), recipe, plan.ds_config)
+    with stage("checking the checkpoints", quiet=quiet):
+        checkpoint = newest_sound_checkpoint(recipe.run / "checkpoints", ranks)
+    if checkpoint is None:
+        content = plan.corpus.content_hash
+        state = TrainState(seed=recipe.training.seed, slot=0, world_size=ranks.world_size, corpus=content)
+    else:
+        state = read_state(checkpoint)
+        with stage("reading the checkpoint", quiet=quiet):
+            restore(engine, checkpoint)
+    watchdog, stop = watchdog or Watchdog.off(ranks), stop or StopSignal()
+    served = Served(recipe=recipe, ds_config=plan.ds_config, ranks=ranks, corpus=plan.corpus, sampler=plan.sampler)
+    endpoint, observers = Endpoint(served, device), Observers([watchdog])
+    collate, collate_held_out = (
+        build_collator(recipe, plan.corpus, plan.reader, plan.tokenizer, device, training=training)
+        for training in (True, False)
+    )
+
+    def open_loader(attempt: int) -> Loader:
+        settings = recipe.loader
+        return Loader(
+            plan.sampler,
+            collate,
+            plan.partition,
+            first_step=attempt,
+            threads=settings.threads,
+            prefetch=settings.prefetch,
+        )
+
+    with stage("choosing held-out examples", quiet=quiet):
+        held_out = HeldOut(
+            plan.corpus,
+            collate_held_out,
+            split="validation",
+            directions=_validated_directions(recipe, plan.corpus),
+            examples_per_kind=recipe.validation.examples_per_kind,
+            batch_size=recipe.validation.batch_size,
+            ranks=ranks,
+        )
+    texts = {
+        "recipe.yaml": recipe.dump(),
+        "ds_config.json": json.dumps(plan.ds_config, indent=1) + "\n",
+        CORPUS: json.dumps(fingerprint(plan.corpus.manifest), indent=1) + "\n",
+    }
+    saver = Saver(engine, recipe.run / "checkpoints", recipe.checkpoint, texts)
+    parts = Parts(
+        recipe=recipe,
+        corpus=plan.corpus,
+        ranks=ranks,
+        device=device,
+        engine=engine,
+        reader=plan.reader,
+        open_loader=open_loader,
+        validation=Validation(held_out, device, state, observers.emit),
+        checkpoints=Checkpoints(saver, ranks, checkpoint, state, observers.emit),
+    )
+    restarts = _observe(plan, state, endpoint, observers)
+    observers.add(*sinks)
+    observers.emit(
+        Started(
+            step=state.step,
+            steps=recipe.training.steps,
+            skipped=state.attempts - state.step,
+            world_size=ranks.world_size,
+            restarts=restarts,
+            checkpoint_bytes=sum(file.stat().st_size for file in checkpoint.iterdir()) if checkpoint else 0,
+        )
+    )
+    if endpoint.url is not None:
+        observers.emit(Notice(text=f"metrics at {endpoint.url}"))
+    return Run(
+        plan=plan,
+        device=device,
+        watchdog=watchdog,
+        stop=stop,
+        endpoint=endpoint,
+        observers=observers,
+        trainer=Trainer(parts, state, observers, stop),
+    )
+
+
+def _observe(plan: Plan, state: TrainState, endpoint: Endpoint, observers: Observers) -> int:
+    """Add the observers of this rank, and return how many starts of the run are on record (0 on other ranks than 0)."""
+    recipe, languages, starts = plan.recipe, plan.corpus.languages, 0
+    if plan.ranks.is_first:
+        try:
+            write_atomically(recipe.run / "recipe.yaml", recipe.dump().encode())
+        except OSError as error:
+            raise InputError(f"run={recipe.run} cannot be written: {error}") from error
+        resume_step = state.step if state.attempts else None
+        console = Console(recipe.training.steps, state.step)
+        files = RunFiles(recipe.run, resume_step, plan.corpus.story_keys)
+        starts = files.starts
+        # Files and trackers go back before the recorder writes of it.
+        observers.add(files, open_trackers(recipe, resume_step))
+        observers.add(Recorder(languages, endpoint.peak_flops, observers.emit), console)
+    observers.add(Exporter(endpoint, languages))
+    if plan.ranks.is_first and (deviations := recipe.training.spike_deviations) is not None:
+        observers.add(SpikeObserver(languages, deviations, observers.emit))
+    return starts
+
+
+def _validated_directions(recipe: Recipe, corpus: Corpus) -> list[Direction]:
+    """Return the directions of the mixture and its changes, of both kinds.
+
+    What is left out has nothing to show, but a model of one kind is measured on the other, too.
+    """
+    found: set[Direction] = set()
+    for weighting in (recipe.mixture, *recipe.mixture.changes):
+        found |= set(parse_directions(weighting.directions, corpus.languages, weighting.languages))
+    return sorted(found, key=lambda direction: (direction[1], direction[0]))
