@@ -1,7 +1,6 @@
-"""What the tests of rules and dashboards read: the metrics that docs/metrics.md names, rules, selectors, queries."""
+"""What the tests of rules and dashboards read: the declared metrics, rules, selectors, queries."""
 
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,8 @@ from typing import Any
 
 import promql_parser
 import yaml
+
+from trainer.telemetry.prometheus.metric_table import METRICS
 
 ROOT = Path(__file__).resolve().parents[1]
 MONITORING = ROOT / "launcher" / "monitoring"
@@ -26,22 +27,15 @@ class Query:
 
 
 def served_series() -> dict[str, frozenset[str]]:
-    """Names of all series that there may be, by docs/metrics.md and launcher/monitoring/slurm_jobs.sh, with the labels
-    that they have besides their target's."""
+    """Names of all series that there may be, with the labels that they have besides their target's."""
     found: dict[str, frozenset[str]] = {}
-    for line in (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8").splitlines():
-        row = re.match(r"\| `(d2tv_\w+)` \| (gauge|counter|histogram) \| (.*?) \|", line)
-        if row is None:
-            continue
-        name, kind, labels = row[1], row[2], frozenset(re.findall(r"`(\w+)`", row[3]))
-        if kind == "histogram":
+    for name, metric in METRICS.items():
+        labels = frozenset(metric.labels)
+        if metric.kind == "histogram":
             found |= {f"{name}_sum": labels, f"{name}_count": labels, f"{name}_bucket": labels | {"le"}}
         else:
             found[name] = labels
-    script = (MONITORING / "slurm_jobs.sh").read_text(encoding="utf-8")
-    of_jobs = re.findall(r"# TYPE (d2tv_\w+) gauge", script)
-    assert len(of_jobs) == 2
-    return found | dict.fromkeys(of_jobs, frozenset({"name"}))
+    return found
 
 
 def rule_groups(name: str) -> list[dict[str, Any]]:
@@ -75,7 +69,7 @@ def selectors(expr: str) -> Iterator[tuple[str, frozenset[str]]]:
 
 
 def unknown(expr: str) -> list[str]:
-    """What an expression reads that neither docs/metrics.md nor a recording rule has."""
+    """What an expression reads that is neither declared nor recorded."""
     served, rules, problems = served_series(), recorded(), []
     for name, labels in selectors(expr):
         if name in ("ALERTS", "up"):
