@@ -23,6 +23,12 @@ _UNITS = {
 }
 
 
+def unit_of(name: str) -> str:
+    """Return the unit in a metric's name, "" for a number of things."""
+    name = name.removesuffix("_bucket").removesuffix("_total")
+    return next((unit for words, unit in _UNITS.items() if name.endswith(f"_{words}")), "")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Metric:
     """A metric as it is declared."""
@@ -45,9 +51,7 @@ class Metric:
 
     @property
     def unit(self) -> str:
-        """Unit of a value, "" for a number of things."""
-        name = self.name.removesuffix("_total")
-        return next((unit for words, unit in _UNITS.items() if name.endswith(f"_{words}")), "")
+        return unit_of(self.name)
 
     @property
     def shown_title(self) -> str:
