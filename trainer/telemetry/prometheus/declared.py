@@ -64,6 +64,8 @@ class Series:
 
     def __init__(self, registry: CollectorRegistry, metrics: Sequence[Metric]) -> None:
         self._collectors: dict[str, Any] = {metric.name: _collector(metric, registry) for metric in metrics}
+        # The library checks and copies labels at every look-up.
+        self._labelled: dict[tuple[str, tuple[str, ...]], Any] = {}
 
     def set(self, name: str, value: float, *labels: str) -> None:
         """Set a gauge."""
@@ -94,8 +96,12 @@ class Series:
         self._collectors[name].info(dict(values))
 
     def _of(self, name: str, labels: tuple[str, ...]) -> Any:
-        collector = self._collectors[name]
-        return collector.labels(*labels) if labels else collector
+        if not labels:
+            return self._collectors[name]
+        found = self._labelled.get((name, labels))
+        if found is None:
+            found = self._labelled[name, labels] = self._collectors[name].labels(*labels)
+        return found
 
 
 def _collector(metric: Metric, registry: CollectorRegistry) -> Any:

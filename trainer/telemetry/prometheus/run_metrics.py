@@ -47,6 +47,8 @@ class RunMetrics:
     def __init__(self, registry: CollectorRegistry, facts: RunFacts) -> None:
         self.registry = registry
         self._facts, self._languages = facts, facts.languages
+        # (source, target) by the flat index of [target, source].
+        self._directions = [(source, target) for target in facts.languages for source in facts.languages]
         self._recent = recent_sums(len(facts.languages))
         self._examples_TS = np.zeros(facts.counts_TS.shape)
         self._unreadable_directions: set[tuple[str, str]] = set()
@@ -225,12 +227,9 @@ class RunMetrics:
             self._replace_directions("direction_examples", self._examples_TS, np.flatnonzero(self._examples_TS))
 
     def _replace_directions(self, name: str, values_TS: NDArray[np.float64], at: NDArray[Any]) -> None:
-        """Show the values at these flat indices of [target, source], in their order."""
-        rows = []
-        for index in at.tolist():
-            target, source = divmod(index, len(self._languages))
-            rows.append(((self._languages[source], self._languages[target]), float(values_TS.flat[index])))
-        self._series.replace(name, rows)
+        """Show the values at these flat indices, in their order."""
+        values = values_TS.ravel()[at].tolist()
+        self._series.replace(name, zip(map(self._directions.__getitem__, at.tolist()), values, strict=True))
 
 
 def _rows(values: Mapping[str, float]) -> list[tuple[tuple[str, ...], float]]:
