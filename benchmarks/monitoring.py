@@ -2,12 +2,11 @@
 
     python -m benchmarks.monitoring --json OUT [--quick]
 
-A run of one rank trains the recipe `d2tv` at its own sizes on a small corpus of 44 languages, its endpoint served. All
-that is done for metrics.jsonl, the console and Prometheus is timed where it happens (per step: sums of losses and
-counts, operations, histograms, stamps; at logged steps: the reduction, the line, every gauge) and held against the
-whole of the steps. Then the endpoint is scraped over HTTP, with every series that a run without
-`prometheus.direction_matrix` can have: 20 worst directions, 64 directions with placeholders, a validation and an
-evaluation.
+One rank trains the recipe `d2tv` at its own sizes on a small corpus of 44 languages and serves its endpoint. All calls
+for metrics.jsonl, the console and Prometheus are timed (per step: sums of losses and counts, FLOPs, histograms, stamps;
+at logged steps: the reduction, the record, every gauge) and divided by the time of the steps. Then the endpoint is
+scraped over HTTP, with every series that a run without `prometheus.direction_matrix` can have: 20 worst directions, 64
+directions with placeholders, a validation and an evaluation.
 """
 
 import argparse
@@ -45,7 +44,7 @@ from trainer.telemetry.prometheus.run_metrics import UNREADABLE
 from trainer.terminal.progress import stage
 
 _DS_CONFIG = Path(__file__).resolve().parent.parent / "ds_configs" / "zero2_cpu.json"
-#: The 44 of the paper's setting, whichever they are: what counts is how many.
+#: As many as in the paper's setting.
 LANGUAGES = tuple(sorted(LANGUAGE_CODES))[:44]
 FIGURES = {
     "scrape_ms": "one scrape over HTTP, median",
@@ -84,7 +83,7 @@ class Stopwatch:
 
 
 def overhead(trainer: Trainer, steps: int) -> dict[str, float]:
-    """Train, and tell what the metrics took of it."""
+    """Train, and return the figures of what the metrics took of it."""
     assert trainer.reporting is not None
     assert trainer.endpoint.node is not None
     log_every = trainer.recipe.training.log_every
@@ -116,7 +115,7 @@ def overhead(trainer: Trainer, steps: int) -> dict[str, float]:
 
 
 def fill(trainer: Trainer) -> None:
-    """All that a run can have to tell."""
+    """Give every metric all the series that it can have."""
     metrics = trainer.endpoint.run
     assert metrics is not None
     by_target = {kind: dict.fromkeys(LANGUAGES, 3.14159265358979) for kind in ("mms", "mxls")}
@@ -129,7 +128,7 @@ def fill(trainer: Trainer) -> None:
 
 
 def scrape(url: str, times: int) -> tuple[list[float], bytes]:
-    """Milliseconds of each, and the last answer."""
+    """Return the milliseconds of each scrape, and the last answer."""
     milliseconds, body = [], b""
     for _ in range(times):
         began = time.perf_counter()

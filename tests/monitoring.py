@@ -1,4 +1,4 @@
-"""What the tests of rules and dashboards read: the declared metrics, rules, selectors, queries."""
+"""Read what the tests of rules and dashboards compare: declared metrics, rules, selectors, queries."""
 
 import json
 from collections.abc import Iterator
@@ -20,14 +20,14 @@ TARGET_LABELS = frozenset({"job", "instance", "run", "node", "rank", "slurm_job"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Query:
-    """An expression of a dashboard, and where it stands."""
+    """An expression of a dashboard, and its panel."""
 
     place: str
     expr: str
 
 
 def served_series() -> dict[str, frozenset[str]]:
-    """Names of all series that there may be, with the labels that they have besides their target's."""
+    """Return the names of all declared series, with the labels that they have besides their target's."""
     found: dict[str, frozenset[str]] = {}
     for name, metric in METRICS.items():
         labels = frozenset(metric.labels)
@@ -39,23 +39,23 @@ def served_series() -> dict[str, frozenset[str]]:
 
 
 def rule_groups(name: str) -> list[dict[str, Any]]:
-    """The groups of a file of launcher/monitoring/rules."""
+    """Return the groups of a file of launcher/monitoring/rules."""
     groups: list[dict[str, Any]] = yaml.safe_load((RULES / name).read_text(encoding="utf-8"))["groups"]
     return groups
 
 
 def recorded() -> dict[str, str]:
-    """Name -> expression of every recording rule."""
+    """Return name -> expression of every recording rule."""
     return {rule["record"]: rule["expr"] for group in rule_groups("recording.yml") for rule in group["rules"]}
 
 
 def alerts() -> dict[str, dict[str, Any]]:
-    """Name -> rule of every alert."""
+    """Return name -> rule of every alert."""
     return {rule["alert"]: rule for group in rule_groups("alerts.yml") for rule in group["rules"]}
 
 
 def selectors(expr: str) -> Iterator[tuple[str, frozenset[str]]]:
-    """(name, labels that it matches by) of every series that an expression reads. It must be PromQL."""
+    """Yield (name, labels that it matches by) of every series that an expression reads. It must be PromQL."""
     found: list[tuple[str, frozenset[str]]] = []
 
     def visit(node: promql_parser.Expr) -> None:
@@ -69,7 +69,7 @@ def selectors(expr: str) -> Iterator[tuple[str, frozenset[str]]]:
 
 
 def unknown(expr: str) -> list[str]:
-    """What an expression reads that is neither declared nor recorded."""
+    """Return what an expression reads that is neither declared nor recorded."""
     served, rules, problems = served_series(), recorded(), []
     for name, labels in selectors(expr):
         if name in ("ALERTS", "up"):
@@ -86,12 +86,12 @@ def unknown(expr: str) -> list[str]:
 
 
 def dashboards() -> dict[str, dict[str, Any]]:
-    """File name -> dashboard, of those that are committed."""
+    """Return file name -> dashboard, of those that are committed."""
     return {path.name: json.loads(path.read_text(encoding="utf-8")) for path in sorted(MONITORING.glob("dashboards/*"))}
 
 
 def panel_queries(dashboard: dict[str, Any]) -> Iterator[Query]:
-    """Those of its panels."""
+    """Yield the queries of its panels."""
     for panel in dashboard["panels"]:
         for target in panel.get("targets", ()):
             yield Query(place=f"{dashboard['title']} / {panel['title']} / {target['refId']}", expr=target["expr"])
