@@ -2,12 +2,11 @@
 
     python -m benchmarks.monitoring --json OUT [--quick]
 
-A run of one rank trains the recipe `d2tv` at its own sizes on a small corpus of 44 languages, its endpoint served. All
-that is done for metrics.jsonl, the console and Prometheus is timed where it happens (per step: sums of losses and
-counts, operations, histograms, stamps; at logged steps: the reduction, the line, every gauge) and held against the
-whole of the steps. Then the endpoint is scraped over HTTP, with every series that a run without
-`prometheus.direction_matrix` can have: 20 worst directions, 64 directions with placeholders, a validation and an
-evaluation.
+One rank trains the recipe `d2tv` at its own sizes on a small corpus of 44 languages and serves its endpoint. All calls
+for metrics.jsonl, the console and Prometheus are timed (per step: sums of losses and counts, FLOPs, histograms, stamps;
+at logged steps: the reduction, the record, every gauge) and divided by the time of the steps. Then the endpoint is
+scraped over HTTP, with every series that a run without `prometheus.direction_matrix` can have: 20 worst directions, 64
+directions with placeholders, a validation and an evaluation.
 """
 
 import argparse
@@ -46,7 +45,7 @@ from trainer.telemetry.prometheus.run_metrics import UNREADABLE
 from trainer.terminal.progress import stage
 
 _DS_CONFIG = Path(__file__).resolve().parent.parent / "ds_configs" / "zero2_cpu.json"
-#: The 44 of the paper's setting, whichever they are: what counts is how many.
+#: As many as in the paper's setting.
 LANGUAGES = tuple(sorted(LANGUAGE_CODES))[:44]
 FIGURES = {
     "scrape_ms": "one scrape over HTTP, median",
@@ -89,8 +88,9 @@ class Stopwatch:
 
 
 def overhead(run: Run, steps: int) -> dict[str, float]:
-    """Return what the metrics take of training."""
+    """Train, and return the figures of what the metrics took of it."""
     trainer = run.trainer
+    assert run.endpoint.node is not None
     log_every = trainer.recipe.training.log_every
     for _ in range(log_every):
         trainer.train_step()
@@ -118,7 +118,7 @@ def overhead(run: Run, steps: int) -> dict[str, float]:
 
 
 def fill(run: Run) -> None:
-    """Give every metric that a run can have a value."""
+    """Give every metric all the series that it can have."""
     metrics = run.endpoint.run
     assert metrics is not None
     by_target = {kind: dict.fromkeys(LANGUAGES, 3.14159265358979) for kind in ("mms", "mxls")}
@@ -131,7 +131,7 @@ def fill(run: Run) -> None:
 
 
 def scrape(url: str, times: int) -> tuple[list[float], bytes]:
-    """Milliseconds of each, and the last answer."""
+    """Return the milliseconds of each scrape, and the last answer."""
     milliseconds, body = [], b""
     for _ in range(times):
         began = time.perf_counter()

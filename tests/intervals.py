@@ -1,4 +1,4 @@
-"""Intervals, saves and a run's facts as the trainer makes them, for tests of what is told of them."""
+"""Intervals, saves and a run's facts as the trainer makes them, for tests of their reports."""
 
 from pathlib import Path
 
@@ -43,7 +43,7 @@ INTERVAL = Interval(
 
 
 def saved(step: int, problem: str | None = None) -> Saved:
-    """A save that ended well, or with a problem."""
+    """Return a save that ended well, or with a problem."""
     size = 0 if problem else 4096
     return Saved(path=Path("step"), step=step, stall_seconds=0.25, seconds=1.25, bytes=size, problem=problem)
 

@@ -1,7 +1,6 @@
-"""What the tests of rules and dashboards read: the metrics that docs/metrics.md names, rules, selectors, queries."""
+"""Read what the tests of rules and dashboards compare: declared metrics, rules, selectors, queries."""
 
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,8 @@ from typing import Any
 
 import promql_parser
 import yaml
+
+from trainer.telemetry.prometheus.metric_table import METRICS
 
 ROOT = Path(__file__).resolve().parents[1]
 MONITORING = ROOT / "launcher" / "monitoring"
@@ -19,49 +20,42 @@ TARGET_LABELS = frozenset({"job", "instance", "run", "node", "rank", "slurm_job"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Query:
-    """An expression of a dashboard, and where it stands."""
+    """An expression of a dashboard, and its panel."""
 
     place: str
     expr: str
 
 
 def served_series() -> dict[str, frozenset[str]]:
-    """Names of all series that there may be, by docs/metrics.md and launcher/monitoring/slurm_jobs.sh, with the labels
-    that they have besides their target's."""
+    """Return the names of all declared series, with the labels that they have besides their target's."""
     found: dict[str, frozenset[str]] = {}
-    for line in (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8").splitlines():
-        row = re.match(r"\| `(d2tv_\w+)` \| (gauge|counter|histogram) \| (.*?) \|", line)
-        if row is None:
-            continue
-        name, kind, labels = row[1], row[2], frozenset(re.findall(r"`(\w+)`", row[3]))
-        if kind == "histogram":
+    for name, metric in METRICS.items():
+        labels = frozenset(metric.labels)
+        if metric.kind == "histogram":
             found |= {f"{name}_sum": labels, f"{name}_count": labels, f"{name}_bucket": labels | {"le"}}
         else:
             found[name] = labels
-    script = (MONITORING / "slurm_jobs.sh").read_text(encoding="utf-8")
-    of_jobs = re.findall(r"# TYPE (d2tv_\w+) gauge", script)
-    assert len(of_jobs) == 2
-    return found | dict.fromkeys(of_jobs, frozenset({"name"}))
+    return found
 
 
 def rule_groups(name: str) -> list[dict[str, Any]]:
-    """The groups of a file of launcher/monitoring/rules."""
+    """Return the groups of a file of launcher/monitoring/rules."""
     groups: list[dict[str, Any]] = yaml.safe_load((RULES / name).read_text(encoding="utf-8"))["groups"]
     return groups
 
 
 def recorded() -> dict[str, str]:
-    """Name -> expression of every recording rule."""
+    """Return name -> expression of every recording rule."""
     return {rule["record"]: rule["expr"] for group in rule_groups("recording.yml") for rule in group["rules"]}
 
 
 def alerts() -> dict[str, dict[str, Any]]:
-    """Name -> rule of every alert."""
+    """Return name -> rule of every alert."""
     return {rule["alert"]: rule for group in rule_groups("alerts.yml") for rule in group["rules"]}
 
 
 def selectors(expr: str) -> Iterator[tuple[str, frozenset[str]]]:
-    """(name, labels that it matches by) of every series that an expression reads. It must be PromQL."""
+    """Yield (name, labels that it matches by) of every series that an expression reads. It must be PromQL."""
     found: list[tuple[str, frozenset[str]]] = []
 
     def visit(node: promql_parser.Expr) -> None:
@@ -75,7 +69,7 @@ def selectors(expr: str) -> Iterator[tuple[str, frozenset[str]]]:
 
 
 def unknown(expr: str) -> list[str]:
-    """What an expression reads that neither docs/metrics.md nor a recording rule has."""
+    """Return what an expression reads that is neither declared nor recorded."""
     served, rules, problems = served_series(), recorded(), []
     for name, labels in selectors(expr):
         if name in ("ALERTS", "up"):
@@ -92,12 +86,12 @@ def unknown(expr: str) -> list[str]:
 
 
 def dashboards() -> dict[str, dict[str, Any]]:
-    """File name -> dashboard, of those that are committed."""
+    """Return file name -> dashboard, of those that are committed."""
     return {path.name: json.loads(path.read_text(encoding="utf-8")) for path in sorted(MONITORING.glob("dashboards/*"))}
 
 
 def panel_queries(dashboard: dict[str, Any]) -> Iterator[Query]:
-    """Those of its panels."""
+    """Yield the queries of its panels."""
     for panel in dashboard["panels"]:
         for target in panel.get("targets", ()):
             yield Query(place=f"{dashboard['title']} / {panel['title']} / {target['refId']}", expr=target["expr"])

@@ -1,1 +1,1 @@
-"""What a Prometheus and a Grafana load: prometheus.yml, rules/, dashboards/, and what builds or feeds them."""
+"""Files for a Prometheus and a Grafana: prometheus.yml, rules/, dashboards/, and what builds or feeds them."""

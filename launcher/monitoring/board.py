@@ -12,7 +12,7 @@ from launcher.monitoring.panels import DATASOURCE, AnyPanel
 TAG = "d2tv"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """A row of panels under a title."""
 
@@ -30,10 +30,12 @@ def assemble(
     rows: Sequence[Row],
     since: str = "now-6h",
 ) -> dashboard.Dashboard:
-    """Rows on their places, panels numbered in their order: the same input gives the same dashboard.
+    """Put the rows in their places and number the panels: the same input gives the same dashboard.
 
-    `alerts` selects those that are drawn into the graphs.
+    alerts: selects those that are drawn into the graphs.
     """
+    link = build.DashboardLink("D2TV").type(dashboard.DashboardLinkType.DASHBOARDS).tags([TAG])
+    fired = build.AnnotationQuery().name("Alerts").datasource(DATASOURCE).enable(True).icon_color("red")
     board = (
         build.Dashboard(title)
         .uid(uid)
@@ -44,22 +46,10 @@ def assemble(
         .time(since, "now")
         .timezone("browser")
         .refresh("30s")
-        .link(
-            build.DashboardLink("D2TV")
-            .type(dashboard.DashboardLinkType.DASHBOARDS)
-            .tags([TAG])
-            .as_dropdown(False)
-            .include_vars(True)
-            .keep_time(True)
-        )
+        .link(link.as_dropdown(False).include_vars(True).keep_time(True))
         .with_variable(build.DatasourceVariable("datasource").label("Data source").type("prometheus"))
         .annotation(
-            build.AnnotationQuery()
-            .name("Alerts")
-            .datasource(DATASOURCE)
-            .enable(True)
-            .icon_color("red")
-            .expr(f'ALERTS{{alertstate="firing",{alerts}}}')
+            fired.expr(f'ALERTS{{alertstate="firing",{alerts}}}')
             .title_format("{{alertname}}")
             .text_format("{{severity}} {{run}} {{node}} {{target}}")
         )

@@ -1,7 +1,7 @@
-"""Builds dashboards/*.json, what a Grafana loads:  python -m launcher.monitoring.build_dashboards
+"""Build dashboards/*.json, which a Grafana loads:  python -m launcher.monitoring.build_dashboards
 
-They are committed, so that nobody needs the builder to use them; a test holds that they are what it builds. It wants
-`grafana-foundation-sdk`, which `pip install 'd2tv[dev]'` brings.
+They are committed, so that using them needs no builder; a test compares. Building needs `grafana-foundation-sdk`, which
+`pip install 'd2tv[dev]'` brings.
 """
 
 import json
@@ -18,7 +18,7 @@ DIRECTORY = Path(__file__).with_name("dashboards")
 
 
 def dashboards() -> dict[str, str]:
-    """File name -> text."""
+    """Return file name -> text of every dashboard."""
     boards = (board_run.build(), board_data.build(), board_hardware.build(), board_fleet.build())
     return {f"{board.uid}.json": _text(board) for board in boards}
 
@@ -32,7 +32,7 @@ def _text(board: Dashboard) -> str:
 
 
 def main() -> int:
-    """Write them all; the exit code is 1 where the directory holds others, which are named."""
+    """Write them all. Return 1 where the directory holds others, which are named on stderr."""
     made = dashboards()
     for name, text in made.items():
         write_output(DIRECTORY / name, text)

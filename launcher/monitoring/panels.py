@@ -3,8 +3,9 @@
 A panel's description says what good looks like; its thresholds are those of launcher/monitoring/rules/alerts.yml.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from grafana_foundation_sdk.builders import common as build_common
 from grafana_foundation_sdk.builders import dashboard as build
@@ -15,19 +16,13 @@ from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models import common, dashboard
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
+from launcher.monitoring.queries import unit as unit_of
+
 AnyPanel = Builder[dashboard.Panel]
-#: What a person chooses at the top of a dashboard.
+#: The data source that is chosen at the top of a dashboard.
 DATASOURCE = common.DataSourceRef(type_val="prometheus", uid="${datasource}")
 #: A dashboard is this wide.
 FULL, HALF, THIRD, QUARTER, SIXTH = 24, 12, 8, 6, 4
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Query:
-    """One expression of a panel. `legend` names its series, or the column of a table."""
-
-    expr: str
-    legend: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,42 +39,36 @@ class Limits:
         return [dashboard.Threshold(value=value, color=name) for value, name in zip(values, names, strict=True)]
 
 
+def framed(panel: Any, title: str, description: str, *, width: int, height: int) -> Any:
+    """Give a panel its frame."""
+    return panel.title(title).description(description).datasource(DATASOURCE).height(height).span(width)
+
+
 def graph(
     title: str,
     description: str,
-    queries: Sequence[Query],
+    queries: Mapping[str, str],
     *,
-    unit: str = "short",
+    unit: str = "",
     limits: Limits | None = None,
     width: int = HALF,
     log: bool = False,
     points: bool = False,
 ) -> AnyPanel:
-    """Lines over time, with last, lowest and highest value of each in the legend."""
-    panel = (
-        timeseries.Panel()
-        .title(title)
-        .description(description)
-        .datasource(DATASOURCE)
-        .height(8)
-        .span(width)
-        .unit(unit)
+    """Draw lines over time. queries: legend -> expression.  unit: by default that of the first expression's metric."""
+    table = build_common.VizLegendOptions().display_mode(common.LegendDisplayMode.TABLE).show_legend(True)
+    sorted_values = build_common.VizTooltipOptions().mode(common.TooltipDisplayMode.MULTI)
+    panel: timeseries.Panel = (
+        framed(timeseries.Panel(), title, description, width=width, height=8)
+        .unit(unit or unit_of(next(iter(queries.values()))))
         .targets(targets_of(queries))
         .line_width(1)
         .fill_opacity(0)
         .span_nulls(False)
         .show_points(common.VisibilityMode.ALWAYS if points else common.VisibilityMode.AUTO)
         .color_scheme(build.FieldColor().mode(dashboard.FieldColorModeId.PALETTE_CLASSIC_BY_NAME))
-        .legend(
-            build_common.VizLegendOptions()
-            .display_mode(common.LegendDisplayMode.TABLE)
-            .placement(common.LegendPlacement.BOTTOM)
-            .show_legend(True)
-            .calcs(["lastNotNull", "min", "max"])
-        )
-        .tooltip(
-            build_common.VizTooltipOptions().mode(common.TooltipDisplayMode.MULTI).sort(common.SortOrder.DESCENDING)
-        )
+        .legend(table.placement(common.LegendPlacement.BOTTOM).calcs(["lastNotNull", "min", "max"]))
+        .tooltip(sorted_values.sort(common.SortOrder.DESCENDING))
     )
     if log:
         panel.scale_distribution(build_common.ScaleDistributionConfig().type(common.ScaleDistribution.LOG).log(10))
@@ -92,23 +81,18 @@ def graph(
 def number(
     title: str,
     description: str,
-    query: Query,
+    expr: str,
     *,
-    unit: str = "short",
+    unit: str = "",
     decimals: int | None = None,
     limits: Limits | None = None,
     width: int = SIXTH,
 ) -> AnyPanel:
-    """The last value, large, with its course behind it."""
-    panel = (
-        stat.Panel()
-        .title(title)
-        .description(description)
-        .datasource(DATASOURCE)
-        .height(4)
-        .span(width)
-        .unit(unit)
-        .targets(targets_of([query]))
+    """Show the last value, large, with its course behind it."""
+    panel: stat.Panel = (
+        framed(stat.Panel(), title, description, width=width, height=4)
+        .unit(unit or unit_of(expr))
+        .targets(targets_of({"": expr}))
         .reduce_options(build_common.ReduceDataOptions().calcs(["lastNotNull"]).fields("").values(False))
         .graph_mode(common.BigValueGraphMode.AREA)
         .color_mode(common.BigValueColorMode.VALUE)
@@ -125,63 +109,53 @@ def number(
     return panel
 
 
-def histogram(title: str, description: str, query: Query, *, unit: str, width: int = HALF) -> AnyPanel:
-    """How a histogram's buckets fill over time. The query is by `le`."""
-    target = Dataquery().expr(query.expr).legend_format("{{le}}").format(PromQueryFormat.HEATMAP).range().ref_id("A")
-    return (
-        heatmap.Panel()
-        .title(title)
-        .description(description)
-        .datasource(DATASOURCE)
-        .height(8)
-        .span(width)
+def histogram(title: str, description: str, expr: str, *, width: int = HALF) -> AnyPanel:
+    """Draw how a histogram's buckets fill over time. The expression is by `le`."""
+    target = Dataquery().expr(expr).legend_format("{{le}}").format(PromQueryFormat.HEATMAP).range().ref_id("A")
+    panel: heatmap.Panel = (
+        framed(heatmap.Panel(), title, description, width=width, height=8)
         .targets([target.datasource(DATASOURCE)])
         .calculate(False)
         .cell_gap(1)
-        .y_axis(heatmap.YAxisConfig().unit(unit).axis_placement(common.AxisPlacement.LEFT))
+        .y_axis(heatmap.YAxisConfig().unit(unit_of(expr)).axis_placement(common.AxisPlacement.LEFT))
     )
+    return panel
 
 
 def alerts(title: str, description: str, *, width: int, height: int) -> AnyPanel:
-    """Grafana's own list of alerts, those of ours: it can silence them and leads to their runbook. The builders know no
-    such panel, so its options stand here as Grafana saves them."""
-    return (
-        build.Panel()
-        .type("alertlist")
-        .title(title)
-        .description(description)
-        .height(height)
-        .span(width)
-        .options(
-            {
-                "alertInstanceLabelFilter": "",
-                "alertName": "D2tv",
-                "dashboardAlerts": False,
-                "groupBy": [],
-                "groupMode": "default",
-                "maxItems": 50,
-                "sortOrder": 3,  # by importance
-                "stateFilter": {"error": True, "firing": True, "noData": False, "normal": False, "pending": True},
-                "viewMode": "list",
-            }
-        )
-    )
+    """Show Grafana's own list of our alerts, which can silence them and leads to their runbook.
+
+    The builders know no such panel, so its options stand here as Grafana saves them.
+    """
+    options = {
+        "alertInstanceLabelFilter": "",
+        "alertName": "D2tv",
+        "dashboardAlerts": False,
+        "groupBy": [],
+        "groupMode": "default",
+        "maxItems": 50,
+        "sortOrder": 3,  # by importance
+        "stateFilter": {"error": True, "firing": True, "noData": False, "normal": False, "pending": True},
+        "viewMode": "list",
+    }
+    panel = build.Panel().type("alertlist").title(title).description(description)
+    return panel.height(height).span(width).options(options)
 
 
-def targets_of(queries: Sequence[Query], *, of_table: bool = False) -> list[Builder[variants.Dataquery]]:
-    """The queries as a panel has them: their course, or for a table their last values."""
+def targets_of(queries: Mapping[str, str], *, of_table: bool = False) -> list[Builder[variants.Dataquery]]:
+    """Return a panel's queries, legend -> expression: their course, or for a table their last values."""
     made: list[Builder[variants.Dataquery]] = []
-    for place, query in enumerate(queries):
-        target = Dataquery().expr(query.expr).datasource(DATASOURCE).ref_id(reference(place))
-        if query.legend:
-            target.legend_format(query.legend)
+    for index, (legend, expr) in enumerate(queries.items()):
+        target = Dataquery().expr(expr).datasource(DATASOURCE).ref_id(reference(index))
+        if legend and not of_table:
+            target.legend_format(legend)
         made.append(target.format(PromQueryFormat.TABLE).instant() if of_table else target.range())
     return made
 
 
-def reference(place: int) -> str:
-    """What Grafana calls a panel's query by its place: A, B, …"""
-    return chr(ord("A") + place)
+def reference(index: int) -> str:
+    """Return Grafana's name of a panel's query by its index: A, B, …"""
+    return chr(ord("A") + index)
 
 
 def _thresholds(limits: Limits) -> build.ThresholdsConfig:

@@ -25,6 +25,7 @@ from tests.tiny import tiny_overrides
 from trainer.evaluation.scoring.rouge import ROUGE
 from trainer.liveness.exit_codes import BAD_INPUT, FINISHED, STOPPED
 from trainer.telemetry.metrics import read_metrics
+from trainer.telemetry.prometheus.metric_table import RUN
 
 STEPS, SLOTS_A_STEP = 60, 16
 NODES = ("n0", "n1")
@@ -214,6 +215,19 @@ def test_the_document_says_what_a_run_serves(watched: Watched) -> None:
     last = watched.watchers[1].last
     assert wrong(families(last["n0"]), wanted) == []
     assert wrong(families(last["n1"]), {name: row for name, row in wanted.items() if row.of_the_node}) == []
+
+
+def test_a_declared_field_of_metrics_jsonl_is_what_is_served(watched: Watched) -> None:
+    record = [record for record in watched.records[1] if record["kind"] == "train"][-1]
+    text, compared = watched.watchers[1].last["n0"], 0
+    for metric in RUN:
+        kind, _, field_name = metric.source.partition("/")
+        if kind == "train" and field_name in record:
+            value = record[field_name]
+            wanted = {(key,): one for key, one in value.items()} if isinstance(value, dict) else {(): value}
+            assert values(text, metric.full_name) == wanted
+            compared += 1
+    assert compared > 8
 
 
 def test_prometheus_own_lint_finds_nothing(watched: Watched) -> None:

@@ -1,4 +1,4 @@
-"""Dashboards: they are what their builder builds, query what there is, and are told in words a person can act on."""
+"""Dashboards: as their builder builds them, with queries of declared metrics and descriptions to act on."""
 
 import json
 import re

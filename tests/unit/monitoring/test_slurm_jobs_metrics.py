@@ -10,6 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.monitoring import MONITORING, ROOT
+from trainer.telemetry.prometheus.metric_table import CLUSTER
 
 SCRIPT = MONITORING / "slurm_jobs.sh"
 
@@ -47,6 +48,13 @@ def test_running_jobs_are_listed(tmp_path: Path) -> None:
 
 def test_the_name_is_that_of_the_job_script() -> None:
     assert "#SBATCH --job-name=d2tv-train\n" in (ROOT / "launcher" / "slurm" / "train.sbatch").read_text()
+
+
+def test_what_it_prints_is_declared(tmp_path: Path) -> None:
+    families = {family.name: family for family in text_string_to_metric_families(run(tmp_path, "17 one\n").stdout)}
+    assert families.keys() == {metric.full_name for metric in CLUSTER}
+    for metric in CLUSTER:
+        assert set(families[metric.full_name].samples[0].labels) == set(metric.labels)
 
 
 def test_jobs_of_other_names(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Token and TLS of the metrics: asked for and not to be had, they are refused; else it is said who can read."""
+"""Token and TLS of the metrics: files that can hold neither are refused, and open endpoints are warned of."""
 
 from pathlib import Path
 

@@ -20,7 +20,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from tests.support.waiting import HANGING, until
 from trainer.telemetry.prometheus.server import MetricsServer, interface_address
@@ -80,6 +80,30 @@ def test_a_scrape_gets_the_registry(registry: CollectorRegistry) -> None:
         assert "d2tv_step 7.0" in scrape(server)
     with pytest.raises(urllib.error.URLError):
         scrape(server)
+
+
+@pytest.mark.parametrize("accept", ["*/*", "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"])
+def test_a_scrape_gets_what_the_library_writes(registry: CollectorRegistry, accept: str) -> None:
+    with serving(registry) as server:
+        headers = {"Accept": accept, "Accept-Encoding": "gzip"}
+        request = urllib.request.Request(f"http://127.0.0.1:{server.port}/metrics", headers=headers)
+        with urllib.request.urlopen(request, timeout=HANGING) as reply:
+            assert reply.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+            assert reply.read() == generate_latest(registry)
+        with pytest.raises(urllib.error.HTTPError, match="405"):
+            urllib.request.urlopen(urllib.request.Request(request.full_url, data=b"x"), timeout=HANGING)
+
+
+def test_a_fault_of_ours_is_a_500_and_logged(registry: CollectorRegistry, caplog: pytest.LogCaptureFixture) -> None:
+    def fail() -> float:
+        raise ZeroDivisionError
+
+    Gauge("d2tv_broken", "Broken", registry=registry).set_function(fail)
+    with serving(registry) as server:
+        with pytest.raises(urllib.error.HTTPError, match="500"):
+            scrape(server)
+        assert not server.is_scraped
+    assert "ZeroDivisionError" in caplog.text
 
 
 def test_only_the_given_address_listens(registry: CollectorRegistry) -> None:

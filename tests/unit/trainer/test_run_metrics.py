@@ -1,4 +1,4 @@
-"""What a scrape gets of the run and of a node after each report."""
+"""The run's and a node's metrics, as a scrape gets them after each report."""
 
 import dataclasses
 import re

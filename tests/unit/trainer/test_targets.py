@@ -63,7 +63,7 @@ def test_a_new_start_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
 
 
 def left_behind(directory: Path, run: Path, *, silent: float = 600.0, **changes: str) -> Path:
-    """A target as a process that is gone, or another host, wrote it, so many seconds ago."""
+    """Write a target as a process that is gone, or another host, did so many seconds ago."""
     file = TargetFile(directory, target(run))
     (group,) = json.loads(file.path.read_text())
     group["labels"] |= {f"__meta_d2tv_{name}": value for name, value in changes.items()}

@@ -1,9 +1,9 @@
-"""What a run serves to Prometheus, and how it is found. Every metric stands in docs/metrics.md.
+"""Metrics for Prometheus. docs/metrics.md lists them.
 
-run_metrics.py    the whole run, on rank 0
-node_metrics.py   a node, on its first rank
-tables.py         labelled gauges that are replaced as a whole
-server.py         HTTP(S) with an optional bearer token
-targets.py        file_sd: one file an endpoint
-endpoint.py       all of these, put together on the ranks that serve
+metric_table.py   declares every metric (declared.py: how)
+run_metrics.py    observes the run's, on rank 0
+node_metrics.py   observes a node's, on its first rank
+server.py         serves a registry over HTTP(S), behind an optional bearer token
+targets.py        writes the files by which Prometheus finds the endpoints
+endpoint.py       puts these together on the ranks that serve
 """

@@ -1,4 +1,4 @@
-"""A rank's metrics, and the server that shows them on the first rank of every node."""
+"""Metrics of this rank, served on the first rank of every node."""
 
 import math
 import os
@@ -33,7 +33,7 @@ from trainer.telemetry.prometheus.targets import Target, TargetFile
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 #: Addresses that mean any of this host's.
 _WILDCARDS = ("0.0.0.0", "::", "")
-#: How often the target file is touched and the disk looked at.
+#: How often the target file is touched and the free disk measured.
 _UPKEEP_SECONDS = 60.0
 
 
@@ -56,7 +56,7 @@ class Endpoint:
         self._served, self.registry = served, CollectorRegistry()
         self._node_name = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
         everywhere: list[tuple[str, str]] = [("", "")] * served.ranks.world_size
-        dist.all_gather_object(everywhere, (self._node_name, _loopback_of()))
+        dist.all_gather_object(everywhere, (self._node_name, _loopback_identity()))
         here = [rank for rank, (name, _) in enumerate(everywhere) if name == self._node_name]
         self._one_loopback = len({loopback for _, loopback in everywhere}) == 1
         self._attempt = cast(str, from_first_rank(secrets.token_hex(8)))
@@ -71,16 +71,15 @@ class Endpoint:
         self._closed = threading.Event()
 
     def serve(self) -> None:
-        """Start the server, and write its target, where this rank has any: `url` says where.
+        """Start the server and write its target file, where this rank has metrics; set `url`.
 
-        Where that fails it is said on stderr, and the run goes on without.
+        A failure is a warning on stderr, and the run goes on without.
         """
         settings = self._served.recipe.prometheus
         if not settings.enabled or self.node is None:
             return
         problem: Exception | None = None
-        # The port that is wanted may be another run's.
-        for port in dict.fromkeys((settings.port, 0)):
+        for port in dict.fromkeys((settings.port, 0)):  # the first may be another run's
             try:
                 self._server = MetricsServer(
                     self.registry,
@@ -102,7 +101,7 @@ class Endpoint:
         threading.Thread(target=self._keep_up, name="metrics upkeep", daemon=True).start()
 
     def last_scrape(self, say: Callable[[str], None]) -> None:
-        """Wait until the final values were fetched, at most `prometheus.last_scrape_seconds`, where anybody scrapes."""
+        """Wait until the final values were scraped, at most `prometheus.last_scrape_seconds`, if anything scrapes."""
         # The watchdog must not take it for a hang.
         seconds = min(self._served.recipe.prometheus.last_scrape_seconds, self._served.recipe.watchdog.evaluation / 2)
         if self._server is not None and seconds and self._server.is_scraped:
@@ -117,9 +116,9 @@ class Endpoint:
     def close(self, *, keep_target: bool = False) -> None:
         """Stop serving and remove the target. A second call does nothing.
 
-        keep_target: the run has failed, and whoever watches its endpoint should be told.
+        keep_target: the run has failed, so that Prometheus should find its endpoint down.
         """
-        # A signal's handler may come in between.
+        # Taken first: a signal's handler may close it in between.
         server, self._server = self._server, None
         target, self._target = self._target, None
         self._closed.set()
@@ -129,11 +128,10 @@ class Endpoint:
             target.remove()
 
     def _announce(self, server: MetricsServer) -> None:
-        host = server.address
-        if host in _WILDCARDS:
-            host = socket.gethostname()
-        where = f"{f'[{host}]' if ':' in host else host}:{server.port}"
-        self.url = f"{server.scheme}://{where}/metrics"
+        recipe = self._served.recipe
+        host = socket.gethostname() if server.address in _WILDCARDS else server.address
+        address = f"{f'[{host}]' if ':' in host else host}:{server.port}"
+        self.url = f"{server.scheme}://{address}/metrics"
         if not self._one_loopback and is_loopback(host):
             self._warn(
                 "no Prometheus will find these metrics: several hosts serve at their own loopback; set "
@@ -141,22 +139,22 @@ class Endpoint:
             )
             return
         target = Target(
-            address=where,
+            address=address,
             scheme=server.scheme,
-            run=self._served.recipe.run,
+            run=recipe.run,
             node=self._node_name,
             rank=self._served.ranks.rank,
             attempt=self._attempt,
             slurm_job=os.environ.get("SLURM_JOB_ID"),
         )
-        directory = self._served.recipe.prometheus.targets or self._served.recipe.run.absolute().parent / "targets"
+        directory = recipe.prometheus.targets or recipe.run.absolute().parent / "targets"
         try:
             self._target = TargetFile(directory, target)
         except OSError as error:
             self._warn(f"no Prometheus will find these metrics by prometheus.targets={directory}: {error}")
 
     def _keep_up(self) -> None:
-        """Do what touches file systems, which may hang, in a thread that nobody waits for."""
+        """Touch the target and measure the disk, in a thread that nothing waits for: file systems may hang."""
         while True:
             if self.run is not None:
                 self.run.look_at_disk()
@@ -166,12 +164,12 @@ class Endpoint:
             if target is not None:
                 target.touch()
 
-    def _warn(self, what: str) -> None:
-        print(f"warning: rank {self._served.ranks.rank}: {what}", file=sys.stderr, flush=True)
+    def _warn(self, message: str) -> None:
+        print(f"warning: rank {self._served.ranks.rank}: {message}", file=sys.stderr, flush=True)
 
 
-def _loopback_of() -> str:
-    """Names this host's loopback: those of two hosts, or of two network namespaces of one, are different."""
+def _loopback_identity() -> str:
+    """Name this host's loopback: those of two hosts, or of two network namespaces of one, are different."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot} {os.readlink('/proc/self/ns/net')}"

@@ -8,13 +8,11 @@ from trainer.recipe.sections import PrometheusSection
 
 
 def check_guards(settings: PrometheusSection) -> None:
-    """Raise `InputError` where a file of the guards is there and can hold nothing: no file, or an empty one.
+    """Raise `InputError` where a file of the guards is no file, empty or unreadable.
 
     A file that is missing may come with the job: without it, nothing is served.
     """
-    if not settings.enabled:
-        return
-    for key in ("token_file", "certificate", "key"):
+    for key in ("token_file", "certificate", "key") if settings.enabled else ():
         path: Path | None = getattr(settings, key)
         try:
             if path is None or not path.exists():
@@ -31,7 +29,7 @@ def check_guards(settings: PrometheusSection) -> None:
 
 
 def exposure(address: str, settings: PrometheusSection) -> str | None:
-    """Return a line about who can read the metrics at `address`, None where that is nobody who should not."""
+    """Return a warning about who can read the metrics at `address`, None where only those can who should."""
     if is_loopback(address) or (settings.token_file is not None and settings.certificate is not None):
         return None
     if settings.token_file is None:
@@ -43,6 +41,7 @@ def exposure(address: str, settings: PrometheusSection) -> str | None:
 
 
 def is_loopback(host: str) -> bool:
+    """Return True for an address of the loopback, or localhost."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

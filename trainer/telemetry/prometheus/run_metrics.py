@@ -1,4 +1,4 @@
-"""What rank 0 serves of the whole run. Names, labels and meanings: docs/metrics.md."""
+"""Metrics of the whole run, served by rank 0 (metric_table.RUN). Shape suffixes as in trainer/telemetry/totals.py."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import psutil
 from numpy.typing import NDArray
-from prometheus_client import CollectorRegistry, Counter, Gauge, Info
+from prometheus_client import CollectorRegistry
 
 from shards.schema import Unreadable
 from shards.stream.sampler import Sampler
 from trainer.events import Saved
 from trainer.interval import Interval
-from trainer.telemetry.prometheus.tables import Table
+from trainer.telemetry.prometheus.declared import Series
+from trainer.telemetry.prometheus.metric_table import RUN
 from trainer.telemetry.recent import cross, mean, nll_by_target, recent_sums
-from trainer.telemetry.totals import KINDS
 
 #: How many directions have a series of their own: the worst, the rarest, those with unreadable examples.
 WORST, RAREST, UNREADABLE = 20, 10, 64
@@ -46,108 +46,47 @@ class RunMetrics:
     def __init__(self, registry: CollectorRegistry, facts: RunFacts) -> None:
         self.registry = registry
         self._facts, self._languages = facts, facts.languages
+        # (source, target) by the flat index of [target, source].
+        self._directions = [(source, target) for target in facts.languages for source in facts.languages]
         self._recent = recent_sums(len(facts.languages))
         self._examples_TS = np.zeros(facts.counts_TS.shape)
-        self._unreadable_seen: set[tuple[str, str]] = set()
-
-        def gauge(name: str, documentation: str, *labels: str) -> Gauge:
-            return Gauge(f"d2tv_{name}", documentation, labels, registry=registry)
-
-        def counter(name: str, documentation: str, *labels: str) -> Counter:
-            return Counter(f"d2tv_{name}", documentation, labels, registry=registry)
-
-        def table(name: str, documentation: str, *labels: str) -> Table:
-            return Table(f"d2tv_{name}", documentation, labels, registry)
-
-        Info("d2tv_build", "Versions", registry=registry).info(dict(facts.build))
-        Info("d2tv_run", "What is being trained", registry=registry).info(dict(facts.run))
-        self._step = gauge("step", "Optimizer steps taken")
-        self._steps = gauge("steps_planned", "Optimizer steps the run will take")
-        self._skipped = gauge("skipped_steps", "Steps skipped as non-finite, since the run began")
-        self._restarts = gauge("restarts", "Starts of this run before this one")
-        self._loss = table("loss", "Loss by term, averaged over its tokens or anchors; total is J", "term")
-        self._nll = table("nll_nats", "Training NLL a target token", "branch")
-        self._target_nll = table("target_nll_nats", "Recent training NLL a token, by target language", "kind", "target")
-        self._source_nll = table("source_nll_nats", "Recent cross-lingual NLL, by source language", "source")
-        self._worst = table("worst_direction_nll_nats", "Recent NLL of the worst directions", "source", "target")
-        self._truncated = gauge("worst_directions_truncated", "Directions with a recent NLL that are not among those")
-        self._rate = gauge("learning_rate", "Learning rate of the last step")
-        self._norm = gauge("gradient_norm", "Global gradient norm before clipping")
-        self._scalar = gauge("objective_scalar", "What the objective tells of itself", "name")
-        self._examples = counter("examples", "Examples trained on, by target language", "kind", "target")
-        self._source_examples = counter("source_examples", "Cross-lingual examples, by source language", "source")
-        self._tokens = counter("target_tokens", "Target tokens trained on, by target language", "branch", "target")
-        self._source_tokens = counter("source_target_tokens", "Cross-lingual target tokens, by source", "source")
-        self._quota = table("target_quota_ratio", "Share of the examples that the mixture gives", "target")
-        self._share = table("target_share_ratio", "Recent share of the examples that it had", "target")
-        self._passes = table(
-            "rarest_direction_passes", "Passes over the examples of the rarest directions", "source", "target"
-        )
-        self._speed = gauge("examples_per_second", "Examples trained on a second")
-        self._token_speed = gauge("target_tokens_per_second", "Target tokens of both branches a second")
-        self._flops = gauge("model_flops_per_second", "Matrix products of the model, over all ranks")
-        peak = table("peak_flops_per_second", "What all ranks reached in a large matrix product at the start")
-        self._mfu = table("mfu_ratio", "Model operations over that peak")
+        self._unreadable_directions: set[tuple[str, str]] = set()
+        self._series = series = Series(registry, RUN)
+        series.inform("build_info", facts.build)
+        series.inform("run_info", facts.run)
+        series.set("checkpoint_every_steps", facts.checkpoint_every)
         if facts.peak_flops:
-            peak.replace([((), facts.peak_flops)])
-        self._padding = gauge("padding_ratio", "Places of self-attention over texts that hold no token")
-        self._unreadable = counter("unreadable_examples", "Examples with a placeholder of weight 0", "source", "target")
-        self._retries = counter("read_retries", "Reads of features that were tried again")
-        self._slowest = gauge("slowest_rank", "The rank with the longest busy time")
-        self._lag = gauge("slowest_rank_lag_seconds", "That time a step over the median of the ranks")
-        self._validation = gauge("validation_nll_nats", "Held-out NLL a token", "kind")
-        self._validation_target = table(
-            "validation_target_nll_nats", "Held-out NLL a token, by target language", "kind", "target"
-        )
-        self._rouge = gauge("rouge_ratio", "ROUGE F1 of the final evaluation", "metric", "kind")
-        self._target_rouge = table("target_rouge_ratio", "ROUGE-L F1 of it, by target language", "target")
-        self._saved_step = gauge("checkpoint_step", "Step of the newest whole checkpoint")
-        self._saved_stamp = gauge("checkpoint_timestamp_seconds", "When the newest checkpoint was committed")
-        self._saved_seconds = gauge("checkpoint_duration_seconds", "How long its saving took")
-        self._saved_bytes = gauge("checkpoint_bytes", "Its size")
-        gauge("checkpoint_every_steps", "Steps between checkpoints, as planned").set(facts.checkpoint_every)
-        self._stall = counter("checkpoint_stall_seconds", "Time that training waited for checkpoints")
-        self._failed = counter("checkpoint_failures", "Checkpoints that could not be written")
-        self._spikes = counter("loss_spikes", "Logged intervals whose loss stood out")
-        self._rollbacks = counter("rollbacks", "Returns to a checkpoint after skipped steps")
-        self._disk_free = table("run_disk_free_bytes", "Free space where the run directory lies")
-        self._disk_size = table("run_disk_size_bytes", "Size of that file system")
-        self._matrix: tuple[Table, Table] | None = None
-        if facts.direction_matrix:
-            self._matrix = (
-                table("direction_nll_nats", "Recent NLL of every direction", "source", "target"),
-                table("direction_examples", "Examples of every direction since this start", "source", "target"),
-            )
-        self._loss_scale = table("loss_scale", "Dynamic loss scale of fp16")
+            series.replace("peak_flops_per_second", [((), facts.peak_flops)])
 
     def begin(self, *, step: int, steps: int, skipped: int, restarts: int, checkpoint_bytes: int) -> None:
-        """Where the run stands as it starts: an age counted from 1970 would raise every alert.
+        """Set where the run stands as it starts. checkpoint_bytes: size of the checkpoint that it goes on from, or 0.
 
-        checkpoint_bytes: size of the checkpoint that it goes on from; 0 where it begins.
+        The checkpoint's time is now: an age counted from 1970 would raise every alert.
         """
-        self._step.set(step)
-        self._steps.set(steps)
-        self._skipped.set(skipped)
-        self._restarts.set(restarts)
-        self._saved_step.set(step)
-        self._saved_stamp.set_to_current_time()
-        self._saved_bytes.set(checkpoint_bytes)
+        self.step(step=step, skipped=skipped)
+        self._series.set("steps_planned", steps)
+        self._series.set("restarts", restarts)
+        self._series.set("checkpoint_step", step)
+        self._series.set_now("checkpoint_timestamp_seconds")
+        self._series.set("checkpoint_bytes", checkpoint_bytes)
 
     def look_at_disk(self) -> None:
-        """Measure the free space. Not by a scrape, nor in the training's thread: a file system may hang. What cannot be
-        measured has no series."""
+        """Measure the free space; what cannot be measured has no series.
+
+        Call it neither in a scrape nor in the training's thread: a file system may hang.
+        """
         try:
             usage = psutil.disk_usage(str(self._facts.directory))
-            self._disk_free.replace([((), float(usage.free))])
-            self._disk_size.replace([((), float(usage.total))])
+            free, size = [((), float(usage.free))], [((), float(usage.total))]
         except OSError:
-            self._disk_free.replace([])
-            self._disk_size.replace([])
+            free = size = []
+        self._series.replace("run_disk_free_bytes", free)
+        self._series.replace("run_disk_size_bytes", size)
 
     def step(self, *, step: int, skipped: int) -> None:
-        """After every step."""
-        self._step.set(step)
-        self._skipped.set(skipped)
+        """Set the number of steps taken and skipped."""
+        self._series.set("step", step)
+        self._series.set("skipped_steps", skipped)
 
     def interval(
         self,
@@ -159,39 +98,44 @@ class RunMetrics:
         loss_scale: float | None,
         scalars: Mapping[str, float],
     ) -> None:
-        """At every logged step: what was summed over the ranks. groups: of the stream, so far."""
+        """Observe a logged interval. groups: of the stream, so far."""
+        series = self._series
         self._recent.add(interval)
         self._examples_TS += interval.examples_TS
-        self._loss.replace(((term,), value) for term, value in {"total": interval.total_loss, **interval.loss}.items())
-        self._nll.replace(((branch,), value) for branch, value in interval.nll.items())
-        self._rate.set(learning_rate)
-        self._norm.set(gradient_norm)
+        series.replace("loss", _rows({"total": interval.total_loss, **interval.loss}))
+        series.replace("nll_nats", _rows(interval.nll))
+        series.set("learning_rate", learning_rate)
+        series.set("gradient_norm", gradient_norm)
         for name, value in scalars.items():
-            self._scalar.labels(name).set(value)
+            series.set("objective_scalar", value, name)
         if loss_scale is not None:
-            self._loss_scale.replace([((), loss_scale)])
-        self._padding.set(1 - interval.real_token_share)
-        self._retries.inc(interval.read_retries)
-        self._throughput(interval)
+            series.replace("loss_scale", [((), loss_scale)])
+        series.set("padding_ratio", 1 - interval.real_token_share)
+        series.add("read_retries_total", interval.read_retries)
+        series.set("examples_per_second", interval.examples_per_second)
+        series.set("target_tokens_per_second", interval.target_tokens_per_second)
+        series.set("model_flops_per_second", interval.flops_per_second)
+        if self._facts.peak_flops:
+            series.replace("mfu_ratio", [((), interval.flops_per_second / self._facts.peak_flops)])
         rank, lag = interval.slowest_rank
-        self._slowest.set(rank)
-        self._lag.set(lag)
+        series.set("slowest_rank", rank)
+        series.set("slowest_rank_lag_seconds", lag)
         self._count(interval)
-        self._languages_now(groups)
-        self._directions_now()
+        self._set_languages(groups)
+        self._set_directions()
 
     def not_finite(self) -> None:
-        """Steps are skipped for their data or weights: until the next logged interval the loss is none."""
-        self._loss.replace([(("total",), math.nan)])
+        """Set the loss to NaN until the next logged interval: steps are skipped for their data or weights."""
+        self._series.replace("loss", [(("total",), math.nan)])
 
     def unreadable(self, example: Unreadable) -> None:
-        """One placeholder. Directions that have none have no series, and past a number of them all others share one."""
+        """Count a placeholder: each direction has its own series, past `UNREADABLE` of them the others share one."""
         direction = (example.source, example.target)
-        if direction not in self._unreadable_seen and len(self._unreadable_seen) == UNREADABLE:
+        if direction not in self._unreadable_directions and len(self._unreadable_directions) == UNREADABLE:
             direction = (OTHER, OTHER)
         else:
-            self._unreadable_seen.add(direction)
-        self._unreadable.labels(*direction).inc()
+            self._unreadable_directions.add(direction)
+        self._series.add("unreadable_examples_total", 1, *direction)
 
     def validation(
         self,
@@ -199,111 +143,98 @@ class RunMetrics:
         by_target: Mapping[str, Mapping[str, float]],
         measured: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
-        """Held-out NLL by kind, and by kind and target language; what the objective measured."""
+        """Set held-out NLL by kind, and by kind and target language, and what the objective measured."""
         for name, value in measured.items():
-            self._scalar.labels(name).set(value)
+            self._series.set("objective_scalar", value, name)
         for kind, value in nll.items():
-            self._validation.labels(kind).set(value)
-        self._validation_target.replace(
-            ((kind, target), value) for kind, values in by_target.items() for target, value in values.items()
-        )
+            self._series.set("validation_nll_nats", value, kind)
+        rows = [((kind, target), value) for kind, values in by_target.items() for target, value in values.items()]
+        self._series.replace("validation_target_nll_nats", rows)
 
     def evaluation(self, report: Mapping[str, Any]) -> None:
-        """The final evaluation: its ROUGE, there in per cent, beside measures of other kinds."""
+        """Set the ROUGE of the final evaluation, which is in per cent there, beside measures of other kinds."""
         for kind, scores in report["by_kind"].items():
             for metric, score in scores.items():
                 if metric.startswith("rouge"):
-                    self._rouge.labels(metric, kind).set(score / 100)
-        self._target_rouge.replace(
-            ((target,), scores["rougeL"] / 100)
-            for target, scores in report["by_target"].items()
-            if "rougeL" in scores  # none where no reference has a word, or no segmenter is there
-        )
+                    self._series.set("rouge_ratio", score / 100, metric, kind)
+        # A language has none where no reference has a word, or no segmenter is installed.
+        rouge = {target: scores["rougeL"] / 100 for target, scores in report["by_target"].items() if "rougeL" in scores}
+        self._series.replace("target_rouge_ratio", _rows(rouge))
 
     def spike(self) -> None:
-        self._spikes.inc()
+        """Count a spike of the loss."""
+        self._series.add("loss_spikes_total")
 
     def rollback(self, *, step: int, skipped: int) -> None:
-        self._rollbacks.inc()
+        """Count a return to the checkpoint of `step`."""
+        self._series.add("rollbacks_total")
         self.step(step=step, skipped=skipped)
 
     def checkpoint(self, saved: Saved) -> None:
-        """A save has ended, well or not."""
-        self._stall.inc(saved.stall_seconds)
+        """Observe the end of a save, committed or not."""
+        self._series.add("checkpoint_stall_seconds_total", saved.stall_seconds)
         if not saved.committed:
-            self._failed.inc()
+            self._series.add("checkpoint_failures_total")
             return
-        self._saved_step.set(saved.step)
-        self._saved_stamp.set_to_current_time()
-        self._saved_seconds.set(saved.seconds)
-        self._saved_bytes.set(saved.bytes)
-
-    def _throughput(self, interval: Interval) -> None:
-        self._speed.set(interval.examples_per_second)
-        self._token_speed.set(interval.target_tokens_per_second)
-        self._flops.set(interval.flops_per_second)
-        if self._facts.peak_flops:
-            self._mfu.replace([((), interval.flops_per_second / self._facts.peak_flops)])
+        self._series.set("checkpoint_step", saved.step)
+        self._series.set_now("checkpoint_timestamp_seconds")
+        self._series.set("checkpoint_duration_seconds", saved.seconds)
+        self._series.set("checkpoint_bytes", saved.bytes)
 
     def _count(self, interval: Interval) -> None:
-        for kind in KINDS:
-            for family, counts in ((self._examples, interval.examples[kind]), (self._tokens, interval.tokens[kind])):
-                for language, count in zip(self._languages, counts, strict=True):
-                    if count:
-                        family.labels(kind, language).inc(count)
-        for family, counts_TS in (
-            (self._source_examples, interval.examples_TS),
-            (self._source_tokens, interval.tokens_TS),
+        for name, by_kind in (("examples_total", interval.examples), ("target_tokens_total", interval.tokens)):
+            for kind, counts in by_kind.items():
+                self._add_positive(name, counts, kind)
+        for name, counts_TS in (
+            ("source_examples_total", interval.examples_TS),
+            ("source_target_tokens_total", interval.tokens_TS),
         ):
-            for language, count in zip(self._languages, cross(counts_TS).sum(axis=0).tolist(), strict=True):
-                if count:
-                    family.labels(language).inc(count)
+            self._add_positive(name, cross(counts_TS).sum(axis=0).tolist())
 
-    def _languages_now(self, groups: int) -> None:
-        recent, languages = self._recent, self._languages
-        self._target_nll.replace(
-            ((kind, language), value)
-            for kind, nll_T in nll_by_target(recent).items()
-            for language, value in _there(languages, nll_T.tolist())
-        )
+    def _add_positive(self, name: str, counts: Sequence[float], *labels: str) -> None:
+        for language, count in zip(self._languages, counts, strict=True):
+            if count:
+                self._series.add(name, count, *labels, language)
+
+    def _set_languages(self, groups: int) -> None:
+        recent, languages, sampler = self._recent, self._languages, self._facts.sampler
+        by_target = nll_by_target(recent).items()
+        rows = [((kind, *labels), nll) for kind, nll_T in by_target for labels, nll in _known(languages, nll_T)]
+        self._series.replace("target_nll_nats", rows)
         nll_S = mean(cross(recent.nats_TS).sum(axis=0), cross(recent.tokens_TS).sum(axis=0))
-        self._source_nll.replace(((language,), value) for language, value in _there(languages, nll_S.tolist()))
-        quota_T = self._facts.sampler.shares(max(groups - 1, 0)).sum(axis=1).tolist()
-        self._quota.replace(((language,), share) for language, share in zip(languages, quota_T, strict=True) if share)
+        self._series.replace("source_nll_nats", _known(languages, nll_S))
+        quota_T = sampler.shares(max(groups - 1, 0)).sum(axis=1)
         examples_T = recent.examples_TS.sum(axis=1)
-        share_T = (examples_T / max(examples_T.sum(), 1e-9)).tolist()
-        self._share.replace(
-            ((language,), share)
-            for language, share, quota in zip(languages, share_T, quota_T, strict=True)
-            if share or quota
-        )
-        slots_TS, counts_TS = self._facts.sampler.slots(groups), self._facts.counts_TS
+        share_T = examples_T / max(examples_T.sum(), 1e-9)
+        # A language that should have examples and has none is shown with 0: an alert compares the two.
+        self._series.replace("target_quota_ratio", _known(languages, np.where(quota_T > 0, quota_T, np.nan)))
+        shown_T = np.where((quota_T > 0) | (share_T > 0), share_T, np.nan)
+        self._series.replace("target_share_ratio", _known(languages, shown_T))
+        slots_TS, counts_TS = sampler.slots(groups), self._facts.counts_TS
         rarest = np.argsort(np.where(slots_TS > 0, counts_TS, np.iinfo(np.int64).max), axis=None, kind="stable")
-        self._passes.replace(
-            (self._direction(place), float(slots_TS.flat[place] / counts_TS.flat[place]))
-            for place in rarest[:RAREST].tolist()
-            if slots_TS.flat[place] > 0
-        )
+        passes = np.divide(slots_TS, counts_TS, out=np.full(slots_TS.shape, np.nan), where=slots_TS > 0)
+        shown = rarest[:RAREST]
+        self._replace_directions("rarest_direction_passes", passes, shown[slots_TS.flat[shown] > 0])
 
-    def _directions_now(self) -> None:
-        nll = mean(self._recent.nats_TS, self._recent.tokens_TS).ravel()
-        there = np.flatnonzero(~np.isnan(nll))
-        worst = there[np.argsort(-nll[there], kind="stable")][:WORST].tolist()
-        self._worst.replace((self._direction(place), float(nll[place])) for place in worst)
-        self._truncated.set(len(there) - len(worst))
-        if self._matrix is not None:
-            by_nll, by_examples = self._matrix
-            by_nll.replace((self._direction(place), float(nll[place])) for place in there.tolist())
-            examples = self._examples_TS.ravel()
-            by_examples.replace(
-                (self._direction(place), float(examples[place])) for place in np.flatnonzero(examples).tolist()
-            )
+    def _set_directions(self) -> None:
+        nll_TS = mean(self._recent.nats_TS, self._recent.tokens_TS)
+        known = np.flatnonzero(~np.isnan(nll_TS))
+        worst = known[np.argsort(-nll_TS.ravel()[known], kind="stable")][:WORST]
+        self._replace_directions("worst_direction_nll_nats", nll_TS, worst)
+        self._series.set("worst_directions_truncated", len(known) - len(worst))
+        if self._facts.direction_matrix:
+            self._replace_directions("direction_nll_nats", nll_TS, known)
+            self._replace_directions("direction_examples", self._examples_TS, np.flatnonzero(self._examples_TS))
 
-    def _direction(self, place: int) -> tuple[str, str]:
-        """(source, target) of a place in a matrix by [target, source]."""
-        target, source = divmod(place, len(self._languages))
-        return self._languages[source], self._languages[target]
+    def _replace_directions(self, name: str, values_TS: NDArray[np.float64], at: NDArray[Any]) -> None:
+        """Show the values at these flat indices, in their order."""
+        values = values_TS.ravel()[at].tolist()
+        self._series.replace(name, zip(map(self._directions.__getitem__, at.tolist()), values, strict=True))
 
 
-def _there(names: Sequence[str], values: Sequence[float]) -> list[tuple[str, float]]:
-    return [(name, value) for name, value in zip(names, values, strict=True) if not np.isnan(value)]
+def _rows(values: Mapping[str, float]) -> list[tuple[tuple[str, ...], float]]:
+    return [((name,), value) for name, value in values.items()]
+
+
+def _known(names: Sequence[str], values: NDArray[np.float64]) -> list[tuple[tuple[str, ...], float]]:
+    return [((name,), value) for name, value in zip(names, values.tolist(), strict=True) if not math.isnan(value)]

@@ -1,29 +1,32 @@
-"""The HTTP server of an endpoint: a registry at /metrics, over TLS and behind a bearer token where asked for.
+"""Serve a registry at /metrics over HTTP or HTTPS, optionally behind a bearer token.
 
 Nothing that a client does, or fails to do, reaches the training or another client (connections.py).
 """
 
 import hmac
+import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, make_wsgi_app
 
-from trainer.telemetry.prometheus.connections import ConnectionServer, Handler, Tls
-from trainer.telemetry.prometheus.exposition import CONTENT_TYPE, Exposition
+from trainer.telemetry.prometheus.connections import ConnectionServer, Tls
 
-#: How long a connection may last, handshake, request and answer together: one that sends or takes a byte now and then
-#: would live for ever. Prometheus itself gives up after 10 s by default.
-_DEADLINE_SECONDS = 30.0
-#: How soon the server notices that it is to end, or that a connection is over its time.
-_POLL_SECONDS = 0.2
+_LOG = logging.getLogger(__name__)
 _Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+#: Limit of a connection, handshake, request and answer together: one that sends or takes a byte now and then would
+#: live for ever. Prometheus itself gives up after 10 s by default.
+_DEADLINE_SECONDS = 30.0
+#: How soon the server notices that it is to end, or that a connection is past its deadline.
+_POLL_SECONDS = 0.2
+#: After so long without a scrape, none is expected.
+_SCRAPE_EXPECTED_SECONDS = 300.0
 
 
 class MetricsServer:
@@ -43,34 +46,35 @@ class MetricsServer:
         """Bind and serve.
 
         address: to listen at, or an interface by its name.  port: 0 for any free one.  certificate, key: PEM files
-        (the key may be in the first, and is not encrypted).  token_file: who asks must say what it holds.
+        (the key may be in the first, and is not encrypted).  token_file: holds what a client must present.
         deadline_seconds: how long a connection may last.
 
         Raises `OSError`, which names the file, the address or the port.
         """
         self.address = interface_address(address)
         self.scheme = "http" if certificate is None else "https"
-        self._scrapes = _Scrapes()
+        self._changed = threading.Condition()  # its lock may be taken again by a signal's handler
+        self._last_scrape: float | None = None  # when it began
+        self._hurried = False
         if token_file is not None:
             read_token(token_file)  # so that one that is missing is known now
-        application = _counted(_guarded(_application(Exposition(registry)), token_file), self._scrapes)
-        tls = None if certificate is None else Tls(certificate, key)
-        family = socket.AF_INET6 if ":" in self.address else socket.AF_INET
-
-        class Server(ConnectionServer):
-            address_family = family
-
-        self._server = Server((self.address, port), Handler, tls, deadline_seconds)
+        self._server = ConnectionServer(
+            (self.address, port),
+            tls=None if certificate is None else Tls(certificate, key),
+            deadline_seconds=deadline_seconds,
+            on_answer=self._on_answer,
+        )
         self.port = int(self._server.server_port)
-        self._server.set_app(application)
+        self._server.set_app(_application(registry, token_file))
         serve = partial(self._server.serve_forever, poll_interval=_POLL_SECONDS)
-        self._thread = threading.Thread(target=serve, name="metrics", daemon=True)
-        self._thread.start()
+        threading.Thread(target=serve, name="metrics", daemon=True).start()
 
     @property
     def is_scraped(self) -> bool:
-        """Return True if somebody has scraped within the last minutes."""
-        return self._scrapes.are_expected()
+        """Return True if there was a scrape within the last minutes."""
+        with self._changed:
+            last = self._last_scrape
+            return last is not None and time.monotonic() - last <= _SCRAPE_EXPECTED_SECONDS
 
     @property
     def connections(self) -> int:
@@ -78,17 +82,26 @@ class MetricsServer:
         return self._server.connections
 
     def wait_for_a_scrape(self, most_seconds: float) -> None:
-        """Until the next scrape has its answer, or `hurry` is called."""
-        self._scrapes.wait_for_the_next(most_seconds)
+        """Wait until a scrape that begins from now on has its answer, or `hurry` is called."""
+        now = time.monotonic()
+        with self._changed:
+            self._changed.wait_for(lambda: self._hurried or (self._last_scrape or 0.0) >= now, timeout=most_seconds)
 
     def hurry(self) -> None:
-        """Nobody is to wait for a scrape any more. A signal's handler may call it."""
-        self._scrapes.hurry()
+        """End all waits for a scrape, also later ones. A signal's handler may call it."""
+        with self._changed:
+            self._hurried = True
+            self._changed.notify_all()
 
     def close(self) -> None:
         """Stop listening. Answers that are under way are not waited for."""
         self._server.shutdown()
         self._server.server_close()
+
+    def _on_answer(self, began: float) -> None:
+        with self._changed:
+            self._last_scrape = began
+            self._changed.notify_all()
 
 
 def interface_address(address: str) -> str:
@@ -101,7 +114,7 @@ def interface_address(address: str) -> str:
 
 
 def read_token(path: Path) -> str:
-    """Return what a token file holds. Raises `OSError` where it cannot be read or is empty."""
+    """Read a token file. Raise `OSError` where it cannot be read or is empty."""
     try:
         token = path.read_text(encoding="ascii").strip()
     except UnicodeDecodeError as error:
@@ -111,98 +124,36 @@ def read_token(path: Path) -> str:
     return token
 
 
-def _application(exposition: Exposition) -> _Application:
-    """/metrics alone, uncompressed: to compress 50 KB takes as long as to make them."""
+def _application(registry: CollectorRegistry, token_file: Path | None) -> _Application:
+    # To compress 50 KB takes as long as to make them.
+    serve: _Application = make_wsgi_app(registry, disable_compression=True)
 
     def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
-            start_response("405 Method Not Allowed", [("Content-Type", "text/plain"), ("Allow", "GET, HEAD")])
-            return [b"only GET\n"]
-        if environ["PATH_INFO"] != "/metrics":
-            start_response("404 Not Found", [("Content-Type", "text/plain")])
-            return [b"/metrics is what there is\n"]
-        body = exposition()
-        start_response("200 OK", [("Content-Type", CONTENT_TYPE), ("Content-Length", str(len(body)))])
-        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+        refused = _refused(environ, token_file)
+        if refused is None:
+            environ.pop("HTTP_ACCEPT", None)  # OpenMetrics would take longer and tell Prometheus nothing more
+            try:
+                return serve(environ, start_response)
+            except Exception:
+                _LOG.exception("a scrape failed")
+                raise
+        status, line = refused
+        challenge = [("WWW-Authenticate", "Bearer")] if status.startswith("401") else []
+        start_response(status, [("Content-Type", "text/plain"), *challenge])
+        return [line]
 
     return application
 
 
-def _guarded(application: _Application, token_file: Path | None) -> _Application:
-    """The application for those alone who know the token. It is read at every request: it may be replaced."""
-    if token_file is None:
-        return application
-
-    def guarded(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+def _refused(environ: dict[str, Any], token_file: Path | None) -> tuple[str, bytes] | None:
+    """Return status and line of a refusal, None where the request is granted. The token may be replaced at any time."""
+    if token_file is not None:
         try:
             wanted = f"Bearer {read_token(token_file)}".encode()
         except OSError:
-            start_response("503 Service Unavailable", [("Content-Type", "text/plain")])
-            return [b"the token file cannot be read\n"]
+            return "503 Service Unavailable", b"the token file cannot be read\n"
         if not hmac.compare_digest(environ.get("HTTP_AUTHORIZATION", "").encode(), wanted):
-            start_response("401 Unauthorized", [("Content-Type", "text/plain"), ("WWW-Authenticate", "Bearer")])
-            return [b"a bearer token is wanted\n"]
-        return application(environ, start_response)
-
-    return guarded
-
-
-def _counted(application: _Application, scrapes: "_Scrapes") -> _Application:
-    def counted(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        if environ["REQUEST_METHOD"] != "GET":
-            return application(environ, start_response)
-        began, good = time.monotonic(), []
-
-        def note(status: str, *rest: Any) -> Any:
-            good.append(status.startswith("200"))
-            return start_response(status, *rest)
-
-        return _Answer(application(environ, note), lambda: scrapes.answered(began) if all(good) else None)
-
-    return counted
-
-
-class _Answer:
-    """A WSGI answer that tells of its end."""
-
-    def __init__(self, body: Iterable[bytes], ended: Callable[[], None]) -> None:
-        self._body, self._ended = body, ended
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self._body)
-
-    def close(self) -> None:
-        self._ended()
-
-
-class _Scrapes:
-    """When scrapes that were answered began."""
-
-    #: Who has not scraped for so long will not do so now.
-    _PATIENCE_SECONDS = 300.0
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()  # around a lock that a handler may take a second time
-        self._last: float | None = None
-        self._in_a_hurry = False
-
-    def answered(self, began: float) -> None:
-        with self._changed:
-            self._last = began
-            self._changed.notify_all()
-
-    def are_expected(self) -> bool:
-        with self._changed:
-            return self._last is not None and time.monotonic() - self._last <= self._PATIENCE_SECONDS
-
-    def wait_for_the_next(self, most_seconds: float) -> None:
-        now = time.monotonic()
-        with self._changed:
-            self._changed.wait_for(
-                lambda: self._in_a_hurry or (self._last is not None and self._last >= now), timeout=most_seconds
-            )
-
-    def hurry(self) -> None:
-        with self._changed:
-            self._in_a_hurry = True
-            self._changed.notify_all()
+            return "401 Unauthorized", b"a bearer token is wanted\n"
+    if environ["PATH_INFO"] != "/metrics":
+        return "404 Not Found", b"only /metrics is served\n"
+    return None

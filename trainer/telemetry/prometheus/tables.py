@@ -1,4 +1,7 @@
-"""Labelled gauges whose series are replaced all at once: a scrape sees the old ones or the new ones."""
+"""A gauge whose series are replaced at once.
+
+prometheus_client has none: between a Gauge's `clear` and its last `set` a scrape would see half of them.
+"""
 
 from collections.abc import Iterable, Sequence
 
@@ -8,27 +11,28 @@ from prometheus_client.registry import Collector
 
 
 class Table(Collector):
-    """One gauge with labels. Series that the last `replace` did not name are gone."""
+    """One gauge with the series that the last `replace` named."""
 
     def __init__(self, name: str, documentation: str, labels: Sequence[str], registry: CollectorRegistry) -> None:
-        self._name, self._documentation, self._labels = name, documentation, tuple(labels)
+        self._words = name, documentation, tuple(labels)
         self._rows: tuple[tuple[tuple[str, ...], float], ...] = ()
         registry.register(self)
 
     def replace(self, rows: Iterable[tuple[tuple[str, ...], float]]) -> None:
-        """rows: (label values, value)."""
+        """Replace all series. rows: (label values, value)."""
         self._rows = tuple(rows)
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
-        """For the registry, which refuses a name twice."""
+        """Return the family without samples, by which the registry refuses a name twice."""
         return [self._family()]
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        """For a scrape, in another thread."""
+        """Return the family with its samples, nothing where it has none."""
         family = self._family()
         for labels, value in self._rows:
             family.add_metric(labels, value)
         return [family] if family.samples else []
 
     def _family(self) -> GaugeMetricFamily:
-        return GaugeMetricFamily(self._name, self._documentation, labels=self._labels)
+        name, documentation, labels = self._words
+        return GaugeMetricFamily(name, documentation, labels=labels)
