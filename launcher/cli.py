@@ -10,6 +10,7 @@ import sys
 from launcher.commands import annotation, corpora, evaluation, training, watching
 from shards.errors import InputError, out_of_memory
 from shards.printable import error_line, one_line
+from trainer.terminal.log import log
 from trainer.terminal.text import printable_output
 
 
@@ -20,18 +21,18 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             return int(options.run(options) or 0)
         except InputError as error:
-            print(f"error: {error_line(error)}", file=sys.stderr)
+            log.error(error_line(error))
             return 2
         except OSError as error:
             if error.errno != errno.ENAMETOOLONG:  # the one that no command asks about before
                 raise
             name = str(error.filename)
-            print(f"error: {one_line(name[:80])}...: a name may have 255 bytes, a path 4,096", file=sys.stderr)
+            log.error(f"{one_line(name[:80])}...: a name may have 255 bytes, a path 4,096")
             return 2
         except (MemoryError, RuntimeError) as error:
             if (why := out_of_memory(error)) is None:
                 raise
-            print(f"error: memory does not suffice ({why}): lower batch sizes, beams or workers", file=sys.stderr)
+            log.error(f"memory does not suffice ({why}): lower batch sizes, beams or workers")
             return 2
         except KeyboardInterrupt:
             print("interrupted" + (": the same command goes on from here" if options.goes_on else ""), file=sys.stderr)

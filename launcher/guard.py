@@ -17,6 +17,7 @@ from pathlib import Path
 
 from launcher.processes import Family, StopWish
 from trainer.runs.lock import FileLock, Owner, ending
+from trainer.terminal.log import log
 
 #: What ends a session of a terminal or a job also reaches the guard, which ends by its pipe alone.
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGPIPE)
@@ -88,8 +89,7 @@ def main() -> None:
 
 def _stop(family: Family) -> None:
     """Ask for a stop until nobody is left. A rank that hangs is its watchdog's."""
-    with contextlib.suppress(OSError):  # the terminal may be gone
-        print("d2tv train: killed; its ranks are asked to stop", file=sys.stderr, flush=True)
+    log.getChild("train").info("killed; its ranks are asked to stop")
     wish = StopWish(family=family)
     while family.members() or family.ranks():
         wish.tell()

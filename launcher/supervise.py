@@ -25,6 +25,9 @@ from launcher.restarts import Restarts, in_words
 from shards.errors import InputError
 from trainer.liveness.exit_codes import BAD_INPUT, FINISHED, STOPPED
 from trainer.runs.lock import PATIENCE_SECONDS, STARTED, Owner, attempts, make_lock_file
+from trainer.terminal.log import log as program_log
+
+log = program_log.getChild("train")
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 #: A scheduler may send one wish to stop as several signals (see trainer/liveness/stop.py).
@@ -142,7 +145,7 @@ class _Supervisor:
                 code = self._attempt(guard)
                 if code is not None:
                     return code
-            _say(f"stopped before a rank was started; the same command goes on from {self._from()}")
+            log.info(f"stopped before a rank was started; the same command goes on from {self._from()}")
             return STOPPED
         finally:
             guard.close()
@@ -151,7 +154,7 @@ class _Supervisor:
         """Return when the run is this supervisor's, or at a wish to stop. One that was killed leaves ranks that are
         still stopping, which are waited for. Raises `InputError` where another training has it.
         """
-        for _ in attempts(self._run / STARTED, str(self._run), PATIENCE_SECONDS, _say, self._token):
+        for _ in attempts(self._run / STARTED, str(self._run), PATIENCE_SECONDS, log.info, self._token):
             if guard.holds_the_lock() or self._wish.wanted:
                 return
 
@@ -179,7 +182,7 @@ class _Supervisor:
             process.wait()
             guard.watch(None)
         if self._wish.urgent is not None:
-            _say(f"killed at the second signal; the same command goes on from {self._from()}")
+            log.info(f"killed at the second signal; the same command goes on from {self._from()}")
             return 128 + self._wish.urgent
         if code in (FINISHED, BAD_INPUT, STOPPED):
             return code
@@ -209,7 +212,7 @@ class _Supervisor:
         """Kill what is left of an attempt, and wait until it has gone, however long a driver holds on to it."""
         left = family.kill() if self._wish.urgent is None else family.kill_everywhere()
         if left:
-            _say(f"cannot be killed, waiting for the kernel: {', '.join(str(process.pid) for process in left)}")
+            log.info(f"cannot be killed, waiting for the kernel: {', '.join(str(process.pid) for process in left)}")
         while left and self._wish.urgent is None:
             left = family.kill()
 
@@ -217,13 +220,13 @@ class _Supervisor:
         """After a death: the exit code to leave with, or None once it is time to start again."""
         what = in_words(code, self._run)
         if self._wish.wanted:
-            _say(f"{what} while it was to stop; the same command goes on from {self._from()}")
+            log.info(f"{what} while it was to stop; the same command goes on from {self._from()}")
             return STOPPED
         pause = self._restarts.ended(self._newest_checkpoint())
         if pause is None:
-            _say(f"{what}; given up {self._restarts.all_used()}")
+            log.info(f"{what}; given up {self._restarts.all_used()}")
             return _as_own_exit_code(code)
-        _say(f"{what}; {self._restarts.in_words()} in {pause:.0f} s, from {self._from()}")
+        log.info(f"{what}; {self._restarts.in_words()} in {pause:.0f} s, from {self._from()}")
         over = time.monotonic() + pause
         while time.monotonic() < over and not self._wish.wanted:
             time.sleep(_POLL_SECONDS)
@@ -277,10 +280,3 @@ def _free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
-
-
-def _say(message: str) -> None:
-    try:
-        print(f"d2tv train: {message}", file=sys.stderr, flush=True)
-    except OSError:  # a terminal that was closed is no reason to end
-        return

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from deepspeed.accelerator import get_accelerator
 from shards.errors import InputError
 from trainer.extensions import check_code_caches, use_own_ninja, wait_for_builds
 from trainer.ranks import Ranks
+from trainer.terminal.log import log
 
 #: How long rank 0's name may take to resolve, and joining before it is worth a line.
 _RESOLVE_SECONDS, _SILENCE_SECONDS = 15.0, 45.0
@@ -34,8 +34,7 @@ def join(ranks: Ranks, *, patient: bool = False) -> torch.device:
             port = free.getsockname()[1]
         os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    if ranks.is_first:
-        print(f"joining {ranks.world_size} ranks (at its very first start DeepSpeed compiles an operator)", flush=True)
+    log.info(f"joining {ranks.world_size} ranks (at its very first start DeepSpeed compiles an operator)")
     use_own_ninja()
     wait_for_builds()
     accelerator = get_accelerator()
@@ -83,7 +82,7 @@ def _wait_until_known(address: str) -> None:
 @contextlib.contextmanager
 def _said_after(seconds: float, text: str) -> Iterator[None]:
     """Print `text` once if the block takes longer than that."""
-    timer = threading.Timer(seconds, lambda: print(f"warning: {text}", file=sys.stderr, flush=True))
+    timer = threading.Timer(seconds, log.warning, [text])
     timer.daemon = True
     timer.start()
     try:

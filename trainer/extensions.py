@@ -18,6 +18,7 @@ import psutil
 
 from shards.errors import InputError
 from shards.files.trust import own_directory
+from trainer.terminal.log import log
 
 #: A lock that no process of this host holds may be another host's, where the folder is shared; none builds so long.
 _ABANDONED_SECONDS = 300.0
@@ -95,7 +96,7 @@ def wait_for_builds(folder: Path | None = None) -> None:
                         "TORCH_EXTENSIONS_DIR to a directory of your own"
                     )
                 lock.unlink(missing_ok=True)
-                print(f"removed {lock}, left by a start that was killed while it compiled", file=sys.stderr, flush=True)
+                log.warning(f"removed {lock}, left by a start that was killed while it compiled")
         time.sleep(_POLL_SECONDS)
 
 

@@ -7,6 +7,7 @@ from trainer.checkpoint.directory import damage, whole_checkpoints
 from trainer.checkpoint.retention import recover
 from trainer.distributed import PeerError, from_first_rank
 from trainer.ranks import Ranks
+from trainer.terminal.log import log
 
 
 def newest_sound_checkpoint(directory: Path, ranks: Ranks) -> Path | None:
@@ -25,13 +26,13 @@ def newest_sound_checkpoint(directory: Path, ranks: Ranks) -> Path | None:
 
 def _look(directory: Path) -> tuple[Path | None, str | None]:
     for line in recover(directory):
-        print(line, flush=True)
+        log.info(line)
     checkpoints = whole_checkpoints(directory)
     for checkpoint in checkpoints:
         problem = damage(checkpoint)
         if problem is None:
             return checkpoint, None
-        print(f"checkpoint {checkpoint} is damaged ({problem}): passed over, looking at the one before", flush=True)
+        log.info(f"checkpoint {checkpoint} is damaged ({problem}): passed over, looking at the one before")
     if not checkpoints:
         return None, None
     return None, (

@@ -13,8 +13,8 @@ from shards.files.read import read_regular
 from shards.files.strict_yaml import MOST_CHARACTERS, read_yaml
 from shards.locations import MustBeGiven, without_secrets
 
-#: Where recipes are looked up by name.
-RECIPES = Path(__file__).resolve().parents[2] / "launcher" / "recipes"
+#: Recipes that are found by name: beside their reader, since a recipe of any folder may extend one of them by name.
+RECIPES = Path(__file__).parent / "recipes"
 
 
 def recipe_names() -> list[str]:

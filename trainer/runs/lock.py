@@ -12,7 +12,6 @@ import json
 import os
 import socket
 import stat
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -22,6 +21,7 @@ from pathlib import Path
 from shards.errors import InputError
 from shards.files.lock import WITHOUT_LOCKS
 from shards.files.read import parse_json
+from trainer.terminal.log import log
 
 STARTED, RANKS = ".lock", ".ranks.lock"
 #: How long another holder is given to end before a start is refused: it may have been killed a moment ago.
@@ -139,7 +139,7 @@ def take_patiently(
     what: str,
     *,
     patience: float,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = log.info,
 ) -> FileLock:
     """Take the lock of `what` at `path`; wait `patience` seconds for another holder, longer for one that is ending.
 
@@ -162,7 +162,7 @@ def check_free(run: Path, token: str | None) -> None:
         return
     for name in (STARTED, RANKS):
         path = run / name
-        for _ in attempts(path, str(run), PATIENCE_SECONDS, print):
+        for _ in attempts(path, str(run), PATIENCE_SECONDS, log.info):
             if _is_free(path):
                 break
 
@@ -188,11 +188,7 @@ def hold_run(run: Path, token: str | None, started: str) -> Iterator[None]:
         lock = take_patiently(run / RANKS, owner, str(run), patience=patience)
         held.callback(lock.release)
         if not lock.excludes:
-            print(
-                f"warning: the file system of {run} has no locks: see to it that nothing else trains in it",
-                file=sys.stderr,
-                flush=True,
-            )
+            log.warning(f"the file system of {run} has no locks: see to it that nothing else trains in it")
         yield
 
 
