@@ -241,26 +241,12 @@ class _Supervisor:
             return None
 
     def _is_finished(self) -> bool:
-        """Trained to the last step, and nothing was left to do: the evaluation is there, or the run says of itself that
-        it has ended."""
-        from trainer.checkpoint.directory import find_identity, step_of
-        from trainer.evaluation.report import read_report
-        from trainer.telemetry.metrics import read_metrics
+        from trainer.runs.verdicts import is_finished
 
-        newest = self._newest_checkpoint()
-        if newest is None or step_of(newest) < self._steps:
-            return False
         try:
-            report = read_report(self._run, "test")
-            # Not of the newest directory: that one may be damaged, and another one was read.
-            of = None if report is None else find_identity(self._run / "checkpoints", report.get("checkpoint"))
-            if of is not None and step_of(of) >= self._steps:
-                return True
-            log = self._run / "metrics.jsonl"
-            last = read_metrics(log)[-1:] if log.is_file() else []
+            return is_finished(self._run, self._steps)
         except (OSError, ValueError):  # a file system that is away for a moment must not end the supervision
             return False
-        return [record.get("outcome") for record in last] == ["finished"]
 
     def _from(self) -> str:
         newest = self._newest_checkpoint()

@@ -19,7 +19,7 @@ from shards.files.write import write_atomically
 from shards.format.changes import fingerprint
 from shards.printable import error_line
 from trainer.build import build_collator, build_evaluator, build_network
-from trainer.checkpoint.directory import CORPUS, TrainState, identity, read_state
+from trainer.checkpoint.directory import CORPUS, TrainState, read_state
 from trainer.checkpoint.resume import newest_sound_checkpoint
 from trainer.checkpoint.saver import Saver
 from trainer.checkpoint.sharded_state import restore
@@ -38,6 +38,7 @@ from trainer.plan import Plan
 from trainer.ranks import Ranks
 from trainer.recipe import Recipe
 from trainer.runs.lock import FileLock, read_owner
+from trainer.runs.verdicts import is_evaluated
 from trainer.stream import has_examples, validated_directions
 from trainer.telemetry.console import Console
 from trainer.telemetry.metrics import MetricsLog, append_record, read_metrics, read_validations
@@ -124,7 +125,7 @@ def _train_and_evaluate(
         return True
     begin_batch = partial(trainer.phase, "evaluation")
     with _only_evaluation(recipe.run, ranks, begin_batch):
-        if from_first_rank(ranks.is_first and not _is_evaluated(recipe, checkpoint)):
+        if from_first_rank(ranks.is_first and not is_evaluated(recipe, checkpoint)):
             evaluator = build_evaluator(recipe, plan.corpus, plan.tokenizer, ranks, device, begin_batch)
             try:
                 evaluator.run(trainer.engine.module.network, "test", checkpoint)
@@ -286,13 +287,6 @@ def _reporting(plan: Plan, state: TrainState, endpoint: Endpoint, checkpoint: Pa
     if endpoint.url is not None:
         console.say(f"metrics at {endpoint.url}")
     return reporting
-
-
-def _is_evaluated(recipe: Recipe, checkpoint: Path) -> bool:
-    """Return True if the evaluation that lies there is of this checkpoint and these settings."""
-    report = read_report(recipe.run, "test")
-    wanted = (identity(checkpoint), recipe.evaluation.model_dump(mode="json"))
-    return report is not None and (report.get("checkpoint"), report.get("settings")) == wanted
 
 
 def validations(run: Path) -> list[dict[str, float]]:

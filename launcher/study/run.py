@@ -16,12 +16,11 @@ from launcher.supervise import supervise
 from shards.errors import InputError
 from shards.files.write import check_output
 from shards.format.index import open_corpus
-from trainer.checkpoint.directory import damage, find_identity, whole_checkpoints
+from trainer.checkpoint.directory import damage, step_of, whole_checkpoints
 from trainer.ds_config import load_ds_config
 from trainer.evaluation.compare.significance import check_samples
-from trainer.evaluation.report import read_report
 from trainer.liveness.exit_codes import FINISHED
-from trainer.plan import check_same_recipe
+from trainer.runs.verdicts import check_same_recipe, evaluated_checkpoint, is_evaluated
 from trainer.terminal.progress import stage
 from trainer.terminal.text import Console
 from trainer.trained import RECIPE, check_same_corpus
@@ -87,26 +86,21 @@ def _check_results(out: Path, planned: Sequence[Trial]) -> None:
 
 
 def is_finished(trial: Trial) -> bool:
-    """Trained to its last step, and evaluated with the settings that the study has now.
+    """Return True if a training took its last step and was evaluated with the settings that the study has now.
 
     Raises `InputError` where what lies there was trained with another recipe or corpus than the study has now.
     """
-    checkpoints = trial.run / "checkpoints"
-    report = read_report(trial.run, "test")
-    # What was evaluated; the newest directory may be damaged, and another one was read.
-    evaluated = None if report is None else find_identity(checkpoints, report.get("checkpoint"))
+    evaluated = evaluated_checkpoint(trial.run)
     # A copy that was cut off may lack files: the training itself says so, and goes on from the one before.
-    sound = (path for path in whole_checkpoints(checkpoints) if damage(path, _READ) is None)
+    sound = (path for path in whole_checkpoints(trial.run / "checkpoints") if damage(path, _READ) is None)
     found = evaluated or next(sound, None)
     if found is not None:
         config = load_ds_config(trial.job.ds_config, trial.recipe, 1)
         check_same_recipe(trial.recipe, config, found, "choose another --out, or remove it")
         corpus = open_corpus(trial.recipe.corpus.path)
         check_same_corpus(found, corpus.content_hash, str(corpus.directory))
-    wanted = trial.recipe.evaluation.model_dump(mode="json")
     return (
         evaluated is not None
-        and report is not None
-        and report.get("step") == trial.recipe.training.steps
-        and report.get("settings") == wanted
+        and step_of(evaluated) == trial.recipe.training.steps
+        and is_evaluated(trial.recipe, evaluated)
     )
