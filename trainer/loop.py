@@ -392,7 +392,7 @@ class Trainer:
             self.endpoint.node.progress()
 
     def _report_save(self) -> None:
-        while (saved := self._saver.news()) is not None:
+        while (saved := self._saver.poll()) is not None:
             if self.reporting:
                 self.reporting.saved(saved)
 
