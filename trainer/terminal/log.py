@@ -1,4 +1,4 @@
-"""The program's log: progress of the first rank on standard output, warnings and errors of any rank on standard error.
+"""Log progress of the first rank to standard output, warnings and errors of any rank to standard error.
 
     log.info("joining 4 ranks")                             joining 4 ranks
     log.warning("no scrape", extra={"rank": 2})             warning: rank 2: no scrape
