@@ -1,7 +1,7 @@
-"""`d2tv study`: every training of a study one after the other, then its table, its claims and what it cost.
+"""Run a study (`d2tv study`): its trainings one after the other, then its table, claims and cost.
 
-Killed, the same command goes on: what is finished is not trained again, and a training goes on from its checkpoint. So
-it does with a copy of its directory, under another path and on another machine, with as many ranks as that has.
+After a kill the same command continues: finished trainings are kept, and a begun one continues from its checkpoint. A
+copy of the directory, under another path, on another machine and with another number of ranks, continues as well.
 """
 
 import os
@@ -25,7 +25,7 @@ from trainer.terminal.progress import stage
 from trainer.terminal.text import Console
 from trainer.trained import RECIPE, check_same_corpus
 
-#: What is read of a checkpoint to see whether it fits.
+#: Files of a checkpoint that are compared with the study.
 _READ = (RECIPE, "ds_config.json", "state.json")
 
 
@@ -39,11 +39,10 @@ def study(
     overrides: Sequence[str],
     command: str,
 ) -> int:
-    """Train what is not trained yet, and write what `write_results` writes; the exit code of the training that did not
-    finish, else 0.
+    """Train what is unfinished and write the results; return the exit code of a training that did not finish, else 0.
 
-    out: studies/NAME by default. samples: resamples of the bootstrap. command: what the results quote.
-    Raises `InputError` before anything is trained for whatever can be seen to be wrong by then.
+    out: studies/NAME by default.  samples: resamples of the bootstrap.  command: quoted in the results.
+    Raises `InputError`, before anything is trained where the error can be found by then.
     """
     check_samples(samples)
     definition = load_study(name)
@@ -51,7 +50,7 @@ def study(
     planned = trials(definition, out, ds_config=ds_config, ranks=ranks, overrides=overrides)
     _check_results(out, planned)
     check_definition(definition, out)
-    finished = [is_finished(trial) for trial in planned]  # all of them, before hours of work on one that fits
+    finished = [is_finished(trial) for trial in planned]  # all are checked before hours of work on the first
     keep_definition(definition, out)
     console = Console(soft_wrap=True)
     for number, (trial, is_done) in enumerate(zip(planned, finished, strict=True), 1):
@@ -72,7 +71,7 @@ def study(
 
 
 def _check_results(out: Path, planned: Sequence[Trial]) -> None:
-    """Raise `InputError` for results in `out` that no study has written, or that cannot be."""
+    """Raise `InputError` for results in `out` that no study has written, or that cannot be written."""
     if os.path.lexists(out) and not out.is_dir():
         raise InputError(f"{out} is no directory: choose another --out")
     if not out.is_dir():
