@@ -1,4 +1,4 @@
-"""Which checkpoint a run goes on from."""
+"""Find the checkpoint that a run continues from."""
 
 from pathlib import Path
 
@@ -11,12 +11,12 @@ from trainer.terminal.log import log
 
 
 def newest_sound_checkpoint(directory: Path, ranks: Ranks) -> Path | None:
-    """The newest checkpoint whose files are what was written, None where there is none (all ranks call this).
+    """Return the newest undamaged checkpoint, None where there is no checkpoint (all ranks call this).
 
-    Rank 0 looks, and says which ones are damaged. They stay where they are: training on replaces them. Where all are
-    damaged it raises `InputError` (`PeerError` elsewhere): to begin anew would throw the run away.
+    Rank 0 checks them and logs the damaged ones, which stay until training replaces them. Raises `InputError` on rank 0
+    and `PeerError` elsewhere where all are damaged: to begin anew would throw the run away.
     """
-    found, problem = _look(directory) if ranks.is_first else (None, None)
+    found, problem = _find(directory) if ranks.is_first else (None, None)
     failed, chosen = from_first_rank(problem is not None), from_first_rank(found)
     if failed:
         raise InputError(problem) if ranks.is_first else PeerError
@@ -24,7 +24,7 @@ def newest_sound_checkpoint(directory: Path, ranks: Ranks) -> Path | None:
     return chosen
 
 
-def _look(directory: Path) -> tuple[Path | None, str | None]:
+def _find(directory: Path) -> tuple[Path | None, str | None]:
     for line in recover(directory):
         log.info(line)
     checkpoints = whole_checkpoints(directory)
