@@ -1,4 +1,4 @@
-"""Refuse to begin in a directory with files of others, which a run would replace."""
+"""Refuse to begin a run in a directory with other files of its names, which it would replace."""
 
 from pathlib import Path
 
@@ -10,8 +10,8 @@ from trainer.recipe import load_recipe
 def check_run_files(run: Path) -> None:
     """Raise `InputError` for a recipe.yaml or metrics.jsonl in `run` that no run has written.
 
-    For a run without a checkpoint, which begins anew. A run's own recipe.yaml is what `d2tv recipe` prints of it, and
-    its metrics.jsonl has a record of every start.
+    For runs without a checkpoint, which begin anew. A run's own recipe.yaml equals the output of `d2tv recipe` for it,
+    and its metrics.jsonl records every start.
     """
     metrics = run / "metrics.jsonl"
     if metrics.is_file():
