@@ -82,7 +82,7 @@ class Summarizer:
         return name
 
     def request(self, document: Document) -> Request:
-        """Return the request for a document. Raises `InputError` where the model cannot serve it, or an image is damaged."""
+        """Return the request for a document. Raises `InputError` where the model cannot serve it."""
         of_line = document.record is not None
         source_option, target_option = (
             f'{document.where}: "{key}"' if of_line else f"--{key}" for key in ("from", "to")

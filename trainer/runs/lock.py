@@ -1,9 +1,9 @@
 """Lock a run directory, so that one training at a time writes into it.
 
 `<run>/.lock` is held by the process that started the training: rank 0 itself, or the guard of `d2tv train`
-(launcher/guard.py), also between two attempts. `<run>/.ranks.lock` is held by rank 0 alone, so that a new attempt waits
-for the rank 0 of the last one, perhaps on another host. The kernel releases a lock when its process ends, and flock works
-over NFS. The text in the file names the holder, for messages.
+(launcher/guard.py), also between two attempts. `<run>/.ranks.lock` is held by rank 0 alone, so that a new attempt
+waits for the rank 0 of the last one, perhaps on another host. The kernel releases a lock when its process ends, and
+flock works over NFS. The text in the file names the holder, for messages.
 """
 
 import contextlib
@@ -38,8 +38,8 @@ _TEXT_BEGINS = b'{"host": '
 class Owner:
     """Holder of a lock.
 
-    started: name of the command, without its arguments, which may hold credentials.  token: given by `d2tv train` to its
-    ranks, which recognise their supervisor by it.  ending: it only waits for its last processes.
+    started: name of the command, without its arguments, which may hold credentials.  token: tells ranks of `d2tv train`
+    their supervisor.  ending: it only waits for its last processes.
     """
 
     host: str
