@@ -12,11 +12,11 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from launcher.processes import Family, RankStopper
-from trainer.runs.lock import FileLock, Owner, ending
+from trainer.runs.lock import FileLock, Owner
 from trainer.terminal.log import log
 
 #: Signals that end the session of a terminal or a job; the guard ends by its pipe alone.
@@ -82,7 +82,7 @@ def main() -> None:
     for line in sys.stdin:
         last = line.strip()
     if last != _NOBODY:
-        lock.name(ending(owner))
+        lock.name(replace(owner, pid=os.getpid(), ending=True))
         log.getChild("train").info("killed; its ranks are asked to stop")
         family = Family.from_json(last)
         stopper = RankStopper(family=family)

@@ -103,8 +103,8 @@ def _check_kinds(path: Path, config: Mapping[str, Any], log: "_Log") -> None:
     """Compare the type of values that DeepSpeed does not check with that of its default."""
     for place, default in log.defaults.items():
         found, value = _at(config, place)
-        if found and not _is_like(value, default):
-            raise InputError(f"{path}: {'.'.join(place)} must be {_in_words(default)}, got {json.dumps(value)}")
+        if found and (wanted := _misfit(value, default)):
+            raise InputError(f"{path}: {'.'.join(place)} must be {wanted}, got {json.dumps(value)}")
 
 
 def _check_values(path: Path, config: Mapping[str, Any]) -> None:
@@ -225,22 +225,15 @@ def _at(config: Any, place: _Path) -> tuple[bool, Any]:
     return True, config
 
 
-def _is_like(value: Any, default: Any) -> bool:
-    """Return True where a value has the type of DeepSpeed's default; "auto" stands for the default."""
-    if default is None:
-        return True
-    if value == "auto" or default == "auto" or isinstance(default, list | dict | tuple):
-        return not isinstance(default, dict) or isinstance(value, dict)
-    if value is None or isinstance(default, bool) or isinstance(value, bool):
-        return isinstance(value, bool) and isinstance(default, bool)
-    if isinstance(default, int | float):
-        return isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
-    return not isinstance(default, str) or isinstance(value, str)
-
-
-def _in_words(default: Any) -> str:
+def _misfit(value: Any, default: Any) -> str | None:
+    """Return the type of DeepSpeed's default in words where `value` has another; "auto" stands for the default."""
+    if isinstance(default, dict):
+        return None if isinstance(value, dict) else "an object with keys"
+    if default is None or default == "auto" or value == "auto":
+        return None
     if isinstance(default, bool):
-        return "true or false"
+        return None if isinstance(value, bool) else "true or false"
     if isinstance(default, int | float):
-        return "a number"
-    return "an object with keys" if isinstance(default, dict) else "text"
+        is_number = type(value) is int or (isinstance(value, float) and math.isfinite(value))
+        return None if is_number else "a number"
+    return "text" if isinstance(default, str) and not isinstance(value, str) else None

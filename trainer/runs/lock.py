@@ -14,7 +14,7 @@ import socket
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -200,11 +200,6 @@ def how_started(environment: Mapping[str, str], token: str | None) -> str:
     if "SLURM_STEP_ID" in environment:
         return f"`srun`, job {environment.get('SLURM_JOB_ID', '?')}"
     return "`python launcher/train.py`"
-
-
-def ending(owner: Owner) -> Owner:
-    """Return the same owner, in the calling process, as one that only waits for its last processes."""
-    return replace(owner, pid=os.getpid(), ending=True)
 
 
 def make_lock_file(path: Path) -> None:

@@ -24,7 +24,7 @@ class FirstRankFilter(logging.Filter):
     """Drop progress of the ranks behind the first, so that no line comes twice."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return not _is_progress(record) or os.environ.get("RANK", "0") == "0"
+        return not _is_progress(record) or (os.environ.get("RANK") or "0") == "0"
 
 
 class LineFormatter(logging.Formatter):
