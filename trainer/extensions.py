@@ -11,7 +11,6 @@ import shutil
 import stat
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -40,9 +39,10 @@ def check_code_caches() -> None:
 
 def own_inductor_cache() -> None:
     """Check the caches, and that of `torch.compile` too, whose default is a fixed name in a shared directory."""
+    is_chosen = bool(os.environ.get("TORCHINDUCTOR_CACHE_DIR"))  # before the import, which may set it
     from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
-    if not os.environ.get("TORCHINDUCTOR_CACHE_DIR"):
+    if not is_chosen:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = default_cache_dir()
         _own(Path(default_cache_dir()), "TORCHINDUCTOR_CACHE_DIR")
         with contextlib.suppress(PermissionError):  # it may be root's
@@ -112,13 +112,8 @@ def _is_local(folder: Path) -> bool:
 def _open_files(wanted: list[Path]) -> set[Path]:
     """Return those of `wanted` that a process of this host has open: torch keeps a lock open while it builds."""
     known = {path.resolve(): path for path in wanted}
-    return {known[found] for found in _descriptors() if found in known}
-
-
-def _descriptors() -> Iterator[Path]:
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            for descriptor in os.scandir(process / "fd"):
-                yield Path(os.readlink(descriptor.path))
-        except OSError:  # it has ended, or is another user's
-            continue
+    found: set[Path] = set()
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):  # it has ended, or is another user's
+            found |= {known[path] for file in process.open_files() if (path := Path(file.path)) in known}
+    return found
