@@ -16,13 +16,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from launcher.processes import Family, RankStopper
+from trainer.liveness.waits import SUPERVISOR_POLL_SECONDS
 from trainer.runs.lock import FileLock, Owner
 from trainer.terminal.log import log
 
 #: Signals that end the session of a terminal or a job; the guard ends by its pipe alone.
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGPIPE)
 _NOBODY = "{}"
-_POLL_SECONDS = 0.2
 
 
 class Guard:
@@ -76,7 +76,7 @@ def main() -> None:
     path, owner = Path(sys.argv[1]), Owner(**json.loads(sys.argv[2]))
     # Where the file system has no locks the guard still stops what a killed supervisor leaves.
     while (lock := FileLock.take(path, owner)) is None:
-        time.sleep(_POLL_SECONDS)
+        time.sleep(SUPERVISOR_POLL_SECONDS)
     print("held", flush=True)
     last = _NOBODY
     for line in sys.stdin:

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, field
 
 import psutil
 
-#: Time for a launcher of several hosts to end the ranks on the others.
-OTHER_HOSTS_SECONDS = 15.0
+from trainer.liveness.waits import OTHER_HOSTS_SECONDS
+
 #: Time for the kernel to remove killed processes before those left are reported.
 KILL_SECONDS = 60.0
 

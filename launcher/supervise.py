@@ -25,17 +25,13 @@ from launcher.remote_words import check_remote_words
 from launcher.restarts import Restarts, in_words
 from shards.errors import InputError
 from trainer.liveness.exit_codes import BAD_INPUT, FINISHED, STOPPED
+from trainer.liveness.waits import LEAVING_SECONDS, SAME_SIGNAL_SECONDS, SUPERVISOR_POLL_SECONDS
 from trainer.runs.lock import PATIENCE_SECONDS, STARTED, Owner, attempts, make_lock_file
 from trainer.terminal.log import log as program_log
 
 log = program_log.getChild("train")
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-#: A scheduler may ask once to stop with several signals (trainer/liveness/stop.py); a later one is urgent.
-_SAME_REQUEST_SECONDS = 3.0
-_POLL_SECONDS = 0.2
-#: Time for the ranks to end after a launcher that reports success.
-_LEAVING_SECONDS = 5.0
 #: Tells the ranks of this host the number of restarts; DeepSpeed passes few variables on to other hosts.
 RESTARTS_VARIABLE = "D2TV_RESTARTS"
 
@@ -89,7 +85,7 @@ class StopSignals:
     def _note(self, number: int, _frame: FrameType | None) -> None:
         if not self.requested:
             self.requested, self._since = True, time.monotonic()
-        elif time.monotonic() - self._since > _SAME_REQUEST_SECONDS:
+        elif time.monotonic() - self._since > SAME_SIGNAL_SECONDS:
             self.urgent = number
 
 
@@ -195,18 +191,18 @@ class _Supervisor:
         while process.poll() is None and self._signals.urgent is None:
             if self._signals.requested:
                 stopper.ask()
-            time.sleep(_POLL_SECONDS)
+            time.sleep(SUPERVISOR_POLL_SECONDS)
         # DeepSpeed's runner ends with 0 also when the launcher below it was killed by a signal.
         if process.returncode == FINISHED and not (self._all_left(family) and self._is_finished()):
             return None
         return process.returncode
 
     def _all_left(self, family: Family) -> bool:
-        deadline = time.monotonic() + _LEAVING_SECONDS
+        deadline = time.monotonic() + LEAVING_SECONDS
         while family.ranks():
             if time.monotonic() > deadline:
                 return False
-            time.sleep(_POLL_SECONDS)
+            time.sleep(SUPERVISOR_POLL_SECONDS)
         return True
 
     def _clear(self, family: Family) -> None:
@@ -230,7 +226,7 @@ class _Supervisor:
         log.info(f"{what}; {self._restarts.in_words()} in {pause:.0f} s, from {self._from()}")
         over = time.monotonic() + pause
         while time.monotonic() < over and not self._signals.requested:
-            time.sleep(_POLL_SECONDS)
+            time.sleep(SUPERVISOR_POLL_SECONDS)
         return None
 
     def _newest_checkpoint(self) -> Path | None:
