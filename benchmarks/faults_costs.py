@@ -42,7 +42,7 @@ def measure(trainer: Trainer, saves: int) -> dict[str, float]:
         trainer.save()
         stalls.append(time.perf_counter() - began)
         beside: list[float] = []
-        while (saved := trainer.checkpoints.saver.news()) is None:
+        while (saved := trainer.checkpoints.saver.poll()) is None:
             beside.append(timed_step(trainer))
         if not saved.committed:
             raise RuntimeError(saved.problem)

@@ -10,28 +10,29 @@ import sys
 from launcher.commands import annotation, corpora, evaluation, training, watching
 from shards.errors import InputError, out_of_memory
 from shards.printable import error_line, one_line
+from trainer.terminal.log import log
 from trainer.terminal.text import printable_output
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one subcommand. Exit code 2 and one line for an input that a person can mend."""
+    """Run one subcommand. Return 2, with one line, for an input error."""
     with printable_output():
         options = _parse(arguments)
         try:
             return int(options.run(options) or 0)
         except InputError as error:
-            print(f"error: {error_line(error)}", file=sys.stderr)
+            log.error(error_line(error))
             return 2
         except OSError as error:
-            if error.errno != errno.ENAMETOOLONG:  # the one that no command asks about before
+            if error.errno != errno.ENAMETOOLONG:  # commands handle all others
                 raise
             name = str(error.filename)
-            print(f"error: {one_line(name[:80])}...: a name may have 255 bytes, a path 4,096", file=sys.stderr)
+            log.error(f"{one_line(name[:80])}...: a name may have 255 bytes, a path 4,096")
             return 2
         except (MemoryError, RuntimeError) as error:
             if (why := out_of_memory(error)) is None:
                 raise
-            print(f"error: memory does not suffice ({why}): lower batch sizes, beams or workers", file=sys.stderr)
+            log.error(f"memory does not suffice ({why}): lower batch sizes, beams or workers")
             return 2
         except KeyboardInterrupt:
             print("interrupted" + (": the same command goes on from here" if options.goes_on else ""), file=sys.stderr)
@@ -39,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    """Options may stand between and behind the key=value words, or the files."""
+    """Parse options that may stand between and after the key=value words, or the files."""
     options, rest = _parser().parse_known_args(arguments)
     words = next((name for name in ("overrides", "files") if hasattr(options, name)), None)
     if rest and (words is None or any(word.startswith("-") for word in rest)):
@@ -50,7 +51,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def _parser() -> argparse.ArgumentParser:
-    """Every command sets `run`, and `goes_on`: whether the same command, after Ctrl-C, goes on from there."""
+    """Return the parser. Commands set `run`, and `goes_on`: True if the same command continues after Ctrl-C."""
     parser = argparse.ArgumentParser(prog="d2tv", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for group in (corpora, training, evaluation, annotation, watching):

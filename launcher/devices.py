@@ -11,10 +11,10 @@ _GPUS = Path("/proc/driver/nvidia/gpus")
 
 
 def launcher_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment that DeepSpeed's launcher can start one rank a visible device from.
+    """Return an environment from which DeepSpeed's launcher starts one rank a visible device.
 
-    It reads the variable as numbers of devices of the host, and on a CPU as numbers of NUMA nodes, which nobody means:
-    there it is left out. Raises `InputError` for what it would end with a traceback for.
+    The launcher reads the variable as numbers of the host's devices, and on a CPU as numbers of NUMA nodes: there it is
+    removed. Raises `InputError` for values at which the launcher would end with a traceback.
     """
     found = environment.get(_VARIABLE)
     if found is None:
@@ -48,6 +48,6 @@ def _on_cpu(environment: Mapping[str, str], *, plain: bool) -> bool:
         return accelerator == "cpu"
     if plain:
         return False
-    from deepspeed.accelerator import get_accelerator  # takes seconds, so for what is not clear without it
+    from deepspeed.accelerator import get_accelerator  # its import takes seconds
 
     return str(get_accelerator().device_name()) == "cpu"

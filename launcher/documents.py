@@ -1,4 +1,4 @@
-"""Documents for `d2tv summarize`: read from text files, JSONL files and standard input; all of them are UTF-8."""
+"""Read documents for `d2tv summarize` from text files, JSONL files and standard input, all in UTF-8."""
 
 import json
 import sys
@@ -16,7 +16,7 @@ from shards.text.lines import LONGEST, check_encodable, decode, parse_object, re
 class Document:
     """A text, its languages as a person typed them, and its images.
 
-    where: what to call it in an error.  record: the JSONL line that it came from.
+    where: its name in errors.  record: the JSONL line that it came from.
     """
 
     text: str
@@ -37,16 +37,15 @@ class Defaults:
 
 
 def is_jsonl(name: str) -> bool:
-    """Return True if a file's name says that its lines are JSON."""
+    """Return True for the name of a JSONL file."""
     return name.lower().endswith(".jsonl")
 
 
 def read_documents(name: str, defaults: Defaults) -> Iterator[Document]:
-    """Yield the documents of a file: the one of a text, those in the lines of a JSONL.
+    """Yield the document of a text file, or those in the lines of a JSONL file.
 
-    name: its path; "-" for standard input, which is a text.
-
-    Raises: InputError for what cannot be read, is not UTF-8, or is no document; it names the file and the line.
+    name: its path; "-": standard input, as text.  Raises `InputError`, which names file and line, where it cannot be
+    read, is not UTF-8, or is no document.
     """
     if name == "-":
         if sys.stdin is None:  # a shell's `<&-`
@@ -92,7 +91,7 @@ def _lines(file: BinaryIO, path: Path, defaults: Defaults) -> Iterator[Document]
 
 
 def _of_record(record: dict[str, Any], folder: Path, where: str, defaults: Defaults) -> Document:
-    """Take text, and where they are not the command line's: from, to, images (paths beside the file)."""
+    """Return the document of a line: text, and optionally from, to and images (paths relative to the file)."""
     if not isinstance(record.get("text"), str):
         raise InputError(f'{where} is no object with a "text"')
     images = record.get("images", [])

@@ -1,4 +1,4 @@
-"""Words that reach the ranks of other hosts through a shell: DeepSpeed's launcher quotes only those with spaces."""
+"""Check arguments that reach other hosts through a shell: DeepSpeed's launcher quotes only those with spaces."""
 
 import re
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from shards.errors import InputError
 from shards.locations import without_secrets
 
-#: What a shell changes in a word without quotes, and in one within double quotes.
+#: Characters that a shell changes in a word without quotes, and in one within double quotes.
 _BARE = re.compile(r"[;&|<>()$`\\\"'\t\n\r]|\{[^}]*,|\{[^}]*\.\.")
 _QUOTED = re.compile(r"[$`\\\n\r]")
 

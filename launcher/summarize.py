@@ -1,4 +1,4 @@
-"""`d2tv summarize`: a trained model on documents of one's own, from files, JSONL or standard input."""
+"""Summarize documents from files, JSONL or standard input with a trained model (`d2tv summarize`)."""
 
 import io
 import json
@@ -27,17 +27,17 @@ from trainer.terminal.progress import stage, track
 from trainer.terminal.text import Console, data_output
 from trainer.trained import Model, data_of, find_trained, load_model, trained_recipe
 
-#: Corpora whose features are those that we can make of an image ourselves (shards/corpora/features.py).
+#: Corpora whose image features this program computes itself (shards/corpora/features.py).
 _GRID_CORPORA = ("emoji", "help")
-#: Where progress goes: standard output is for summaries.
+#: For progress; standard output is for summaries.
 _ERRORS = Console(stderr=True)
-#: Documents that are written together.
+#: Documents in a batch.
 _TOGETHER = 16
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """A document to summarize. source, target: names of languages. where: what to call it in an error."""
+    """A document to summarize. source, target: names of languages. where: its name in errors."""
 
     text: str
     source: str | None
@@ -47,10 +47,12 @@ class Request:
 
 
 class Summarizer:
-    """A model that is ready to write. Text alone works; images need a model that was trained with such features."""
+    """Summarizer of texts, and of images where the model was trained with features that can be computed here.
+
+    where: an exported model, a checkpoint or a run. Raises `InputError`, one line, for overrides that do not fit.
+    """
 
     def __init__(self, where: Path, overrides: Sequence[str] = ()) -> None:
-        """where: an exported model, a checkpoint or a run. Raises `InputError`, one line, for what does not fit."""
         self._path, self._overrides = find_trained(where), overrides
         self._data = data_of(self._path)
         recipe = trained_recipe(self._path, overrides)
@@ -59,7 +61,7 @@ class Summarizer:
 
     @cached_property
     def _model(self) -> Model:
-        """Loaded when it is needed: what can be refused without it is refused at once."""
+        """Load the model at its first use, after everything that can be refused without it."""
         disable_progress_bar()
         with stage("loading the model", out=_ERRORS):
             return load_model(self._path, self._overrides)
@@ -70,7 +72,7 @@ class Summarizer:
         return tuple(self._data["languages"])
 
     def language(self, word: str, option: str) -> str:
-        """A language that the model knows, by name or code; `InputError` names it, and those that it knows."""
+        """Return the name of a language by name or code. Raises `InputError` where the model does not know it."""
         try:
             name = language_name(word)
         except InputError as error:
@@ -80,7 +82,7 @@ class Summarizer:
         return name
 
     def request(self, document: Document) -> Request:
-        """Return what to write of a document; `InputError` where the model cannot do it, or an image is damaged."""
+        """Return the request for a document. Raises `InputError` where the model cannot serve it."""
         of_line = document.record is not None
         source_option, target_option = (
             f'{document.where}: "{key}"' if of_line else f"--{key}" for key in ("from", "to")
@@ -102,7 +104,7 @@ class Summarizer:
         return request
 
     def check(self, request: Request) -> None:
-        """Raise `InputError`, which says why, where the model cannot do it."""
+        """Raise `InputError`, with the reason, for a request that the model cannot serve."""
         if not has_text(request.text):
             raise InputError(f"{request.where}: there is no text in it")
         if request.source is None and self._model.tokenizer.marks_texts:
@@ -118,7 +120,7 @@ class Summarizer:
             )
 
     def __call__(self, requests: Sequence[Request]) -> list[str]:
-        """Return the summaries of requests, which are checked first."""
+        """Check the requests and return their summaries."""
         for request in requests:
             self.check(request)
         ids_BN = self._model.network.generate(self._batch(requests), self._decoding)
@@ -186,10 +188,9 @@ def _picture(path: Path, where: str) -> Image.Image:
 def summarize(where: Path, files: Sequence[str], defaults: Defaults, overrides: Sequence[str]) -> None:
     """Write the summary of every document to standard output, in UTF-8: text for text, a JSONL line for a JSONL line.
 
-    files: paths, - for standard input (also where there is none). All documents of a file are checked before one of
-    them is written.
+    files: paths; -, or none: standard input. All documents of a file are checked before the first summary is computed.
 
-    Raises: InputError, one line, also for a standard output that does not take it.
+    Raises `InputError`, one line, also where standard output cannot be written.
     """
     if defaults.images and (len(files) > 1 or any(is_jsonl(name) for name in files)):
         raise InputError("--images are of one document: give one file of text, or name them in the lines of a JSONL")
@@ -199,7 +200,7 @@ def summarize(where: Path, files: Sequence[str], defaults: Defaults, overrides: 
     for name in files or ["-"]:
         documents = list(read_documents(name, defaults))
         requests = [summarizer.request(document) for document in documents]
-        # Long ones together: what is padded is computed.
+        # Documents of similar length together, for less padding.
         order = sorted(range(len(requests)), key=lambda place: -len(requests[place].text))
         written = [""] * len(requests)
         for begin in track(range(0, len(order), _TOGETHER), "batches of documents", out=_ERRORS):
@@ -213,16 +214,16 @@ def summarize(where: Path, files: Sequence[str], defaults: Defaults, overrides: 
 
 
 def _write(lines: Iterable[str]) -> None:
-    """Write lines to standard output; `InputError` where it takes no more of them."""
+    """Write lines to standard output. Raises `InputError` where that fails."""
     output = data_output()
     if isinstance(output, io.TextIOWrapper):
-        output.reconfigure(encoding="utf-8")  # whatever the locale: what is read is UTF-8 as well
+        output.reconfigure(encoding="utf-8")  # like the input, whatever the locale
     try:
         for line in lines:
             print(line, file=output)
         output.flush()
     except OSError as error:
-        # What is still buffered would fail once more when Python ends, and print a traceback.
+        # The rest of the buffer would fail again when Python ends, with a traceback.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise InputError(
             f"standard output cannot be written ({error.strerror}): not all summaries are there"

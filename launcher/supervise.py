@@ -1,13 +1,14 @@
-"""`d2tv train`: runs `deepspeed launcher/train.py` until the run is finished, whatever happens to its processes.
+"""Run `deepspeed launcher/train.py` until the run is finished, whatever happens to its processes (`d2tv train`).
 
-DeepSpeed's launcher takes all ranks of its host down when one dies, and starts none again. Here they are started
-again from the last whole checkpoint, after every process of the last attempt has gone: two sets of ranks in one run
-directory would be a disaster.
+DeepSpeed's launcher ends all ranks of its host when one dies, and starts none again. The supervisor starts them again
+from the last whole checkpoint, once every process of the last attempt has ended: two sets of ranks must never write
+into one run directory.
 """
 
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -19,7 +20,7 @@ from types import FrameType
 import launcher.train
 from launcher.devices import launcher_environment
 from launcher.guard import Guard
-from launcher.processes import Family, StopWish
+from launcher.processes import Family, RankStopper
 from launcher.remote_words import check_remote_words
 from launcher.restarts import Restarts, in_words
 from shards.errors import InputError
@@ -27,8 +28,11 @@ from trainer.liveness.exit_codes import BAD_INPUT, FINISHED, STOPPED
 from trainer.liveness.stop import STOP_SIGNALS
 from trainer.liveness.waits import LEAVING_SECONDS, SAME_SIGNAL_SECONDS, SUPERVISOR_POLL_SECONDS
 from trainer.runs.lock import PATIENCE_SECONDS, STARTED, Owner, attempts, make_lock_file
+from trainer.terminal.log import log as program_log
 
-#: How many restarts there have been, for the ranks (of this host: DeepSpeed hands a few variables on to others).
+log = program_log.getChild("train")
+
+#: Tells the ranks of this host the number of restarts; DeepSpeed passes few variables on to other hosts.
 RESTARTS_VARIABLE = "D2TV_RESTARTS"
 
 
@@ -45,19 +49,19 @@ class Job:
     max_restarts: int = 3
 
     def train_words(self, resume: str | None, token: str | None = None) -> list[str]:
-        """Return train.py's words, with `--resume` and `--supervisor` where they are not None.
+        """Return train.py's arguments, with `--resume` and `--supervisor` where they are not None.
 
-        token: by which the ranks know that the run's lock is held for them (trainer/runs/lock.py).
+        token: tells the ranks that the run's lock is held for them (trainer/runs/lock.py).
         """
         words = ["--ds_config", str(self.ds_config), "--recipe", self.recipe]
         if resume is not None:
             words += ["--resume", resume]
         if token is not None:
-            words += ["--supervisor", token]  # no variable: DeepSpeed hands few of those on to other hosts
+            words += ["--supervisor", token]  # as an argument, it also reaches other hosts
         return [*words, *self.overrides]
 
     def command(self, train_words: Sequence[str], port: int) -> list[str]:
-        """Return the command that a person would type; `port` is for the ranks of one host to meet."""
+        """Return the command that a person would type; the ranks of one host meet at `port`."""
         words = [sys.executable, "-m", "deepspeed.launcher.runner", "--quiet"]
         if self.ranks is not None:
             words += ["--num_accelerators", str(self.ranks)]
@@ -65,11 +69,11 @@ class Job:
         return [*words, str(Path(launcher.train.__file__).resolve()), *train_words]
 
 
-class Wish:
-    """A wish to stop, from the first signal; `urgent` is the number of one that comes later."""
+class StopSignals:
+    """Note signals that ask to stop: `requested` from the first on; `urgent`: the number of a later one."""
 
     def __init__(self) -> None:
-        self.wanted = False
+        self.requested = False
         self.urgent: int | None = None
         self._since = 0.0
         self._before = {number: signal.signal(number, self._note) for number in STOP_SIGNALS}
@@ -79,26 +83,26 @@ class Wish:
             signal.signal(number, handler)
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
-        if self.wanted and time.monotonic() - self._since > SAME_SIGNAL_SECONDS:
+        if not self.requested:
+            self.requested, self._since = True, time.monotonic()
+        elif time.monotonic() - self._since > SAME_SIGNAL_SECONDS:
             self.urgent = number
-        if not self.wanted:
-            self.wanted, self._since = True, time.monotonic()
 
 
 def supervise(job: Job) -> int:
     """Train to the end; return the last attempt's exit code (trainer/liveness/exit_codes.py), or 128 + signal.
 
-    Raises `InputError` for what can be seen to be wrong before a rank starts.
+    Raises `InputError` for errors that can be found before a rank starts.
     """
-    wish = Wish()
+    signals = StopSignals()
     try:
-        return _Supervisor(job, wish).run()
+        return _Supervisor(job, signals).run()
     finally:
-        wish.restore()
+        signals.restore()
 
 
 class _Supervisor:
-    def __init__(self, job: Job, wish: Wish) -> None:
+    def __init__(self, job: Job, signals: StopSignals) -> None:
         from trainer.ds_config import load_ds_config
         from trainer.ds_keys import check_ds_keys, read_ds_file
         from trainer.recipe import load_recipe
@@ -108,7 +112,7 @@ class _Supervisor:
         if job.ranks is not None and job.ranks < 1:
             raise InputError(f"--ranks {job.ranks}: at least 1")
         if job.hostfile is not None and not job.hostfile.is_file():
-            # DeepSpeed would go on with this host alone.
+            # DeepSpeed would start on this host alone.
             raise InputError(f"--hostfile {job.hostfile}: no such file")
         of_all = job.ranks is None and job.hostfile is None
         self._environment = launcher_environment(os.environ) if of_all else dict(os.environ)
@@ -119,7 +123,7 @@ class _Supervisor:
             check_remote_words(job.train_words(None))
             config = read_ds_file(job.ds_config)  # the devices are those of other hosts
         check_ds_keys(job.ds_config, config)
-        self._job, self._wish = job, wish
+        self._job, self._signals = job, signals
         self._run, self._steps = recipe.run, recipe.training.steps
         self._restarts = Restarts(job.max_restarts, self._newest_checkpoint())
         self._token = secrets.token_hex(8)
@@ -134,28 +138,29 @@ class _Supervisor:
         guard = Guard(lock, Owner.of_this_process("`d2tv train`", self._token))
         try:
             self._wait_for_the_run(guard)
-            while not self._wish.wanted:
+            while not self._signals.requested:
                 code = self._attempt(guard)
                 if code is not None:
                     return code
-            _say(f"stopped before a rank was started; the same command goes on from {self._from()}")
+            log.info(f"stopped before a rank was started; the same command goes on from {self._from()}")
             return STOPPED
         finally:
             guard.close()
 
     def _wait_for_the_run(self, guard: Guard) -> None:
-        """Return when the run is this supervisor's, or at a wish to stop. One that was killed leaves ranks that are
-        still stopping, which are waited for. Raises `InputError` where another training has it.
+        """Return when this supervisor holds the run, or is asked to stop. Wait for ranks that a killed one has left.
+
+        Raises `InputError` where another training holds it.
         """
-        for _ in attempts(self._run / STARTED, str(self._run), PATIENCE_SECONDS, _say, self._token):
-            if guard.holds_the_lock() or self._wish.wanted:
+        for _ in attempts(self._run / STARTED, str(self._run), PATIENCE_SECONDS, log.info, self._token):
+            if guard.holds_the_lock() or self._signals.requested:
                 return
 
     def _attempt(self, guard: Guard) -> int | None:
-        """Start the ranks and see them through; the exit code, or None after the pause before a restart."""
+        """Start the ranks and wait for their end; return the exit code, or None after the pause before a restart."""
         resume = self._job.resume
         if self._restarts.total:
-            # Whatever was said of its beginning, it goes on; and it never begins anew once it had a checkpoint.
+            # A restart continues whatever `--resume` was, and never begins anew once there was a checkpoint.
             resume = "must" if self._restarts.has_a_checkpoint else "auto"
         words = self._job.train_words(resume, self._token)
         environment = self._environment | {RESTARTS_VARIABLE: str(self._restarts.total)}
@@ -163,30 +168,29 @@ class _Supervisor:
             self._job.command(words, _free_port()),
             env=environment,
             stdin=subprocess.DEVNULL,
-            start_new_session=True,  # a terminal's Ctrl-C is for the supervisor, who passes the wish on
+            start_new_session=True,  # a terminal's Ctrl-C reaches the supervisor alone, which asks the ranks to stop
         )
         family = Family(session=process.pid, words=tuple(words) if self._job.hostfile else ())
         guard.watch(family)
         try:
-            code = self._see_through(process, family)
-        finally:
-            # In every case, an error of our own included: nobody is left behind.
+            code = self._wait_for_end(process, family)
+        finally:  # after an error of our own, too
             self._clear(family)
             process.wait()
             guard.watch(None)
-        if self._wish.urgent is not None:
-            _say(f"killed at the second signal; the same command goes on from {self._from()}")
-            return 128 + self._wish.urgent
+        if self._signals.urgent is not None:
+            log.info(f"killed at the second signal; the same command goes on from {self._from()}")
+            return 128 + self._signals.urgent
         if code in (FINISHED, BAD_INPUT, STOPPED):
             return code
         return self._after(code)
 
-    def _see_through(self, process: "subprocess.Popen[bytes]", family: Family) -> int | None:
-        """The launcher's exit code; None where it says 0 and that is not so."""
-        stop = StopWish(family=family)
-        while process.poll() is None and self._wish.urgent is None:
-            if self._wish.wanted:
-                stop.tell()
+    def _wait_for_end(self, process: "subprocess.Popen[bytes]", family: Family) -> int | None:
+        """Return the launcher's exit code; None where it is 0 though the run is not finished."""
+        stopper = RankStopper(family=family)
+        while process.poll() is None and self._signals.urgent is None:
+            if self._signals.requested:
+                stopper.ask()
             time.sleep(SUPERVISOR_POLL_SECONDS)
         # DeepSpeed's runner ends with 0 also when the launcher below it was killed by a signal.
         if process.returncode == FINISHED and not (self._all_left(family) and self._is_finished()):
@@ -202,26 +206,26 @@ class _Supervisor:
         return True
 
     def _clear(self, family: Family) -> None:
-        """Kill what is left of an attempt, and wait until it has gone, however long a driver holds on to it."""
-        left = family.kill() if self._wish.urgent is None else family.kill_everywhere()
+        """Kill the rest of an attempt, and wait until it has ended, however long a driver holds on to it."""
+        left = family.kill() if self._signals.urgent is None else family.kill_everywhere()
         if left:
-            _say(f"cannot be killed, waiting for the kernel: {', '.join(str(process.pid) for process in left)}")
-        while left and self._wish.urgent is None:
+            log.info(f"cannot be killed, waiting for the kernel: {', '.join(str(process.pid) for process in left)}")
+        while left and self._signals.urgent is None:
             left = family.kill()
 
     def _after(self, code: int | None) -> int | None:
-        """After a death: the exit code to leave with, or None once it is time to start again."""
+        """Return the exit code to end with after a death, or None once the pause before a restart is over."""
         what = in_words(code, self._run)
-        if self._wish.wanted:
-            _say(f"{what} while it was to stop; the same command goes on from {self._from()}")
+        if self._signals.requested:
+            log.info(f"{what} while it was to stop; the same command goes on from {self._from()}")
             return STOPPED
         pause = self._restarts.ended(self._newest_checkpoint())
         if pause is None:
-            _say(f"{what}; given up {self._restarts.all_used()}")
+            log.info(f"{what}; given up {self._restarts.all_used()}")
             return _as_own_exit_code(code)
-        _say(f"{what}; {self._restarts.in_words()} in {pause:.0f} s, from {self._from()}")
+        log.info(f"{what}; {self._restarts.in_words()} in {pause:.0f} s, from {self._from()}")
         over = time.monotonic() + pause
-        while time.monotonic() < over and not self._wish.wanted:
+        while time.monotonic() < over and not self._signals.requested:
             time.sleep(SUPERVISOR_POLL_SECONDS)
         return None
 
@@ -234,26 +238,12 @@ class _Supervisor:
             return None
 
     def _is_finished(self) -> bool:
-        """Trained to the last step, and nothing was left to do: the evaluation is there, or the run says of itself that
-        it has ended."""
-        from trainer.checkpoint.directory import find_identity, step_of
-        from trainer.evaluation.report import read_report
-        from trainer.telemetry.metrics import read_metrics
+        from trainer.runs.verdicts import is_finished
 
-        newest = self._newest_checkpoint()
-        if newest is None or step_of(newest) < self._steps:
-            return False
         try:
-            report = read_report(self._run, "test")
-            # Not of the newest directory: that one may be damaged, and another one was read.
-            of = None if report is None else find_identity(self._run / "checkpoints", report.get("checkpoint"))
-            if of is not None and step_of(of) >= self._steps:
-                return True
-            log = self._run / "metrics.jsonl"
-            last = read_metrics(log)[-1:] if log.is_file() else []
+            return is_finished(self._run, self._steps)
         except (OSError, ValueError):  # a file system that is away for a moment must not end the supervision
             return False
-        return [record.get("outcome") for record in last] == ["finished"]
 
     def _from(self) -> str:
         newest = self._newest_checkpoint()
@@ -261,22 +251,13 @@ class _Supervisor:
 
 
 def _as_own_exit_code(code: int | None) -> int:
-    """None (a killed launcher that was reported as 0) as 1, death by signal n as 128 + n, as shells say it."""
+    """Return death by signal n as 128 + n, as shells do, and None (a killed launcher that reported 0) as 1."""
     if code is None:
         return 1
     return 128 - code if code < 0 else code
 
 
 def _free_port() -> int:
-    import socket
-
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
-
-
-def _say(message: str) -> None:
-    try:
-        print(f"d2tv train: {message}", file=sys.stderr, flush=True)
-    except OSError:  # a terminal that was closed is no reason to end
-        return

@@ -1,9 +1,8 @@
-"""The few things the trainer asks of torch.distributed."""
+"""Join and leave the process group, and the few collectives that the trainer needs."""
 
 import contextlib
 import os
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,15 +17,18 @@ from deepspeed.accelerator import get_accelerator
 from shards.errors import InputError
 from trainer.extensions import check_code_caches, use_own_ninja, wait_for_builds
 from trainer.ranks import Ranks
+from trainer.terminal.log import log
 
-#: How long rank 0's name may take to resolve, and joining before it is worth a line.
-_RESOLVE_SECONDS, _SILENCE_SECONDS = 15.0, 45.0
+#: Time for rank 0's name to resolve: a name server may be away for a moment.
+_RESOLVE_SECONDS = 15.0
+#: Joining takes longer than this only where ranks are missing, which is worth a line.
+_SILENCE_SECONDS = 45.0
 
 
 def join(ranks: Ranks, *, patient: bool = False) -> torch.device:
     """Join the process group (NCCL on CUDA, gloo on CPU) and return this rank's device.
 
-    patient: a collective may take as long as it takes, because a watchdog ends what hangs. Else DeepSpeed's 10 minutes.
+    patient: collectives never time out, because a watchdog ends what hangs. Else they have DeepSpeed's 10 minutes.
     """
     if "RANK" not in os.environ:  # started with plain python: a group of one
         with socket.socket() as free:
@@ -34,8 +36,7 @@ def join(ranks: Ranks, *, patient: bool = False) -> torch.device:
             port = free.getsockname()[1]
         os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    if ranks.is_first:
-        print(f"joining {ranks.world_size} ranks (at its very first start DeepSpeed compiles an operator)", flush=True)
+    log.info(f"joining {ranks.world_size} ranks (at its very first start DeepSpeed compiles an operator)")
     use_own_ninja()
     wait_for_builds()
     accelerator = get_accelerator()
@@ -44,7 +45,7 @@ def join(ranks: Ranks, *, patient: bool = False) -> torch.device:
         accelerator.set_device(ranks.local_rank)
     address, port = os.environ.get("MASTER_ADDR", ""), os.environ.get("MASTER_PORT", "")
     _wait_until_known(address)
-    with _said_after(
+    with _warn_after(
         _SILENCE_SECONDS,
         f"rank {ranks.rank} of {ranks.world_size} on {socket.gethostname()} still waits for the others, meeting rank 0 "
         f"at {address}:{port}: have all been started, and is that address reached from here?",
@@ -61,15 +62,15 @@ def join(ranks: Ranks, *, patient: bool = False) -> torch.device:
 
 
 def _wait_until_known(address: str) -> None:
-    """Return when the name of rank 0's host resolves here; torch would try for half an hour without a word.
+    """Wait until the name of rank 0's host resolves here; torch would try for half an hour without a word.
 
-    Raises `InputError` where it does not within seconds, which a name server that is away for a moment may take.
+    Raises `InputError` where it does not within seconds.
     """
     deadline = time.monotonic() + _RESOLVE_SECONDS
     while address:
         try:
             socket.getaddrinfo(address, None)
-        except (OSError, UnicodeError) as error:  # the second for what can be no name
+        except (OSError, UnicodeError) as error:  # the second for an impossible name
             if time.monotonic() > deadline:
                 raise InputError(
                     f"MASTER_ADDR={address}, where rank 0 is to be met, is not known on {socket.gethostname()} "
@@ -81,9 +82,9 @@ def _wait_until_known(address: str) -> None:
 
 
 @contextlib.contextmanager
-def _said_after(seconds: float, text: str) -> Iterator[None]:
-    """Print `text` once if the block takes longer than that."""
-    timer = threading.Timer(seconds, lambda: print(f"warning: {text}", file=sys.stderr, flush=True))
+def _warn_after(seconds: float, text: str) -> Iterator[None]:
+    """Warn once if the block takes longer than that."""
+    timer = threading.Timer(seconds, log.warning, [text])
     timer.daemon = True
     timer.start()
     try:
@@ -95,8 +96,8 @@ def _said_after(seconds: float, text: str) -> Iterator[None]:
 def _unname_shared_buffer() -> None:
     """Remove the name of this rank's buffer in shared memory, 67 MB that DeepSpeed never removes from /dev/shm.
 
-    Behind the barrier all ranks have mapped all of them: without its name the memory goes when the processes do,
-    however they end. Raises `InputError` where another user had put a file there, which DeepSpeed has mapped.
+    After the barrier all ranks have mapped all of them: without a name the memory is freed with the processes, however
+    they end. Raises `InputError` for a file of another user, which DeepSpeed has mapped.
     """
     dist.barrier()
     address, port = os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]
@@ -109,7 +110,7 @@ def _unname_shared_buffer() -> None:
 
 @contextlib.contextmanager
 def group_of_one() -> Iterator[tuple[Ranks, torch.device]]:
-    """Yield this process alone as a group, with its device; whatever happens inside, nothing of it is left afterwards.
+    """Yield this process alone as a group, with its device. Leaves neither group nor environment behind.
 
     Raises `InputError` as `check_code_caches` does.
     """
@@ -128,19 +129,19 @@ def group_of_one() -> Iterator[tuple[Ranks, torch.device]]:
 
 
 def sum_over_ranks(values: torch.Tensor) -> torch.Tensor:
-    """The sum of `values` (any shape, the same on every rank) over all ranks, in place."""
+    """Return `values` (any shape, the same on every rank), summed over all ranks in place."""
     dist.all_reduce(values)
     return values
 
 
 class PeerError(Exception):
-    """A rank met an input that the run cannot go on with, and has said so."""
+    """Another rank met an input error, and has reported it."""
 
 
 def raise_together(problem: InputError | None) -> None:
     """Raise on every rank if any has a problem (all ranks call this): its own where it has one, else `PeerError`.
 
-    A rank that left alone would leave the others in their next collective until it times out.
+    A rank that raised alone would leave the others in their next collective until it times out.
     """
     failed = sum_over_ranks(torch.tensor(float(problem is not None), device=_device()))
     if problem is not None:
@@ -166,7 +167,7 @@ def _device() -> torch.device:
 
 
 def from_first_rank(value: object, group: dist.ProcessGroup | None = None) -> object:
-    """Rank 0's `value`, on every rank of `group` (None: of the run)."""
+    """Return rank 0's `value` on every rank of `group` (None: of the run)."""
     box = [value]
     dist.broadcast_object_list(box, src=0, group=group)
     return box[0]

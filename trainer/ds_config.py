@@ -1,4 +1,4 @@
-"""The file of DeepSpeed's keys, completed from the recipe. Imports DeepSpeed only where a check needs it."""
+"""Read the file of DeepSpeed's keys and complete it from the recipe. Imports DeepSpeed only where a check needs it."""
 
 import json
 from collections.abc import Mapping
@@ -12,11 +12,11 @@ from trainer.recipe import Recipe
 
 #: Keys the recipe owns: in a DeepSpeed file they are "auto".
 _OWNED = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "gradient_clipping")
-#: Blocks that would compete with the recipe's.
+#: Blocks that would compete with the recipe's sections.
 _FORBIDDEN = {"optimizer": "optimizer", "scheduler": "schedule"}
 #: Blocks that choose an arithmetic other than float32; `training.precision` wants all of them off but its own.
 _REDUCED = ("bf16", "fp16", "torch_autocast")
-#: What `training.precision` puts where a file leaves it open: the settings of ds_configs/zero2_bf16 and zero2_fp16.
+#: Settings of `training.precision` where a file leaves them open, as in ds_configs/zero2_bf16 and zero2_fp16.
 _TESTED: dict[str, dict[str, Any]] = {
     "bf16": {"check_grad_overflow": True},
     "fp16": {
@@ -32,8 +32,8 @@ _TESTED: dict[str, dict[str, Any]] = {
 def load_ds_config(path: Path, recipe: Recipe, world_size: int) -> dict[str, Any]:
     """Read DeepSpeed's keys and fill in those that the recipe owns.
 
-    Raises `InputError` for a file that is missing or no JSON, a key that competes with the recipe, a
-    stage other than 1 or 2, or a precision that this device lacks or that disagrees with the recipe's.
+    Raises `InputError` for a file that is missing or no JSON, a key that competes with the recipe, a stage other than 1
+    or 2, and a precision that this device lacks or that disagrees with the recipe's.
     """
     if not path.is_file():
         known = sorted(p.name for p in path.parent.glob("*.json")) if path.parent.is_dir() else []
@@ -68,7 +68,7 @@ def load_ds_config(path: Path, recipe: Recipe, world_size: int) -> dict[str, Any
 
 
 def read_saved_ds_config(checkpoint: Path) -> dict[str, Any]:
-    """Return the keys that a checkpoint was written with, as `load_ds_config` gave them; `InputError` for others."""
+    """Return the keys that a checkpoint was written with. Raises `InputError` for a damaged file."""
     path = checkpoint / "ds_config.json"
     try:
         config = read_json(path)
@@ -97,9 +97,9 @@ def _check_device(path: Path, precision: str) -> None:
 
 
 def _precision_blocks(path: Path, config: Mapping[str, Any], precision: str | None) -> dict[str, Any]:
-    """The keys that decide the arithmetic, every "enabled" a bool. None for `precision`: what the file enables.
+    """Return the keys that decide the arithmetic, every "enabled" a bool. precision: None: as the file enables.
 
-    Raises `InputError` where the file says yes or no and the recipe the contrary.
+    Raises `InputError` where file and recipe disagree.
     """
     if "bfloat16" in config:
         raise InputError(f"{path}: 'bfloat16' is DeepSpeed's old name of 'bf16': rename it")
@@ -122,8 +122,8 @@ def _precision_blocks(path: Path, config: Mapping[str, Any], precision: str | No
     if all(blocks.get(key, {}).get("enabled") for key in ("bf16", "fp16")):
         raise InputError(f"{path}: bf16 and fp16 are both enabled: leave one of them")
     if precision is not None:
-        # Gradients would otherwise be sent, and added over micro-steps, in the reduced precision. Of the two, adding is
-        # what bf16's 8 bits do not bear; fp16 has 11, and overflows are found.
+        # Gradients would otherwise be sent, and added over micro-steps, in the reduced precision. bf16's 8 bits are too
+        # few for adding; fp16 has 11, and its overflows are detected.
         blocks["communication_data_type"] = config.get("communication_data_type") or "fp32"
         if precision == "bf16":
             blocks["data_types"] = {"grad_accum_dtype": "fp32"} | config.get("data_types", {})
@@ -131,14 +131,14 @@ def _precision_blocks(path: Path, config: Mapping[str, Any], precision: str | No
 
 
 def precision_of(ds_config: Mapping[str, Any]) -> str:
-    """fp32, bf16 or fp16: what a resolved DeepSpeed config computes in."""
+    """Return fp32, bf16 or fp16, the precision of a resolved DeepSpeed config."""
     return next((key for key in ("bf16", "fp16") if ds_config.get(key, {}).get("enabled")), "fp32")
 
 
 def arithmetic(ds_config: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys of a resolved DeepSpeed config that decide the arithmetic, DeepSpeed's defaults filled in.
+    """Return the keys of a resolved DeepSpeed config that decide the arithmetic, with DeepSpeed's defaults.
 
-    Two configs compute alike where these are equal, however much of it their files left out.
+    Two configs compute the same where these are equal.
     """
     from deepspeed.runtime.precision_config import DeepSpeedBF16Config, DeepSpeedFP16Config
 

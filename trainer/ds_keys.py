@@ -1,8 +1,7 @@
-"""Which keys and values of a --ds_config file DeepSpeed takes, asked of the installed DeepSpeed itself.
+"""Check the keys and values of a --ds_config file by the installed DeepSpeed itself.
 
-DeepSpeed checks some blocks strictly and reads others key by key, so that a mistyped key there is passed over without a
-word. Its own reader is therefore run on a mapping that notes what it is asked for: what it never asks for is a key that
-it does not know.
+DeepSpeed validates some blocks strictly and reads others key by key, where it ignores a mistyped key. Its own reader is
+therefore run on a mapping that records the keys it is asked for: DeepSpeed does not know the others.
 """
 
 import json
@@ -17,11 +16,11 @@ from shards.errors import InputError, did_you_mean
 from shards.files.read import parse_json, read_regular
 from trainer.recipe.problems import first_problem
 
-#: Characters of a file; DeepSpeed's own examples have 5,000.
+#: Longest file in characters; DeepSpeed's own examples have 5,000.
 _MOST_CHARACTERS = 262_144
-#: Objects inside each other.
+#: Deepest nesting of objects.
 _MOST_LEVELS = 15
-#: Values that would overflow, or take more memory than there is, in the first step.
+#: Bounds of values that would otherwise overflow or exhaust the memory in the first step.
 _BOUNDS = (
     ("zero_optimization", "reduce_bucket_size", 1, 2**36),
     ("zero_optimization", "allgather_bucket_size", 1, 2**36),
@@ -33,7 +32,7 @@ _Path = tuple[str, ...]
 
 
 def read_ds_file(path: Path) -> dict[str, Any]:
-    """Return the object in a --ds_config file. `InputError`, one line, for no JSON and for a key that comes twice."""
+    """Return the object in a --ds_config file. Raises `InputError`, one line, for no JSON and for a repeated key."""
     try:
         text = read_regular(path, most=4 * _MOST_CHARACTERS).decode("utf-8-sig")
     except OSError as error:
@@ -68,14 +67,14 @@ def read_ds_file(path: Path) -> dict[str, Any]:
 def check_ds_keys(path: Path, config: Mapping[str, Any]) -> None:
     """Raise `InputError`, one line, for a key that DeepSpeed does not know or a value that it refuses.
 
-    path: of the file, for the message. config: what the file holds, batch sizes filled in or not. Imports DeepSpeed.
+    path: the file, for the message.  config: its contents, batch sizes filled in or not.  Imports DeepSpeed.
     """
     from deepspeed.runtime.config import DeepSpeedConfig, DeepSpeedConfigError
 
     log = _Log()
     sizes = dict.fromkeys(("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps"), 1)
-    values = _Noted({**config, **sizes, "gradient_clipping": 1.0}, (), log)
-    # Looked at first: DeepSpeed would call methods of what is no object.
+    values = _Recorded({**config, **sizes, "gradient_clipping": 1.0}, (), log)
+    # First, since DeepSpeed would call methods of values that are no objects.
     for key in ("activation_checkpointing", "checkpoint", "data_types", "flops_profiler", "torch_autocast", "timers"):
         if not isinstance(config.get(key, {}), dict):
             raise InputError(f"{path}: {key} must be an object with keys, got {json.dumps(config[key])}")
@@ -88,7 +87,7 @@ def check_ds_keys(path: Path, config: Mapping[str, Any]) -> None:
         _check_kinds(path, config, log)
         raise InputError(f"{path}: DeepSpeed refuses it: {' '.join(str(error).split())}") from None
     except (ArithmeticError, AttributeError, LookupError, TypeError):
-        # A value of the wrong kind may meet any line of its reader, which asked for it last.
+        # A value of the wrong type may fail anywhere in the reader, which asked for it last.
         _check_kinds(path, config, log)
         raise InputError(
             f"{path}: {'.'.join(log.last)}: DeepSpeed cannot use {json.dumps(_at(config, log.last)[1])}: see its "
@@ -101,15 +100,15 @@ def check_ds_keys(path: Path, config: Mapping[str, Any]) -> None:
 
 
 def _check_kinds(path: Path, config: Mapping[str, Any], log: "_Log") -> None:
-    """Hold values that DeepSpeed takes as they come against the kind of its default."""
+    """Compare the type of values that DeepSpeed does not check with that of its default."""
     for place, default in log.defaults.items():
         found, value = _at(config, place)
-        if found and not _is_like(value, default):
-            raise InputError(f"{path}: {'.'.join(place)} must be {_in_words(default)}, got {json.dumps(value)}")
+        if found and (wanted := _misfit(value, default)):
+            raise InputError(f"{path}: {'.'.join(place)} must be {wanted}, got {json.dumps(value)}")
 
 
 def _check_values(path: Path, config: Mapping[str, Any]) -> None:
-    """Refuse what DeepSpeed reads without a word and fails at when it builds the engine, or in the first step."""
+    """Refuse values at which DeepSpeed fails only when it builds the engine, or in the first step."""
     from deepspeed.runtime.config import DtypeEnum
     from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
 
@@ -132,13 +131,12 @@ def _check_values(path: Path, config: Mapping[str, Any]) -> None:
 
 
 class _Log:
-    """Log of what DeepSpeed's reader asked for."""
+    """Log of the keys that DeepSpeed's reader asked for. whole: objects it took as a whole, validated elsewhere."""
 
     def __init__(self) -> None:
         self.asked: set[_Path] = set()
         self.last: _Path = ()
         self.defaults: dict[_Path, Any] = {}
-        #: Objects that were taken as a whole, which something else has checked.
         self.whole: list[_Path] = []
 
     def ask(self, place: _Path) -> None:
@@ -146,7 +144,7 @@ class _Log:
         self.last = place
 
     def unknown(self, config: Mapping[str, Any], block: _Path = ()) -> Iterator[tuple[_Path, list[str]]]:
-        """Give the keys of `config` that were never asked for, each with those that are known beside it."""
+        """Yield the keys of `config` that were never asked for, each with the known ones of its block."""
         known = [place[-1] for place in self.asked if place[:-1] == block]
         if block in self.whole or not known or config.get("enabled") is False:
             return
@@ -157,20 +155,20 @@ class _Log:
                 yield from self.unknown(value, (*block, key))
 
 
-class _Noted(dict[str, Any]):
-    """A mapping that notes what it is asked for; those inside it do, too."""
+class _Recorded(dict[str, Any]):
+    """A mapping that records the keys it is asked for, as do the mappings inside it."""
 
     def __init__(self, values: Mapping[str, Any], place: _Path, log: _Log) -> None:
         super().__init__(
-            (key, _Noted(value, (*place, key), log) if isinstance(value, dict) else value)
+            (key, _Recorded(value, (*place, key), log) if isinstance(value, dict) else value)
             for key, value in values.items()
         )
         self._place, self._log = place, log
 
-    def __copy__(self) -> "_Noted":
+    def __copy__(self) -> "_Recorded":
         return self
 
-    def __deepcopy__(self, _memo: Any) -> "_Noted":
+    def __deepcopy__(self, _memo: Any) -> "_Recorded":
         self._log.whole.append(self._place)
         return self
 
@@ -200,9 +198,9 @@ class _Noted(dict[str, Any]):
 
 
 def _validation_problem(error: ValidationError, config: Mapping[str, Any], log: _Log) -> str:
-    """Return what a strict model of DeepSpeed's refuses, in one line, with the place in the file."""
+    """Describe in one line the error of one of DeepSpeed's strict models, with the place in the file."""
     place: _Path = tuple(str(part) for part in error.errors()[0]["loc"])
-    # The block is the one that was taken as a whole last, or one of the first level that has such a key.
+    # The block was taken as a whole last, or is one of the first level with such a key.
     blocks = [*reversed(log.whole), *((key,) for key, value in config.items() if isinstance(value, dict))]
     block = next((block for block in blocks if block and _at(config, (*block, *place))[0]), ())
     model = next((model for model in _models() if model.__name__ == error.title), BaseModel)
@@ -219,7 +217,7 @@ def _models() -> list[type[BaseModel]]:
 
 
 def _at(config: Any, place: _Path) -> tuple[bool, Any]:
-    """Return whether there is something at `place`, and what."""
+    """Return True and the value at `place`, or False and None."""
     for key in place:
         if not isinstance(config, dict) or key not in config:
             return False, None
@@ -227,22 +225,15 @@ def _at(config: Any, place: _Path) -> tuple[bool, Any]:
     return True, config
 
 
-def _is_like(value: Any, default: Any) -> bool:
-    """Return True where a value is of the kind of DeepSpeed's default; "auto" is its word for the default."""
-    if default is None:
-        return True
-    if value == "auto" or default == "auto" or isinstance(default, list | dict | tuple):
-        return not isinstance(default, dict) or isinstance(value, dict)
-    if value is None or isinstance(default, bool) or isinstance(value, bool):
-        return isinstance(value, bool) and isinstance(default, bool)
-    if isinstance(default, int | float):
-        return isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
-    return not isinstance(default, str) or isinstance(value, str)
-
-
-def _in_words(default: Any) -> str:
+def _misfit(value: Any, default: Any) -> str | None:
+    """Return the type of DeepSpeed's default in words where `value` has another; "auto" stands for the default."""
+    if isinstance(default, dict):
+        return None if isinstance(value, dict) else "an object with keys"
+    if default is None or default == "auto" or value == "auto":
+        return None
     if isinstance(default, bool):
-        return "true or false"
+        return None if isinstance(value, bool) else "true or false"
     if isinstance(default, int | float):
-        return "a number"
-    return "an object with keys" if isinstance(default, dict) else "text"
+        is_number = type(value) is int or (isinstance(value, float) and math.isfinite(value))
+        return None if is_number else "a number"
+    return "text" if isinstance(default, str) and not isinstance(value, str) else None

@@ -1,6 +1,6 @@
-"""The caches of compiled code: DeepSpeed's operators, Triton's and Inductor's kernels.
+"""Guard the caches of compiled code: DeepSpeed's operators, Triton's and Inductor's kernels.
 
-What lies in them is loaded and run, so nobody else may have put it there. A start that is killed while it builds leaves
+Their contents are loaded and run, so no other user may have written them. A start that is killed while it builds leaves
 torch's lock, for which every later one would wait forever. Two versions of ninja on one cache rebuild each other's
 operators at every start.
 """
@@ -11,44 +11,42 @@ import shutil
 import stat
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 
 from shards.errors import InputError
 from shards.files.trust import own_directory
+from trainer.terminal.log import log
 
-#: A lock that no process of this host holds may be another host's, where the folder is shared; none builds so long.
+#: A lock that no process of this host holds may be another host's, on a shared folder; no build takes so long.
 _ABANDONED_SECONDS = 300.0
-#: On a disk of our own it is nobody's: a moment for a process that has just made it.
+#: On a disk of this host it is abandoned, unless a process has just made it.
 _ABANDONED_HERE_SECONDS = 5.0
 #: File systems of one host.
 _LOCAL = {"btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "tmpfs", "xfs", "zfs"}
 _POLL_SECONDS = 0.5
-#: Where compiled code is cached, if a person or a batch script said so. The defaults of the first two lie in the home.
+#: Variables that set the caches. The defaults of the first two lie in the home directory.
 _CACHES = ("TORCH_EXTENSIONS_DIR", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR")
 
 
 def check_code_caches() -> None:
-    """Make the caches of compiled code that the environment names, and refuse one that others may have filled.
-
-    Raises: InputError for a cache that is not this user's, or root's, and no one else's to write.
-    """
+    """Make the caches that the environment names. Raise `InputError` for one that other users may write to."""
     for name in _CACHES:
         if os.environ.get(name):
             _own(Path(os.environ[name]), name)
 
 
 def own_inductor_cache() -> None:
-    """As `check_code_caches`, for the cache of `torch.compile`, whose default is a fixed name in a shared directory."""
+    """Check the caches, and that of `torch.compile` too, whose default is a fixed name in a shared directory."""
+    is_chosen = bool(os.environ.get("TORCHINDUCTOR_CACHE_DIR"))  # before the import, which may set it
     from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
-    if not os.environ.get("TORCHINDUCTOR_CACHE_DIR"):
+    if not is_chosen:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = default_cache_dir()
         _own(Path(default_cache_dir()), "TORCHINDUCTOR_CACHE_DIR")
         with contextlib.suppress(PermissionError):  # it may be root's
-            os.chmod(default_cache_dir(), 0o700)  # torch, which makes it when it is imported, lets all read it
+            os.chmod(default_cache_dir(), 0o700)  # torch makes it readable for all
     check_code_caches()
 
 
@@ -63,7 +61,7 @@ def _own(directory: Path, name: str) -> None:
 
 
 def use_own_ninja() -> None:
-    """Put the ninja that was installed with this Python first on PATH, wherever the program was started from."""
+    """Put the ninja that was installed with this Python first on PATH."""
     own = Path(sys.executable).parent
     if (own / "ninja").is_file() and shutil.which("ninja") != str(own / "ninja"):
         os.environ["PATH"] = f"{own}{os.pathsep}{os.environ.get('PATH', '')}"
@@ -72,10 +70,8 @@ def use_own_ninja() -> None:
 def wait_for_builds(folder: Path | None = None) -> None:
     """Wait until no operator of `folder` (torch's cache of extensions) is being built, and remove abandoned locks.
 
-    Only this user's locks are removed. Every rank calls it before DeepSpeed loads its operators.
-
-    Raises: InputError for a default `folder` that others may have filled, and for an abandoned lock that is not this
-        user's.
+    Every rank calls it before DeepSpeed loads its operators. Raises `InputError` for a default `folder` that other
+    users may write to, and for an abandoned lock of another user.
     """
     if folder is None:
         folder = _extensions()
@@ -95,15 +91,14 @@ def wait_for_builds(folder: Path | None = None) -> None:
                         "TORCH_EXTENSIONS_DIR to a directory of your own"
                     )
                 lock.unlink(missing_ok=True)
-                print(f"removed {lock}, left by a start that was killed while it compiled", file=sys.stderr, flush=True)
+                log.warning(f"removed {lock}, left by a start that was killed while it compiled")
         time.sleep(_POLL_SECONDS)
 
 
 def _extensions() -> Path:
-    """Return where torch builds, one folder an operator; as torch.utils.cpp_extension finds it."""
     from torch.utils.cpp_extension import _get_build_directory
 
-    # Asking for an operator's folder makes it.
+    # This makes the operator's folder.
     return Path(_get_build_directory("d2tv", False)).parent
 
 
@@ -115,15 +110,10 @@ def _is_local(folder: Path) -> bool:
 
 
 def _open_files(wanted: list[Path]) -> set[Path]:
-    """Which of `wanted` a process of this host has open: torch keeps a lock open as long as it builds."""
+    """Return those of `wanted` that a process of this host has open: torch keeps a lock open while it builds."""
     known = {path.resolve(): path for path in wanted}
-    return {known[found] for found in _descriptors() if found in known}
-
-
-def _descriptors() -> Iterator[Path]:
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            for descriptor in os.scandir(process / "fd"):
-                yield Path(os.readlink(descriptor.path))
-        except OSError:  # gone meanwhile, or another user's
-            continue
+    found: set[Path] = set()
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):  # it has ended, or is another user's
+            found |= {known[path] for file in process.open_files() if (path := Path(file.path)) in known}
+    return found

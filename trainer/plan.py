@@ -24,30 +24,20 @@ from trainer.checkpoint.directory import (
     read_state,
     whole_checkpoints,
 )
-from trainer.ds_config import arithmetic, load_ds_config, precision_of, read_saved_ds_config
+from trainer.ds_config import load_ds_config
 from trainer.ds_keys import check_ds_keys
 from trainer.evaluation.scoring.models import check_models, models_of
 from trainer.extensions import check_code_caches
 from trainer.ranks import Ranks
 from trainer.recipe import Recipe, load_saved_recipe
 from trainer.runs.files import check_run_files
+from trainer.runs.verdicts import check_same_recipe
 from trainer.telemetry.prometheus.guards import check_guards
 from trainer.telemetry.trackers import check_trackers
 
 #: auto: from the newest sound checkpoint, or from the beginning where there is none.
 #: never: from the beginning; refused where there are checkpoints.  must: never from the beginning.
 Resume = Literal["auto", "never", "must"]
-
-#: What a resumed run may change: nothing here touches the sequence of examples or the mathematics.
-FREE_SECTIONS = {"run", "evaluation", "prometheus", "loader", "validation", "checkpoint", "watchdog", "tracking"}
-_FREE_KEYS = {
-    "corpus": {"path", "start_tokens"},  # its content, and the tokens themselves, are compared instead
-    "training": {
-        *("log_every", "validate_every", "max_skipped_steps", "spike_deviations"),
-        *("activation_checkpointing", "compile"),
-        "precision",  # the DeepSpeed keys that it resolves to are compared instead
-    },
-}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -217,49 +207,3 @@ def _check_same_start_tokens(recipe: Recipe, corpus: Corpus, tokenizer: Tokenize
         raise InputError(
             f"{recipe.run} was begun with another corpus.start_tokens ({before}): restore it, or choose another run="
         )
-
-
-def check_same_recipe(
-    recipe: Recipe, ds_config: dict[str, Any], checkpoint: Path, instead: str = "choose another run="
-) -> None:
-    """Raise `InputError`, which names the first key, unless recipe and precision are those of the checkpoint.
-
-    instead: what is proposed beside restoring it.
-    """
-    before = read_saved_ds_config(checkpoint)
-    begun_in, going_on_in = arithmetic(before), arithmetic(ds_config)
-    for key in begun_in:
-        if begun_in[key] != going_on_in[key]:
-            raise InputError(
-                f"{recipe.run} was begun in {precision_of(before)}, with another {key!r} in --ds_config or by "
-                f"training.precision: restore it, or {instead}"
-            )
-    saved = load_saved_recipe(checkpoint / "recipe.yaml").model_dump(mode="json")
-    now = recipe.model_dump(mode="json")
-    attempts = read_state(checkpoint).attempts
-    for values in (saved["mixture"], now["mixture"]):
-        # What the mixture becomes later may still be decided.
-        values["changes"] = [change for change in values.get("changes", ()) if change["from_step"] < attempts]
-    for section in now:
-        if section in FREE_SECTIONS or saved.get(section) == now[section]:
-            continue
-        values = (saved[section], now[section])
-        keys = [key for key in sorted(values[0] | values[1]) if values[0].get(key) != values[1].get(key)]
-        keys = [key for key in keys if key not in _FREE_KEYS.get(section, ())]
-        if section == "corpus" and not recipe.network.vision.enabled:
-            keys = [key for key in keys if key != "images"]
-        if section == "mixture" and keys == ["changes"]:
-            raise InputError(
-                f"{recipe.run} was begun with another mixture.changes before step {attempts}: restore them (from_step "
-                f"{attempts} and later are free), or {instead}"
-            )
-        if keys:
-            raise InputError(
-                f"{recipe.run} was begun with another {section}.{keys[0]}{_value(values[0].get(keys[0]))}: restore it, "
-                f"or {instead}"
-            )
-
-
-def _value(value: Any) -> str:
-    """Return a value that fits into a line, as an override would have it."""
-    return f" ({value})" if isinstance(value, str | int | float) and not isinstance(value, bool) else ""

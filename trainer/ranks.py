@@ -1,4 +1,4 @@
-"""Tell a rank its number before it joins the others, from its launcher's or Slurm's environment. Imports no torch."""
+"""Read a rank's number from its launcher's or Slurm's environment, before it joins. Imports no torch."""
 
 import os
 import re
@@ -10,7 +10,7 @@ from shards.errors import InputError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ranks:
-    """This process among the ranks, as the launcher said in its environment."""
+    """This process among the ranks."""
 
     rank: int
     local_rank: int
@@ -26,10 +26,9 @@ _LAUNCHERS = ("TORCHELASTIC_RUN_ID", "CROSS_SIZE")
 
 
 def ranks_from_environment() -> Ranks:
-    """RANK, LOCAL_RANK and WORLD_SIZE as `deepspeed` and `torchrun` set them, or from what `srun` says of its tasks;
-    one rank where nobody says a thing.
+    """Return the ranks that `deepspeed`, `torchrun` or `srun` have set in the environment; else a single one.
 
-    Raises `InputError` where they are no numbers or contradict Slurm.
+    Raises `InputError` for variables that are no numbers or contradict Slurm.
     """
     take_slurm_task(os.environ)
     names = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
@@ -42,12 +41,11 @@ def ranks_from_environment() -> Ranks:
 
 
 def take_slurm_task(environment: MutableMapping[str, str]) -> None:
-    """Set what a launcher would set for a rank, where `srun` started this process as one of several tasks.
+    """Set the variables of a launcher, where `srun` started this process as one of several tasks.
 
-    Only a step that `srun` started counts. A batch script and a shell of `salloc` know the job's SLURM_NTASKS as well,
-    but they are one process, which would wait for the others for ever. So is a step of one task, in which a person may
-    start a launcher. Raises `InputError` where the environment names another world, as one that was exported before
-    the job was submitted does: every task would believe it.
+    Only a step that `srun` started counts: a batch script and a shell of `salloc` have the job's SLURM_NTASKS too, but
+    are one process, as is a step of one task, in which a person may start a launcher. Raises `InputError` where the
+    environment names another world, such as one that was exported before the job was submitted.
     """
     tasks = environment.get("SLURM_STEP_NUM_TASKS", "")
     if not tasks.isdigit() or not environment.get("SLURM_STEP_ID", "").isdigit():
@@ -61,7 +59,7 @@ def take_slurm_task(environment: MutableMapping[str, str]) -> None:
         devices = environment.get("CUDA_VISIBLE_DEVICES", "")
         # With --gpus-per-task a task sees its own device only, which is device 0 whatever the task's number.
         alone = neighbours > 1 and devices and "," not in devices
-        # Before anything is refused: `launcher.train.refuse` lets the first of a host speak.
+        # Before anything is refused: only the first rank of a host reports (`launcher.train.refuse`).
         environment["LOCAL_RANK"] = "0" if alone else environment.get("SLURM_LOCALID", "")
     for name, value in {"RANK": number, "WORLD_SIZE": tasks}.items():
         if environment.setdefault(name, value) != value:

@@ -17,7 +17,6 @@ from shards.errors import InputError, out_of_memory
 from shards.format.index import Corpus
 from shards.printable import error_line
 from trainer.assemble import Run, assemble, build_evaluator
-from trainer.checkpoint.directory import identity
 from trainer.distributed import PeerError, from_first_rank, together
 from trainer.evaluation.closing_table import print_report
 from trainer.evaluation.kept import lock_evaluation, lock_path
@@ -32,6 +31,7 @@ from trainer.plan import Plan
 from trainer.ranks import Ranks
 from trainer.recipe import Recipe
 from trainer.runs.lock import FileLock, read_owner
+from trainer.runs.verdicts import is_evaluated
 from trainer.telemetry.metrics import validation_history
 from trainer.terminal.progress import stage
 
@@ -157,10 +157,3 @@ def _has_examples(recipe: Recipe, corpus: Corpus, split: str) -> bool:
     counts_TS = corpus.direction_counts(split)
     directions = parse_directions(recipe.evaluation.directions, corpus.languages, recipe.mixture.languages)
     return any(counts_TS[target, source] > 0 for source, target in directions)
-
-
-def is_evaluated(recipe: Recipe, checkpoint: Path) -> bool:
-    """Return True if the run's own test evaluation is of this checkpoint, with the recipe's settings."""
-    report = read_report(recipe.run, "test")
-    wanted = (identity(checkpoint), recipe.evaluation.model_dump(mode="json"))
-    return report is not None and (report.get("checkpoint"), report.get("settings")) == wanted

@@ -1,10 +1,10 @@
-"""The command that has people rate summaries, and reads what they rated."""
+"""Define the command that has people rate summaries, and reads their ratings."""
 
 import argparse
 from pathlib import Path
 from typing import Any
 
-#: Options of one form of the command alone, with what they are where they are not given.
+#: Options of only one form of the command, with their defaults.
 _WRITING: dict[str, Any] = {
     "split": "test",
     "directions": None,
@@ -18,7 +18,7 @@ _READING: dict[str, Any] = {"baseline": None, "samples": 10_000, "format": "text
 
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Its parser; what it needs is imported when it runs."""
+    """Add the parser; the command imports what it needs when it runs."""
     annotate = commands.add_parser(
         "annotate",
         help="have people rate summaries of several systems blindly, and read their files back",

@@ -1,11 +1,11 @@
-"""Commands for corpora: build one, look at it, check it."""
+"""Define the commands for corpora: build one, show it, verify it."""
 
 import argparse
 from pathlib import Path
 
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Their parsers; what a command needs is imported when it runs."""
+    """Add the parsers; a command imports what it needs when it runs."""
     prepare = commands.add_parser(
         "prepare",
         help="build a corpus: fetch, features, tokenizer, shards, index",

@@ -1,11 +1,11 @@
-"""Commands that ask how good a model is, and that use one."""
+"""Define the commands that evaluate, compare and use models."""
 
 import argparse
 from pathlib import Path
 
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Their parsers; what a command needs is imported when it runs."""
+    """Add the parsers; a command imports what it needs when it runs."""
     evaluate = commands.add_parser(
         "evaluate",
         help="decode and score a run's newest checkpoint, another one or an exported model; score a file's predictions",

@@ -1,4 +1,4 @@
-"""Commands that train: a run, or a study of many; recipes; models as directories."""
+"""Define the commands for training, studies and recipes, and for importing and exporting models."""
 
 import argparse
 import shlex
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Their parsers; what a command needs is imported when it runs."""
+    """Add the parsers; a command imports what it needs when it runs."""
     train = commands.add_parser(
         "train",
         help="train a recipe: `deepspeed launcher/train.py`, started again when it dies",

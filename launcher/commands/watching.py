@@ -1,11 +1,11 @@
-"""Commands that show a run."""
+"""Define the commands that show a run."""
 
 import argparse
 from pathlib import Path
 
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Their parsers; what a command needs is imported when it runs."""
+    """Add the parsers; a command imports what it needs when it runs."""
     watch = commands.add_parser(
         "watch",
         help="show a run on the terminal while it trains: progress, losses, speed, checkpoints, worst directions",

@@ -1,14 +1,14 @@
 # shellcheck shell=bash
-# What the batch scripts beside this have in common. They source it by REPO: sbatch runs a copy of a script from a spool
-# directory, where nothing lies beside it.
+# Functions of the batch scripts beside this one. They source it by REPO: sbatch runs a copy of a script in a spool
+# directory.
 
-# Code 2 is trainer/liveness/exit_codes.py's for an input to mend: such a job is not requeued.
+# Exit with code 2, an input error (trainer/liveness/exit_codes.py): such a job is not requeued.
 refuse() {
     echo "error: $1" >&2
     exit 2
 }
 
-# Puts the environment that has d2tv first on PATH: VENV, by default .venv of the repository, else what is active.
+# Put the environment with d2tv first on PATH: VENV, by default .venv of the repository, else the active one.
 # SETUP is a shell file to source before, for modules, conda or NCCL's variables.
 activate() {
     if [[ -n ${SETUP-} ]]; then
@@ -30,12 +30,12 @@ activate() {
     if [[ -n ${SLURM_CPUS_PER_TASK-} ]]; then export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK; fi
 }
 
-# Leaves in `scratch` a directory of this node that is this user's alone, for compiled code. Refuses one that another user
-# may have filled, and a link of its name.
+# Set `scratch` to a directory of this node, and of this user alone, for compiled code. Refuse one that another user may
+# write to, and a link of its name.
 own_scratch() {
     local mode
     scratch=${SLURM_TMPDIR:-${TMPDIR:-/tmp}}/d2tv-$(id -u)
-    mkdir -m 700 -- "$scratch" 2>/dev/null || : # what is there already is looked at
+    mkdir -m 700 -- "$scratch" 2>/dev/null || : # an existing one is checked
     local mend="remove it, or set TORCH_EXTENSIONS_DIR, TRITON_CACHE_DIR and TORCHINDUCTOR_CACHE_DIR"
     [[ -d $scratch && ! -L $scratch ]] || refuse "$scratch on $(hostname) is no directory, or cannot be made: $mend"
     [[ -O $scratch ]] || refuse "$scratch on $(hostname) belongs to another user: $mend"
@@ -44,15 +44,15 @@ own_scratch() {
     chmod 700 -- "$scratch"
 }
 
-# The address of node $1 as Slurm itself reaches it: a node's name need not resolve on the others.
+# Print the address by which Slurm reaches node $1: its name need not resolve on the others.
 node_address() {
     local address
     address=$(scontrol --oneliner show node "$1" | sed -n 's/.* NodeAddr=\([^ ]*\).*/\1/p') || :
     echo "${address:-$1}"
 }
 
-# Runs a command and leaves its exit code in `code`. In the background, because bash runs a trap only between commands
-# or while it waits; a trap ends a wait early.
+# Run a command and set `code` to its exit code. In the background, because bash runs a trap only between commands or
+# while it waits; a trap ends a wait early.
 child=
 # shellcheck disable=SC2034 # `code` is for the script that sources this
 run() {
@@ -63,7 +63,7 @@ run() {
     wait "$child" || code=$?
 }
 
-# Puts this job back into the queue, for the reason $1. A job that may not (scontrol update requeue=0) ends here.
+# Requeue this job, for the reason $1. A job that may not be requeued (scontrol update requeue=0) ends here.
 requeue() {
     trap '' TERM # Slurm ends this script as part of the requeue, and would end scontrol with it
     if scontrol requeue "$SLURM_JOB_ID"; then

@@ -1,4 +1,4 @@
-"""The definition that a study was begun with, kept beside its trainings as begun.yaml, and held against today's."""
+"""Keep the definition that a study was begun with beside its trainings (begun.yaml), and compare today's with it."""
 
 from pathlib import Path
 
@@ -13,8 +13,7 @@ BEGUN = "begun.yaml"
 def check_definition(definition: Definition, out: Path) -> None:
     """Raise `InputError`, which names the first key, where `out` was begun with another definition.
 
-    Models and seeds may have been added: what is trained already stays as good. All else decides what is trained or
-    what is concluded, and a study that changes it under way is another one.
+    Models and seeds may be added: finished trainings stay valid. All else changes trainings or conclusions.
     """
     path = out / BEGUN
     if not path.is_file():

@@ -1,7 +1,8 @@
-"""Whether what is claimed of a study's models is so: by the mean over directions, with one correction for all tests."""
+"""Test a study's claims: by the mean over directions, with one correction for all tests."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Literal
 
 from launcher.study.definition import Claim, DirectionKind
@@ -13,9 +14,9 @@ Verdict = Literal["holds", "may be chance", "not seen", "the contrary"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """Of a claim by one measure.  p: corrected.  directions: in how many of `of` it is so, by their means.
+    """Test of a claim by one measure.  p: corrected.  directions: number of `of` whose means agree with the claim.
 
-    seeds: in how many trainings of both with one seed it is so.
+    seeds: number of seeds whose trainings agree with it.
     """
 
     claim: Claim
@@ -28,7 +29,7 @@ class Outcome:
 
     @property
     def verdict(self) -> Verdict:
-        """At 5%: "may be chance" is of the claimed sign, "not seen" is not."""
+        """Return the verdict at 5%; "may be chance" has the claimed sign, "not seen" has not."""
         if self.p < 0.05:
             return "holds" if self.difference.mean > 0 else "the contrary"
         return "may be chance" if self.difference.mean > 0 else "not seen"
@@ -43,26 +44,28 @@ def check_claims(
     samples: int,
     seed: int,
 ) -> list[Outcome]:
-    """by_seed: the scores of each seed's trainings alone. A claim of directions that there are none of is left out."""
+    """Test every claim by every measure; leave out claims of directions that do not occur.
+
+    by_seed: the scores of each seed's trainings alone.
+    """
     found = []
     for claim in claims:
-        groups = [places for direction, places in by_direction(scores.keys) if is_of_kind(claim.kind, direction)]
+        groups = places_by_direction(scores, claim.kind)
         if not groups:
             continue
         places = [place for group in groups for place in group]
         weights = [1 / len(group) for group in groups for _ in group]
-        of_seeds = [
-            [group for direction, group in by_direction(one.keys) if is_of_kind(claim.kind, direction)]
-            for one in by_seed
-        ]
         stories = [scores.stories[place] for place in places]
         for measure in measures:
             than, better = (
                 [scores.columns[name][measure][place] for place in places] for name in (claim.than, claim.better)
             )
             difference = paired_bootstrap(than, better, stories, weights=weights, samples=samples, seed=seed)
-            won = sum(_gain(claim, scores, measure, [group]) > 0 for group in groups)
-            seeds = sum(_gain(claim, one, measure, own) > 0 for one, own in zip(by_seed, of_seeds, strict=True))
+            won = sum(_gain(claim, scores, measure, group) > 0 for group in groups)
+            seeds = sum(
+                sum(_gain(claim, one, measure, group) for group in places_by_direction(one, claim.kind)) > 0
+                for one in by_seed
+            )
             found.append((claim, measure, difference, won, len(groups), seeds))
     corrected = holm([difference.p for _, _, difference, *_ in found]).tolist()
     return [
@@ -71,10 +74,15 @@ def check_claims(
     ]
 
 
-def is_of_kind(kind: DirectionKind, direction: tuple[str, str]) -> bool:
-    return kind == "all" or (direction[0] == direction[1]) == (kind == "mms")
+def places_by_direction(scores: Scores, kind: DirectionKind) -> list[Sequence[int]]:
+    """Return the places of the examples of each direction of a kind."""
+    return [
+        places
+        for (source, target), places in by_direction(scores.keys)
+        if kind == "all" or (source == target) == (kind == "mms")
+    ]
 
 
-def _gain(claim: Claim, scores: Scores, measure: str, groups: Sequence[Sequence[int]]) -> float:
+def _gain(claim: Claim, scores: Scores, measure: str, places: Sequence[int]) -> float:
     better, than = (scores.columns[name][measure] for name in (claim.better, claim.than))
-    return sum(sum(better[place] - than[place] for place in group) / len(group) for group in groups) / len(groups)
+    return fmean(better[place] - than[place] for place in places)

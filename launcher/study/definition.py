@@ -1,4 +1,4 @@
-"""A study: models trained with several seeds, and what is claimed of them. One YAML file in launcher/studies/."""
+"""Define a study: models trained with several seeds, and claims about them; one YAML file in launcher/studies/."""
 
 import re
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ class _Part(BaseModel):
 
 
 class Claim(_Part):
-    """`better` has the higher scores, by the mean over directions."""
+    """Claim that `better` has the higher scores, by the mean over directions."""
 
     better: str
     than: str
@@ -36,7 +36,7 @@ class Claim(_Part):
 
 
 class Definition(_Part):
-    """models: name in the table -> recipe. baseline: what the others are tested against. overrides: of every recipe."""
+    """Contents of a study's file. models: name in the table -> recipe. overrides: of every recipe."""
 
     models: dict[str, str] = Field(min_length=2)
     baseline: str
@@ -57,10 +57,12 @@ class Definition(_Part):
 
 
 class Trial:
-    """One training of a study: a model with a seed, in a run directory of its own."""
+    """One training of a study: a model with a seed, in a run directory of its own.
+
+    Raises `InputError` for a recipe or override that does not fit.
+    """
 
     def __init__(self, model: str, seed: int, job: Job) -> None:
-        """Raises `InputError` for a recipe or override that does not fit."""
         self.model, self.seed, self.job = model, seed, job
         self.recipe: Recipe = load_recipe(job.recipe, job.overrides)
 
@@ -70,7 +72,7 @@ class Trial:
 
 
 def slug(name: str) -> str:
-    """A model's name as a directory's."""
+    """Return a directory's name for a model's."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower().replace("²", "2")).strip("-")
 
 
@@ -106,7 +108,7 @@ def load_study(name_or_path: str) -> Definition:
 def trials(
     definition: Definition, out: Path, *, ds_config: Path, ranks: int | None, overrides: Sequence[str]
 ) -> list[Trial]:
-    """Every training, seed after seed: a study that is not finished has all models with the seeds that it has."""
+    """Return every training, seed after seed, so that an unfinished study has all models with its first seeds."""
     owned = ("run", "training.seed")
     for override in overrides:
         if override.partition("=")[0] in owned:

@@ -8,17 +8,17 @@ from typing import get_args
 
 from launcher.comparison.blocks import as_sheet, blocks
 from launcher.comparison.sheet import Sheet, as_latex, as_markdown, as_page, as_text, words
-from launcher.study.claims import Outcome, check_claims, is_of_kind
+from launcher.study.claims import Outcome, check_claims, places_by_direction
 from launcher.study.costs import machine, read_costs
 from launcher.study.definition import Definition, DirectionKind, Trial
 from shards.files.write import write_output
 from shards.languages import language_name
 from trainer import markdown
-from trainer.evaluation.compare.systems import SHORT, Scores, System, by_direction, read_systems
+from trainer.evaluation.compare.systems import SHORT, Scores, System, read_systems
 from trainer.evaluation.scoring.rouge import TYPES
 from trainer.terminal.text import Console
 
-#: What is written of the whole study.
+#: Files with the results of the whole study.
 RESULTS = ("study.md", "table.tex", "table.html")
 _SEED = 0
 
@@ -26,7 +26,10 @@ _SEED = 0
 def write_results(
     definition: Definition, trials: Sequence[Trial], out: Path, *, samples: int, command: str, console: Console
 ) -> None:
-    """All of it from the trainings' evaluations. `InputError` where one is missing or a file cannot be written."""
+    """Write and print the results of the trainings' evaluations.
+
+    Raises `InputError` where one is missing or a file cannot be written.
+    """
     scores = _read(definition, trials)
     by_seed = [_read(definition, [t for t in trials if t.seed == seed]) for seed in definition.seeds]
     subset = trials[0].recipe.mixture.languages
@@ -116,16 +119,13 @@ def _spread(definition: Definition, by_seed: Sequence[Scores]) -> Sheet:
 
 
 def _means(by_seed: Sequence[Scores], name: str, measure: str, kind: DirectionKind) -> list[float]:
-    """Over directions, of each seed that has such directions."""
-    of_seeds = [
-        [
-            statistics.fmean(scores.columns[name][measure][place] for place in places)
-            for direction, places in by_direction(scores.keys)
-            if is_of_kind(kind, direction)
-        ]
-        for scores in by_seed
+    """Return the mean over directions, for each seed that has such directions."""
+    by_direction = [(scores.columns[name][measure], places_by_direction(scores, kind)) for scores in by_seed]
+    return [
+        statistics.fmean(statistics.fmean(column[place] for place in places) for places in groups)
+        for column, groups in by_direction
+        if groups
     ]
-    return [statistics.fmean(means) for means in of_seeds if means]
 
 
 def _plus_minus(means: Sequence[float]) -> str:
@@ -142,15 +142,15 @@ def _facts(definition: Definition, trials: Sequence[Trial], out: Path, command: 
     machines = dict.fromkeys(cost.machine for cost in costs if cost.machine is not None)
     yield f"Finished {datetime.now(UTC):%Y-%m-%d}, on {'; '.join(machines) or machine()}."
     wall, cpu = sum(cost.wall_seconds for cost in costs), sum(cost.cpu_seconds for cost in costs)
-    told = (
+    cost_line = (
         f"{len(trials)} trainings with their evaluations took {wall / 3600:.2f} hours and {cpu / 60:.0f} CPU minutes, "
         f"in {len(costs)} attempts"
     )
     if cut := sum(not cost.ended for cost in costs):
-        told += f", of which {cut} {'was' if cut == 1 else 'were'} cut off: their last minute is not counted"
-    if untold := len({trial.run.name for trial in trials} - {cost.run for cost in costs}):
-        told += f"; of {untold} trainings the cost is not known"
-    yield f"{told}."
+        cost_line += f", of which {cut} {'was' if cut == 1 else 'were'} cut off: their last minute is not counted"
+    if unknown := len({trial.run.name for trial in trials} - {cost.run for cost in costs}):
+        cost_line += f"; of {unknown} trainings the cost is not known"
+    yield f"{cost_line}."
     examples = recipe.batch.group_size * recipe.batch.groups_per_step
     yield f"{recipe.training.steps:,} steps of {examples} examples each; corpus {markdown.as_code(recipe.corpus.path)}."
     yield markdown.as_text(f"Tested against {definition.baseline}; recipes: {', '.join(definition.models.values())}.")

@@ -1,7 +1,7 @@
-"""`d2tv study`: every training of a study one after the other, then its table, its claims and what it cost.
+"""Run a study (`d2tv study`): its trainings one after the other, then its table, claims and cost.
 
-Killed, the same command goes on: what is finished is not trained again, and a training goes on from its checkpoint. So
-it does with a copy of its directory, under another path and on another machine, with as many ranks as that has.
+After a kill the same command continues: finished trainings are kept, and a begun one continues from its checkpoint. A
+copy of the directory, under another path, on another machine and with another number of ranks, continues as well.
 """
 
 import os
@@ -16,17 +16,16 @@ from launcher.supervise import supervise
 from shards.errors import InputError
 from shards.files.write import check_output
 from shards.format.index import open_corpus
-from trainer.checkpoint.directory import damage, find_identity, whole_checkpoints
+from trainer.checkpoint.directory import damage, step_of, whole_checkpoints
 from trainer.ds_config import load_ds_config
 from trainer.evaluation.compare.significance import check_samples
-from trainer.evaluation.report import read_report
 from trainer.liveness.exit_codes import FINISHED
-from trainer.plan import check_same_recipe
+from trainer.runs.verdicts import check_same_recipe, evaluated_checkpoint, is_evaluated
 from trainer.terminal.progress import stage
 from trainer.terminal.text import Console
 from trainer.trained import RECIPE, check_same_corpus
 
-#: What is read of a checkpoint to see whether it fits.
+#: Files of a checkpoint that are compared with the study.
 _READ = (RECIPE, "ds_config.json", "state.json")
 
 
@@ -40,11 +39,10 @@ def study(
     overrides: Sequence[str],
     command: str,
 ) -> int:
-    """Train what is not trained yet, and write what `write_results` writes; the exit code of the training that did not
-    finish, else 0.
+    """Train what is unfinished and write the results; return the exit code of a training that did not finish, else 0.
 
-    out: studies/NAME by default. samples: resamples of the bootstrap. command: what the results quote.
-    Raises `InputError` before anything is trained for whatever can be seen to be wrong by then.
+    out: studies/NAME by default.  samples: resamples of the bootstrap.  command: quoted in the results.
+    Raises `InputError`, before anything is trained where the error can be found by then.
     """
     check_samples(samples)
     definition = load_study(name)
@@ -52,7 +50,7 @@ def study(
     planned = trials(definition, out, ds_config=ds_config, ranks=ranks, overrides=overrides)
     _check_results(out, planned)
     check_definition(definition, out)
-    finished = [is_finished(trial) for trial in planned]  # all of them, before hours of work on one that fits
+    finished = [is_finished(trial) for trial in planned]  # all are checked before hours of work on the first
     keep_definition(definition, out)
     console = Console(soft_wrap=True)
     for number, (trial, is_done) in enumerate(zip(planned, finished, strict=True), 1):
@@ -73,7 +71,7 @@ def study(
 
 
 def _check_results(out: Path, planned: Sequence[Trial]) -> None:
-    """Raise `InputError` for results in `out` that no study has written, or that cannot be."""
+    """Raise `InputError` for results in `out` that no study has written, or that cannot be written."""
     if os.path.lexists(out) and not out.is_dir():
         raise InputError(f"{out} is no directory: choose another --out")
     if not out.is_dir():
@@ -87,26 +85,21 @@ def _check_results(out: Path, planned: Sequence[Trial]) -> None:
 
 
 def is_finished(trial: Trial) -> bool:
-    """Trained to its last step, and evaluated with the settings that the study has now.
+    """Return True if a training took its last step and was evaluated with the settings that the study has now.
 
     Raises `InputError` where what lies there was trained with another recipe or corpus than the study has now.
     """
-    checkpoints = trial.run / "checkpoints"
-    report = read_report(trial.run, "test")
-    # What was evaluated; the newest directory may be damaged, and another one was read.
-    evaluated = None if report is None else find_identity(checkpoints, report.get("checkpoint"))
+    evaluated = evaluated_checkpoint(trial.run)
     # A copy that was cut off may lack files: the training itself says so, and goes on from the one before.
-    sound = (path for path in whole_checkpoints(checkpoints) if damage(path, _READ) is None)
+    sound = (path for path in whole_checkpoints(trial.run / "checkpoints") if damage(path, _READ) is None)
     found = evaluated or next(sound, None)
     if found is not None:
         config = load_ds_config(trial.job.ds_config, trial.recipe, 1)
         check_same_recipe(trial.recipe, config, found, "choose another --out, or remove it")
         corpus = open_corpus(trial.recipe.corpus.path)
         check_same_corpus(found, corpus.content_hash, str(corpus.directory))
-    wanted = trial.recipe.evaluation.model_dump(mode="json")
     return (
         evaluated is not None
-        and report is not None
-        and report.get("step") == trial.recipe.training.steps
-        and report.get("settings") == wanted
+        and step_of(evaluated) == trial.recipe.training.steps
+        and is_evaluated(trial.recipe, evaluated)
     )

@@ -58,7 +58,7 @@ class Checkpoints:
 
     def report(self) -> None:
         """Report every save that has ended since the last call. Waits for nothing."""
-        while (saved := self.saver.news()) is not None:
+        while (saved := self.saver.poll()) is not None:
             self._emit(saved)
 
     def returned_to(self, checkpoint: Path, state: TrainState) -> None:

@@ -1,8 +1,8 @@
-"""Checkpoints on disk: what lies in one, which are whole.
+"""Describe, list and verify the checkpoints of a directory.
 
 A checkpoint is a directory `step-<nnnnnnnn>` with a file of tensors a rank (sharded_state.py), the resolved recipe,
 `state.json`, and `manifest.json` with every file's size and SHA-256. saver.py writes it under another name and commits
-it by renaming it, so one of this name is whole; `latest` and `best` are files that name one.
+it by renaming, so a checkpoint of this name is whole; the files `latest` and `best` name one.
 """
 
 import contextlib
@@ -22,21 +22,21 @@ from shards.files.write import write_atomically
 from shards.format.changes import fingerprint, what_changed
 
 MANIFEST = "manifest.json"
-#: Which file of tensors holds what, beside the files (trainer/checkpoint/sharded_state.py).
+#: Index of the tensors in the files beside it (trainer/checkpoint/sharded_state.py).
 INDEX = "tensors.json"
-#: What the run remembers of its corpus.
+#: Facts of the run's corpus.
 CORPUS = "corpus.json"
-#: What no manifest of a checkpoint or of an exported model leaves out.
+#: Files that every manifest of a checkpoint or an exported model names.
 REQUIRED = frozenset({"state.json"})
-#: Files with these endings may be read: by us, by transformers, by the tokenizers.
+#: Files with these endings are read: by this program, transformers or tokenizers.
 _READ = frozenset({".bin", ".json", ".model", ".safetensors", ".yaml"})
-#: The name of a checkpoint that is committed.
+#: Name of a committed checkpoint.
 NAME = re.compile(r"step-\d{8,}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainState:
-    """All that is not a tensor. The data's position and every random number follow from it.
+    """State of a run beside its tensors. The data's position and every random number follow from it.
 
     step: optimizer steps taken.  attempts: steps tried, those skipped as non-finite included; attempt a
     reads the groups a * groups_per_step onwards and seeds its dropout with (seed, a, micro-step, rank).
@@ -60,24 +60,24 @@ def step_directory(directory: Path, step: int) -> Path:
 
 
 def step_of(checkpoint: Path) -> int:
-    """The step that a checkpoint's name says."""
+    """Return the step in a checkpoint's name."""
     return int(checkpoint.name.removeprefix("step-"))
 
 
 def whole_checkpoints(directory: Path) -> list[Path]:
-    """Committed checkpoints, the newest first. A copy under another name, like step-00000100-good, is none of ours."""
+    """Return the committed checkpoints, the newest first, without copies like step-00000100-good."""
     named = (path for path in directory.glob("step-*") if NAME.fullmatch(path.name) and path.is_dir())
     return sorted(named, key=step_of, reverse=True)
 
 
 def described(path: Path) -> dict[str, Any]:
-    """Return what a manifest says of a file, which is synced to the disk."""
+    """Sync a file to the disk and return its entry of the manifest."""
     sync(path)
     return {"bytes": path.stat().st_size, "sha256": _sha256(path)}
 
 
 def seal(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> int:
-    """Write the manifest of `files` (name -> `described`), which must all lie in `folder`; their size in bytes."""
+    """Write the manifest of `files` (name -> `described`), all in `folder`, and return their size in bytes."""
     for name, entry in files.items():
         path = folder / name
         if not path.is_file() or path.stat().st_size != entry["bytes"]:
@@ -88,10 +88,9 @@ def seal(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> int:
 
 
 def damage(checkpoint: Path, names: Collection[str] | None = None) -> str | None:
-    """Return what is wrong with a checkpoint or an exported model by its own manifest, None where it is sound.
+    """Return how a checkpoint or an exported model differs from its manifest, None where it is sound.
 
-    names: look at these files alone. A manifest vouches for every file that is read; one that does not name them all,
-    an empty one above all, is damaged.
+    names: check these files alone. A manifest that does not name every file that is read, as an empty one, is damaged.
     """
     try:
         files = read_json(checkpoint / MANIFEST)
@@ -105,11 +104,11 @@ def damage(checkpoint: Path, names: Collection[str] | None = None) -> str | None
         return f"{MANIFEST} does not name {unnamed[0]}"
     if odd := [name for name in wanted if name.startswith("/") or not {"", "..", "\0"}.isdisjoint(name.split("/"))]:
         return f"{MANIFEST} names {odd[0]!r}, which is no file of it"
-    # Hashing leaves Python's lock alone, so that files are read side by side.
+    # Hashing releases Python's lock, so files are read in parallel.
     with ThreadPoolExecutor() as pool:
-        looked_at = [name for name in wanted if names is None or name in names]
-        problems = pool.map(lambda name: _damage_of(checkpoint / name, *wanted[name]), looked_at)
-        return next((f"{name} {problem}" for name, problem in zip(looked_at, problems, strict=True) if problem), None)
+        checked = [name for name in wanted if names is None or name in names]
+        problems = pool.map(lambda name: _damage_of(checkpoint / name, *wanted[name]), checked)
+        return next((f"{name} {problem}" for name, problem in zip(checked, problems, strict=True) if problem), None)
 
 
 def _damage_of(path: Path, size: int, digest: str) -> str | None:
@@ -124,12 +123,12 @@ def _damage_of(path: Path, size: int, digest: str) -> str | None:
 
 
 def identity(checkpoint: Path) -> str:
-    """A hash that two checkpoints share only if all their files are the same."""
+    """Return a hash that two checkpoints share only if all their files are the same."""
     return _sha256(checkpoint / MANIFEST)
 
 
 def find_identity(directory: Path, digest: object) -> Path | None:
-    """Return the checkpoint that `identity` gave `digest` for, as a report names it; None where it is not there."""
+    """Return the checkpoint of this `identity`, which reports name; None where it is gone."""
     for path in whole_checkpoints(directory):
         with contextlib.suppress(OSError):  # one without a manifest
             if identity(path) == digest:
@@ -138,12 +137,12 @@ def find_identity(directory: Path, digest: object) -> Path | None:
 
 
 def state_json(state: TrainState) -> str:
-    """Return what state.json holds."""
+    """Return the text of state.json."""
     return json.dumps(asdict(state), indent=1) + "\n"
 
 
 def read_state(checkpoint: Path) -> TrainState:
-    """Read the state in `checkpoint`. Raise `InputError` where another version wrote it, or no version of ours."""
+    """Read the state in `checkpoint`. Raise `InputError` for a state of another version or a damaged one."""
     try:
         state = TrainState(**read_json(checkpoint / "state.json"))
     except (OSError, TypeError, ValueError) as error:
@@ -161,7 +160,7 @@ def read_state(checkpoint: Path) -> TrainState:
 
 
 def check_resumable(state: TrainState, checkpoint: Path, *, seed: int, manifest: Mapping[str, Any]) -> None:
-    """Refuse to continue a run on something else than it began with; `InputError` says what differs."""
+    """Raise `InputError`, which names the difference, for another seed or corpus than the run began with."""
     if state.seed != seed:
         raise InputError(
             f"{checkpoint} was written with training.seed {state.seed}, this run has {seed}: restore it or choose "
@@ -183,7 +182,7 @@ def _sha256(path: Path) -> str:
 
 
 def sync(path: Path) -> None:
-    """Have the disk hold what was written to a file or directory, also after a power cut."""
+    """Sync a file or directory to the disk, so that it survives a power cut."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,4 +1,4 @@
-"""Which checkpoint a run goes on from."""
+"""Find the checkpoint that a run continues from."""
 
 from pathlib import Path
 
@@ -7,15 +7,16 @@ from trainer.checkpoint.directory import damage, whole_checkpoints
 from trainer.checkpoint.retention import recover
 from trainer.distributed import PeerError, from_first_rank
 from trainer.ranks import Ranks
+from trainer.terminal.log import log
 
 
 def newest_sound_checkpoint(directory: Path, ranks: Ranks) -> Path | None:
-    """The newest checkpoint whose files are what was written, None where there is none (all ranks call this).
+    """Return the newest undamaged checkpoint, None where there is no checkpoint (all ranks call this).
 
-    Rank 0 looks, and says which ones are damaged. They stay where they are: training on replaces them. Where all are
-    damaged it raises `InputError` (`PeerError` elsewhere): to begin anew would throw the run away.
+    Rank 0 checks them and logs the damaged ones, which stay until training replaces them. Raises `InputError` on rank 0
+    and `PeerError` elsewhere where all are damaged: to begin anew would throw the run away.
     """
-    found, problem = _look(directory) if ranks.is_first else (None, None)
+    found, problem = _find(directory) if ranks.is_first else (None, None)
     failed, chosen = from_first_rank(problem is not None), from_first_rank(found)
     if failed:
         raise InputError(problem) if ranks.is_first else PeerError
@@ -23,15 +24,15 @@ def newest_sound_checkpoint(directory: Path, ranks: Ranks) -> Path | None:
     return chosen
 
 
-def _look(directory: Path) -> tuple[Path | None, str | None]:
+def _find(directory: Path) -> tuple[Path | None, str | None]:
     for line in recover(directory):
-        print(line, flush=True)
+        log.info(line)
     checkpoints = whole_checkpoints(directory)
     for checkpoint in checkpoints:
         problem = damage(checkpoint)
         if problem is None:
             return checkpoint, None
-        print(f"checkpoint {checkpoint} is damaged ({problem}): passed over, looking at the one before", flush=True)
+        log.info(f"checkpoint {checkpoint} is damaged ({problem}): passed over, looking at the one before")
     if not checkpoints:
         return None, None
     return None, (

@@ -1,8 +1,9 @@
-"""Which checkpoints a run keeps: a new one gets its name, older ones go, and what a kill left is named or removed.
+"""Commit a new checkpoint, drop older ones, and name or remove those that a kill left half done.
 
-No save may fail for what stands among them (trainer/checkpoint/tidying.py): it is returned as lines to say.
+No save may fail for other files among them (trainer/checkpoint/tidying.py): the functions return notes for the log.
 """
 
+import math
 import os
 import re
 from collections.abc import Collection
@@ -20,20 +21,20 @@ from trainer.checkpoint.directory import (
     sync,
     whole_checkpoints,
 )
-from trainer.checkpoint.tidying import clear, is_being_read, point, remove, set_aside, strange_checkpoint, unpoint
+from trainer.checkpoint.tidying import clear, is_being_read, point, remove, set_aside, strange_checkpoint
 from trainer.recipe.sections import CheckpointSection
 
-#: Names that a checkpoint has before it is committed and after it was discarded; what carries one may go at any time.
+#: Prefixes of a checkpoint before its commit and after it was discarded; such directories may be removed at any time.
 STAGING, DISCARDED = ".staging-", ".discarded-"
-#: What a checkpoint of the same step was renamed to, to make room for its successor.
+#: Prefix of a checkpoint that makes room for a new one of the same step.
 _REPLACED = ".replaced-"
 _STAGING = re.compile(rf"{re.escape(STAGING)}(\d{{8,}})")
 
 
 def commit(staging: Path, final: Path) -> list[str]:
-    """Give a sealed checkpoint its name; the lines to say of what could not be tidied. Raises `OSError`.
+    """Give a sealed checkpoint its name, in place of one of the same step from before a restart; return notes.
 
-    One of the same step, from before a restart, makes room for it.
+    Raises `OSError`.
     """
     notes = [] if strange_checkpoint(final) is None else [set_aside(final)]
     replaced = final.with_name(_REPLACED + final.name)
@@ -48,34 +49,31 @@ def commit(staging: Path, final: Path) -> list[str]:
             os.replace(replaced, final)
         raise
     sync(final.parent)
-    return notes + _lines(remove(replaced))
+    return notes + remove(replaced)
 
 
 def discard(checkpoint: Path) -> list[str]:
-    """Remove a checkpoint so that a kill in between leaves nothing that looks like one.
+    """Remove a checkpoint, under another name first: a kill in between leaves no half of one. Return notes.
 
-    What is not ours, or holds what is not, stays as it is. Returns the lines to say of it.
+    A directory that is not the program's, or holds other files, stays.
     """
     why = strange_checkpoint(checkpoint)
     if why is not None:
         return [f"{checkpoint} is kept: {why}"]
     if is_being_read(checkpoint):
-        return []  # by an evaluation or an export: its turn comes with the next save
+        return []  # by an evaluation or an export: the next save drops it
     aside = checkpoint.with_name(DISCARDED + checkpoint.name)
-    if os.path.lexists(aside) and (note := remove(aside)):
-        return [note, f"{checkpoint} is kept: {aside.name} is in the way"]
+    if os.path.lexists(aside) and (notes := remove(aside)):
+        return [*notes, f"{checkpoint} is kept: {aside.name} is in the way"]
     try:
         os.replace(checkpoint, aside)
     except OSError as error:
         return [f"{checkpoint} cannot be removed: {error.strerror}"]
-    return _lines(remove(aside))
+    return remove(aside)
 
 
 def recover(directory: Path) -> list[str]:
-    """Name what a kill left complete but without its name: between its manifest and its renaming.
-
-    Returns the lines to say of what could not be tidied.
-    """
+    """Commit checkpoints that a kill left complete but unnamed, between manifest and renaming. Return notes."""
     notes = []
     for staging in _named(directory, STAGING):
         step = _STAGING.fullmatch(staging.name)
@@ -92,7 +90,7 @@ def recover(directory: Path) -> list[str]:
 
 
 def sweep(directory: Path) -> list[str]:
-    """Remove what a killed run left half written or half removed; the lines to say of what stays."""
+    """Remove what a killed run left half written or half removed; return notes of what stays."""
     notes = []
     for prefix in (STAGING, DISCARDED, _REPLACED):
         for left_over in _named(directory, prefix):
@@ -100,32 +98,30 @@ def sweep(directory: Path) -> list[str]:
             if not (_STAGING.fullmatch(left_over.name) or (prefix != STAGING and NAME.fullmatch(name))):
                 notes.append(f"{left_over} is left where it is: it has no name of this program's")
             elif prefix != _REPLACED or (directory / name).exists():  # else it is the only one of its step
-                notes += _lines(remove(left_over))
+                notes += remove(left_over)
     return notes
 
 
 def retire(directory: Path, newest: Path, settings: CheckpointSection) -> list[str]:
-    """Drop the checkpoints before `newest` that no setting keeps, and name the best one in `best`.
-
-    Returns the lines to say of what could not be dropped or named.
-    """
-    # Only what is older may go: a damaged one of a later step must not push the sound ones out.
-    older = [path for path in whole_checkpoints(directory) if step_of(path) <= step_of(newest)]
-    older = [path for path in older if (path / MANIFEST).is_file()]
-    kept = {path for path in older if path.is_symlink()}  # somebody's: neither dropped nor counted
+    """Drop the checkpoints before `newest` that no setting keeps, and name the best one in `best`. Return notes."""
+    # A damaged checkpoint of a later step must not push the sound ones out.
+    older = [
+        path
+        for path in whole_checkpoints(directory)
+        if step_of(path) <= step_of(newest) and (path / MANIFEST).is_file()
+    ]
+    kept = {path for path in older if path.is_symlink()}  # made by a person: neither dropped nor counted
     notes = [f"{path} is kept: it is a link" for path in sorted(kept)]
     kept |= set([path for path in older if path not in kept][: settings.keep_last])
     if settings.keep_every is not None:
         kept |= {path for path in older if step_of(path) % settings.keep_every == 0}
-    if settings.keep_best is not None:
-        best = best_checkpoint(older, settings.keep_best)
-        if best is not None:
-            kept.add(best)
-            notes += point(directory / "best", best.name)
-    else:
-        notes += unpoint(directory / "best")
+    if settings.keep_best is None:
+        notes += point(directory / "best", None)
+    elif best := best_checkpoint(older, settings.keep_best):
+        kept.add(best)
+        notes += point(directory / "best", best.name)
     try:
-        sync(directory)  # what names the new ones is there before the old ones go
+        sync(directory)  # the new names are on the disk before the old checkpoints go
     except OSError as error:
         return [*notes, f"{directory} cannot be synced, so no checkpoint is dropped: {error.strerror}"]
     for path in older:
@@ -135,19 +131,15 @@ def retire(directory: Path, newest: Path, settings: CheckpointSection) -> list[s
 
 
 def _named(directory: Path, prefix: str) -> list[Path]:
-    """The entries of `directory` whose names begin with `prefix`; none where it cannot be read."""
+    """Return the entries of `directory` with this prefix; none where it cannot be read."""
     try:
         return sorted(path for path in directory.iterdir() if path.name.startswith(prefix))
     except OSError:
         return []
 
 
-def _lines(note: str | None) -> list[str]:
-    return [] if note is None else [note]
-
-
 def best_checkpoint(checkpoints: Collection[Path], metric: str) -> Path | None:
-    """The one of the lowest held-out NLL (`mms`, `mxls`, or the `mean` of both), the older of equals; None of none."""
+    """Return the one of the lowest held-out NLL (`mms`, `mxls`, or the `mean` of both); of equals the older."""
     scores: dict[Path, float] = {}
     for path in sorted(checkpoints):
         try:
@@ -156,6 +148,6 @@ def best_checkpoint(checkpoints: Collection[Path], metric: str) -> Path | None:
             continue
         if found:
             score = sum(found.values()) / len(found) if metric == "mean" else found.get(metric)
-            if score is not None and score == score:
+            if score is not None and not math.isnan(score):
                 scores[path] = score
-    return min(scores, key=lambda path: scores[path]) if scores else None
+    return min(scores, key=scores.__getitem__, default=None)

@@ -1,10 +1,10 @@
-"""Saves checkpoints while training goes on: the state is copied out, and a thread of every rank writes its part.
+"""Save checkpoints while training goes on: the state is copied out, and a thread of every rank writes its part.
 
     every rank:  copy the state (training waits)  ->  thread: write, sync and hash its own file
-    rank 0:      gather what was written  ->  the other files, the manifest  ->  rename  ->  drop what is not kept
+    rank 0:      gather the parts  ->  the other files, the manifest  ->  rename  ->  drop older checkpoints
 
 One save is under way at a time, and one copy of the state in memory: the next save waits for the last. The threads
-talk in a process group of their own, so that their messages never mix with the training's.
+use a process group of their own, so that their messages never mix with the training's.
 """
 
 import json
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch.distributed as dist
 
@@ -28,9 +28,11 @@ from trainer.distributed import from_first_rank
 from trainer.events import Saved
 from trainer.recipe.sections import CheckpointSection
 
+Result = TypeVar("Result")
+
 
 class Saver:
-    """All ranks make one, and call `save` and `wait` together.
+    """Save checkpoints of an engine. All ranks make one, and call `save` and `wait` together.
 
     texts: files to put beside the state, name -> content.
     """
@@ -38,37 +40,35 @@ class Saver:
     def __init__(self, engine: Any, directory: Path, settings: CheckpointSection, texts: Mapping[str, str]) -> None:
         self._engine, self._directory, self._settings, self._texts = engine, directory, settings, texts
         self._rank, self._world_size = dist.get_rank(), dist.get_world_size()
-        # The watchdog knows when a save takes too long; the group need not.
+        # The watchdog ends a save that takes too long; the group need not.
         self._group = dist.new_group(backend="gloo", timeout=timedelta(days=1))
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._snapshot: Snapshot | None = None
         self._last: Future[Saved] | None = None
-        self._untold: deque[Future[Saved]] = deque()
-        self._untidy: list[str] = []  # on rank 0, in the order in which they were met
-        self._said = 0
+        self._unreported: deque[Future[Saved]] = deque()
+        self._notes: list[str] = []  # on rank 0, in the order in which they came up
+        self._reported_notes = 0
 
     def save(self, state: TrainState) -> None:
         """Begin to save the state that the engine has now, once the save before has ended."""
         began = time.monotonic()
         self.wait()
         self._snapshot = take_snapshot(self._engine, self._rank, self._snapshot)
-        stall = time.monotonic() - began
-        self._last = self._thread.submit(self._write, state, stall)
-        self._untold.append(self._last)
+        self._last = self._thread.submit(self._write, state, self._snapshot, time.monotonic() - began)
+        self._unreported.append(self._last)
 
     def wait(self) -> Saved | None:
-        """The outcome of the last save, once it has one; None where nothing was saved yet."""
+        """Return the outcome of the last save, once it has one; None where nothing was saved yet."""
         return self._last.result() if self._last else None
 
-    def news(self) -> Saved | None:
-        """The outcome of the first save that has ended and was not told of before. Waits for nothing."""
-        return self._untold.popleft().result() if self._untold and self._untold[0].done() else None
+    def poll(self) -> Saved | None:
+        """Return the outcome of the first save that has ended and was not returned before. Never waits."""
+        return self._unreported.popleft().result() if self._unreported and self._unreported[0].done() else None
 
-    def _write(self, state: TrainState, stall: float) -> Saved:
+    def _write(self, state: TrainState, snapshot: Snapshot, stall: float) -> Saved:
         began = time.monotonic()
         final = step_directory(self._directory, state.step)
-        staging = self._directory / f"{STAGING}{state.step:08d}"
-        size, problem, untidy = self._write_together(state, staging, final)
+        size, problem, notes = self._write_together(state, snapshot, final)
         return Saved(
             path=final,
             step=state.step,
@@ -76,39 +76,38 @@ class Saver:
             seconds=time.monotonic() - began,
             bytes=size,
             problem=problem,
-            untidy=untidy,
+            untidy=notes,
         )
 
-    def _write_together(self, state: TrainState, staging: Path, final: Path) -> tuple[int, str | None, tuple[str, ...]]:
-        """Return the new checkpoint's size, why there is none, and what could not be tidied. Every rank goes through
-        every exchange.
-        """
+    def _write_together(
+        self, state: TrainState, snapshot: Snapshot, final: Path
+    ) -> tuple[int, str | None, tuple[str, ...]]:
+        """Return size, problem and notes. Every rank takes part in every exchange."""
         first = self._rank == 0
-        problem = self._attempt(lambda: self._begin(staging)) if first else None
+        staging = self._directory / f"{STAGING}{state.step:08d}"
+        problem = _attempt(lambda: self._begin(staging))[1] if first else None
         problem = cast(str | None, from_first_rank(problem, self._group))
         if problem:
             return 0, problem, ()
-        part: dict[str, Any] = {}
-        assert self._snapshot is not None
-        snapshot, name = self._snapshot, file_name(self._rank, self._world_size)
-
-        def write_part() -> None:
-            if not staging.is_dir():
-                raise OSError(f"{staging} is not to be seen here: `run` must lie on a file system that all hosts share")
-            write_snapshot(snapshot, staging / name)
-            part.update(name=name, described=described(staging / name), index=snapshot.entry())
-
-        problem = self._attempt(write_part)
+        part, problem = _attempt(lambda: self._write_part(snapshot, staging))
         parts: list[Any] | None = [None] * self._world_size if first else None
-        dist.gather_object((problem, part), parts, group=self._group)
-        result: tuple[int, str | None, tuple[str, ...]] = (0, problem, ())
+        dist.gather_object((part, problem), parts, group=self._group)
+        outcome: tuple[int, str | None, tuple[str, ...]] = (0, problem, ())
         if parts is not None:
-            size, problem = 0, next((f"rank {rank}: {text}" for rank, (text, _) in enumerate(parts) if text), None)
+            size = None
+            problem = next((f"rank {rank}: {text}" for rank, (_, text) in enumerate(parts) if text), None)
             if problem is None:
-                size, problem = self._finish(state, staging, final, [part for _, part in parts])
-            result = (size, problem, tuple(self._untidy[self._said :]))
-            self._said = len(self._untidy)
-        return cast(tuple[int, str | None, tuple[str, ...]], from_first_rank(result, self._group))
+                size, problem = _attempt(
+                    lambda: self._complete(state, snapshot, staging, final, [part for part, _ in parts])
+                )
+            if size is None:
+                self._note(sweep(self._directory))  # it is of no use, and may be what fills the disk
+            else:
+                self._note(point(self._directory / "latest", final.name))
+                self._note(retire(self._directory, final, self._settings))
+            outcome = (size or 0, problem, tuple(self._notes[self._reported_notes :]))
+            self._reported_notes = len(self._notes)
+        return cast(tuple[int, str | None, tuple[str, ...]], from_first_rank(outcome, self._group))
 
     def _begin(self, staging: Path) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
@@ -116,41 +115,34 @@ class Saver:
         self._note(clear(staging))
         staging.mkdir()
 
+    def _write_part(self, snapshot: Snapshot, staging: Path) -> dict[str, Any]:
+        name = file_name(self._rank, self._world_size)
+        if not staging.is_dir():
+            raise OSError(f"{staging} is not to be seen here: `run` must lie on a file system that all hosts share")
+        write_snapshot(snapshot, staging / name)
+        return {"name": name, "described": described(staging / name), "index": snapshot.entry()}
+
+    def _complete(
+        self, state: TrainState, snapshot: Snapshot, staging: Path, final: Path, parts: list[dict[str, Any]]
+    ) -> int:
+        """Write the other files, seal and name the checkpoint; return its size in bytes."""
+        files = {part["name"]: part["described"] for part in parts}
+        index = {"facts": snapshot.facts, "files": {part["name"]: part["index"] for part in parts}}
+        texts = {"state.json": state_json(state), INDEX: json.dumps(index) + "\n", **self._texts}
+        for name, text in texts.items():
+            write_atomically(staging / name, text.encode())
+            files[name] = described(staging / name)
+        size = seal(staging, files)
+        self._note(commit(staging, final))
+        return size
+
     def _note(self, lines: Iterable[str]) -> None:
-        """Keep what could not be tidied, for `Saved`, unless it was said before."""
-        self._untidy += [line for line in dict.fromkeys(lines) if line not in self._untidy]
+        self._notes += [line for line in dict.fromkeys(lines) if line not in self._notes]
 
-    def _finish(
-        self, state: TrainState, staging: Path, final: Path, parts: list[dict[str, Any]]
-    ) -> tuple[int, str | None]:
-        """Rank 0, when all parts are written: the checkpoint's size, 0 where it does not exist; what went wrong."""
-        sizes: list[int] = []
 
-        def complete() -> None:
-            assert self._snapshot is not None
-            files = {part["name"]: part["described"] for part in parts}
-            index = {"facts": self._snapshot.facts, "files": {part["name"]: part["index"] for part in parts}}
-            texts = {"state.json": state_json(state), INDEX: json.dumps(index) + "\n", **self._texts}
-            for name, text in texts.items():
-                write_atomically(staging / name, text.encode())
-                files[name] = described(staging / name)
-            size = seal(staging, files)
-            self._note(commit(staging, final))
-            sizes.append(size)
-
-        problem = self._attempt(complete)
-        if sizes:
-            self._note(point(self._directory / "latest", final.name))
-            self._note(retire(self._directory, final, self._settings))
-        else:
-            # What was written is of no use, and may be what fills the disk.
-            self._note(sweep(self._directory))
-        return sum(sizes), problem
-
-    @staticmethod
-    def _attempt(action: Callable[[], None]) -> str | None:
-        try:
-            action()
-        except (OSError, InputError) as error:
-            return str(error)
-        return None
+def _attempt(action: Callable[[], Result]) -> tuple[Result | None, str | None]:
+    """Return the result and no problem, or no result and the problem."""
+    try:
+        return action(), None
+    except (OSError, InputError) as error:
+        return None, str(error)

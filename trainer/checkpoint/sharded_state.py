@@ -1,9 +1,9 @@
-"""The engine's tensors as named slices, which any number of ranks can share out anew.
+"""Save and restore the engine's tensors as named slices, which any number of ranks can divide anew.
 
-ZeRO lays all parameters of a group end to end and gives every rank a stretch of that. A checkpoint keeps of each
-stretch the slices of the parameters in it, under their names: `<kind>/<parameter>`, where kind is `master` (the fp32
-parameter) or one of the optimizer's own (`exp_avg`, `exp_avg_sq`). `tensors.json` says which file holds which elements,
-so a rank of any world size opens only the files that it needs, and reads of them only its own elements.
+ZeRO lays all parameters of a group end to end and gives every rank a stretch of that. A checkpoint keeps the slices of
+the parameters in each stretch as `<kind>/<parameter>`, where kind is `master` (the fp32 parameter) or one of the
+optimizer's own (`exp_avg`, `exp_avg_sq`). `tensors.json` lists the elements in each file, so a rank of any world size
+reads only its own elements. DeepSpeed's own checkpoints cannot do so without a conversion.
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,13 +22,13 @@ from trainer.checkpoint.directory import INDEX
 from trainer.engine import loss_scaler
 
 _MASTER = "master"
-#: Parameters that are not trained, and buffers: whole, in rank 0's file.
+#: Frozen parameters and buffers: whole, in rank 0's file.
 _FIXED = "fixed"
 _SCALER = ("cur_scale", "cur_iter", "last_overflow_iter", "cur_hysteresis")
 
 
 def file_name(rank: int, world_size: int) -> str:
-    """The file of one rank in a checkpoint."""
+    """Return the name of one rank's file in a checkpoint."""
     return f"state-{rank:05d}-of-{world_size:05d}.safetensors"
 
 
@@ -37,7 +37,7 @@ class Snapshot:
     """A rank's part of the state, copied out of the engine.
 
     tensors: key -> host tensor, (numel,) for a slice.  starts: key -> its first element in the flattened parameter.
-    facts: what all ranks know alike (shapes, other names of shared parameters, the optimizer's and scaler's numbers).
+    facts: identical on all ranks (shapes, other names of shared parameters, numbers of the optimizer and the scaler).
     """
 
     tensors: dict[str, Tensor]
@@ -45,7 +45,7 @@ class Snapshot:
     facts: dict[str, Any]
 
     def entry(self) -> dict[str, list[int]]:
-        """This rank's part of the index: key -> [first element, number of elements]."""
+        """Return this rank's part of the index: key -> [first element, number of elements]."""
         return {key: [start, self.tensors[key].numel()] for key, start in self.starts.items()}
 
 
@@ -75,12 +75,12 @@ def take_snapshot(engine: Any, rank: int, before: Snapshot | None) -> Snapshot:
 
 
 def write_snapshot(snapshot: Snapshot, path: Path) -> None:
-    """Write a rank's part. Raises `OSError` where the disk does not take it."""
+    """Write a rank's part. Raises `OSError`, for a full disk too."""
     try:
         save_file(snapshot.tensors, path, metadata={"format": "pt"})
-    except SafetensorError as error:  # its way to say that the disk is full
+    except SafetensorError as error:  # for a full disk
         raise OSError(str(error)) from error
-    # safetensors lets its owner alone read a file; a checkpoint is for whom its folder is for.
+    # Give the file the directory's permissions; safetensors writes 0600.
     path.chmod(path.parent.stat().st_mode & 0o666)
 
 
@@ -106,7 +106,7 @@ def restore(engine: Any, checkpoint: Path) -> None:
 
 
 def model_weights(checkpoint: Path) -> dict[str, Tensor]:
-    """The objective's state dict in `checkpoint`: the fp32 masters, without the optimizer's state."""
+    """Return the objective's state dict in `checkpoint`: the fp32 masters, without the optimizer's state."""
     saved = _Saved(checkpoint)
     weights = {}
     for name, (shape, dtype) in saved.facts["parameters"].items():
@@ -118,7 +118,7 @@ def model_weights(checkpoint: Path) -> dict[str, Tensor]:
 
 
 class _Saved:
-    """The slices of a checkpoint. `places`: key -> (first element, number of elements, file) in order."""
+    """Slices of a checkpoint. places: key -> (first element, number of elements, file) in order."""
 
     def __init__(self, checkpoint: Path) -> None:
         self._checkpoint = checkpoint
@@ -179,7 +179,7 @@ def _count(value: Any) -> int:
 
 
 def _slices(engine: Any) -> Iterator[tuple[str, Any]]:
-    """The parameters of which this rank holds a slice, with DeepSpeed's record of where its elements are."""
+    """Yield the parameters of which this rank holds a slice, with DeepSpeed's record of its elements."""
     for name, parameter in engine.module.named_parameters():
         mapping = getattr(parameter, "_hp_mapping", None)
         if mapping is not None:
@@ -187,7 +187,7 @@ def _slices(engine: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _kinds(engine: Any, slice_: Any) -> Iterator[tuple[str, Tensor]]:
-    """The master and, after the first optimizer step, the optimizer's tensors of one slice."""
+    """Yield the master and, after the first optimizer step, the optimizer's tensors of one slice."""
     yield _MASTER, slice_.hp_fragment.data
     # Not DeepSpeed's `optim_fragment`: 0.19 links it after the first of several parameter groups has stepped.
     (stretch,) = engine.optimizer.optimizer.param_groups[slice_.param_group_index]["params"]
@@ -203,14 +203,14 @@ def _fixed(module: torch.nn.Module) -> dict[str, Tensor]:
 
 
 def _distinct(module: torch.nn.Module) -> dict[str, Tensor]:
-    """The state dict, every tensor once, under the name that `named_parameters` gives it."""
+    """Return the state dict, every tensor once, under its name in `named_parameters`."""
     names = {id(parameter): name for name, parameter in module.named_parameters()}
     state = module.state_dict(keep_vars=True)
     return {name: tensor.data for name, tensor in state.items() if names.get(id(tensor), name) == name}
 
 
 def _parameters(module: torch.nn.Module) -> dict[str, list[Any]]:
-    """Name -> [shape, dtype as saved]."""
+    """Return name -> [shape, dtype as saved]."""
     fixed = _fixed(module)
     return {
         name: [list(tensor.shape), str(tensor.dtype if name in fixed else torch.float32).removeprefix("torch.")]
@@ -232,24 +232,24 @@ def _facts(engine: Any) -> dict[str, Any]:
 
 
 def _autocast_scaler(engine: Any) -> Any | None:
-    """torch's own scaler, where DeepSpeed's torch_autocast runs in fp16."""
+    """Return torch's own scaler, where DeepSpeed's torch_autocast runs in fp16."""
     return getattr(engine.optimizer, "torch_autocast_gradscaler", None)
 
 
 def _states(engine: Any) -> list[Mapping[str, Any]]:
-    """The optimizer's state of every parameter group's stretch; none before the first step."""
+    """Return the optimizer's state of every parameter group's stretch; none before the first step."""
     optimizer = engine.optimizer.optimizer
     stretches = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     return [optimizer.state[parameter] for parameter in stretches if optimizer.state.get(parameter)]
 
 
 def _numbers(state: Mapping[str, Any]) -> dict[str, float]:
-    """Return what of a state is one number: the steps taken."""
+    """Return the scalars of a state, such as the steps taken."""
     return {key: float(value) for key, value in state.items() if not torch.is_tensor(value) or value.ndim == 0}
 
 
 def _make_optimizer_state(engine: Any) -> None:
-    """Have the optimizer make its state, which a new one has not: one step that changes nothing."""
+    """Make a new optimizer's state by one step of zero gradients at learning rate 0."""
     if _states(engine):
         return
     optimizer = engine.optimizer.optimizer

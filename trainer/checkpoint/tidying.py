@@ -1,8 +1,9 @@
-"""Remove what this program wrote among the checkpoints, and nothing else.
+"""Remove files of this program among the checkpoints, and nothing else.
 
-Ours is a real directory with exactly a name of ours; of a finished checkpoint, moreover, every entry is one that its
-manifest lists, or has one of the names below. Links are never followed. What is not ours stays; where its name is
-needed, it gets another. What cannot be tidied is returned as a line to say, because no save may fail for it.
+A directory is the program's if it is real, has exactly one of the program's names and, where it is a finished
+checkpoint, holds only files that its manifest lists or that have one of the names below. Links are never followed.
+Everything else stays; where its name is needed, it is renamed. No save may fail for it, so the functions return notes
+for the log.
 """
 
 import contextlib
@@ -25,8 +26,8 @@ _OURS = re.compile(rf"({_NAMES}|manifest\.json)(\.[0-9a-f]{{16}}\.partial)?")
 _MARKER = re.compile(rb"(step-\d+)?\s*")
 
 
-def stranger(path: Path) -> str | None:
-    """Say why what has the name `path` is not ours; None where it is, or where nothing has it."""
+def _stranger(path: Path) -> str | None:
+    """Return why `path` is not the program's; None where it is, or does not exist."""
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
@@ -39,8 +40,8 @@ def stranger(path: Path) -> str | None:
 
 
 def strange_checkpoint(path: Path) -> str | None:
-    """Say why the checkpoint `path` is not to be removed as a whole; None where it is, or where there is none."""
-    why = stranger(path)
+    """Return why the checkpoint `path` must not be removed as a whole; None where it may, or does not exist."""
+    why = _stranger(path)
     if why is not None or not os.path.lexists(path):
         return why
     listed = _listed(path)
@@ -55,25 +56,25 @@ def strange_checkpoint(path: Path) -> str | None:
     return None
 
 
-def remove(path: Path) -> str | None:
-    """Remove a directory of ours; None once it has gone, else why it stays, as a line to say."""
-    why = stranger(path)
+def remove(path: Path) -> list[str]:
+    """Remove a directory of the program; return a note where it stays."""
+    why = _stranger(path)
     if why is not None:
-        return f"{path} is left where it is: {why}"
+        return [f"{path} is left where it is: {why}"]
     try:
         shutil.rmtree(path)
     except FileNotFoundError:
-        return None
+        pass
     except OSError as error:
-        return f"{path} cannot be removed: {error.strerror}"
-    return None
+        return [f"{path} cannot be removed: {error.strerror}"]
+    return []
 
 
 @contextlib.contextmanager
 def reading(checkpoint: Path) -> Iterator[None]:
-    """Keep a training that goes on from dropping `checkpoint` in the block: it does so later.
+    """Keep a running training from dropping `checkpoint` in the block: it does so later.
 
-    Raises `InputError` where it has just done so. Does nothing where the file system has no locks.
+    Raises `InputError` where it has just been dropped. Does nothing where the file system has no locks.
     """
     gone = InputError(f"{checkpoint} was dropped by its training a moment ago: the same command takes another")
     try:
@@ -91,7 +92,7 @@ def reading(checkpoint: Path) -> Iterator[None]:
 
 
 def is_being_read(checkpoint: Path) -> bool:
-    """Return True while another process or thread is in `reading` of it."""
+    """Return True while another process or thread holds `reading`."""
     try:
         handle = os.open(checkpoint, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
@@ -108,7 +109,7 @@ def is_being_read(checkpoint: Path) -> bool:
 
 
 def set_aside(path: Path) -> str:
-    """Give what is not ours another name, because its own is needed; the line to say. Raises `OSError`."""
+    """Rename what is in the way and not the program's; return the note. Raises `OSError`."""
     why = strange_checkpoint(path)
     number = 1
     while os.path.lexists(aside := path.with_name(f"{path.name}.set-aside{f'-{number}' if number > 1 else ''}")):
@@ -118,52 +119,35 @@ def set_aside(path: Path) -> str:
 
 
 def clear(path: Path) -> list[str]:
-    """Have the name `path` free: what is ours is removed, what is not is set aside. The lines to say."""
-    if not os.path.lexists(path):
-        return []
-    return [] if remove(path) is None else [set_aside(path)]
+    """Make the name `path` free: remove a directory of the program, set anything else aside. Return notes."""
+    return [set_aside(path)] if os.path.lexists(path) and remove(path) else []
 
 
-def point(marker: Path, name: str) -> list[str]:
-    """Write a checkpoint's name into a file like `latest`; the lines to say where that cannot be."""
-    if why := _no_marker(marker):
-        return [why]
+def point(marker: Path, name: str | None) -> list[str]:
+    """Write a checkpoint's name into a file like `latest`, or remove that file (None). Return notes."""
     try:
-        write_atomically(marker, f"{name}\n".encode())
-    except (OSError, InputError) as error:
-        return [f"{marker} could not be written: {error}"]
-    return []
-
-
-def unpoint(marker: Path) -> list[str]:
-    """Remove such a file; the lines to say where that cannot be."""
-    if not os.path.lexists(marker):
-        return []
-    if why := _no_marker(marker):
-        return [why]
-    try:
-        marker.unlink(missing_ok=True)
-    except OSError as error:
-        return [f"{marker} cannot be removed: {error.strerror}"]
-    return []
-
-
-def _no_marker(marker: Path) -> str | None:
-    """Say why what has a marker's name is not ours; None where it is, or where nothing has it."""
-    try:
-        if not stat.S_ISREG(marker.lstat().st_mode):
-            return f"{marker} is left as it is: it is no regular file"
-        with open(marker, "rb") as file:
-            ours = _MARKER.fullmatch(file.read(100))
+        if stat.S_ISREG(marker.lstat().st_mode):
+            with open(marker, "rb") as file:
+                if not _MARKER.fullmatch(file.read(100)):
+                    return [f"{marker} is left as it is: it names no checkpoint"]
+        else:
+            return [f"{marker} is left as it is: it is no regular file"]
     except FileNotFoundError:
-        return None
+        pass
     except OSError as error:
-        return f"{marker} cannot be read: {error.strerror}"
-    return None if ours else f"{marker} is left as it is: it names no checkpoint"
+        return [f"{marker} cannot be read: {error.strerror}"]
+    try:
+        if name is None:
+            marker.unlink(missing_ok=True)
+        else:
+            write_atomically(marker, f"{name}\n".encode())
+    except (OSError, InputError) as error:
+        return [f"{marker} cannot be {'removed' if name is None else 'written'}: {error}"]
+    return []
 
 
 def _listed(directory: Path) -> frozenset[str]:
-    """The names in a manifest; none where there is none, or where it cannot be read."""
+    """Return the names in a manifest; none where it is missing or cannot be read."""
     manifest = directory / MANIFEST
     try:
         files = read_json(manifest) if is_regular(manifest) else None

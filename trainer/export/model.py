@@ -1,4 +1,4 @@
-"""A checkpoint as a directory of its own: weights, tokenizer, recipe, data manifest and model card.
+"""Export a checkpoint as a directory of its own: weights, tokenizer, recipe, data manifest and model card.
 
 `open_model` (trainer/trained.py) reads all of it back; transformers loads the text part. The directory holds
 
@@ -6,7 +6,7 @@
     vision.safetensors                                        vision and fusion; none of a network of text alone
     tokenizer files                                           transformers' own, or spiece.model, d2tv_tokenizer.json
     recipe.yaml, state.json                                   the checkpoint's, as they were
-    corpus.json                                               what the run remembers of its corpus, and the licences
+    corpus.json                                               facts of the run's corpus, and its licences
     manifest.json                                             size and SHA-256 of the files above, as in a checkpoint
     README.md                                                 the model card, free to be edited
 """
@@ -42,16 +42,16 @@ from trainer.terminal.progress import stage
 from trainer.trained import CONFIG, RECIPE, REST, STATE, Model, data_of, load_model, resolve_checkpoint, rest_of
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-#: What an export may be told: where things lie now. All else the checkpoint has decided.
+#: Overrides that an export takes: present locations. The checkpoint determines everything else.
 _PATHS = ("corpus.path", "corpus.tokenizer", "network.text.pretrained")
 
 
 def export_text(network: Network, tokenizer: Tokenizer, directory: Path) -> None:
     """Write the backbone and its tokenizer, new language tokens included, into `directory` (new or empty).
 
-    `network.text.pretrained` and `corpus.tokenizer` take the directory back. What stock transformers makes of it:
-    models/backbones/export.py. A SentencePiece model that `d2tv prepare` trained is written as it is, which only
-    this project reads. Raises `InputError` for a directory that holds something or cannot be written.
+    `network.text.pretrained` and `corpus.tokenizer` take the directory back; for stock transformers see
+    models/backbones/export.py. A SentencePiece model that `d2tv prepare` trained is copied; only this project reads it.
+    Raises `InputError` for a directory that is not empty or cannot be written.
     """
     try:
         save_backbone(network.backbone, directory, tokenizer.langid_map)
@@ -66,7 +66,7 @@ def export_model(where: Path, directory: Path, dtype: str = "fp32", overrides: S
     """Export the checkpoint that `where` means (`resolve_checkpoint`) into `directory`, which must be new or empty.
 
     dtype: fp32 (the masters, bit for bit), bf16 or fp16.  overrides: corpus.path=, corpus.tokenizer=,
-    network.text.pretrained= where these moved.  `directory` is there whole or not at all. Raises `InputError`.
+    network.text.pretrained= where these moved.  `directory` is complete or absent. Raises `InputError`.
     """
     if dtype not in DTYPES:
         raise InputError(f"--dtype {dtype}{did_you_mean(dtype, DTYPES)}: give one of {', '.join(DTYPES)}")
@@ -93,7 +93,7 @@ def export_model(where: Path, directory: Path, dtype: str = "fp32", overrides: S
         for file in staging.iterdir():
             shutil.copymode(staging / CONFIG, file)  # safetensors writes for its owner alone
         seal(staging, {file.name: described(file) for file in sorted(staging.iterdir())})
-        # Behind the manifest: a person may add to it.
+        # Not in the manifest: a person may edit it.
         write_atomically(staging / "README.md", model_card(model, checkpoint, data, dtype).encode())
         size = sum(file.stat().st_size for file in staging.iterdir())
     print(
@@ -106,7 +106,7 @@ def new_directory(directory: Path, verb: str) -> Iterator[Path]:
     """Yield a directory to fill that takes the name `directory` at the end of the block. verb: for messages.
 
     Where the block fails nothing of it stays. A link stays, and an empty directory passes its mode on. Raises
-    `InputError` for a `directory` that holds something, and for whatever keeps the block from writing.
+    `InputError` for a `directory` that is not empty, and for an error of writing in the block.
     """
     final = Path(os.path.realpath(directory))
     staging = final.with_name(f".{final.name}.{secrets.token_hex(8)}.partial")
@@ -125,9 +125,11 @@ def new_directory(directory: Path, verb: str) -> Iterator[Path]:
         sync(final.parent)
         made = []
     except (OSError, SafetensorError, InputError) as error:  # the second where a disk is full
-        # Of the name that it has meanwhile, nobody need know.
-        told = str(error).replace(str(staging), str(directory))
-        raise InputError(told if isinstance(error, InputError) else f"cannot {verb} to {directory}: {told}") from error
+        # The message names the directory, not its temporary name.
+        message = str(error).replace(str(staging), str(directory))
+        raise InputError(
+            message if isinstance(error, InputError) else f"cannot {verb} to {directory}: {message}"
+        ) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
         for parent in made:
@@ -136,7 +138,7 @@ def new_directory(directory: Path, verb: str) -> Iterator[Path]:
 
 
 def _cast(network: Network, dtype: str) -> None:
-    """`InputError` where a weight does not fit into the precision."""
+    """Convert the weights. Raises `InputError` where one does not fit into the precision."""
     network.to(DTYPES[dtype])
     for name, tensor in network.state_dict().items():
         if not tensor.isfinite().all():
@@ -158,7 +160,7 @@ def _generation(model: Model, languages: Sequence[str]) -> GenerationConfig:
 
 
 def _check_tokenizer(checkpoint: Path, data: Mapping[str, Any], staging: Path) -> None:
-    """A corpus' own tokenizer that was named by hand, against what the run remembers of it."""
+    """Compare a corpus' own tokenizer, where an override names it, with that of the run."""
     if load_saved_recipe(checkpoint / RECIPE).corpus.tokenizer is not None:
         return
     for name, entry in data["files"].items():
@@ -175,7 +177,7 @@ def _sha256(file: Path) -> str | None:
 
 
 def _manifest(location: str, content_hash: str) -> Mapping[str, Any] | None:
-    """The corpus' own manifest where it is at hand, for what the run did not keep of it."""
+    """Return the corpus' own manifest where it can be read; it has facts that the run did not keep."""
     if is_url(location):
         return None
     try:
@@ -186,7 +188,7 @@ def _manifest(location: str, content_hash: str) -> Mapping[str, Any] | None:
 
 
 def _licences(provenance: Any) -> list[dict[str, str]]:
-    """Name, version and licence of everything that the corpus' manifest gives a licence of."""
+    """Return name, version and licence of everything with a licence in the corpus' manifest."""
     if isinstance(provenance, list):
         return [found for value in provenance for found in _licences(value)]
     if not isinstance(provenance, dict):

@@ -1,8 +1,8 @@
-"""Take the text part of a published mT5 checkpoint over: what fits by name and shape, and a list of what does not.
+"""Import the text part of a published mT5 checkpoint, by name and shape, and list the tensors without a place here.
 
 CrossSum publishes directories as transformers' trainer saves them (csebuetnlp/mT5_m2m_crossSum and others); D2TV's
-release (XL2248/D2TV, seq2seq_img_dualkd_mt5) saves the same with its own visual encoder, fusion and contrast inside,
-by the names below. What is written is a directory for `network.text.pretrained` and `corpus.tokenizer`.
+release (XL2248/D2TV, seq2seq_img_dualkd_mt5) adds its own visual encoder, fusion and contrast, by the names below. The
+result is a directory for `network.text.pretrained` and `corpus.tokenizer`.
 """
 
 import re
@@ -26,22 +26,22 @@ from trainer.export.model import new_directory
 from trainer.terminal.progress import stage
 from trainer.trained import CONFIG, TEXT
 
-#: Where transformers' trainer keeps weights, in the order that transformers looks.
+#: Files of weights by transformers' trainer, in transformers' order of preference.
 _WEIGHTS = (TEXT, f"{TEXT}.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
-#: What other trainers wrap a state in.
+#: Keys under which other trainers keep the state.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
 _SHARED, _HEAD, _BIAS = "shared.weight", "lm_head.weight", "lm_head.bias"
-#: Other names of the embeddings, which mT5 shares.
+#: Other names of the shared embeddings.
 _COPIES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
 #: Files of a tokenizer.
 _TOKENIZER = ("spiece.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
-#: Keys of config.json that describe the network; others are of a training, or of decoding.
+#: Keys of config.json that describe the network; the others belong to training or decoding.
 _KEYS = (
     *("vocab_size", "d_model", "d_kv", "d_ff", "num_layers", "num_decoder_layers", "num_heads", "feed_forward_proj"),
     *("relative_attention_num_buckets", "relative_attention_max_distance", "layer_norm_epsilon", "dropout_rate"),
     *("pad_token_id", "eos_token_id", "decoder_start_token_id"),
 )
-#: Names that have no place here, and why.
+#: Names without a place here, and the reason.
 _WITHOUT_PLACE = {
     r"encoder\.img_transformer\.": "D2TV's visual encoder: positions are a sinusoid, not boxes, images and regions",
     r"encoder\.(_linear_\d|_multi_head_attn|fg|custom_layer_norm)\b": "D2TV's fusion: other projections, a residual",
@@ -60,11 +60,11 @@ class Placed:
 
 
 def import_release(checkpoint: Path, out: Path) -> None:
-    """Write the mT5 of `checkpoint` into `out` (new or empty), and print what was placed and what was not.
+    """Write the mT5 of `checkpoint` into `out` (new or empty), and print the tensors that were placed or left out.
 
-    checkpoint: a directory with config.json, or a file of weights with one beside it. Files are read as tensors only:
-    no code of theirs runs. Raises `InputError`, one line, for what is missing, damaged, of another architecture, or of
-    other shapes than its config.json says; `out` is then not there.
+    checkpoint: a directory with config.json, or a file of weights beside one. Files are read as tensors only: none of
+    their code runs. Raises `InputError`, one line, for a checkpoint that is missing, damaged, of another architecture,
+    or of other shapes than its config.json says; `out` is then not created.
     """
     directory = checkpoint if checkpoint.is_dir() else checkpoint.parent
     config = _config(directory)
@@ -118,7 +118,7 @@ def _complete(
     wanted: Mapping[str, tuple[int, ...]],
     where: str,
 ) -> Placed:
-    """Settle embeddings, which some files hold under other names, and the head, which some do not hold."""
+    """Resolve embeddings, which some files have under other names, and the head, which some lack."""
     notes: list[str] = []
     if _SHARED not in tensors and copies:
         tensors[_SHARED] = next(iter(copies.values()))
@@ -138,7 +138,7 @@ def _complete(
 
 
 def _unwrapped(state: Mapping[str, Any], where: str) -> tuple[Mapping[str, Any], str]:
-    """Return the mapping that holds the tensors, and what all names of the mT5 begin with (`model.`, `module.`)."""
+    """Return the mapping of the tensors, and the prefix of the mT5's names (`model.`, `module.`)."""
     while not any(isinstance(value, Tensor) for value in state.values()):
         inner = next((state[key] for key in _WRAPPERS if isinstance(state.get(key), dict)), None)
         if inner is None:
@@ -170,13 +170,13 @@ def _config(directory: Path) -> MT5Config:
         config.architectures, config.tie_word_embeddings = ["MT5ForConditionalGeneration"], True
         with torch.device("meta"):
             MT5ForConditionalGeneration(config)
-    except Exception as error:  # what transformers raises over values that make no model has no common type
+    except Exception as error:  # transformers' errors over such values have no common type
         raise InputError(f"{path} describes no mT5 ({reason(error)}): put the checkpoint's own there") from error
     return config
 
 
 def _read_state(checkpoint: Path) -> dict[str, Any]:
-    """Return what a directory's files of weights hold, or what one file does."""
+    """Return the state in a directory's files of weights, or in one file."""
     if not checkpoint.is_dir():
         return _read_file(checkpoint)
     file = next((checkpoint / name for name in _WEIGHTS if (checkpoint / name).is_file()), None)
@@ -226,7 +226,7 @@ def _copy_tokenizer(directory: Path, staging: Path) -> list[str]:
 
 
 def _check_tokenizer(staging: Path, rows: int) -> list[str]:
-    """Return lines on the copied tokenizer and its start tokens. `InputError` where it has more words than rows."""
+    """Return notes on the copied tokenizer's start tokens. Raises `InputError` where it has more words than rows."""
     if not (staging / "tokenizer_config.json").is_file():
         return []
     tokenizer = open_tokenizer(staging)

@@ -55,3 +55,5 @@ SUPERVISOR_POLL_SECONDS = 0.2
 LEAVING_SECONDS = 5.0
 #: A launcher of several hosts may take this long to end the ranks on the others.
 OTHER_HOSTS_SECONDS = 15.0
+#: The kernel removes killed processes within this; those left are reported.
+KILL_SECONDS = 60.0

@@ -1,8 +1,7 @@
-"""A recipe: one YAML file that holds everything a run needs except the DeepSpeed keys.
+"""Read a recipe: one YAML file with everything that a run needs except the DeepSpeed keys.
 
-Read strictly: an unknown key is an error that suggests the right one. `extends: NAME` takes another
-recipe's values where a file gives none; trailing `key=value` words override both. A leading ~ of a path is the home
-directory.
+An unknown key is an error that suggests the right one. `extends: NAME` takes another recipe's values for keys that a
+file does not give; trailing `key=value` words override both. A leading ~ of a path is the home directory.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,7 +40,7 @@ from trainer.recipe.sections import (
 )
 from trainer.recipe.values import coercions, read_values, set_override, split_override
 
-#: What a resolved recipe means that lacks these keys: an earlier release wrote it, which knew no other way.
+#: Values of these keys in a resolved recipe of an earlier release, which lacks them.
 _FORMER: Mapping[str, Mapping[str, Any]] = {"corpus": {"images": "target", "start_tokens": "alphabetical"}}
 
 
@@ -78,7 +77,7 @@ class EvaluationSection(Section):
         return self
 
     def decoding(self, max_new_tokens: int) -> Decoding:
-        """Return how summaries of at most so many tokens are decoded."""
+        """Return the settings that decode summaries of at most `max_new_tokens` tokens."""
         keys = set(Decoding.model_fields) - {"max_new_tokens"}
         return Decoding(max_new_tokens=max_new_tokens, **self.model_dump(include=keys))
 
@@ -91,7 +90,7 @@ class ObjectiveSection(BaseModel):
     name: str
 
     def settings(self) -> ObjectiveConfig:
-        """The objective's own, validated configuration."""
+        """Return the objective's own, validated configuration."""
         return objective_config(self.name).model_validate(self.model_dump())
 
 
@@ -118,8 +117,8 @@ class Recipe(Section):
 
     @field_validator("network", mode="before")
     @classmethod
-    def _pretrained_is_a_place(cls, value: Any) -> Any:
-        """Read network.text.pretrained as corpus.tokenizer is: models/ knows nothing of directories."""
+    def _locate_pretrained(cls, value: Any) -> Any:
+        """Read network.text.pretrained as a location, like corpus.tokenizer: models/ knows nothing of directories."""
         text = value.get("text") if isinstance(value, dict) else None
         if not isinstance(text, dict) or not isinstance(text.get("pretrained"), str):
             return value
@@ -158,12 +157,13 @@ def load_recipe(
 ) -> Recipe:
     """Read a recipe by name or path, with `section.key=value` overrides.
 
-    An override is read as its key's type says: where that is text, a path or one of several words, the value is taken
-    literally, spaces and # included; `a,b` or `[a, b]` is a list; anything else is YAML. `null`, or nothing, is null
-    where a key may be null. Raises `InputError`, one line, for a recipe or key that does not exist, a value that does
-    not fit, and a URL with a password or signature in it, which every run would save.
+    An override is read by its key's type: text, paths and choices are taken literally, spaces and # included; `a,b` or
+    `[a, b]` is a list; anything else is YAML. `null`, or nothing, is null where a key may be null.
 
-    absent: section -> the values of keys that the file does not give.
+    absent: section -> values of keys that the file does not give.
+
+    Raises `InputError`, one line, for a recipe or key that does not exist, a value that does not fit, and a URL with a
+    password or signature in it, which every run would save.
     """
     values = read_values(name_or_path)
     for section, former in absent.items():
@@ -185,14 +185,13 @@ def load_recipe(
 def load_saved_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read the resolved recipe of a run, a checkpoint or an exported model, as `load_recipe` does.
 
-    A key that it lacks did not exist when it was written: it means what was done then (`_FORMER`), whatever the default
-    is now.
+    A key that it lacks did not exist when it was written, and has the value of that time (`_FORMER`), not the default.
     """
     return load_recipe(str(path), overrides, _FORMER)
 
 
 def validated(values: Mapping[str, Any], where: str) -> Recipe:
-    """Return the recipe of `values`, as YAML gives them. Raises `InputError`, one line; `where` begins most of them."""
+    """Return the recipe of `values`, as YAML gives them. Raises `InputError`, one line; where: begins most messages."""
     for key, text in _texts(values):
         if holds_secret(text):
             raise InputError(
@@ -211,13 +210,12 @@ def validated(values: Mapping[str, Any], where: str) -> Recipe:
         raise InputError(f"{where}: {first_problem(error, config_type, 'objective.')}") from None
     for problem in (*coercions(Recipe, values), *coercions(config_type, values["objective"], "objective.")):
         raise InputError(f"{where}: {problem}")
-    # With the defaults it did not name, so that a saved recipe says all that it stood for.
+    # With all defaults, so that a saved recipe is complete.
     return recipe.model_copy(update={"objective": ObjectiveSection.model_validate(settings.model_dump())})
 
 
 def _objective_config(values: Mapping[str, Any], words: Sequence[tuple[str, str]]) -> type[ObjectiveConfig] | None:
-    """Return the configuration of the objective that the recipe will have; None where its name is missing or unknown,
-    of which validation speaks."""
+    """Return the configuration of the recipe's objective; None without a known name, which validation reports."""
     section = values.get("objective")
     names = [text for key, text in words if key == "objective.name"]
     name = names[-1] if names else section.get("name") if isinstance(section, dict) else None
@@ -228,7 +226,7 @@ def _objective_config(values: Mapping[str, Any], words: Sequence[tuple[str, str]
 
 
 def _texts(values: Any, place: str = "") -> Iterator[tuple[str, str]]:
-    """Give every text of a recipe with the key it is at, keys of mappings too."""
+    """Yield every text of a recipe with its key, and the keys of mappings."""
     if isinstance(values, str):
         yield place, values
     elif isinstance(values, dict):

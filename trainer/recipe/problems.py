@@ -1,10 +1,9 @@
-"""Say what is wrong with a recipe, in one line and in plain words: pydantic's speak of Python's types."""
+"""Describe the first error of a recipe in one line without Python's types, of which pydantic's messages are full."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
 from shards.errors import did_you_mean
 from shards.locations import without_secrets
@@ -30,7 +29,7 @@ _LONGEST_VALUE = 60
 
 
 def first_problem(error: ValidationError, model: type[BaseModel], prefix: str = "") -> str:
-    """Return the first thing wrong, with the closest right key for a wrong one. Shows nothing secret of a URL."""
+    """Describe the first error, with the closest known key for an unknown one, and without secrets of URLs."""
     problem = error.errors(include_url=False)[0]
     *sections, last = (str(part) for part in problem["loc"]) if problem["loc"] else ("",)
     where = (prefix + ".".join((*sections, last))).rstrip(".")
@@ -40,14 +39,11 @@ def first_problem(error: ValidationError, model: type[BaseModel], prefix: str = 
         if last.isdigit() or problem["type"] == "too_short":
             return f"{where.removesuffix(f'.{last}') if last.isdigit() else where}: has too few values"
         return f"key {where!r} is missing"
-    if problem["type"] == "value_error":  # ours, which say what they mean
-        return f"{where}: {_own_words(problem)}".removeprefix(": ")
+    if problem["type"] == "value_error":  # our own messages
+        message = " ".join(problem["msg"].removeprefix("Value error, ").split())
+        return f"{where}: {message}".removeprefix(": ")
     words = _WORDS.get(problem["type"]) or problem["msg"].replace("Input should be", "must be")
     return f"{where}: {words}{_got(problem['input'])}"
-
-
-def _own_words(problem: ErrorDetails) -> str:
-    return " ".join(problem["msg"].removeprefix("Value error, ").split())
 
 
 def _got(value: Any) -> str:
@@ -67,7 +63,7 @@ def _got(value: Any) -> str:
 def _keys_at(model: type[BaseModel], sections: Sequence[str]) -> list[str]:
     keys: list[str] = []
     for kind in members(annotation_at(model, [section for section in sections if not section.isdigit()])):
-        # A number is a place in a list, whose type is found with its key.
+        # Numbers are places in a list, whose type is that of its key.
         for inner in (kind, *getattr(kind, "__args__", ())):
             keys += list(inner.model_fields) if is_model(inner) else []
     return keys

@@ -1,25 +1,24 @@
-"""The definitions of ROUGE that an evaluation may use, and which of them a recorded one used. Imports nothing heavy."""
+"""Name the definitions of ROUGE that an evaluation may use, and find that of a recorded one. Imports nothing heavy."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
-#: xlsum: xl-sum's `multilingual_rouge_scoring`, token for token, as published scores of CrossSum and D2TV are.
-#: normalized: the same of texts in the form that tokenizers keep (`normal.py`): what `decode(encode(x))` loses is no
-#: difference.
+#: xlsum: xl-sum's `multilingual_rouge_scoring`, token for token, as in the published scores of CrossSum and D2TV.
+#: normalized: the same for texts in the form that tokenizers keep (`normal.py`): `decode(encode(x))` costs nothing.
 Profile = Literal["xlsum", "normalized"]
 PROFILES: tuple[Profile, ...] = get_args(Profile)
 DEFAULT: Profile = "xlsum"
-#: What evaluations were scored with before they said it: words in NFC, by rules of our own.
+#: Profile of evaluations that do not name one: words in NFC, by rules of our own.
 FORMER = "unicode"
 
-#: Measures that count no words, and are the same in every profile.
+#: Measures that count no words and are the same in every profile.
 WITHOUT_WORDS = frozenset(
     {"language_confidence", "wrong_language", "wrong_language_reference", "meaning_similarity", "bertscore"}
 )
 
 
 def profile_of(facts: Any) -> str:
-    """Return the profile of what an evaluation's report or table says it is of; `FORMER` where it does not say it."""
+    """Return the profile that an evaluation's report or table names, else `FORMER`."""
     settings = facts.get("settings") if isinstance(facts, Mapping) else None
     profile = settings.get("rouge") if isinstance(settings, Mapping) else None
     return profile if isinstance(profile, str) else FORMER

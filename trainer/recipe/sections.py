@@ -1,4 +1,4 @@
-"""The sections of a recipe that are the same for every objective: their keys, defaults and bounds."""
+"""Declare the sections of a recipe that all objectives share: keys, defaults and bounds."""
 
 from typing import Annotated, Literal
 
@@ -13,8 +13,8 @@ from shards.text.start_tokens import StartTokens
 
 #: The largest seed that torch takes.
 MOST_SEED = 2**64 - 1
-#: Bounds where no library has one: no hardware comes near, and what lies beyond would end in an error of torch or of
-#: the system, an hour later perhaps. Count: of steps, examples, checkpoints.
+#: Bounds that no hardware approaches; values beyond them would fail in torch or the system, perhaps an hour later.
+#: Count: of steps, examples, checkpoints.
 Count = Annotated[int, Field(gt=0, le=2**31 - 1)]
 Seconds = Annotated[int, Field(gt=0, le=31_536_000)]  # a year; the waits of threads and sockets end with 292
 Threads = Annotated[int, Field(ge=0, le=1024)]
@@ -22,7 +22,7 @@ Rows = Annotated[int, Field(gt=0, le=1_048_576)]
 
 
 class Section(BaseModel):
-    """A part of a recipe: frozen, and closed to keys it does not know."""
+    """Base of a recipe's sections: frozen, without unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -44,7 +44,7 @@ class CorpusSection(Section):
     )
 
     def image_rule(self, *, training: bool) -> ImageRule:
-        """Return whose images a row shows. In evaluation a source without images has none: no user holds others."""
+        """Return the rule for a row's images. In evaluation a source's images alone count: a user has no others."""
         if self.images == "target":
             return "target_or_source"
         return "source_or_target" if training else "source"
@@ -114,7 +114,7 @@ class TrainingSection(Section):
 
 
 class CheckpointSection(Section):
-    """When state is saved, and which checkpoints stay. One is saved at the end and at a signal as well."""
+    """Cadence and retention of checkpoints. One is saved at the end and at a signal as well."""
 
     every: Count = Field(500, description="steps between checkpoints")
     keep_last: Count = Field(2, description="the newest so many stay")
@@ -158,7 +158,7 @@ class ValidationSection(Section):
 
 
 class PrometheusSection(Section):
-    """The metrics of docs/metrics.md. Nothing that goes wrong here ends a run."""
+    """Serve the metrics of docs/metrics.md. No failure here ends a run."""
 
     enabled: bool = True
     address: str = Field("127.0.0.1", description="where to listen: an address, 0.0.0.0, or an interface like eth0")
@@ -184,7 +184,7 @@ class PrometheusSection(Section):
 
 
 class TrackingSection(Section):
-    """Trackers that the numbers of metrics.jsonl go to, through extras. Nothing that goes wrong there ends a run."""
+    """Trackers that receive the numbers of metrics.jsonl, through extras. No failure there ends a run."""
 
     tensorboard: bool = Field(False, description="event files in <run>/tensorboard")
     wandb: str | None = Field(None, min_length=1, description="a Weights & Biases project; WANDB_* variables count")

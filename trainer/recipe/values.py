@@ -1,4 +1,4 @@
-"""The values of a recipe before they are validated: of files that extend each other, and of key=value words."""
+"""Read the values of a recipe before validation, from files that extend each other and key=value words."""
 
 import types
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,8 +13,8 @@ from shards.files.read import read_regular
 from shards.files.strict_yaml import MOST_CHARACTERS, read_yaml
 from shards.locations import MustBeGiven, without_secrets
 
-#: Where recipes are looked up by name.
-RECIPES = Path(__file__).resolve().parents[2] / "launcher" / "recipes"
+#: Recipes that are found by name: beside their reader, since a recipe of any folder may extend one of them by name.
+RECIPES = Path(__file__).parent / "recipes"
 
 
 def recipe_names() -> list[str]:
@@ -22,9 +22,9 @@ def recipe_names() -> list[str]:
 
 
 def read_values(name_or_path: str, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """Return the values of a recipe by name or path, what it extends merged in.
+    """Return the values of a recipe by name or path, merged with those of the recipe that it extends.
 
-    Raises `InputError`, one line, for a file that is not there or holds no recipe.
+    Raises `InputError`, one line, for a file that is missing or holds no recipe.
     """
     path = RECIPES / f"{name_or_path}.yaml"
     if not path.is_file():
@@ -56,13 +56,13 @@ def _merge(base: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in extra.items():
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        # Another objective has other keys: its parent's would be unknown to it.
+        # The keys of the parent's objective are unknown to another one.
         replaced = key == "objective" and both and value.get("name", merged[key].get("name")) != merged[key].get("name")
         merged[key] = _merge(merged[key], value) if both and not replaced else value
     return merged
 
 
-#: What begins no value to a person, and to YAML an alias, an anchor, a tag, a block or a directive.
+#: First characters of YAML's aliases, anchors, tags, blocks and directives, which no override means.
 _INDICATORS = ("*", "&", "!", "|", ">", "%", "@", "`")
 
 
@@ -76,9 +76,9 @@ def split_override(override: str) -> tuple[str, str]:
 
 
 def set_override(values: dict[str, Any], key: str, text: str, model: type[BaseModel]) -> None:
-    """Put `text` into `values` at the dotted `key`, read as the type that `model` has there says.
+    """Put `text` into `values` at the dotted `key`, read by the type that `model` declares there.
 
-    Raises `InputError` for a key below a value, an empty guard, and what is no YAML where YAML is read.
+    Raises `InputError` for a key below a value, an empty guard, and malformed YAML.
     """
     *sections, last = key.split(".")
     annotation = annotation_at(model, key.split("."))
@@ -91,7 +91,7 @@ def set_override(values: dict[str, Any], key: str, text: str, model: type[BaseMo
 
 
 def _read_as(annotation: Any, text: str, key: str) -> Any:
-    """Return the value that `text` is for a field: text itself where it takes text, else what YAML makes of it."""
+    """Return the value of `text` for a field: `text` itself where it takes text, else its value as YAML."""
     kinds = members(annotation)
     if type(None) in kinds and text in ("", "null"):
         if text == "" and _must_be_given(annotation):
@@ -100,7 +100,7 @@ def _read_as(annotation: Any, text: str, key: str) -> Any:
     if not kinds or any(_is_text(kind) for kind in kinds):
         return text
     if text.startswith(_INDICATORS):
-        return text  # no number, list or boolean begins so: the key's type says what it must be
+        return text  # no number, list or boolean: validation names the type
     where = f"override {without_secrets(f'{key}={text}')!r}"
     items = [get_args(kind)[0] for kind in kinds if get_origin(kind) is tuple]
     if not items or text.lstrip().startswith("[") or any(is_model(kind) for kind in members(items[0])):
@@ -124,7 +124,7 @@ def annotation_at(model: type[BaseModel], keys: Sequence[str]) -> Any:
 
 
 def members(annotation: Any) -> tuple[Any, ...]:
-    """Return the types that a union is of, or the one that is none, without what annotates them."""
+    """Return the types of a union, or the one type, without their annotations."""
     if annotation is None:
         return ()
     if get_origin(annotation) is Annotated:
@@ -143,18 +143,13 @@ def _is_text(kind: Any) -> bool:
 
 
 def _must_be_given(annotation: Any) -> bool:
-    return any(isinstance(part, MustBeGiven) for part in _metadata(annotation))
-
-
-def _metadata(annotation: Any) -> Iterator[Any]:
-    for part in get_args(annotation):
-        yield from (part,) if isinstance(part, MustBeGiven) else _metadata(part)
+    return any(isinstance(part, MustBeGiven) or _must_be_given(part) for part in get_args(annotation))
 
 
 def coercions(model: type[BaseModel], values: Mapping[str, Any], place: str = "") -> Iterator[str]:
-    """Give a line for every value that pydantic would take for another: text for a number, a number for a boolean.
+    """Yield a line for every value that pydantic would convert: text to a number, a number to a boolean.
 
-    Also for a whole number without a bound of its own that torch and numpy cannot hold.
+    Also for a whole number without a bound of its own that exceeds 64 bits.
     """
     for name, value in values.items():
         field = model.model_fields.get(name)

@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from trainer.runs.history import History
-from trainer.runs.tail import Tail
 from shards.errors import InputError, reason
-from shards.format.manifest import SPLITS
-from shards.printable import one_line
 from shards.files.read import read_json, read_regular
 from shards.files.strict_yaml import read_yaml
+from shards.format.manifest import SPLITS
+from shards.printable import one_line
+from trainer.runs.history import History
+from trainer.runs.tail import Tail
 
 #: What a run directory holds, each from some moment on; before the first of them it is empty.
 _OF_A_RUN = (

@@ -1,17 +1,17 @@
-"""Refuse to begin in a directory with files of others, which a run would replace."""
+"""Refuse to begin a run in a directory with other files of its names, which it would replace."""
 
 from pathlib import Path
 
 from shards.errors import InputError
-from trainer.telemetry.metrics import parse_record
 from trainer.recipe import load_recipe
+from trainer.telemetry.metrics import parse_record
 
 
 def check_run_files(run: Path) -> None:
     """Raise `InputError` for a recipe.yaml or metrics.jsonl in `run` that no run has written.
 
-    For a run without a checkpoint, which begins anew. A run's own recipe.yaml is what `d2tv recipe` prints of it, and
-    its metrics.jsonl has a record of every start.
+    For runs without a checkpoint, which begin anew. A run's own recipe.yaml equals the output of `d2tv recipe` for it,
+    and its metrics.jsonl records every start.
     """
     metrics = run / "metrics.jsonl"
     if metrics.is_file():

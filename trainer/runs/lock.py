@@ -1,9 +1,9 @@
-"""The lock of a run directory: one training at a time, and a second one is told whose it is.
+"""Lock a run directory, so that one training at a time writes into it.
 
-`<run>/.lock` is held by whoever started the training: rank 0 itself, or for `d2tv train` the guard (launcher/guard.py),
-also between two attempts. `<run>/.ranks.lock` is held by rank 0 alone, so that a new attempt waits for the last one's
-rank 0 where that is still ending, perhaps on another host. The kernel ends a lock with the process that holds it, so
-what a killed process leaves is free; flock works over NFS too. The text in the file is for people.
+`<run>/.lock` is held by the process that started the training: rank 0 itself, or the guard of `d2tv train`
+(launcher/guard.py), also between two attempts. `<run>/.ranks.lock` is held by rank 0 alone, so that a new attempt
+waits for the rank 0 of the last one, perhaps on another host. The kernel releases a lock when its process ends, and
+flock works over NFS. The text in the file names the holder, for messages.
 """
 
 import contextlib
@@ -12,21 +12,22 @@ import json
 import os
 import socket
 import stat
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from shards.errors import InputError
 from shards.files.lock import WITHOUT_LOCKS
-from shards.files.read import parse_json
+from trainer.terminal.log import log
 
 STARTED, RANKS = ".lock", ".ranks.lock"
-#: How long another holder is given to end before a start is refused: it may have been killed a moment ago.
+#: Time for another holder to end before a start is refused: it may have been killed a moment ago.
 PATIENCE_SECONDS = 5.0
-#: The same for an attempt of `d2tv train`, whose last one the watchdogs of other hosts may still be ending.
+#: The same for an attempt of `d2tv train`: watchdogs of other hosts may still be ending the last attempt.
 OWN_RANKS_PATIENCE_SECONDS = 60.0
 _POLL_SECONDS = 0.2
 _LONGEST_TEXT = 4096
@@ -37,8 +38,8 @@ _TEXT_BEGINS = b'{"host": '
 class Owner:
     """Holder of a lock.
 
-    started: the command's name, without its arguments, which may hold credentials.  token: what `d2tv train` gives its
-    ranks, for them to know their own supervisor.  ending: it waits for its last processes only.
+    started: name of the command, without its arguments, which may hold credentials.  token: tells ranks of `d2tv train`
+    their supervisor.  ending: it only waits for its last processes.
     """
 
     host: str
@@ -63,9 +64,9 @@ class HeldError(InputError):
 
 
 class FileLock:
-    """An exclusive lock on a file, which names its owner. Held until `release` or the end of the process.
+    """Exclusive lock on a file that names its owner, held until `release` or the end of the process.
 
-    excludes: whether it does: False where the file system has no locks.
+    excludes: False where the file system has no locks.
     """
 
     def __init__(self, path: Path, handle: int, *, excludes: bool) -> None:
@@ -79,73 +80,61 @@ class FileLock:
         Raises `InputError` where `path` is no regular file, or cannot be written.
         """
         while True:
-            handle, excludes = _open(path, os.O_RDWR | os.O_CREAT), True
+            handle = _open(path, os.O_RDWR | os.O_CREAT)
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+                excludes = _flock(handle, path, fcntl.LOCK_EX)
+            except (BlockingIOError, InputError) as error:
                 os.close(handle)
+                if isinstance(error, InputError):
+                    raise
                 return None
-            except OSError as error:
-                if error.errno not in WITHOUT_LOCKS:
-                    os.close(handle)
-                    raise InputError(f"{path} cannot be locked: {error.strerror}") from error
-                excludes = False
-            if _is_at(handle, path):  # else somebody removed the file, and others lock its successor
+            if _is_at(handle, path):  # else the file was removed meanwhile, and others lock its successor
                 lock = cls(path, handle, excludes=excludes)
                 lock.name(owner)
                 return lock
             os.close(handle)
 
     def name(self, owner: Owner) -> None:
-        """Say who the owner is from now on. A full disk is no reason to fail: the lock is held."""
-        self._write(json.dumps(asdict(owner)).encode())
-
-    def release(self) -> None:
-        """Give the lock back, and remove its file: whoever locks the removed one looks again (`take`)."""
+        """Write the owner into the file. A full disk is no reason to fail: the lock is held."""
+        text = json.dumps(asdict(owner)).encode()
         with contextlib.suppress(OSError):
-            ours = os.pread(self._handle, len(_TEXT_BEGINS), 0) == _TEXT_BEGINS
-            if self.excludes and ours and _is_at(self._handle, self._path):
-                self._path.unlink()
-        os.close(self._handle)
-
-    def _write(self, text: bytes) -> None:
-        with contextlib.suppress(OSError):
-            before = os.pread(self._handle, len(_TEXT_BEGINS), 0)
-            if before in (b"", _TEXT_BEGINS):  # else it is a file of somebody's, which serves as a lock all the same
+            if self._begins() in (b"", _TEXT_BEGINS):  # a file of another origin serves as a lock and keeps its text
                 os.pwrite(self._handle, text, 0)
                 os.ftruncate(self._handle, len(text))
 
+    def release(self) -> None:
+        """Release the lock, and remove its file: a process that locks the removed file looks again (`take`)."""
+        with contextlib.suppress(OSError):
+            if self.excludes and self._begins() == _TEXT_BEGINS and _is_at(self._handle, self._path):
+                self._path.unlink()
+        os.close(self._handle)
+
+    def _begins(self) -> bytes:
+        return os.pread(self._handle, len(_TEXT_BEGINS), 0)
+
 
 def read_owner(path: Path) -> Owner | None:
-    """Read who holds, or held, the lock at `path`; None where the file does not say."""
+    """Read the present or last holder of the lock at `path`; None where the file does not name one."""
     try:
         handle = _open(path, os.O_RDONLY)
     except (FileNotFoundError, NotADirectoryError, InputError):
         return None
     try:
-        values = parse_json(os.read(handle, _LONGEST_TEXT))
-        owner = Owner(**values)
-    except (OSError, ValueError, TypeError):
+        return TypeAdapter(Owner).validate_json(os.read(handle, _LONGEST_TEXT), strict=True)
+    except (OSError, ValueError):
         return None
     finally:
         os.close(handle)
-    kinds = {"host": str, "pid": int, "since": str, "started": str, "token": str, "ending": bool}
-    return owner if all(isinstance(getattr(owner, name), kind) for name, kind in kinds.items()) else None
 
 
 def take_patiently(
-    path: Path,
-    owner: Owner,
-    what: str,
-    *,
-    patience: float,
-    say: Callable[[str], None] = print,
+    path: Path, owner: Owner, what: str, *, patience: float, notify: Callable[[str], None] = log.info
 ) -> FileLock:
     """Take the lock of `what` at `path`; wait `patience` seconds for another holder, longer for one that is ending.
 
     Raises `HeldError`, which names the holder.
     """
-    for _ in attempts(path, what, patience, say):
+    for _ in attempts(path, what, patience, notify):
         lock = FileLock.take(path, owner)
         if lock is not None:
             return lock
@@ -153,16 +142,15 @@ def take_patiently(
 
 
 def check_free(run: Path, token: str | None) -> None:
-    """Refuse a start of a run that another process has (`HeldError`), before anything of it is read or joined.
+    """Refuse a start of a run that another process holds (`HeldError`), before anything of it is read or joined.
 
-    token: that of the `d2tv train` that started this rank, None of none. `hold_run` decides: this only spares the ranks
-    of a second start from meeting first.
+    token: of the `d2tv train` that started this rank, else None. `hold_run` decides: this only spares the ranks of a
+    second start from meeting first.
     """
     if _is_supervised(run, token):
         return
-    for name in (STARTED, RANKS):
-        path = run / name
-        for _ in attempts(path, str(run), PATIENCE_SECONDS, print):
+    for path in (run / STARTED, run / RANKS):
+        for _ in attempts(path, str(run), PATIENCE_SECONDS, log.info):
             if _is_free(path):
                 break
 
@@ -175,29 +163,25 @@ def _is_supervised(run: Path, token: str | None) -> bool:
 
 @contextlib.contextmanager
 def hold_run(run: Path, token: str | None, started: str) -> Iterator[None]:
-    """Have the run for rank 0 alone in the block. Raises `HeldError` where another process has it.
+    """Hold the run for rank 0 alone in the block. Raises `HeldError` where another process holds it.
 
-    token: as for `check_free`; then the supervisor's guard holds the outer lock already.  started: as in `Owner`.
+    token: as for `check_free`; the supervisor's guard then holds the outer lock already.  started: as in `Owner`.
     """
     owner = Owner.of_this_process(started)
-    own = _is_supervised(run, token)
+    supervised = _is_supervised(run, token)
     with contextlib.ExitStack() as held:
-        if not own:
+        if not supervised:
             held.callback(take_patiently(run / STARTED, owner, str(run), patience=PATIENCE_SECONDS).release)
-        patience = OWN_RANKS_PATIENCE_SECONDS if own else PATIENCE_SECONDS
+        patience = OWN_RANKS_PATIENCE_SECONDS if supervised else PATIENCE_SECONDS
         lock = take_patiently(run / RANKS, owner, str(run), patience=patience)
         held.callback(lock.release)
         if not lock.excludes:
-            print(
-                f"warning: the file system of {run} has no locks: see to it that nothing else trains in it",
-                file=sys.stderr,
-                flush=True,
-            )
+            log.warning(f"the file system of {run} has no locks: see to it that nothing else trains in it")
         yield
 
 
 def refusal(path: Path, what: str, owner: Owner | None) -> HeldError:
-    """Describe in one line that `what` is taken, by whom, and what to do."""
+    """Return the error that `what` is in use, with its holder and what to do."""
     whose = str(owner) if owner is not None else "a process that does not say who it is"
     return HeldError(
         f"{what} is in use by {whose}: wait for its end, or choose another run= (remove {path} only if that host is "
@@ -206,7 +190,7 @@ def refusal(path: Path, what: str, owner: Owner | None) -> HeldError:
 
 
 def how_started(environment: Mapping[str, str], token: str | None) -> str:
-    """Name what started a rank, from its environment."""
+    """Name the command that started a rank, from its environment."""
     if token is not None:
         return "`d2tv train`"
     if "TORCHELASTIC_RUN_ID" in environment:
@@ -218,34 +202,29 @@ def how_started(environment: Mapping[str, str], token: str | None) -> str:
     return "`python launcher/train.py`"
 
 
-def ending(owner: Owner) -> Owner:
-    """Return the same owner, described as one that only waits for its last processes, from the calling process."""
-    return replace(owner, pid=os.getpid(), ending=True)
-
-
 def make_lock_file(path: Path) -> None:
     """Make the lock's file where it is missing. Raises `InputError` as `FileLock.take`."""
     os.close(_open(path, os.O_RDWR | os.O_CREAT))
 
 
 def attempts(
-    path: Path, what: str, patience: float, say: Callable[[str], None], token: str | None = None
+    path: Path, what: str, patience: float, notify: Callable[[str], None], token: str | None = None
 ) -> Iterator[None]:
     """Yield for each attempt at the lock. Raise `HeldError` once the patience with its holder is over.
 
-    token: a holder with this token is no other.
+    token: a holder with this token is the caller's own.
     """
-    began, said = time.monotonic(), False
+    began, notified = time.monotonic(), False
     while True:
         yield
         owner = read_owner(path)
         if _is_free(path) or (owner is not None and token is not None and owner.token == token):
-            began = time.monotonic()  # there is nobody to lose patience with
+            began = time.monotonic()
         waited = time.monotonic() - began
         if owner is not None and owner.ending:
-            if not said and waited > PATIENCE_SECONDS:
-                said = True
-                say(f"{what}: the last processes of {owner} are still stopping: waiting for their end")
+            if not notified and waited > PATIENCE_SECONDS:
+                notified = True
+                notify(f"{what}: the last processes of {owner} are still stopping: waiting for their end")
         elif waited >= patience:
             raise refusal(path, what, owner)
         time.sleep(_POLL_SECONDS)
@@ -257,19 +236,29 @@ def _is_free(path: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return True
     try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        _flock(handle, path, fcntl.LOCK_SH)
     except BlockingIOError:
         return False
-    except OSError as error:
-        if error.errno not in WITHOUT_LOCKS:
-            raise InputError(f"{path} cannot be locked: {error.strerror}") from error
     finally:
         os.close(handle)
     return True
 
 
+def _flock(handle: int, path: Path, kind: int) -> bool:
+    """Lock without waiting; False where the file system has no locks. Raises `BlockingIOError` where it is held."""
+    try:
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        if error.errno not in WITHOUT_LOCKS:
+            raise InputError(f"{path} cannot be locked: {error.strerror}") from error
+        return False
+    return True
+
+
 def _open(path: Path, flags: int) -> int:
-    """Open a lock's file, and nothing else that stands under its name: its text is going to be replaced."""
+    """Open a lock's regular file: its text is going to be replaced."""
     try:
         handle = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
     except (FileNotFoundError, NotADirectoryError):

@@ -5,8 +5,8 @@ from itertools import pairwise
 from statistics import median
 from typing import Literal
 
-from trainer.runs.history import History
 from trainer.runs.directory import RunDirectory
+from trainer.runs.history import History
 from trainer.runs.words import duration, number
 
 #: A record is late after so many of the usual intervals, and so many seconds more.

@@ -1,4 +1,4 @@
-"""Standard output that may go away: a reader that ended (`| tee`), a lost terminal, a full disk end no training."""
+"""Keep training when standard output fails: its reader ended (`| tee`), the terminal is lost, the disk full."""
 
 import os
 import sys
@@ -8,7 +8,7 @@ from trainer.terminal.text import PrintableStream
 
 
 class _Unbreakable:
-    """A text stream whose failed writes are lost. After the first, all of the process' output to it goes nowhere."""
+    """A text stream whose failed writes are lost. After the first, all of the process' output to it is discarded."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -27,7 +27,7 @@ class _Unbreakable:
             self._let_go()
 
     def _let_go(self) -> None:
-        # What is buffered is written there as well, at the latest when the process ends.
+        # The buffer is flushed at the latest when the process ends, and must then not fail.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self._stream.fileno())
         os.close(nowhere)
@@ -37,7 +37,7 @@ class _Unbreakable:
 
 
 def make_output_unbreakable() -> None:
-    """Have `print` and all else that writes to sys.stdout and sys.stderr never fail, and give a terminal no orders."""
+    """Make sys.stdout and sys.stderr streams that never fail and show control characters as pictures."""
     sys.stdout, sys.stderr = (
         PrintableStream(cast(TextIO, _Unbreakable(stream))) for stream in (sys.stdout, sys.stderr)
     )

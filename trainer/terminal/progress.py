@@ -1,4 +1,4 @@
-"""Show how far a long stage is: a live bar on a terminal, lines in a log.
+"""Show the progress of a long stage: rich's bar on a terminal, lines in a log.
 
     with stage("features and shards", total=1_966) as progress:
         progress.advance(64)
@@ -7,8 +7,8 @@
     for name in track(names, "hashes"):
         ...
 
-In a log a stage that is over within seconds prints nothing; a longer one prints how far it is, its rate and ETA, soon
-and then at least every 30 s, also while Python waits for something else.
+The lines are our own, since rich prints none where output is no terminal: a stage of a few seconds prints nothing, a
+longer one its count, rate and ETA, soon and then at least every 30 s, also while Python waits for something else.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from rich.progress import (
     BarColumn,
@@ -33,64 +33,67 @@ from rich.text import Text
 
 from trainer.terminal.text import Console
 
-#: A stage that is over sooner prints nothing in a log.
+#: A stage that ends sooner prints nothing in a log.
 FIRST_SECONDS = 10.0
-#: No stage leaves a log without a line for longer. Thirty are promised.
+#: The longest time without a line in a log; docs promise thirty seconds.
 SILENT_SECONDS = 20.0
-#: The rate is that of so long: a corpus has easy parts and hard ones.
+#: The rate is measured over this time: a corpus has easy parts and hard ones.
 _RATE_SECONDS = 120.0
-#: What a stage has done within its first moment was done by an earlier start of the same command.
+#: What is counted in a stage's first moment was done by an earlier start of the same command.
 _MOMENT_SECONDS = 1.0
 
 Item = TypeVar("Item")
 
 
-class Stage(Protocol):
-    """One stage of a command."""
+class Stage:
+    """One stage of a command. This one prints nothing, for ranks other than the first."""
 
     def advance(self, amount: float = 1) -> None:
         """Count `amount` more as done."""
 
     def reach(self, done: float, total: float | None = None) -> None:
-        """Count `done` as done in all. total: where it is known only now."""
+        """Set the count to `done`. total: where it is known only now."""
 
     def note(self, what: str) -> None:
-        """Say what is being done from now on; a log has it, and for how long."""
+        """Name the work that begins now; a log shows it, and for how long."""
 
 
 @dataclass(slots=True)
 class LastLine:
-    """State that the stages of a process share: those inside one another, and short ones in a row, are one silence."""
+    """State shared by the stages of a process: nested ones, and short ones in a row, make one silence.
 
-    at: float = 0.0  # when a line was last printed, or the silence began
-    stages: int = 0  # that have begun and not ended
-    ended: float = 0.0  # when the last one did
+    at: when a line was last printed, or the silence began.  stages: begun and not ended.  ended: end of the last one.
+    """
+
+    at: float = 0.0
+    stages: int = 0
+    ended: float = 0.0
 
 
 _last_line = LastLine()
 
 
-class LogStage:
+class LogStage(Stage):
     """A stage in a log. `tick` prints a line where one is due; all else is cheap."""
 
     def __init__(
         self,
         what: str,
         total: float | None,
-        say: Callable[[str], None],
+        write: Callable[[str], None],
         *,
         first: float = FIRST_SECONDS,
         clock: Callable[[], float] = time.monotonic,
         last_line: LastLine = _last_line,
     ) -> None:
-        self._what, self._total, self._say, self._first = what, total, say, first
+        self._what, self._total, self._write, self._first = what, total, write, first
         self._clock, self._last_line, self._lock = clock, last_line, threading.Lock()
         self._began = clock()
         if not last_line.stages and self._began - last_line.ended > _MOMENT_SECONDS:
             last_line.at = self._began
         last_line.stages += 1
         self._done = 0.0
-        self._samples = deque([(self._began, 0.0)])  # (when, how much was done)
+        self._samples = deque([(self._began, 0.0)])  # (time, count)
         self._note: tuple[str, float] | None = None
         self._printed = False
 
@@ -127,7 +130,7 @@ class LogStage:
                 self._print(self._line())
 
     def close(self, *, finished: bool = True) -> None:
-        """End the stage; one that had printed something says that it is over."""
+        """End the stage, with a last line if it had printed any."""
         with self._lock:
             if self._printed and finished:
                 took = in_minutes(self._clock() - self._began)
@@ -139,18 +142,19 @@ class LogStage:
 
     def _print(self, line: str) -> None:
         self._last_line.at, self._printed = self._clock(), True
-        self._say(line)
+        self._write(line)
 
     def _line(self) -> str:
-        now = self._clock()
-        parts = [f"{self._count()}{self._share()}" if self._done or self._total is not None else "still running"]
+        now, total = self._clock(), self._total
+        share = f" ({self._done / total:.0%})" if total else ""
+        parts = [f"{self._count()}{share}" if self._done or total is not None else "still running"]
         began, done = self._samples[0]
         rate = (self._done - done) / (now - began) if now > began else 0.0
         if rate > 0:
             parts.append(f"{rate:,.1f}/s" if rate >= 1 else f"{1 / rate:,.1f} s each")
         parts.append(f"{in_minutes(now - self._began)} elapsed")
-        if self._total is not None:
-            parts.append(f"eta {in_minutes((self._total - self._done) / rate) if rate > 0 else 'unknown'}")
+        if total is not None:
+            parts.append(f"eta {in_minutes((total - self._done) / rate) if rate > 0 else 'unknown'}")
         if self._note is not None:
             what, since = self._note
             parts.append(f"now {what}, for {in_minutes(now - since)}")
@@ -159,11 +163,10 @@ class LogStage:
     def _count(self) -> str:
         return f"{self._done:,.0f}" if self._total is None else f"{self._done:,.0f}/{self._total:,.0f}"
 
-    def _share(self) -> str:
-        return f" ({self._done / self._total:.0%})" if self._total else ""
 
+class _LiveStage(Stage):
+    """A stage on a terminal, whose bar moves by itself: notes are not shown."""
 
-class _LiveStage:
     def __init__(self, bar: Progress, task: TaskID) -> None:
         self._bar, self._task = bar, task
 
@@ -172,19 +175,6 @@ class _LiveStage:
 
     def reach(self, done: float, total: float | None = None) -> None:
         self._bar.update(self._task, completed=done, total=total)
-
-    def note(self, what: str) -> None:
-        """Do nothing: a terminal's bar moves by itself."""
-
-
-class _QuietStage:
-    """A stage on a rank that prints nothing."""
-
-    def advance(self, amount: float = 1) -> None: ...
-
-    def reach(self, done: float, total: float | None = None) -> None: ...
-
-    def note(self, what: str) -> None: ...
 
 
 @contextlib.contextmanager
@@ -198,11 +188,11 @@ def stage(
 ) -> Iterator[Stage]:
     """Show a stage while the body runs.
 
-    total: how much there is to do; None where nobody knows.  out: where to (default: standard output).
-    quiet: not at all, on ranks other than the first.  first: seconds until the first line in a log.
+    total: amount of work; None where it is unknown.  out: default: standard output.  quiet: show nothing, on ranks
+    other than the first.  first: seconds until the first line in a log.
     """
     if quiet:
-        yield _QuietStage()
+        yield Stage()
         return
     out = out or Console(soft_wrap=True)
     live = out.is_terminal and not out.is_dumb_terminal
@@ -218,35 +208,33 @@ def track(
     out: Console | None = None,
     quiet: bool = False,
 ) -> Iterator[Item]:
-    """Yield the items, and show how many were taken. total: their number, where they do not know it."""
+    """Yield the items, and show how many were taken. total: their number, where they have no length."""
     if total is None and isinstance(items, Sized):
         total = len(items)
     with stage(what, total, out=out, quiet=quiet) as progress:
-        for item in items:
-            yield item
-            progress.advance()
+        yield from counting(items, progress.advance)
 
 
 def counting(items: Iterable[Item], advance: Callable[[], None]) -> Iterator[Item]:
-    """Yield the items, and call `advance` behind each."""
+    """Yield the items, and call `advance` after each."""
     for item in items:
         yield item
         advance()
 
 
 def line_printed() -> None:
-    """Note that this process has just printed something else that shows how far it is."""
+    """Record that this process has just printed another line that shows its progress."""
     _last_line.at = time.monotonic()
 
 
 @contextlib.contextmanager
 def _logged(what: str, total: float | None, out: Console, first: float) -> Iterator[Stage]:
-    def say(line: str) -> None:
-        # Another thread than the command's own, which meets the error itself when it prints next.
+    def write(line: str) -> None:
+        # On another thread than the command's own, which meets the error itself when it prints next.
         with contextlib.suppress(OSError, ValueError):
             out.print(line, markup=False, soft_wrap=True)
 
-    logged, over = LogStage(what, total, say, first=first), threading.Event()
+    logged, over = LogStage(what, total, write, first=first), threading.Event()
     timer = threading.Thread(target=tick_until, args=(logged, over.wait), name="progress", daemon=True)
     timer.start()
     finished = False
@@ -260,12 +248,12 @@ def _logged(what: str, total: float | None, out: Console, first: float) -> Itera
 
 
 def tick_until(logged: LogStage, over: Callable[[float], bool]) -> None:
-    """Tick whenever a line is due, until `over`, which waits so many seconds, says that the stage has ended."""
+    """Print lines as they become due, until `over`, which waits so many seconds, returns True."""
     while not over(max(logged.due_in(), 0.1)):
         logged.tick()
 
 
-#: The bar that this process shows, to which stages inside a stage add theirs: a terminal has room for one.
+#: The bar of this process, to which nested stages add theirs: a terminal has room for one.
 _shown: Progress | None = None
 
 
@@ -279,17 +267,7 @@ def _live(what: str, total: float | None, out: Console) -> Iterator[Stage]:
         finally:
             _shown.remove_task(task)
         return
-    # Nothing stays of a stage that counts nothing, nor where standard output is for what the command was asked for.
-    _shown = _bar(out, transient=total is None or out.stderr)
-    try:
-        with _shown:
-            yield _LiveStage(_shown, _shown.add_task(what, total=total))
-    finally:
-        _shown = None
-
-
-def _bar(out: Console, *, transient: bool) -> Progress:
-    return Progress(
+    _shown = Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         _Count(),
@@ -297,13 +275,18 @@ def _bar(out: Console, *, transient: bool) -> Progress:
         TextColumn("eta"),
         TimeRemainingColumn(),
         console=out,
-        redirect_stdout=not out.stderr,  # what is printed meanwhile stays on standard output
-        transient=transient,
+        redirect_stdout=not out.stderr,  # results that are printed meanwhile stay on standard output
+        transient=total is None or out.stderr,  # a bar without a count, or beside results, leaves no trace
     )
+    try:
+        with _shown:
+            yield _LiveStage(_shown, _shown.add_task(what, total=total))
+    finally:
+        _shown = None
 
 
 class _Count(MofNCompleteColumn):
-    """Nothing where nothing is counted."""
+    """Show the count, where there is one."""
 
     def render(self, task: Task) -> Text:
         return super().render(task) if task.completed or task.total is not None else Text("")

@@ -1,7 +1,7 @@
-"""The way of all text to a terminal or a log: nothing that a corpus, a run or an error holds can give it orders.
+"""Write text of others to a terminal or a log without control characters.
 
-Names come from manifests, keys, recipes and exceptions of others. They may hold escape sequences, which a terminal
-obeys, and words in brackets, which rich takes for markup.
+Names in manifests, keys, recipes and errors may hold escape sequences, which a terminal obeys, and words in brackets,
+which rich takes for markup.
 """
 
 import sys
@@ -19,13 +19,13 @@ from shards.printable import printable
 
 
 class Console(rich.console.Console):
-    """rich's console for text of others: no markup, no guessed highlights, control characters as pictures."""
+    """Print through rich without markup and highlights, with control characters as pictures."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**({"markup": False, "highlight": False} | options))
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Yield the segments of anything that is printed; rich's own control codes are segments of their own."""
+        """Yield the segments of a renderable; rich's own control codes are segments of their own."""
         for segment in super().render(renderable, options):
             text, style, control = segment
             shown = text if control else printable(text)
@@ -33,7 +33,7 @@ class Console(rich.console.Console):
 
 
 class PrintableStream:
-    """A text stream that shows control characters as pictures of themselves. rich writes around it: see `Console`."""
+    """A text stream that shows control characters as pictures. rich writes around it: see `Console`."""
 
     def __init__(self, stream: TextIO) -> None:
         self.rich_proxied_file = stream
@@ -54,10 +54,7 @@ class PrintableStream:
 
 @contextmanager
 def printable_output() -> Iterator[None]:
-    """Have `print`, and all else that writes to sys.stdout and sys.stderr in the block, go through `PrintableStream`.
-
-    A traceback behind the block does so, too.
-    """
+    """Send sys.stdout and sys.stderr in the block, and later tracebacks, through `PrintableStream`."""
     before = sys.stdout, sys.stderr
     # None is a stream that the shell has closed (`>&-`); commands ask for that.
     sys.stdout, sys.stderr = (stream and cast(TextIO, PrintableStream(stream)) for stream in before)
@@ -69,7 +66,7 @@ def printable_output() -> Iterator[None]:
 
 
 def data_output() -> TextIO:
-    """The stream for data on standard output: as they are where a file or a program takes them, printable elsewhere."""
+    """Return the stream for data on standard output: unchanged into a file or a program, printable on a terminal."""
     stream = sys.stdout
     return stream if stream.isatty() else cast(TextIO, getattr(stream, "rich_proxied_file", stream))
 

@@ -13,7 +13,7 @@ import pytest
 from launcher.cli import main
 from launcher.devices import launcher_environment
 from launcher.guard import Guard
-from launcher.processes import Family, StopWish
+from launcher.processes import Family, RankStopper
 from launcher.restarts import Restarts, in_words
 from launcher.supervise import Job
 from launcher.train import parse_arguments
@@ -187,16 +187,16 @@ def stand_in(tmp_path: Path, word: str) -> "subprocess.Popen[str]":
     return process
 
 
-def test_a_rank_hears_the_wish_once_and_its_children_do_not(tmp_path: Path) -> None:
+def test_a_rank_is_asked_to_stop_once_and_its_children_do_not(tmp_path: Path) -> None:
     process = stand_in(tmp_path, "waits")
     family = Family(session=process.pid)
     try:
         ranks = {rank.cmdline()[2]: rank for rank in family.ranks()}
         assert sorted(ranks) == ["--local_rank=0", "--local_rank=1"]
         assert len(family.members()) == 4
-        wish = StopWish(family=family)
+        stopper = RankStopper(family=family)
         for _ in range(3):
-            wish.tell()
+            stopper.ask()
             time.sleep(0.2)
         assert process.poll() is None
         assert list(family.ranks()) == [ranks["--local_rank=0"]]

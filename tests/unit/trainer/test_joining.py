@@ -26,10 +26,10 @@ def test_an_address_that_is_not_known_is_one_line(monkeypatch: pytest.MonkeyPatc
 def test_waiting_long_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
     said = threading.Event()
     monkeypatch.setattr("builtins.print", lambda text, **_: said.set() if "still waits" in text else None)
-    with distributed._said_after(0.0, "rank 3 still waits"):
+    with distributed._warn_after(0.0, "rank 3 still waits"):
         assert said.wait(HANGING)
     said.clear()
-    with distributed._said_after(1000.0, "rank 3 still waits"):
+    with distributed._warn_after(1000.0, "rank 3 still waits"):
         pass
     assert not said.is_set()
 

@@ -111,11 +111,11 @@ def test_a_holder_that_only_ends_is_waited_for(tmp_path: Path) -> None:
     assert lock is not None
     said: list[str] = []
 
-    def say(line: str) -> None:
+    def notify(line: str) -> None:
         said.append(line)
         lock.release()
 
-    take_patiently(path, US, "the run", patience=0, say=say).release()
+    take_patiently(path, US, "the run", patience=0, notify=notify).release()
     assert len(said) == 1
     assert "still stopping" in said[0]
 

@@ -135,4 +135,4 @@ def test_nothing_else_makes_a_console() -> None:
     root = Path(__file__).parents[3]
     files = [path for room in ("launcher", "trainer", "shards", "models") for path in (root / room).rglob("*.py")]
     found = re.compile(r"^from rich(\.console)? import .*\b(Console|print)\b|^import rich|from_markup\(", re.MULTILINE)
-    assert [path.name for path in files if found.search(path.read_text())] == ["terminal.py"]
+    assert [path.name for path in files if found.search(path.read_text())] == ["text.py"]
