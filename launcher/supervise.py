@@ -238,7 +238,7 @@ class _Supervisor:
             return None
 
     def _is_finished(self) -> bool:
-        from trainer.runs.verdicts import is_finished
+        from trainer.verdicts import is_finished
 
         try:
             return is_finished(self._run, self._steps)

@@ -31,9 +31,9 @@ from trainer.extensions import check_code_caches
 from trainer.ranks import Ranks
 from trainer.recipe import Recipe, load_saved_recipe
 from trainer.runs.files import check_run_files
-from trainer.runs.verdicts import check_same_recipe
 from trainer.telemetry.prometheus.guards import check_guards
 from trainer.telemetry.trackers import check_trackers
+from trainer.verdicts import check_same_recipe
 
 #: auto: from the newest sound checkpoint, or from the beginning where there is none.
 #: never: from the beginning; refused where there are checkpoints.  must: never from the beginning.

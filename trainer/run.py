@@ -31,9 +31,9 @@ from trainer.plan import Plan
 from trainer.ranks import Ranks
 from trainer.recipe import Recipe
 from trainer.runs.lock import FileLock, read_owner
-from trainer.runs.verdicts import is_evaluated
 from trainer.telemetry.metrics import validation_history
 from trainer.terminal.progress import stage
+from trainer.verdicts import is_evaluated
 
 
 @contextlib.contextmanager

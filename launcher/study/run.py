@@ -20,10 +20,10 @@ from trainer.checkpoint.directory import damage, step_of, whole_checkpoints
 from trainer.ds_config import load_ds_config
 from trainer.evaluation.compare.significance import check_samples
 from trainer.liveness.exit_codes import FINISHED
-from trainer.runs.verdicts import check_same_recipe, evaluated_checkpoint, is_evaluated
 from trainer.terminal.progress import stage
 from trainer.terminal.text import Console
 from trainer.trained import RECIPE, check_same_corpus
+from trainer.verdicts import check_same_recipe, evaluated_checkpoint, is_evaluated
 
 #: Files of a checkpoint that are compared with the study.
 _READ = (RECIPE, "ds_config.json", "state.json")
