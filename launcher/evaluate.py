@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shards.errors import InputError
-from trainer.evaluation.evaluated import Evaluated
 from trainer.evaluation.foreign import is_foreign
+from trainer.evaluation.report import Evaluated
 
 if TYPE_CHECKING:
     from trainer.evaluation.robustness.plan import Wanted

@@ -6,9 +6,9 @@ from launcher.examples import choose, read
 from launcher.pages.evaluation import evaluation_page
 from launcher.pages.page import write_page
 from launcher.pages.scores import CLASS_NAMES
-from trainer.evaluation.evaluated import Evaluated
 from trainer.evaluation.kept import evaluation_folder
 from trainer.evaluation.predictions import Prediction, read_predictions
+from trainer.evaluation.report import Evaluated
 from trainer.evaluation.resource_classes import resource_class
 from trainer.stream import build_reader
 

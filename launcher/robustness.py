@@ -10,7 +10,7 @@ from rich.table import Table
 from launcher.pages.page import write_page
 from launcher.pages.robustness import as_percent, robustness_page
 from trainer.evaluation.kept import evaluation_folder
-from trainer.evaluation.robustness.sources import describe_sources
+from trainer.evaluation.robustness.impact import describe_sources
 from trainer.recipe.profiles import profile_of
 from trainer.terminal.text import Console
 

@@ -1,21 +1,21 @@
-"""Evaluation after training: of a run, one of its checkpoints or an exported model; no optimizer, one process."""
+"""Evaluate a run, one of its checkpoints or an exported model, in one process without an optimizer."""
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from shards.format.index import open_corpus
 from shards.text.tokenizer import open_tokenizer
-from trainer.build import build_evaluator
+from trainer.build import build_collator, build_evaluator
 from trainer.checkpoint.directory import MANIFEST, read_state, step_of, whole_checkpoints
 from trainer.checkpoint.tidying import reading
 from trainer.distributed import group_of_one
 from trainer.evaluation.closing_table import print_report
-from trainer.evaluation.evaluated import Evaluated
 from trainer.evaluation.kept import choose, only_one
-from trainer.evaluation.report import facts_of
+from trainer.evaluation.report import Evaluated, facts_of
 from trainer.evaluation.robustness.plan import Wanted
 from trainer.evaluation.robustness.run import check_wanted, finished, measure
 from trainer.plan import check_corpus, check_lengths
@@ -67,7 +67,9 @@ def evaluate(
         done = Evaluated(recipe=recipe, where=results, corpus=corpus, report=report)
         when_clean(done)
         if wanted is not None:
-            done = replace(done, robustness=measure(evaluator, network, split, path, wanted, print))
+            collator = partial(build_collator, recipe, corpus, evaluator.reader, tokenizer, device, training=False)
+            robustness = measure(evaluator, network, split, path, wanted, collator, print)
+            done = replace(done, robustness=robustness)
     return done
 
 

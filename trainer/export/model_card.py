@@ -16,11 +16,10 @@ from shards.text.tokenizer import SentencePieceTokenizer
 from trainer.checkpoint.directory import TrainState, identity, read_state
 from trainer.ds_config import precision_of, read_saved_ds_config
 from trainer.evaluation.closing_table import BESIDE, BESIDE_MEANS
+from trainer.evaluation.describe import describe_rouge, describe_similarity, profile_in
 from trainer.evaluation.kept import kept_evaluations
 from trainer.evaluation.report import read_report
-from trainer.evaluation.scoring.findings import lines, profile_in
 from trainer.evaluation.scoring.rouge import TYPES
-from trainer.evaluation.unscored import similarity_in_words
 from trainer.export.model_card_code import loading
 from trainer.markdown import as_code, as_text
 from trainer.recipe import load_saved_recipe
@@ -203,14 +202,14 @@ def _report(report: Mapping[str, Any]) -> str:
         f"ROUGE (R, {as_code(profile_in(report))}) in per cent; NLL in nats a token, beside that of a unigram model. "
         "MMS: within a language; MXLS: from one into another.",
         _table(("kind", *rouge, "NLL", "unigram"), rows, right=5),
-        *(as_text(f"{line[0].upper()}{line[1:]}.") for line in lines(report)),
+        *(as_text(f"{line[0].upper()}{line[1:]}.") for line in describe_rouge(report)),
     ]
     # A release that scored ROUGE alone has none of these.
     beside = {head: name for head, name in BESIDE.items() if any(name in scores for scores in by_kind.values())}
     if beside:
         rows = [(as_text(kind.upper()), *_spelled(scores, list(beside.values()))) for kind, scores in by_kind.items()]
         parts += [f"Beside ROUGE, in per cent ({BESIDE_MEANS}):", _table(("kind", *beside), rows, right=len(beside))]
-    if told := similarity_in_words(report):
+    if told := describe_similarity(report):
         parts.append(as_text(f"{told}."))
     measures = dict(zip(rouge, TYPES, strict=True)) | ({"wrong": beside["wrong"]} if "wrong" in beside else {})
     rows = [

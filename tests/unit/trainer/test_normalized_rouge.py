@@ -22,8 +22,8 @@ from shards.languages import LANGUAGE_CODES
 from shards.problems import Problems
 from shards.text.tokenizer import Tokenizer, open_tokenizer, train_sentencepiece
 from tests.sentences import SENTENCES
-from trainer.evaluation.scoring.normal import normalize
 from trainer.evaluation.scoring.score import score_rouge
+from trainer.evaluation.scoring.tokenizers import normalize
 
 #: Language and text: what NFKC, or the rest of nmt_nfkc, writes in another way.
 HARD = [

@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.evaluation.scoring.languages import segment
+from trainer.evaluation.scoring.tokenizers import segment
 
 #: Words of a document that are looked at.
 MOST_WORDS = 256

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from shards.errors import InputError
-from trainer.evaluation.compare.bootstrap import Difference, holm, paired_bootstrap
+from trainer.evaluation.bootstrap import Difference, holm, paired_bootstrap
 from trainer.evaluation.compare.systems import HIGHER_IS_BETTER, Scores
 
 #: More take long.
