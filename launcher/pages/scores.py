@@ -7,7 +7,7 @@ from launcher.pages.choice import Pair, heat_maps
 from launcher.pages.dots import Dots, dots
 from launcher.pages.page import escape, table
 from shards.printable import one_line
-from trainer.evaluation.baselines.names import LABELS as BASELINES
+from trainer.evaluation.baseline_names import LABELS as BASELINES
 from trainer.evaluation.baselines.report import baseline_means, has_baselines, losses
 from trainer.evaluation.describe import (
     BELOW,

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
-from trainer.evaluation.baselines.names import LABELS
+from trainer.evaluation.baseline_names import LABELS
 from trainer.evaluation.baselines.report import baseline_means, has_baselines, losses
 from trainer.evaluation.describe import (
     BELOW,

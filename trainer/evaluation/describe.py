@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from trainer.evaluation.baselines.names import describe_lead
+from trainer.evaluation.baseline_names import describe_lead
 from trainer.evaluation.baselines.report import lead_words, losses
 from trainer.evaluation.scoring.similarity import SIMILARITY
 from trainer.recipe.profiles import profile_of

@@ -6,8 +6,8 @@ from typing import Any
 
 from shards.directions import direction_kind
 from trainer.evaluation.averages import Named, summarise
+from trainer.evaluation.baseline_names import LABELS
 from trainer.evaluation.baselines.compute import Baselines
-from trainer.evaluation.baselines.names import LABELS
 from trainer.evaluation.bootstrap import paired_bootstrap
 from trainer.evaluation.predictions import Prediction
 from trainer.evaluation.scoring.rouge import ROUGE, TYPES
