@@ -30,8 +30,8 @@ from trainer.evaluation.baselines.extract import lead
 from trainer.evaluation.predictions import Prediction, read_predictions
 from trainer.evaluation.report import read_report
 from trainer.evaluation.scoring.score import mean_scores, score_rouge
-from trainer.evaluation.standalone import evaluate
 from trainer.recipe import load_saved_recipe
+from trainer.standalone import evaluate
 from trainer.telemetry.metrics import read_metrics
 from trainer.telemetry.totals import KINDS
 from trainer.trained import RECIPE

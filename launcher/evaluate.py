@@ -41,7 +41,7 @@ def evaluate(
         return
     if corpus is not None:
         raise InputError(f"--corpus is for a file of predictions: for {where}, corpus.path={corpus}")
-    from trainer.evaluation.standalone import evaluate as decode_and_score
+    from trainer.standalone import evaluate as decode_and_score
 
     done = decode_and_score(where, split, overrides, wanted, show)
     if done.robustness is not None:

@@ -78,12 +78,17 @@ def build_evaluator(
     begin_batch: Callable[[], None] = lambda: None,
 ) -> Evaluator:
     reader = build_reader(recipe, corpus)
+
+    def collator(transform: Transform | None) -> Collator:
+        return build_collator(recipe, corpus, reader, tokenizer, device, transform, training=False)
+
     return Evaluator(
         recipe=recipe,
         corpus=corpus,
         reader=reader,
         tokenizer=tokenizer,
-        collate=build_collator(recipe, corpus, reader, tokenizer, device, training=False),
+        collate=collator(None),
+        collate_changed=collator,
         ranks=ranks,
         device=device,
         begin_batch=begin_batch,

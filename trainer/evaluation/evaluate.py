@@ -10,6 +10,7 @@ import torch
 
 from models.network import Network
 from shards.batch.collate import Collator
+from shards.batch.fetch import Transform
 from shards.batch.reader import Reader
 from shards.batch.spans import UnreadableError
 from shards.directions import Direction, by_kind, direction_kind, parse_directions
@@ -45,6 +46,7 @@ from trainer.terminal.progress import counting, stage, track
 class Evaluator:
     """Evaluate a network by a recipe. All ranks build one and call its methods together.
 
+    collate_changed: returns a collator whose articles go through a transform (perturbations).
     begin_batch: called before every batch, for the watchdog.  kept_in: the directory of the results,
     `<run>/evaluation/<label>` (trainer/evaluation/kept.py); None: the run's own.
     """
@@ -54,6 +56,7 @@ class Evaluator:
     reader: Reader
     tokenizer: Tokenizer
     collate: Collator
+    collate_changed: Callable[[Transform], Collator]
     ranks: Ranks
     device: torch.device
     begin_batch: Callable[[], None]

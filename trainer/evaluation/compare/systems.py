@@ -30,7 +30,6 @@ SHORT = {
 #: The measure that every example has where ROUGE is defined.
 _SCORED = "rouge1"
 _FORMER = " (an earlier release's)"
-
 #: Measures whose lowest, or highest, value is best; others have no best.
 LOWER_IS_BETTER = frozenset({"wrong_language", "repetition1", "repetition2"})
 HIGHER_IS_BETTER = frozenset({*SHORT, "meaning_similarity", "lase", "language_confidence", "length_penalty"})
@@ -296,6 +295,5 @@ def _check_measures(run: Path, scores: ScoresOf, measures: Sequence[str], availa
         enough = any if measure == SIMILARITY else all
         if not enough(measure in row for row in known):
             near = did_you_mean(measure, sorted(available))
-            raise InputError(
-                f"{run} has no {measure}{near} for all of its predictions; it has {', '.join(sorted(available))}"
-            )
+            known_here = ", ".join(sorted(available))
+            raise InputError(f"{run} has no {measure}{near} for all of its predictions; it has {known_here}")

@@ -24,8 +24,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from models.network import Network
-from shards.batch.collate import Collator
-from shards.batch.fetch import Transform
 from shards.errors import InputError
 from shards.files.write import write_atomically
 from trainer.checkpoint.directory import read_state
@@ -75,13 +73,11 @@ def measure(
     split: str,
     checkpoint: Path,
     wanted: Wanted,
-    collator: Callable[[Transform], Collator],
     log: Callable[[str], None],
 ) -> dict[str, Any]:
     """Write and return the report of all kinds and severities, beside a clean evaluation (`finished`).
 
-    collator: returns the evaluator's collator with a transform of what it fetches. log: gets lines on what is going to
-    be done, and each kind's result. Raises `InputError`.
+    log: gets lines on what is going to be done, and each kind's result. Raises `InputError`.
     """
     run = evaluator.where
     clean, without_rouge = _scored(read_predictions(run, split))
@@ -119,7 +115,7 @@ def measure(
         for part in parts:
             what = {"kind": kind.name, "strength": kind.strength(part.severity), "seed": wanted.seed}
             changed = take_groups(groups, np.flatnonzero(part.changed))
-            perturbed = replace(evaluator, collate=collator(part.transform))
+            perturbed = replace(evaluator, collate=evaluator.collate_changed(part.transform))
             found.append(perturbed.decode(network, changed, folder / part.name, evaluator.facts(checkpoint) | what))
             part.transform.forget()
         decoded += found

@@ -3,13 +3,12 @@
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from shards.format.index import open_corpus
 from shards.text.tokenizer import open_tokenizer
-from trainer.build import build_collator, build_evaluator
+from trainer.build import build_evaluator
 from trainer.checkpoint.directory import MANIFEST, read_state, step_of, whole_checkpoints
 from trainer.checkpoint.tidying import reading
 from trainer.distributed import group_of_one
@@ -67,9 +66,7 @@ def evaluate(
         done = Evaluated(recipe=recipe, where=results, corpus=corpus, report=report)
         when_clean(done)
         if wanted is not None:
-            collator = partial(build_collator, recipe, corpus, evaluator.reader, tokenizer, device, training=False)
-            robustness = measure(evaluator, network, split, path, wanted, collator, print)
-            done = replace(done, robustness=robustness)
+            done = replace(done, robustness=measure(evaluator, network, split, path, wanted, print))
     return done
 
 
