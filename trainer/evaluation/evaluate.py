@@ -23,14 +23,7 @@ from trainer.checkpoint.directory import read_state
 from trainer.distributed import from_first_rank, raise_together
 from trainer.evaluation.baselines.compute import Example
 from trainer.evaluation.decoding import Predictions, decoding_batches
-from trainer.evaluation.heldout import (
-    choose_examples,
-    concatenate,
-    in_batches,
-    mean_nll,
-    share_of_rank,
-    take_groups,
-)
+from trainer.evaluation.heldout import HeldOut, choose_examples, concatenate, take_groups
 from trainer.evaluation.kept import evaluation_folder
 from trainer.evaluation.report import facts_of, score_and_write
 from trainer.evaluation.scoring.measures import Pair
@@ -39,7 +32,7 @@ from trainer.evaluation.scoring.score import score
 from trainer.evaluation.unigram import UnigramBaseline
 from trainer.ranks import Ranks
 from trainer.recipe import Recipe
-from trainer.terminal.progress import counting, stage, track
+from trainer.terminal.progress import stage, track
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,10 +68,10 @@ class Evaluator:
         Writes <split>-predictions.parquet, the baselines' tables beside it and <split>.json into evaluation/ of the
         run, or into `kept_in`. An evaluation of something else that lies there is moved away, not overwritten.
         """
-        kinds, groups, facts = self.directions(), self.choose(split), self.facts(checkpoint)
+        groups, facts = self.choose(split), self.facts(checkpoint)
         folder = evaluation_folder(self.where)
         found = self.decode(network, groups, folder / f"{split}-parts", facts)
-        nll = self._nll(network, split, kinds)
+        nll = self._nll(network, split)
         if not self.ranks.is_first:
             return None
         written = {row["number"]: row for of_batch in found.read().values() for row in of_batch}
@@ -115,17 +108,17 @@ class Evaluator:
             raise InputError(f"{folder} cannot be written: {error}") from error
         return report
 
-    def directions(self) -> dict[str, list[Direction]]:
-        """Return the recipe's directions by kind."""
+    def directions(self) -> list[Direction]:
+        """Return the recipe's directions."""
         of = self.recipe.evaluation.directions
-        return by_kind(parse_directions(of, self.corpus.languages, self.recipe.mixture.languages))
+        return parse_directions(of, self.corpus.languages, self.recipe.mixture.languages)
 
     def choose(self, split: str) -> Groups:
         """Return the examples of `split` that the recipe asks for, numbered. `InputError` where there is none."""
         settings = self.recipe.evaluation
         chosen = [
             choose_examples(self.corpus, split, of_kind, total=settings.examples_per_kind)
-            for of_kind in self.directions().values()
+            for of_kind in by_kind(self.directions()).values()
         ]
         if not any(len(part.number) for part in chosen):
             raise InputError(f"evaluation.directions={settings.directions}: the {split} split has no such example")
@@ -239,31 +232,31 @@ class Evaluator:
             counts[kind] += written[example.number].get("images") == 0
         return {"without_images": counts}
 
-    def _nll(
-        self, network: Network, split: str, kinds: Mapping[str, Sequence[Direction]]
-    ) -> dict[str, dict[str, float]]:
+    def _nll(self, network: Network, split: str) -> dict[str, dict[str, float]]:
         """Return the model's and the unigram model's NLL a token, in nats, by kind, on the same examples."""
-        length = self.recipe.lengths.summary
+        settings = self.recipe.validation
         self.begin_batch()
-        quiet = not self.ranks.is_first
+        quiet, length = not self.ranks.is_first, self.recipe.lengths.summary
         with stage("unigram model of the training summaries", quiet=quiet):
             unigram = UnigramBaseline(self.corpus, self.reader, self.tokenizer, length, self.ranks, self.device)
-        settings = self.recipe.validation
-        result: dict[str, dict[str, float]] = {}
-        for kind, directions in kinds.items():
-            groups = choose_examples(self.corpus, split, directions, total=settings.examples_per_kind)
-            share = share_of_rank(groups, self.ranks)
-            batches = in_batches(share, self.collate, settings.batch_size)
-            languages, size = len(self.corpus.languages), settings.batch_size
-            with stage(f"held-out NLL, {kind}", -(-len(share.number) // size), quiet=quiet) as progress:
-                counted = counting(batches, progress.advance)
-                model = mean_nll(network, counted, self.device, self.begin_batch, languages=languages).nll
-            if len(groups.number):
-                floor = unigram.nll(groups)
-                result[kind] = {
-                    "model": model,
-                    "unigram": floor,
-                    "better_by": 1 - model / floor,
-                    "examples": len(groups.number),
-                }
-        return result
+        held_out = HeldOut(
+            self.corpus,
+            self.collate,
+            split=split,
+            directions=self.directions(),
+            examples_per_kind=settings.examples_per_kind,
+            batch_size=settings.batch_size,
+            ranks=self.ranks,
+        )
+        with stage("held-out NLL", quiet=quiet):
+            found = held_out.nll(network, self.device, self.begin_batch)
+        floors = {kind: unigram.nll(groups) for kind, groups in held_out.groups.items()}
+        return {
+            kind: {
+                "model": of.nll,
+                "unigram": floors[kind],
+                "better_by": 1 - of.nll / floors[kind],
+                "examples": len(held_out.groups[kind].number),
+            }
+            for kind, of in found.items()
+        }

@@ -22,7 +22,8 @@ from shards.format.index import Corpus
 from shards.format.writer import encode_key
 from shards.languages import language_name
 from shards.text.lines import check_encodable, has_text, parse_object, read_lines
-from trainer.evaluation.baselines.compute import Example
+from trainer.evaluation.baselines.compute import Example, pair_of
+from trainer.evaluation.scoring.measures import Pair
 
 SUFFIX = ".jsonl"
 #: Reasons why lines are not scored, in the order of the report.
@@ -58,6 +59,13 @@ class Foreign:
     examples: tuple[Example, ...]
     predictions: tuple[str, ...]
     counts: Mapping[str, int]
+
+    def pairs(self, corpus: Corpus, reader: Reader) -> list[Pair]:
+        """Return the texts of the examples, with the predictions. Raises `InputError` where they cannot be read."""
+        return [
+            pair_of(corpus, reader, example, text)
+            for example, text in zip(self.examples, self.predictions, strict=True)
+        ]
 
     def describe(self) -> list[str]:
         """Return lines on what was left out and what is missing."""

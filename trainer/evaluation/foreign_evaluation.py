@@ -13,7 +13,6 @@ from shards.directions import parse_directions
 from shards.errors import InputError
 from shards.format.index import open_corpus
 from shards.printable import one_line
-from trainer.evaluation.baselines.compute import pair_of
 from trainer.evaluation.closing_table import print_report
 from trainer.evaluation.foreign import match, read_foreign
 from trainer.evaluation.kept import only_one
@@ -50,10 +49,7 @@ def evaluate_foreign(path: Path, split: str, corpus: str | None, overrides: Sequ
     try:
         found = match(lines, opened, reader, split, path, directions)
         lock = only_one(where, split)
-        pairs = [
-            pair_of(opened, reader, example, text)
-            for example, text in zip(found.examples, found.predictions, strict=True)
-        ]
+        pairs = found.pairs(opened, reader)
         facts: dict[str, Any] = {
             "checkpoint": digest,
             "settings": settings.model_dump(mode="json", include=set(_SETTINGS) - {"seed"}),

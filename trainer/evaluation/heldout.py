@@ -75,7 +75,10 @@ def take_groups(groups: Groups, rows: slice | Ints) -> Groups:
 
 
 class HeldOut:
-    """A fixed sample of a held-out split for each kind, evenly over its directions; this rank's share of it."""
+    """A fixed sample of a held-out split, evenly over the directions of each kind.
+
+    groups: by kind, for those of which the split has examples.
+    """
 
     def __init__(
         self,
@@ -93,8 +96,8 @@ class HeldOut:
             kind: choose_examples(corpus, split, of_kind, total=examples_per_kind)
             for kind, of_kind in by_kind(directions).items()
         }
-        # The split may have no example of a kind.
-        self._mine = {kind: share_of_rank(groups, ranks) for kind, groups in chosen.items() if len(groups.number)}
+        self.groups = {kind: groups for kind, groups in chosen.items() if len(groups.number)}
+        self._mine = {kind: share_of_rank(groups, ranks) for kind, groups in self.groups.items()}
 
     def nll(self, network: Network, device: torch.device, begin_batch: Callable[[], None]) -> dict[str, "HeldOutNLL"]:
         """Return the NLL by kind over all ranks (all ranks call this). begin_batch: called before every batch."""

@@ -10,17 +10,15 @@ from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 
-import numpy as np
-
 from shards.batch.reader import Reader, ReaderConfig
 from shards.errors import InputError
 from shards.format.index import Corpus, open_corpus
 from shards.format.stores import open_storage
 from trainer.evaluation.baseline_names import describe_lead
-from trainer.evaluation.baselines.compute import Baselines, Example, as_rows, compute, pair_of
-from trainer.evaluation.foreign import match, read_foreign
+from trainer.evaluation.baselines.compute import Baselines, Example, as_rows, compute
+from trainer.evaluation.foreign import Foreign, match, read_foreign
 from trainer.evaluation.predictions import Key, Prediction, predictions_path, read_facts, read_predictions, read_scores
-from trainer.evaluation.scoring.measures import MEASURES
+from trainer.evaluation.scoring.measures import MEASURES, Pair
 from trainer.evaluation.scoring.score import score
 from trainer.recipe import load_recipe
 from trainer.recipe.profiles import DEFAULT, Profile
@@ -74,22 +72,20 @@ class SplitScorer:
         self._opened = Reader(self.corpus, ReaderConfig(io_threads=0), open_storage(self.corpus))
         return self._opened
 
-    def scores_of_file(self, path: Path) -> tuple[ScoresOf, list[str]]:
-        """Return the scores of a file's predictions, and lines on what was left out. `InputError` as from `match`."""
+    def _matched(self, path: Path) -> tuple[Foreign, list[Pair]]:
         lines, _ = read_foreign(path)
         found = match(lines, self.corpus, self.reader, self.split, path)
-        pairs = [
-            pair_of(self.corpus, self.reader, example, text)
-            for example, text in zip(found.examples, found.predictions, strict=True)
-        ]
+        return found, found.pairs(self.corpus, self.reader)
+
+    def scores_of_file(self, path: Path) -> tuple[ScoresOf, list[str]]:
+        """Return the scores of a file's predictions, and lines on what was left out. `InputError` as from `match`."""
+        found, pairs = self._matched(path)
         return _by_key(as_rows(found.examples, pairs, self._score(pairs))), found.describe()
 
     def texts_of_file(self, path: Path) -> tuple[dict[Key, str], list[str]]:
         """Return a file's predictions, and lines on what was left out. `InputError` as from `match`."""
-        lines, _ = read_foreign(path)
-        found = match(lines, self.corpus, self.reader, self.split, path)
-        articles, names = np.asarray(self.corpus.articles["language"]), self.corpus.languages
-        keys = [(one.story, names[articles[one.source]], names[articles[one.target]]) for one in found.examples]
+        found, pairs = self._matched(path)
+        keys = [(one.story, pair.source, pair.target) for one, pair in zip(found.examples, pairs, strict=True)]
         return dict(zip(keys, found.predictions, strict=True)), found.describe()
 
     def texts_of_baseline(self, name: str, keys: Sequence[Key]) -> dict[Key, str]:
@@ -116,22 +112,22 @@ class SplitScorer:
         """Return the scores of a baseline on these examples, kept or computed, and notes on it."""
         kept = self.kept_baseline(name, measures)
         if all(measure in kept.get(key, {}) for key in keys for measure in measures):
-            notes = []
-            if name == "lead":
-                facts = next(
-                    read_facts(run, self.split, name)
-                    for run in self._runs
-                    if predictions_path(run, self.split, name).is_file()
-                )
-                words = facts.get("words") if isinstance(facts, dict) else None
-                notes = [describe_lead(words)] if isinstance(words, dict) else []
-            return kept, notes
+            return kept, self._kept_notes(name)
         if unknown := [measure for measure in measures if measure not in MEASURES]:
             raise InputError(f"{name} has no {unknown[0]}: evaluate the runs again with the model that scores it")
         found = compute(
             self.corpus, self.reader, self._examples(keys), self._score, profile=self._profile, names=(name,)
         )
         return _by_key(found.rows[name]), _notes(name, found)
+
+    def _kept_notes(self, name: str) -> list[str]:
+        """Return the notes on a baseline that is kept beside the runs."""
+        if name != "lead":
+            return []
+        run = next(run for run in self._runs if predictions_path(run, self.split, name).is_file())
+        facts = read_facts(run, self.split, name)
+        words = facts.get("words") if isinstance(facts, dict) else None
+        return [describe_lead(words)] if isinstance(words, dict) else []
 
     def _examples(self, keys: Sequence[Key]) -> list[Example]:
         """Return the rows of examples. `InputError` for one that the corpus does not have."""
