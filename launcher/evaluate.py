@@ -1,12 +1,12 @@
-"""`d2tv evaluate`: decode and score, then a page that shows what came of it."""
+"""Run `d2tv evaluate`: decode and score, then write a page of the results."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shards.errors import InputError
-from trainer.evaluation.evaluated import Evaluated
 from trainer.evaluation.foreign import is_foreign
+from trainer.evaluation.report import Evaluated
 
 if TYPE_CHECKING:
     from trainer.evaluation.robustness.plan import Wanted
@@ -23,8 +23,8 @@ def evaluate(
     """Decode and score `split` of what was trained; write its predictions, scores and page into evaluation/.
 
     where: or a file of predictions, which are scored on `corpus` (trainer/evaluation/foreign_evaluation.py).
-    directions: the same as the override evaluation.directions=. wanted: perturbations, whose scores have a page of
-    their own. Raises `InputError`.
+    directions: as the override evaluation.directions=.  wanted: perturbations, which have a page of their own.
+    Raises `InputError`.
     """
     overrides = with_directions(overrides, directions)
 
@@ -51,7 +51,7 @@ def evaluate(
 
 
 def with_directions(overrides: Sequence[str], directions: str | None) -> list[str]:
-    """The overrides with `directions` among them. `InputError` where they name others."""
+    """Return the overrides with `directions` among them. `InputError` where they name others."""
     if directions is None:
         return list(overrides)
     for override in overrides:

@@ -6,21 +6,22 @@ from launcher.examples import choose, read
 from launcher.pages.evaluation import evaluation_page
 from launcher.pages.page import write_page
 from launcher.pages.scores import CLASS_NAMES
-from trainer.evaluation.evaluated import Evaluated
+from shards.directions import direction_kind
 from trainer.evaluation.kept import evaluation_folder
 from trainer.evaluation.predictions import Prediction, read_predictions
+from trainer.evaluation.report import Evaluated
 from trainer.evaluation.resource_classes import resource_class
 
 
 def write_evaluation_page(done: Evaluated) -> Path:
-    """evaluation/<split>.html beside the predictions and scores that it shows."""
+    """Write evaluation/<split>.html beside the predictions and scores that it shows; return its path."""
     recipe, report, split = done.recipe, done.report, done.report["split"]
     rows = read_predictions(done.where, split)
 
     def group_of(row: Prediction) -> str:
         pairs = report["directions"][f"{row.source}>{row.target}"]["train_pairs"]
-        kind = "MMS" if row.source == row.target else "MXLS"
-        return f"{kind}, {CLASS_NAMES[resource_class(pairs)]} training pairs"
+        kind = direction_kind(row.source, row.target)
+        return f"{kind.upper()}, {CLASS_NAMES[resource_class(pairs)]} training pairs"
 
     reader = recipe.loader.open(done.corpus)
     try:

@@ -1,4 +1,4 @@
-"""Predictions that a page shows of an evaluation: of a group the best, the middle, the worst, and one drawn."""
+"""Choose predictions for a page: of each group the best, the middle, the worst, and one drawn at random."""
 
 import io
 import random
@@ -19,17 +19,18 @@ from shards.stream.images import ImageRule, image_owners
 from trainer.evaluation.predictions import Prediction
 
 Place = Literal["best", "middle", "worst", "drawn"]
-#: Larger files are made smaller before they go into a page.
+#: Bytes above which an image is made smaller for a page, and the side that it then has.
 _LARGE, _SIDE = 64 << 10, 440
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Example:
-    """group: what it is the best, middle or worst of, by ROUGE-L.  name: of its story.
+    """A prediction with its document and images.
 
-    document: of the source language.  images: what the network saw of them, with their files where the corpus keeps
-    them; None for none.  problem: why one of the two is not there, as it could not be read.
-    sizes: width and height of what is in each file.
+    group: of which it is the best, middle or worst by ROUGE-L.  name: of its story.
+    document: of the source language.  images: those that the network saw, with files where the corpus keeps them;
+    None for none.  problem: the reason why one of the two could not be read.
+    sizes: width and height of the picture in each file.
     """
 
     group: str
@@ -45,19 +46,19 @@ class Example:
 def choose(
     rows: Sequence[Prediction], group_of: Callable[[Prediction], str], seed: int
 ) -> list[tuple[str, Place, Prediction]]:
-    """Four of every group, groups in order of their names: each of another story where there are as many.
+    """Return four of every group, groups sorted by name, each of another story where there are as many.
 
-    The same rows and seed give the same choice, in whatever order they come.
+    The choice depends on rows and seed, not on the rows' order.
     """
     groups: dict[str, list[Prediction]] = defaultdict(list)
-    scored = [row for row in rows if row.scores.get("rougeL", 0.0) is not None]  # else: nothing to compare with
+    scored = [row for row in rows if row.scores.get("rougeL", 0.0) is not None]
     for row in sorted(scored, key=lambda row: row.key):
         groups[group_of(row)].append(row)
     chosen: list[tuple[str, Place, Prediction]] = []
     for group, of in sorted(groups.items()):
         draw = random.Random(f"{seed} {group}")
         draw.shuffle(of)
-        # The drawn one is taken first: else it would be drawn from what the others leave.
+        # The random one is taken first, from all.
         drawn = [of[0]]
         by_score = sorted(of, key=lambda row: row.scores.get("rougeL") or 0.0)  # equal ones stay shuffled
         middle = len(by_score) // 2
@@ -89,7 +90,7 @@ def read(
 ) -> list[Example]:
     """Read the documents and images of predictions.
 
-    document_of: the side whose article is the document. rule: whose images were shown.
+    document_of: the side whose article is the document. rule: which article's images were shown.
     """
     there = corpus.article_rows({row.story for _, _, row in chosen})
     found = []
@@ -124,7 +125,7 @@ def read(
 
 
 def _seen(images: Images, most: int) -> tuple[Images, tuple[tuple[int, int], ...]]:
-    """The first `most` images, their files no larger than a page wants them; with the sizes of what is in these."""
+    """Return the first `most` images with files small enough for a page, and the sizes of their pictures."""
     small = [_small(file) for file in images.pixels[:most]] if images.pixels else []
     files = tuple(file for file, _ in small) or None
     sizes = tuple(size for _, size in small)

@@ -1,4 +1,4 @@
-"""Show what `d2tv evaluate --perturb` measured: a table on the terminal, and a page beside the report."""
+"""Show the report of `d2tv evaluate --perturb`: a table on the terminal, and a page beside the report."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +10,7 @@ from rich.table import Table
 from launcher.pages.page import write_page
 from launcher.pages.robustness import as_percent, robustness_page
 from trainer.evaluation.kept import evaluation_folder
-from trainer.evaluation.robustness.sources import describe_sources
+from trainer.evaluation.robustness.impact import describe_sources
 from trainer.recipe.profiles import profile_of
 from trainer.terminal.text import Console
 
@@ -27,7 +27,7 @@ def show_robustness(run: Path, report: Mapping[str, Any]) -> None:
 
 
 def robustness_table(report: Mapping[str, Any]) -> Table:
-    """ROUGE-L by kind and severity, and MMI over the severities. Fits the 80 columns of a log file."""
+    """Return ROUGE-L by kind and severity, and MMI over the severities, in 80 columns."""
     severities = [str(severity) for severity in report["severities"]]
     title = f"robustness, step {report['step']}; ROUGE-L ({profile_of(report)}) in per cent by severity, MMI over them"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)

@@ -9,6 +9,19 @@ from shards.languages import find_language, languages_in_corpus
 Direction = tuple[int, int]
 
 
+def direction_kind(source: object, target: object) -> str:
+    """Return the kind of a direction: "mms" (monolingual) where both sides are one language, else "mxls"."""
+    return "mms" if source == target else "mxls"
+
+
+def by_kind(directions: Sequence[Direction]) -> dict[str, list[Direction]]:
+    """Return the directions of each kind that has any, monolingual ones first, in order."""
+    found: dict[str, list[Direction]] = {}
+    for direction in sorted(directions, key=lambda direction: direction_kind(*direction)):
+        found.setdefault(direction_kind(*direction), []).append(direction)
+    return found
+
+
 def parse_directions(text: str, languages: Sequence[str], subset: Sequence[str] | None = None) -> list[Direction]:
     """The directions named by `text`, in order of (target, source), without repeats.
 
@@ -19,7 +32,7 @@ def parse_directions(text: str, languages: Sequence[str], subset: Sequence[str] 
     found: set[Direction] = set()
     for pattern in (part.strip() for part in text.split(",")):
         if pattern in ("all", "mms", "mxls"):
-            found |= {(s, t) for s in allowed for t in allowed if pattern == "all" or (s == t) == (pattern == "mms")}
+            found |= {(s, t) for s in allowed for t in allowed if pattern in ("all", direction_kind(s, t))}
             continue
         source, target = _sides(pattern)
         sides = [

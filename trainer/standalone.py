@@ -1,4 +1,4 @@
-"""Evaluation after training: of a run, one of its checkpoints or an exported model; no optimizer, one process."""
+"""Evaluate a run, one of its checkpoints or an exported model, in one process without an optimizer."""
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
@@ -13,9 +13,8 @@ from trainer.checkpoint.directory import MANIFEST, read_state, step_of, whole_ch
 from trainer.checkpoint.tidying import reading
 from trainer.distributed import group_of_one
 from trainer.evaluation.closing_table import print_report
-from trainer.evaluation.evaluated import Evaluated
 from trainer.evaluation.kept import choose, only_one
-from trainer.evaluation.report import facts_of
+from trainer.evaluation.report import Evaluated, facts_of
 from trainer.evaluation.robustness.plan import Wanted
 from trainer.evaluation.robustness.run import check_wanted, finished, measure
 from trainer.plan import check_corpus, check_lengths

@@ -10,7 +10,7 @@ import numpy as np
 from launcher.annotation.key import CRITERIA, SCALE, Key
 from launcher.annotation.ratings import Ratings
 from trainer.evaluation.agreement import Agreement, fleiss_kappa
-from trainer.evaluation.compare.bootstrap import Difference
+from trainer.evaluation.bootstrap import Difference
 from trainer.evaluation.compare.significance import Tests
 from trainer.evaluation.compare.systems import Scores, by_direction
 

@@ -19,7 +19,7 @@ from shards.errors import InputError
 from shards.files.write import check_output
 from shards.format.index import Corpus
 from shards.printable import one_line
-from trainer.evaluation.compare.held_out import HeldOut, recipe_of
+from trainer.evaluation.compare.split_scorer import SplitScorer, recipe_of
 from trainer.evaluation.compare.systems import parse_systems, read_texts
 from trainer.evaluation.foreign import is_foreign
 from trainer.evaluation.predictions import Key as ExampleKey
@@ -75,7 +75,7 @@ def write_annotation(words: Sequence[str], wanted: Wanted) -> None:
         raise InputError("name a run or a file of predictions beside the baselines: they write of its examples")
     runs = [run for system in models for run in system.runs if not is_foreign(run)]
     notes: list[str] = []
-    with HeldOut(wanted.corpus, runs, wanted.split) as held_out:
+    with SplitScorer(wanted.corpus, runs, wanted.split) as held_out:
         with stage("reading predictions", out=console):
             of_models: dict[str, dict[ExampleKey, str]] = {}
             for system in models:
@@ -134,7 +134,9 @@ def write_annotation(words: Sequence[str], wanted: Wanted) -> None:
     print(f"key: {one_line(str(key_file))} (says which system wrote what: not for annotators)")
 
 
-def _examples(chosen: Sequence[ExampleKey], held_out: HeldOut, runs: Sequence[Path], wanted: Wanted) -> list[Example]:
+def _examples(
+    chosen: Sequence[ExampleKey], held_out: SplitScorer, runs: Sequence[Path], wanted: Wanted
+) -> list[Example]:
     """The documents, references and images of examples, without a prediction.
 
     `InputError` where the corpus is another one than the systems', or not to be found.

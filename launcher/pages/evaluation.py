@@ -12,8 +12,8 @@ from launcher.pages.page import escape, page
 from launcher.pages.writing import written_in
 from shards.printable import one_line
 from trainer.evaluation.compare.systems import Scores
+from trainer.evaluation.describe import profile_in
 from trainer.evaluation.predictions import Prediction
-from trainer.evaluation.scoring.findings import profile_in
 from trainer.evaluation.scoring.similarity import SIMILARITY
 
 #: Characters of a document that are shown.

@@ -8,8 +8,8 @@ from launcher.pages import curves
 from launcher.pages.curves import COLOURS, Chart, Marks, chart
 from launcher.pages.page import escape, page, table
 from shards.printable import one_line
+from trainer.evaluation.robustness.impact import describe_sources
 from trainer.evaluation.robustness.plan import by_reason
-from trainer.evaluation.robustness.sources import describe_sources
 from trainer.evaluation.scoring.rouge import NAMES
 from trainer.recipe.profiles import profile_of
 from trainer.runs.history import Curve

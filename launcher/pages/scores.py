@@ -7,14 +7,20 @@ from launcher.pages.choice import Pair, heat_maps
 from launcher.pages.dots import Dots, dots
 from launcher.pages.page import escape, table
 from shards.printable import one_line
-from trainer.evaluation.baselines.names import LABELS as BASELINES
+from trainer.evaluation.baseline_names import LABELS as BASELINES
 from trainer.evaluation.baselines.report import baseline_means, has_baselines, losses
-from trainer.evaluation.closing_table import BELOW, BELOW_BY_CHANCE, told_of_baselines, without_images
+from trainer.evaluation.describe import (
+    BELOW,
+    BELOW_BY_CHANCE,
+    describe_baselines,
+    describe_rouge,
+    describe_similarity,
+    profile_in,
+    without_images,
+)
 from trainer.evaluation.foreign import describe_counts
 from trainer.evaluation.resource_classes import CLASSES, resource_class
-from trainer.evaluation.scoring.findings import lines, profile_in
 from trainer.evaluation.scoring.similarity import SIMILARITY
-from trainer.evaluation.unscored import similarity_in_words
 from trainer.runs.words import number
 
 #: More languages than this are not drawn, only listed.
@@ -77,7 +83,7 @@ def described(report: Mapping[str, Any]) -> str:
         words += [f"{key} {settings[key]}" for key in shown if key in settings]
     words.append(f"ROUGE as {profile_in(report)}")
     html = f'<p class="soft">{escape(one_line(", ".join(words)))}</p>'
-    return html + "".join(f"<p>{escape(one_line(line))}</p>" for line in lines(report))
+    return html + "".join(f"<p>{escape(one_line(line))}</p>" for line in describe_rouge(report))
 
 
 def by_kind(report: Mapping[str, Any]) -> str:
@@ -98,7 +104,7 @@ def by_kind(report: Mapping[str, Any]) -> str:
     if len(quality) > rouge:
         groups.append(("with models", len(quality) - rouge))
     html = table(heading, rows, groups)
-    if told := similarity_in_words(report):
+    if told := describe_similarity(report):
         html += f'<p class="soft">{escape(one_line(told))}.</p>'
     behaviour = _there(scores, _BEHAVIOUR)
     if behaviour:
@@ -129,7 +135,7 @@ def beside_baselines(report: Mapping[str, Any]) -> str:
             of_kind = baseline_means(report, name).get(kind)
             if of_kind:
                 rows.append(["", label, *_cells(of_kind, measures)])
-    said = told_of_baselines(report)
+    said = describe_baselines(report)
     html = "".join(f'<p class="wrong">{escape(line)}</p>' for line in said if line.startswith(BELOW))
     html += table(["kind", "system", *(LABELS[name] for name in measures)], rows)
     notes = "; ".join(one_line(line) for line in said if not line.startswith(BELOW))

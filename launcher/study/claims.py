@@ -6,7 +6,7 @@ from statistics import fmean
 from typing import Literal
 
 from launcher.study.definition import Claim, DirectionKind
-from trainer.evaluation.compare.bootstrap import Difference, holm, paired_bootstrap
+from trainer.evaluation.bootstrap import Difference, holm, paired_bootstrap
 from trainer.evaluation.compare.systems import Scores, by_direction
 
 Verdict = Literal["holds", "may be chance", "not seen", "the contrary"]

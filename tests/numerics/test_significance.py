@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.evaluation.compare.bootstrap import holm, paired_bootstrap
+from trainer.evaluation.bootstrap import holm, paired_bootstrap
 
 
 def by_the_book(a: Sequence[float], b: Sequence[float], stories: Sequence[int], samples: int) -> tuple[float, float]:

@@ -155,4 +155,4 @@ def test_scoring_gives_every_figure(tmp_path: Path, capsys: pytest.CaptureFixtur
         assert math.isfinite(found[name])
         assert found[name] > 0
     assert (found["pairs"], found["processes"]) == (1_350, 2)
-    assert "rouge_speedup" in capsys.readouterr().out
+    assert "pairs_per_second" in capsys.readouterr().out

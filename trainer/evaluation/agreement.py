@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Agreement:
-    """observed: share of pairs of raters that agree, the mean over subjects. expected: the same by chance.
+    """Agreement of raters.
 
-    kappa: (observed - expected) / (1 - expected); None where every rating is of one category, as chance alone then
-    agrees in full.
+    observed: share of pairs of raters that agree, the mean over subjects.  expected: the same by chance.
+    kappa: (observed - expected) / (1 - expected); None where all ratings are of one category (expected is 1).
     """
 
     observed: float

@@ -1,9 +1,10 @@
-"""Means of an evaluation's scores: by kind, by language, by direction, by how much there was to train on."""
+"""Average an evaluation's scores by kind, language, direction and amount of training data."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from shards.directions import direction_kind
 from shards.format.index import Corpus
 from trainer.evaluation.predictions import Prediction
 from trainer.evaluation.resource_classes import resource_class
@@ -14,7 +15,7 @@ Named = tuple[str, str]
 
 
 def training_pairs(corpus: Corpus) -> dict[Named, int]:
-    """How many examples the train split has of every direction, whether a mixture draws on it or not."""
+    """Return the train split's number of examples of every direction, in the mixture or not."""
     counts_TS, names = corpus.direction_counts("train"), corpus.languages
     return {(s, t): int(counts_TS[j, i]) for j, t in enumerate(names) for i, s in enumerate(names)}
 
@@ -22,19 +23,18 @@ def training_pairs(corpus: Corpus) -> dict[Named, int]:
 def summarise(
     predictions: Sequence[Prediction], measures: Sequence[str], train_pairs: Mapping[Named, int]
 ) -> dict[str, Any]:
-    """The means of the measures, as the report has them; a measure that no example of a group has is left out of it.
+    """Return the means of the measures, as the report has them. A group without a measure's score lacks the measure.
 
     by_kind, by_source, by_target, by_class, by_direction: means over examples.
-    macro: the same (but by direction) as means over directions, each counting once, as the averages of the paper's
-    Table 1 do. Where directions have unlike numbers of examples the two differ.
-    directions: how many examples each has here and in the train split.
+    macro: the same (but by direction) as means over directions, each counting once, as in the paper's Table 1.
+    directions: each one's number of examples here and in the train split.
     """
     of_direction: dict[Named, list[Mapping[str, float | None]]] = defaultdict(list)
     for row in predictions:
         of_direction[row.source, row.target].append(row.scores)
     means = {pair: mean_scores(rows, measures) for pair, rows in of_direction.items()}
     names: dict[str, Callable[[Named], str]] = {
-        "by_kind": lambda pair: "mms" if pair[0] == pair[1] else "mxls",
+        "by_kind": lambda pair: direction_kind(*pair),
         "by_source": lambda pair: pair[0],
         "by_target": lambda pair: pair[1],
         "by_class": lambda pair: resource_class(train_pairs[pair]),
@@ -60,11 +60,12 @@ def summarise(
 
 
 def direction_name(pair: Named) -> str:
+    """Return a direction as the report's keys have it: `english>french`."""
     return f"{pair[0]}>{pair[1]}"
 
 
 def languages_found(predictions: Sequence[Prediction]) -> dict[str, dict[str, int]]:
-    """By target language: how many predictions were found to be in which language, "unknown" where nobody can tell."""
+    """Return target language -> identified language (or "unknown") -> number of predictions."""
     found: dict[str, Counter[str]] = defaultdict(Counter)
     for row in predictions:
         found[row.target][row.language or "unknown"] += 1

@@ -1,7 +1,6 @@
-"""Held-out examples in batches that encode a document once, and their predictions, kept on the disk as they come.
+"""Put held-out examples into batches that encode a document once, and keep their predictions as they come.
 
-Which batches there are depends on the examples and the batch size alone: ranks and restarts only decide who decodes
-one.
+The batches depend on the examples and the batch size alone: ranks and restarts only decide who decodes one.
 """
 
 import contextlib
@@ -22,22 +21,22 @@ from shards.stream.images import ImageRule, image_owners
 from shards.stream.quotas import Ints
 from shards.stream.sampler import Groups
 
-#: A rank's file: key and rank.
+#: Name of a rank's file: key and rank.
 _FILE = re.compile(r"[0-9a-f]{16}-[0-9]{5,}\.jsonl")
 
 
 def decoding_batches(groups: Groups, corpus: Corpus, size: int, rule: ImageRule = "source") -> list[Ints]:
-    """Places in `groups` (of one example each), at most `size` a batch, every one once.
+    """Return batches of places in `groups` (of one example each), at most `size` a batch, every place once.
 
-    Examples that read the same document with the same images (`rule`: whose) are in one batch, where it is encoded once
-    for all their target languages; only more than `size` of them are divided. Documents of like length lie together,
-    long ones first: what does not fit into memory is known at the beginning.
+    Examples with the same document and images (by `rule`) are in one batch, where it is encoded once for all their
+    target languages; only more than `size` of them are divided. Documents of like length lie together, long ones
+    first: a lack of memory shows at the beginning.
     """
     articles = corpus.articles
     source, target = groups.source[:, 0], groups.target[:, 0]
     owner = image_owners(articles, source, target, rule)
     shown = np.where(articles["images"][owner] > 0, 1, 0)
-    # Articles that share their images have one place in one shard.
+    # Articles that share their images have the same offset in the same shard.
     keys = np.stack(
         [
             source.astype(np.int64),
@@ -61,11 +60,13 @@ def decoding_batches(groups: Groups, corpus: Corpus, size: int, rule: ImageRule 
 
 
 class Predictions:
-    """Predictions of one evaluation that are written so far, a line a batch: every rank has a file of its own."""
+    """The predictions of one evaluation written so far, a line a batch; every rank has a file of its own."""
 
     def __init__(self, directory: Path, groups: Groups, facts: Sequence[object]) -> None:
-        """facts: all that a prediction depends on beside its example, as JSON has it. Files that were written for other
-        examples or under other facts do not count."""
+        """Key the files by examples and facts: those of others do not count.
+
+        facts: all that a prediction depends on beside its example, as JSON.
+        """
         self._directory = directory
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
         digest.update(np.stack([groups.source[:, 0], groups.target[:, 0]]).tobytes())
@@ -85,7 +86,7 @@ class Predictions:
             raise InputError(f"{self._directory} cannot be written: {error}") from error
 
     def read(self) -> dict[int, list[dict[str, Any]]]:
-        """Batch -> what was predicted for its examples. A line that a kill cut short does not count."""
+        """Return batch -> its rows. A line that a kill cut short does not count."""
         found: dict[int, list[dict[str, Any]]] = {}
         for path in sorted(self._directory.glob(f"{self._key}-*.jsonl")):
             try:
@@ -103,12 +104,12 @@ class Predictions:
         return found
 
     def add(self, rank: int, batch: int, rows: Sequence[dict[str, Any]]) -> None:
-        """A batch is done. The file is closed each time: another host may read it next."""
+        """Write a finished batch. The file is closed each time: another host may read it next."""
         path = self._directory / f"{self._key}-{rank:05d}.jsonl"
         line = json.dumps({"batch": batch, "rows": list(rows)}, ensure_ascii=False)
         try:
             with open(path, "ab", buffering=0) as file:
-                # Behind a line that was cut short this begins another one.
+                # The first line end closes a line that was cut short.
                 file.write(f"\n{line}\n".encode())
         except OSError as error:
             raise InputError(f"{path} cannot be written: {error}") from error

@@ -1,4 +1,4 @@
-"""Held-out stories through beam search and every measure; NLL beside the unigram model's."""
+"""Decode held-out stories by beam search, score them by every measure, and compare NLL with a unigram model's."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +13,7 @@ from shards.batch.collate import Collator
 from shards.batch.fetch import Transform
 from shards.batch.reader import Reader
 from shards.batch.spans import UnreadableError
-from shards.directions import Direction, parse_directions
+from shards.directions import Direction, by_kind, direction_kind, parse_directions
 from shards.errors import InputError
 from shards.format.index import Corpus
 from shards.stream.quotas import Ints
@@ -21,40 +21,27 @@ from shards.stream.sampler import Groups
 from shards.text.tokenizer import Tokenizer
 from trainer.checkpoint.directory import read_state
 from trainer.distributed import from_first_rank, raise_together
-from trainer.evaluation.averages import languages_found, summarise, training_pairs
-from trainer.evaluation.baselines.compute import Baselines, Example, as_rows, compute
-from trainer.evaluation.baselines.report import baselines_report
+from trainer.evaluation.baselines.compute import Example
 from trainer.evaluation.decoding import Predictions, decoding_batches
-from trainer.evaluation.heldout import (
-    choose_examples,
-    concatenate,
-    in_batches,
-    mean_nll,
-    share_of_rank,
-    take_groups,
-)
+from trainer.evaluation.heldout import HeldOut, choose_examples, concatenate, take_groups
 from trainer.evaluation.kept import evaluation_folder
-from trainer.evaluation.predictions import Prediction
-from trainer.evaluation.report import facts_of
-from trainer.evaluation.results import write_results
+from trainer.evaluation.report import facts_of, score_and_write
 from trainer.evaluation.scoring.measures import Pair
 from trainer.evaluation.scoring.models import models_of
-from trainer.evaluation.scoring.score import Scores, score
-from trainer.evaluation.scoring.similarity import SIMILARITY, facts_of_similarity
+from trainer.evaluation.scoring.score import score
 from trainer.evaluation.unigram import UnigramBaseline
 from trainer.ranks import Ranks
 from trainer.recipe import Recipe
-from trainer.terminal.progress import counting, stage, track
+from trainer.terminal.progress import stage, track
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluator:
-    """Everything an evaluation reads. All ranks build one and call `run` together.
+    """Evaluate a network by a recipe. All ranks build one and call its methods together.
 
-    collate_changed: return a collator whose articles go through a transform (perturbations).
-
-    begin_batch: called before every batch, for the watchdog.  kept_in: where the results go, `<run>/evaluation/<label>`
-    (trainer/evaluation/kept.py); None: they are the run's own.
+    collate_changed: returns a collator whose articles go through a transform (perturbations).
+    begin_batch: called before every batch, for the watchdog.  kept_in: the directory of the results,
+    `<run>/evaluation/<label>` (trainer/evaluation/kept.py); None: the run's own.
     """
 
     recipe: Recipe
@@ -70,80 +57,79 @@ class Evaluator:
 
     @property
     def where(self) -> Path:
-        """Return what names the results: the run, or `kept_in`."""
+        """Return the directory that names the results: the run, or `kept_in`."""
         return self.kept_in or self.recipe.run
 
     def run(self, network: Network, split: str, checkpoint: Path) -> dict[str, Any] | None:
-        """Predictions, their scores and NLL of the recipe's directions on `split`; the report on rank 0.
+        """Decode and score the recipe's directions on `split`; return the report on rank 0, None on the others.
 
-        An example that cannot be read has no prediction and is counted in the report.
-
-        `checkpoint` is where the network's weights are kept.
+        checkpoint: of the network's weights. An example that cannot be read has no prediction and is counted.
 
         Writes <split>-predictions.parquet, the baselines' tables beside it and <split>.json into evaluation/ of the
         run, or into `kept_in`. An evaluation of something else that lies there is moved away, not overwritten.
         """
-        kinds, groups, facts = self.directions(), self.choose(split), self.facts(checkpoint)
+        groups, facts = self.choose(split), self.facts(checkpoint)
         folder = evaluation_folder(self.where)
         found = self.decode(network, groups, folder / f"{split}-parts", facts)
-        nll = self._nll(network, split, kinds)
+        nll = self._nll(network, split)
         if not self.ranks.is_first:
             return None
         written = {row["number"]: row for of_batch in found.read().values() for row in of_batch}
         examples, pairs = self._read(groups, written)
-        scores = self._score(pairs)
-        predictions, measures = as_rows(examples, pairs, scores), list(scores.columns)
-        baselines = self._baselines(examples)
-        trained_on = training_pairs(self.corpus)
-        report = {
+        head = {
             "split": split,
             "step": read_state(checkpoint).step,
             **facts,
-            "examples": len(predictions),
-            "unreadable": len(groups.number) - len(predictions),
-            **self._without_images(predictions, written),
-            **summarise(predictions, measures, trained_on),
-            **baselines_report(predictions, baselines, trained_on),
-            "rouge": scores.rouge,
-            "languages_found": languages_found(predictions),
-            "nll": nll,
+            "examples": len(examples),
+            "unreadable": len(groups.number) - len(examples),
+            **self._without_images(examples, pairs, written),
         }
-        if SIMILARITY in measures:
-            report[SIMILARITY] = facts_of_similarity([(row.target, row.scores) for row in predictions])
-        write_results(self.where, report, predictions, measures, baselines, facts)
+        settings = self.recipe.evaluation
+        report = score_and_write(
+            self.where,
+            head,
+            facts,
+            examples,
+            pairs,
+            corpus=self.corpus,
+            reader=self.reader,
+            scorer=functools.partial(
+                score,
+                profile=settings.rouge,
+                models=models_of(settings, self.device),
+                after_each=self.begin_batch,
+            ),
+            nll=nll,
+            after_each=self.begin_batch,
+        )
         try:
             found.remove()
         except OSError as error:
             raise InputError(f"{folder} cannot be written: {error}") from error
         return report
 
-    def directions(self) -> dict[str, list[Direction]]:
-        """The recipe's directions by kind, MMS and MXLS."""
+    def directions(self) -> list[Direction]:
+        """Return the recipe's directions."""
         of = self.recipe.evaluation.directions
-        directions = parse_directions(of, self.corpus.languages, self.recipe.mixture.languages)
-        return {
-            "mms": [(source, target) for source, target in directions if source == target],
-            "mxls": [(source, target) for source, target in directions if source != target],
-        }
+        return parse_directions(of, self.corpus.languages, self.recipe.mixture.languages)
 
     def choose(self, split: str) -> Groups:
-        """The examples of `split` that the recipe asks for, numbered. `InputError` where there is none."""
+        """Return the examples of `split` that the recipe asks for, numbered. `InputError` where there is none."""
         settings = self.recipe.evaluation
         chosen = [
             choose_examples(self.corpus, split, of_kind, total=settings.examples_per_kind)
-            for of_kind in self.directions().values()
+            for of_kind in by_kind(self.directions()).values()
         ]
-        groups = concatenate(chosen)
-        if not len(groups.number):
+        if not any(len(part.number) for part in chosen):
             raise InputError(f"evaluation.directions={settings.directions}: the {split} split has no such example")
-        return groups
+        return concatenate(chosen)
 
     def facts(self, checkpoint: Path) -> dict[str, Any]:
-        """All that the examples and their predictions depend on beside the split, as the report has it."""
+        """Return all that the predictions depend on beside the split, as the report has it."""
         return facts_of(self.recipe, checkpoint, self.corpus.content_hash)
 
     def decode(self, network: Network, groups: Groups, parts: Path, facts: object) -> Predictions:
-        """Predict `groups` into the files of `parts`; what lies there under the same facts is kept.
+        """Predict `groups` into the files of `parts`; predictions there of the same facts are kept.
 
         All ranks call this together, and all raise where one fails.
         """
@@ -161,7 +147,7 @@ class Evaluator:
             self._decode(network, groups, found, set(done))
         except InputError as error:
             problem = error
-        self.begin_batch()  # the clock of a rank that was quick begins anew: it waits for the others
+        self.begin_batch()  # restarts the watchdog's clock: a quick rank waits for the others
         with stage("waiting for the other ranks", quiet=not self.ranks.is_first):
             raise_together(problem)
         if self.ranks.is_first:
@@ -186,16 +172,16 @@ class Evaluator:
         left = [number for number in range(len(batches)) if number not in done]
         mine = left[self.ranks.rank :: self.ranks.world_size]
         total = sum(len(batches[number]) for number in mine)
-        # Of one rank's share, which is as large as the others'.
+        # Progress is that of one rank's share, which is as large as the others'.
         with stage("decoding", total, quiet=not self.ranks.is_first) as progress:
             for number in mine:
                 self.begin_batch()
                 chosen = take_groups(groups, batches[number])
                 batch = self.collate(chosen)
-                # What is drawn follows from the example, not from its place among those that are chosen.
+                # Random numbers follow from the example, not from its place in the batch.
                 pairs = chosen.source[:, 0] * len(self.corpus.articles) + chosen.target[:, 0]
                 written = network.generate(batch, decoding, pairs.tolist()).tolist()
-                images = batch.image_mask_BI.sum(dim=1).tolist()  # that the network saw
+                images = batch.image_mask_BI.sum(dim=1).tolist()
                 rows = [
                     {"number": example, "prediction": self.tokenizer.decode(ids), "images": seen}
                     for example, ids, seen, weight in zip(
@@ -218,7 +204,7 @@ class Evaluator:
             source, target = int(groups.source[place, 0]), int(groups.target[place, 0])
             try:
                 article, text = self.reader.article(target), document(source)
-            except UnreadableError:  # it was there when it was decoded
+            except UnreadableError:  # it was readable when it was decoded
                 continue
             pair = Pair(
                 source=languages[int(language[source])],
@@ -234,57 +220,43 @@ class Evaluator:
         self.begin_batch()
         return examples, pairs
 
-    def _score(self, pairs: Sequence[Pair]) -> Scores:
-        settings = self.recipe.evaluation
-        models = models_of(settings, self.device)
-        return score(pairs, profile=settings.rouge, models=models, after_each=self.begin_batch)
-
-    def _baselines(self, examples: Sequence[Example]) -> Baselines:
-        """Write and score the baselines' summaries of the same examples."""
-        return compute(
-            self.corpus,
-            self.reader,
-            examples,
-            self._score,
-            profile=self.recipe.evaluation.rouge,
-            after_each=self.begin_batch,
-        )
-
     def _without_images(
-        self, predictions: Sequence[Prediction], written: Mapping[int, Mapping[str, Any]]
+        self, examples: Sequence[Example], pairs: Sequence[Pair], written: Mapping[int, Mapping[str, Any]]
     ) -> dict[str, Any]:
-        """Count the examples of each kind that the network saw no image of; nothing where it sees none at all."""
+        """Count the examples of each kind that the network saw no image of; empty where it sees none at all."""
         if not self.recipe.network.vision.enabled:
             return {}
-        without = [row for row in predictions if written[row.number].get("images") == 0]
-        mms = sum(row.source == row.target for row in without)
-        return {"without_images": {"mms": mms, "mxls": len(without) - mms}}
+        kinds = [direction_kind(pair.source, pair.target) for pair in pairs]
+        counts = dict.fromkeys(sorted(set(kinds)), 0)
+        for example, kind in zip(examples, kinds, strict=True):
+            counts[kind] += written[example.number].get("images") == 0
+        return {"without_images": counts}
 
-    def _nll(
-        self, network: Network, split: str, kinds: Mapping[str, Sequence[Direction]]
-    ) -> dict[str, dict[str, float]]:
-        """The model's and the unigram's NLL a token of each kind, on the same examples."""
-        length = self.recipe.lengths.summary
+    def _nll(self, network: Network, split: str) -> dict[str, dict[str, float]]:
+        """Return the model's and the unigram model's NLL a token, in nats, by kind, on the same examples."""
+        settings = self.recipe.validation
         self.begin_batch()
-        quiet = not self.ranks.is_first
+        quiet, length = not self.ranks.is_first, self.recipe.lengths.summary
         with stage("unigram model of the training summaries", quiet=quiet):
             unigram = UnigramBaseline(self.corpus, self.reader, self.tokenizer, length, self.ranks, self.device)
-        settings = self.recipe.validation
-        result: dict[str, dict[str, float]] = {}
-        for kind, directions in kinds.items():
-            groups = choose_examples(self.corpus, split, directions, total=settings.examples_per_kind)
-            share = share_of_rank(groups, self.ranks)
-            batches = in_batches(share, self.collate, settings.batch_size)
-            languages, size = len(self.corpus.languages), settings.batch_size
-            with stage(f"held-out NLL, {kind}", -(-len(share.number) // size), quiet=quiet) as progress:
-                counted = counting(batches, progress.advance)
-                model = mean_nll(network, counted, self.device, self.begin_batch, languages=languages).nll
-            if len(groups.number):
-                floor = unigram.nll(groups)
-                result[kind] = {
-                    "model": model,
-                    "unigram": floor,
-                    "better_by": 1 - model / floor,
-                    "examples": len(groups.number),
-                }
-        return result
+        held_out = HeldOut(
+            self.corpus,
+            self.collate,
+            split=split,
+            directions=self.directions(),
+            examples_per_kind=settings.examples_per_kind,
+            batch_size=settings.batch_size,
+            ranks=self.ranks,
+        )
+        with stage("held-out NLL", quiet=quiet):
+            found = held_out.nll(network, self.device, self.begin_batch)
+        floors = {kind: unigram.nll(groups) for kind, groups in held_out.groups.items()}
+        return {
+            kind: {
+                "model": of.nll,
+                "unigram": floors[kind],
+                "better_by": 1 - of.nll / floors[kind],
+                "examples": len(held_out.groups[kind].number),
+            }
+            for kind, of in found.items()
+        }

@@ -1,4 +1,4 @@
-"""Read predictions of any system from JSONL, and find the held-out examples that they are of. Imports no torch.
+"""Read any system's predictions from JSONL, and match them with held-out examples. Imports no torch.
 
 A line is {"story" | "url", "source", "target", "prediction"}: the story's key (as `d2tv evaluate` writes it, or
 percent-decoded) or the URL of one of its articles; languages by name or code; other keys are passed over.
@@ -22,10 +22,11 @@ from shards.format.index import Corpus
 from shards.format.writer import encode_key
 from shards.languages import language_name
 from shards.text.lines import check_encodable, has_text, parse_object, read_lines
-from trainer.evaluation.baselines.compute import Example
+from trainer.evaluation.baselines.compute import Example, pair_of
+from trainer.evaluation.scoring.measures import Pair
 
 SUFFIX = ".jsonl"
-#: What became of lines that are not scored, in the order in which it is told.
+#: Reasons why lines are not scored, in the order of the report.
 _REASONS = {
     "unknown": "of no story of the split",
     "other_split": "of a story of another split",
@@ -37,7 +38,7 @@ _REASONS = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Line:
-    """number: of the line in its file, from 1. source, target: languages by name."""
+    """A prediction of a file. number: of its line, from 1.  source, target: languages by name."""
 
     number: int
     story: str | None
@@ -51,34 +52,41 @@ class Line:
 class Foreign:
     """Predictions of held-out examples, sorted by example.
 
-    counts: `lines` in the file; those left out by reason (`_REASONS`); `empty` ones among those that are scored, and
-    `missing`: examples of the file's directions that it has no line for.
+    counts: `lines` in the file; those left out by reason (`_REASONS`); `empty` ones that are scored; `missing` examples
+    of the file's directions.
     """
 
     examples: tuple[Example, ...]
     predictions: tuple[str, ...]
     counts: Mapping[str, int]
 
+    def pairs(self, corpus: Corpus, reader: Reader) -> list[Pair]:
+        """Return the texts of the examples, with the predictions. Raises `InputError` where they cannot be read."""
+        return [
+            pair_of(corpus, reader, example, text)
+            for example, text in zip(self.examples, self.predictions, strict=True)
+        ]
+
     def describe(self) -> list[str]:
-        """Say what was left out and what is missing."""
+        """Return lines on what was left out and what is missing."""
         return describe_counts(self.counts)
 
 
 def describe_counts(counts: object) -> list[str]:
-    """Say in words what `Foreign.counts` tell, also of a report that may be damaged."""
+    """Return lines on `Foreign.counts`, also those of a damaged report."""
     if not isinstance(counts, dict):
         return []
     numbers = {key: count for key, count in counts.items() if isinstance(count, int)}
-    told = [f"{count:,} lines {words}" for key, words in _REASONS.items() if (count := numbers.get(key))]
+    lines = [f"{count:,} lines {words}" for key, words in _REASONS.items() if (count := numbers.get(key))]
     if empty := numbers.get("empty"):
-        told.append(f"{empty:,} predictions empty (scored as such)")
+        lines.append(f"{empty:,} predictions empty (scored as such)")
     if missing := numbers.get("missing"):
-        told.append(f"{missing:,} examples of its directions without a line")
-    return told
+        lines.append(f"{missing:,} examples of its directions without a line")
+    return lines
 
 
 def is_foreign(path: Path) -> bool:
-    """Return True if a name is that of a file of predictions."""
+    """Return True if the name is that of a file of predictions."""
     return path.suffix.lower() == SUFFIX
 
 
@@ -114,21 +122,21 @@ def match(
     path: Path,
     directions: Sequence[Direction] | None = None,
 ) -> Foreign:
-    """Return the lines that are examples of `split`. directions: those that are asked for; None: any.
+    """Return the lines that are examples of `split`. directions: to score; None: any.
 
     Raises `InputError` for two lines of one example that differ, a URL of several stories, and where no line matches.
     """
     place = _Places(corpus, reader, split, lines)
     counts: Counter[str] = Counter({"lines": len(lines)})
-    said: dict[int, Line] = {}
+    kept: dict[int, Line] = {}
     for line in lines:
         edge = place.of(line, path)
         if isinstance(edge, str):
             counts[edge] += 1
         elif directions is not None and place.direction(line) not in directions:
             counts["not_asked_for"] += 1
-        elif (before := said.get(edge)) is None:
-            said[edge] = line
+        elif (before := kept.get(edge)) is None:
+            kept[edge] = line
         elif before.prediction == line.prediction:
             counts["repeated"] += 1
         else:
@@ -136,17 +144,17 @@ def match(
                 f"{path}, line {line.number}: line {before.number} has another prediction of the same example: leave "
                 "one of them out"
             )
-    if not said:
+    if not kept:
         why = ", ".join(f"{counts[key]:,} {words}" for key, words in _REASONS.items() if counts[key])
         raise InputError(
             f"{path}: none of its {len(lines):,} lines is an example of {split} of {corpus.location} ({why}): name the "
             "corpus and --split that it was written for"
         )
-    counts["empty"] = sum(not has_text(line.prediction) for line in said.values())
+    counts["empty"] = sum(not has_text(line.prediction) for line in kept.values())
     sizes, size = np.diff(corpus.directions[split]), len(corpus.languages)
-    of = {found for line in said.values() if (found := place.direction(line)) is not None}
-    counts["missing"] = int(sum(sizes[target * size + source] for source, target in of)) - len(said)
-    chosen = sorted(said)
+    of = {found for line in kept.values() if (found := place.direction(line)) is not None}
+    counts["missing"] = int(sum(sizes[target * size + source] for source, target in of)) - len(kept)
+    chosen = sorted(kept)
     pairs = corpus.edges[split][chosen].tolist()
     keys, story = corpus.story_keys(), np.asarray(corpus.articles["story"])
     return Foreign(
@@ -154,13 +162,13 @@ def match(
             Example(number=number, story=keys[int(story[target])], source=source, target=target)
             for number, (source, target) in enumerate(pairs)
         ),
-        predictions=tuple(said[edge].prediction for edge in chosen),
+        predictions=tuple(kept[edge].prediction for edge in chosen),
         counts=dict(counts),
     )
 
 
 class _Places:
-    """Where the examples of a split stand among its edges."""
+    """The places of a split's examples among its edges."""
 
     def __init__(self, corpus: Corpus, reader: Reader, split: str, lines: Sequence[Line]) -> None:
         self._languages = {name: number for number, name in enumerate(corpus.languages)}
@@ -189,7 +197,7 @@ class _Places:
         return self._languages[line.source], self._languages[line.target]
 
     def of(self, line: Line, path: Path) -> int | str:
-        """The number of a line's edge, or why it has none."""
+        """Return the number of a line's edge, or the reason why it has none."""
         story = self._named(line) if line.story is not None else self._linked(line, path)
         if story is None:
             return "unknown"
@@ -210,7 +218,7 @@ class _Places:
         return self._number.get(line.story, self._number.get(encode_key(line.story)))
 
     def _linked(self, line: Line, path: Path) -> int | None:
-        """By the source article's URL, else the target's, else any language's."""
+        """Return the story with the URL, of the source article, else of the target, else of any."""
         assert line.url is not None
         of_url = self._urls.get(line.url, {})
         found = of_url.get(line.source) or of_url.get(line.target) or set().union(*of_url.values())

@@ -1,7 +1,7 @@
-"""Evaluate the predictions of any system, which came in a file: scores, baselines and report as a run's have.
+"""Evaluate a file with any system's predictions: scores, baselines and report are those of a run.
 
-The results of FOLDER/NAME.jsonl lie in FOLDER/NAME/evaluation, so that FOLDER/NAME can be compared like a run.
-Imports no torch, where no model scores.
+The results of FOLDER/NAME.jsonl lie in FOLDER/NAME/evaluation, so that FOLDER/NAME can be compared like a run. Torch is
+imported only where a model scores.
 """
 
 import functools
@@ -13,24 +13,19 @@ from shards.directions import parse_directions
 from shards.errors import InputError
 from shards.format.index import open_corpus
 from shards.printable import one_line
-from trainer.evaluation.averages import languages_found, summarise, training_pairs
-from trainer.evaluation.baselines.compute import as_rows, compute, pair_of
-from trainer.evaluation.baselines.report import baselines_report
 from trainer.evaluation.closing_table import print_report
-from trainer.evaluation.evaluated import Evaluated
 from trainer.evaluation.foreign import match, read_foreign
 from trainer.evaluation.kept import only_one
-from trainer.evaluation.results import write_results
+from trainer.evaluation.report import Evaluated, score_and_write
 from trainer.evaluation.scoring.models import check_models, models_of
 from trainer.evaluation.scoring.score import score
-from trainer.evaluation.scoring.similarity import SIMILARITY, facts_of_similarity
 from trainer.recipe import Recipe, load_recipe
 from trainer.terminal.progress import stage
 
-#: Keys of a recipe that mean something for predictions that are there already.
+#: Keys of a recipe that apply to given predictions.
 _SETTINGS = ("directions", "rouge", "labse", "bertscore", "sentence_similarity", "seed")
 _KEYS = ("corpus.path", *(f"evaluation.{name}" for name in _SETTINGS))
-#: What a run, a checkpoint or an exported model holds.
+#: Names in a run, a checkpoint or an exported model.
 _OF_A_RUN = ("recipe.yaml", "metrics.jsonl", "checkpoints", "manifest.json")
 
 
@@ -53,15 +48,7 @@ def evaluate_foreign(path: Path, split: str, corpus: str | None, overrides: Sequ
     try:
         found = match(lines, opened, reader, split, path, directions)
         lock = only_one(where, split)
-        pairs = [
-            pair_of(opened, reader, example, text)
-            for example, text in zip(found.examples, found.predictions, strict=True)
-        ]
-        scored = functools.partial(score, profile=settings.rouge, models=models)
-        scores = scored(pairs)
-        rows, measures = as_rows(found.examples, pairs, scores), list(scores.columns)
-        baselines = compute(opened, reader, found.examples, scored, profile=settings.rouge)
-        trained_on = training_pairs(opened)
+        pairs = found.pairs(opened, reader)
         facts: dict[str, Any] = {
             "checkpoint": digest,
             "settings": settings.model_dump(mode="json", include=set(_SETTINGS) - {"seed"}),
@@ -69,33 +56,37 @@ def evaluate_foreign(path: Path, split: str, corpus: str | None, overrides: Sequ
             "lengths": {},
             "corpus": opened.content_hash,
         }
-        report = {
+        head = {
             "split": split,
             "system": {"name": one_line(path.stem), "file": str(path), "lines": dict(found.counts)},
             **facts,
-            "examples": len(rows),
+            "examples": len(pairs),
             "unreadable": 0,
-            "rouge": scores.rouge,
-            **summarise(rows, measures, trained_on),
-            **baselines_report(rows, baselines, trained_on),
-            "languages_found": languages_found(rows),
-            "nll": {},
+            "rouge": {},  # its place among the keys
         }
-        if SIMILARITY in measures:
-            report[SIMILARITY] = facts_of_similarity([(row.target, row.scores) for row in rows])
-        write_results(where, report, rows, measures, baselines, facts)
+        report = score_and_write(
+            where,
+            head,
+            facts,
+            found.examples,
+            pairs,
+            corpus=opened,
+            reader=reader,
+            scorer=functools.partial(score, profile=settings.rouge, models=models),
+            nll={},
+        )
     finally:
         if lock is not None:
             lock.release()
         reader.close()
     print_report(report, [], where)
-    for told in found.describe():
-        print(f"{path}: {told}")
+    for line in found.describe():
+        print(f"{path}: {line}")
     return Evaluated(recipe=recipe, where=where, corpus=opened, report=report)
 
 
 def _recipe(path: Path, where: Path, corpus: str | None, overrides: Sequence[str]) -> Recipe:
-    """The settings that scoring takes, with `run` where the results go."""
+    """Return the settings of scoring, with `run` where the results go."""
     for override in overrides:
         key, _, value = override.partition("=")
         if key not in _KEYS:

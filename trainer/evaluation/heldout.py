@@ -1,4 +1,4 @@
-"""Held-out examples: which ones, how they are shared among ranks, and the model's NLL on them."""
+"""Choose held-out examples, share them among the ranks, and measure a network's NLL on them."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from models.network import Network
 from models.objectives.base import Objective
 from shards.batch.collate import Collator
 from shards.batch.types import Batch
-from shards.directions import Direction
+from shards.directions import Direction, by_kind
 from shards.errors import InputError
 from shards.format.index import Corpus
 from shards.stream.quotas import Ints
@@ -20,10 +20,10 @@ from trainer.ranks import Ranks
 
 
 def choose_examples(corpus: Corpus, split: str, directions: Sequence[Direction], *, total: int | None) -> Groups:
-    """Examples of a split as groups of one: `total` in all (None: every one), none twice.
+    """Return examples of a split as groups of one: `total` in all (None: every one), none twice.
 
-    Directions take turns, so the total is spread evenly over them. The choice depends on the corpus alone:
-    runs that differ in objective, seed or world size are measured on the same examples.
+    Directions take turns, so the total is spread evenly over them. The choice depends on the corpus alone: runs that
+    differ in objective, seed or world size are measured on the same examples.
     """
     starts = corpus.directions[split]
     turns, edges = [], []
@@ -47,17 +47,18 @@ def choose_examples(corpus: Corpus, split: str, directions: Sequence[Direction],
 
 
 def share_of_rank(groups: Groups, ranks: Ranks) -> Groups:
-    """Every world_size-th group: each example on exactly one rank."""
+    """Return every world_size-th group: each example is on exactly one rank."""
     return take_groups(groups, slice(ranks.rank, None, ranks.world_size))
 
 
 def in_batches(groups: Groups, collate: Collator, batch_size: int) -> Iterator[Batch]:
+    """Yield batches of at most `batch_size` groups, in order."""
     for begin in range(0, len(groups.number), batch_size):
         yield collate(take_groups(groups, slice(begin, begin + batch_size)))
 
 
 def concatenate(parts: Sequence[Groups]) -> Groups:
-    """The parts one after the other, numbered anew."""
+    """Return the groups of all parts, numbered anew."""
     return Groups(
         number=np.arange(sum(len(part.number) for part in parts)),
         source=np.concatenate([part.source for part in parts]),
@@ -67,14 +68,17 @@ def concatenate(parts: Sequence[Groups]) -> Groups:
 
 
 def take_groups(groups: Groups, rows: slice | Ints) -> Groups:
-    """Some of the groups, by place."""
+    """Return some of the groups, by place."""
     return Groups(
         number=groups.number[rows], source=groups.source[rows], target=groups.target[rows], story=groups.story[rows]
     )
 
 
 class HeldOut:
-    """A fixed sample of a held-out split for each kind, evenly over its directions; this rank's share of it."""
+    """A fixed sample of a held-out split, evenly over the directions of each kind.
+
+    groups: by kind, for those of which the split has examples.
+    """
 
     def __init__(
         self,
@@ -88,19 +92,15 @@ class HeldOut:
         ranks: Ranks,
     ) -> None:
         self._collate, self._batch_size, self._languages = collate, batch_size, len(corpus.languages)
-        of_kind = {
-            "mms": [(source, target) for source, target in directions if source == target],
-            "mxls": [(source, target) for source, target in directions if source != target],
-        }
         chosen = {
-            kind: choose_examples(corpus, split, directions, total=examples_per_kind)
-            for kind, directions in of_kind.items()
+            kind: choose_examples(corpus, split, of_kind, total=examples_per_kind)
+            for kind, of_kind in by_kind(directions).items()
         }
-        # A kind of which the split holds nothing has no NLL.
-        self._mine = {kind: share_of_rank(groups, ranks) for kind, groups in chosen.items() if len(groups.number)}
+        self.groups = {kind: groups for kind, groups in chosen.items() if len(groups.number)}
+        self._mine = {kind: share_of_rank(groups, ranks) for kind, groups in self.groups.items()}
 
     def nll(self, network: Network, device: torch.device, begin_batch: Callable[[], None]) -> dict[str, "HeldOutNLL"]:
-        """By kind, over all ranks (all ranks call this). `begin_batch` is called before every batch."""
+        """Return the NLL by kind over all ranks (all ranks call this). begin_batch: called before every batch."""
         return {
             kind: mean_nll(
                 network,
@@ -113,10 +113,9 @@ class HeldOut:
         }
 
     def measure(self, objective: Objective, device: torch.device, begin_batch: Callable[[], None]) -> dict[str, float]:
-        """What the objective measures beside the NLL, on a batch of every rank's cross-lingual share (all call this).
+        """Return the objective's own measures by name, on a batch of every rank's cross-lingual share (all call this).
 
-        By name; none of what had no count. Dropout draws the same masks at every call, so that values of different
-        steps compare.
+        Those without a count are left out. Dropout draws the same masks at every call, so that steps compare.
         """
         names = objective.measured
         if not names:
@@ -141,9 +140,10 @@ class HeldOut:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HeldOutNLL:
-    """nll: nats a target token, over the examples that could be read.  unreadable: those that could not.
+    """The NLL of a sample.
 
-    by_target: nll by target language (L,), NaN for those that had none.
+    nll: nats a target token, over the readable examples.  unreadable: the count of the others.
+    by_target: nll by target language (L,), NaN for those without an example.
     """
 
     nll: float
@@ -154,13 +154,13 @@ class HeldOutNLL:
 def mean_nll(
     network: Network, batches: Iterable[Batch], device: torch.device, begin_batch: Callable[[], None], *, languages: int
 ) -> HeldOutNLL:
-    """NLL a target token over all ranks' batches (all ranks call this, with any number of batches).
+    """Return the NLL over all ranks' batches (all ranks call this, with any number of batches).
 
-    languages: how many the corpus has.
+    languages: the corpus' number of languages.
     """
     training = network.training
     network.eval()
-    # Nats by target language, tokens by target language, examples that could not be read.
+    # Nats by target language, tokens by target language, unreadable examples.
     sums = torch.zeros(2 * languages + 1, dtype=torch.float64, device=device)
     problem: InputError | None = None
     try:

@@ -1,8 +1,8 @@
-"""Keep evaluations by what they are of, so that none is overwritten by one of something else.
+"""Choose the directory of an evaluation, so that none overwrites one of other weights, settings or corpus.
 
 The run's own evaluation (its newest checkpoint, the settings of its recipe) lies in `<run>/evaluation`, and so does the
-first of any. Others lie in `<run>/evaluation/<label>`, where the label names what differs: `directions-en-any`,
-`step-00000400--num_beams-1`. What lies in the place of the run's own moves to its label before that is written.
+first of any. Others lie in `<run>/evaluation/<label>`, whose label names the differences: `directions-en-any`,
+`step-00000400--num_beams-1`. Another one in the run's own place moves to its label before that is written.
 """
 
 import hashlib
@@ -15,31 +15,31 @@ from typing import Any
 
 from shards.errors import InputError
 from shards.files.read import read_json
-from trainer.evaluation.baselines.names import LABELS
+from trainer.evaluation.baseline_names import LABELS
 from trainer.recipe.profiles import FORMER
 from trainer.runs.lock import FileLock, Owner, read_owner, refusal
 
-#: Settings that change no result.
+#: Settings without effect on the results.
 _WITHOUT_EFFECT = frozenset({"batch_size"})
 _LONGEST_LABEL = 100
 _SUFFIXES = (*(f"-{name}.parquet" for name in ("predictions", *LABELS)), ".html", ".json")
 _ROBUSTNESS_SUFFIXES = ("-robustness.parquet", "-robustness.html", "-robustness.json")
 _FACTS = ("checkpoint", "settings", "languages", "lengths", "corpus", "images")
-#: What a report means that does not say whose images were shown: those of before the recipe had corpus.images.
+#: The meaning of a report without the key: one of before the recipe had corpus.images.
 _FORMER_IMAGES = "target"
-#: What its settings mean where they lack one of these: earlier releases knew no other way.
+#: The meaning of settings without one of these keys, which earlier releases lacked.
 _FORMER_SETTINGS = {"no_repeat_ngram_size": 0}
 
 
 def evaluation_folder(where: Path) -> Path:
-    """Return the directory with an evaluation's files: of a run or an exported model, or `<run>/evaluation/<label>`."""
+    """Return the directory of an evaluation's files: of a run, an exported model, or a `<run>/evaluation/<label>`."""
     if where.parent.name == "evaluation" and not (where / "evaluation").exists():
         return where
     return where / "evaluation"
 
 
 def lock_path(where: Path, split: str) -> Path:
-    """Return the file beside an evaluation whose lock its writer holds."""
+    """Return the lock file of an evaluation's writer."""
     return evaluation_folder(where) / f".{split}.lock"
 
 
@@ -57,7 +57,7 @@ def lock_evaluation(where: Path, split: str, started: str) -> FileLock | None:
 
 
 def only_one(where: Path, split: str) -> FileLock:
-    """Take the lock of what is written; `HeldError` while the run or a person makes the same evaluation."""
+    """Take the lock; `HeldError` while the run or another command makes the same evaluation."""
     lock = lock_evaluation(where, split, "`d2tv evaluate`")
     if lock is None:
         path = lock_path(where, split)
@@ -74,7 +74,7 @@ def kept_evaluations(run: Path, split: str) -> list[Path]:
 
 
 def same(facts: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
-    """Return True if two evaluations are of the same: then they have the same results."""
+    """Return True if all that the results depend on is the same for two evaluations."""
     return all(_fact(facts, key) == _fact(others, key) for key in _FACTS)
 
 
@@ -84,39 +84,39 @@ def choose(run: Path, split: str, facts: Mapping[str, Any], own: Mapping[str, An
     facts, own: as in a report, with its `step`; own: those of the run's own evaluation.
     """
     path = run / "evaluation" / f"{split}.json"
-    there = read(path)
-    if same(own, facts) or not path.exists() or (there is not None and same(there, facts)):
+    former = read(path)
+    if same(own, facts) or not path.exists() or (former is not None and same(former, facts)):
         return run
     return _free(run / "evaluation", label(facts, own), split, facts)
 
 
 def make_room(where: Path, split: str, facts: Mapping[str, Any]) -> str | None:
-    """Move an evaluation of something else than `facts` out of the way.
+    """Move an evaluation of other facts away, and return a line on where it is kept; None where there is none.
 
-    Returns the line to say where it is kept, None where there is none. Raises `OSError`.
+    Raises `OSError`.
     """
     folder = evaluation_folder(where)
     path = folder / f"{split}.json"
     if not path.is_file():
         return None
-    there = read(path)
-    if there is not None and same(there, facts):
+    former = read(path)
+    if former is not None and same(former, facts):
         return None
-    kept = _free(folder, "unreadable" if there is None else label(there, facts), split, there or {})
+    kept = _free(folder, "unreadable" if former is None else label(former, facts), split, former or {})
     _move(folder, kept, split, (*_ROBUSTNESS_SUFFIXES, *_SUFFIXES))
     return f"the evaluation that lay in {folder} is of something else: it is kept in {kept}"
 
 
 def make_room_for_robustness(where: Path, split: str, report: Mapping[str, Any]) -> str | None:
-    """Do as `make_room` for a report of perturbations, with one of other kinds, severities or seed."""
+    """Move a report of perturbations of other kinds, severities or seed away, as `make_room` does."""
     folder = evaluation_folder(where)
     path = folder / f"{split}-robustness.json"
     if not path.is_file():
         return None
-    there = read(path)
-    if there is not None and _perturbed(there) == _perturbed(report):
+    former = read(path)
+    if former is not None and _perturbed(former) == _perturbed(report):
         return None
-    number, name = 1, "unreadable" if there is None else _robustness_label(there)
+    number, name = 1, "unreadable" if former is None else _robustness_label(former)
     while (folder / (kept := name if number == 1 else f"{name}-{number}") / path.name).exists():
         number += 1
     _move(folder, folder / kept, split, _ROBUSTNESS_SUFFIXES)
@@ -124,7 +124,7 @@ def make_room_for_robustness(where: Path, split: str, report: Mapping[str, Any])
 
 
 def label(facts: Mapping[str, Any], own: Mapping[str, Any]) -> str:
-    """Name what `facts` are of by what differs from `own`, in letters that no shell and no file system minds."""
+    """Return a name of the differences of `facts` from `own`, safe for shells and file systems."""
     parts = []
     if facts.get("step") != own.get("step"):
         step = facts.get("step")
@@ -158,7 +158,7 @@ def read(path: Path) -> dict[str, Any] | None:
 
 
 def _free(folder: Path, name: str, split: str, facts: Mapping[str, Any]) -> Path:
-    """`folder`/`name`, with a hash of the facts where an evaluation of others has that name."""
+    """Return `folder`/`name`, with a hash of the facts where an evaluation of others has that name."""
     there = folder / name / f"{split}.json"
     if not there.exists():
         return folder / name
@@ -167,7 +167,7 @@ def _free(folder: Path, name: str, split: str, facts: Mapping[str, Any]) -> Path
 
 
 def _move(folder: Path, kept: Path, split: str, suffixes: Sequence[str]) -> None:
-    """Move the files of `suffixes`. The report's comes last: a kill before leaves it, and the same is done again."""
+    """Move the files of `suffixes`, the report last: after a kill before that, the move is repeated."""
     kept.mkdir(exist_ok=True)
     for suffix in suffixes:
         path = folder / f"{split}{suffix}"
@@ -176,7 +176,7 @@ def _move(folder: Path, kept: Path, split: str, suffixes: Sequence[str]) -> None
 
 
 def _perturbed(report: Mapping[str, Any]) -> Any:
-    """Return what a report of perturbations is of."""
+    """Return all that a report of perturbations depends on."""
     facts = {key: _fact(report, key) for key in _FACTS}
     return facts, sorted(_section(report, "kinds")), report.get("severities"), report.get("seed")
 

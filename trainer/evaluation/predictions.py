@@ -1,7 +1,6 @@
-"""An evaluation's predictions with their scores, as a table on the disk: RUN/evaluation/<split>-predictions.parquet.
+"""Write and read an evaluation's predictions with their scores: RUN/evaluation/<split>-predictions.parquet.
 
-Beside it lie those of the baselines on the same examples, of the same columns: <split>-lead.parquet and so on
-(trainer/evaluation/baselines).
+Those of the baselines on the same examples lie beside it with the same columns: <split>-lead.parquet and so on.
 
 A row an example. Columns: number, story, source, target, prediction, reference, language, and every measure as float64.
 """
@@ -22,7 +21,7 @@ from shards.files.read import open_regular, parse_json
 from shards.files.write import write_atomically
 from trainer.evaluation.kept import evaluation_folder, kept_evaluations
 
-#: What stands before the measures.
+#: The columns before the measures.
 _COLUMNS = pa.schema(
     [
         pa.field("number", pa.int64(), nullable=False),
@@ -34,11 +33,11 @@ _COLUMNS = pa.schema(
         pa.field("language", pa.string()),
     ]
 )
-#: Where the table says what it is of.
+#: Key of the facts in the table's metadata.
 _FACTS = b"d2tv.facts"
-#: No measure of ours reaches it: a larger score is damage, and sums of such have no end.
+#: A larger score is damage: no measure reaches it, and sums of such overflow.
 _LARGEST_SCORE = 1e6
-#: Whose table the run's own is.
+#: Name of the run's own table, beside those of the baselines.
 MODEL = "predictions"
 #: An example: story, source and target language.
 Key = tuple[str, str, str]
@@ -46,8 +45,9 @@ Key = tuple[str, str, str]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prediction:
-    """number: the example's place among all that were chosen. language: what the prediction was found to be in.
+    """A prediction with its scores.
 
+    number: the example's place among all that were chosen.  language: identified in the prediction.
     scores: measure -> value in per cent, None where it is not defined.
     """
 
@@ -66,9 +66,9 @@ class Prediction:
 
 
 def predictions_path(run: Path, split: str, of: str = MODEL) -> Path:
-    """Return the table's file. run: or one of its `evaluation/<label>` (trainer/evaluation/kept.py), as below.
+    """Return the table's file.
 
-    of: the model's, or a baseline by its name, as below.
+    run: or one of its `evaluation/<label>`, and of: `MODEL` or a baseline's name, here and below.
     """
     return evaluation_folder(run) / f"{split}-{of}.parquet"
 
@@ -81,9 +81,9 @@ def write_predictions(
     facts: Mapping[str, Any] | None = None,
     of: str = MODEL,
 ) -> None:
-    """All or nothing, the same bytes for the same rows. Raises `OSError` where the directory cannot be written.
+    """Write the table whole or not at all, the same bytes for the same rows. Raises `OSError`.
 
-    facts: what they depend on, for `read_facts`.
+    facts: all that the rows depend on, for `read_facts`.
     """
     columns = {name: [getattr(row, name) for row in rows] for name in _COLUMNS.names}
     columns |= {name: [row.scores.get(name) for row in rows] for name in measures}
@@ -97,7 +97,7 @@ def write_predictions(
 
 
 def read_predictions(run: Path, split: str, of: str = MODEL) -> list[Prediction]:
-    """Every row, in the order in which they were written. `InputError` where there are none or they are damaged."""
+    """Return the rows in the order in which they were written. `InputError` where the table is missing or damaged."""
     table = _read(run, split, of=of)
     columns = [table.column(name).to_pylist() for name in _COLUMNS.names]
     return [
@@ -107,7 +107,7 @@ def read_predictions(run: Path, split: str, of: str = MODEL) -> list[Prediction]
 
 
 def read_facts(run: Path, split: str, of: str = MODEL) -> Any:
-    """Return what the predictions depend on; None where they do not say. `InputError` as from `read_predictions`."""
+    """Return the facts of a table; None where it has none. `InputError` as from `read_predictions`."""
     facts = (_read(run, split, texts=False, measures=(), of=of).schema.metadata or {}).get(_FACTS, b"null")
     try:
         return parse_json(facts)
@@ -119,9 +119,9 @@ def read_facts(run: Path, split: str, of: str = MODEL) -> Any:
 def read_scores(
     run: Path, split: str, measures: Sequence[str] | None = None, of: str = MODEL
 ) -> dict[Key, dict[str, float]]:
-    """The defined scores of every example, without its texts. `InputError` as from `read_predictions`.
+    """Return the defined scores of every example, without its texts. `InputError` as from `read_predictions`.
 
-    measures: those that are wanted, where they are there; None: all.
+    measures: to read those of them that the table has; None: all.
     """
     table = _read(run, split, texts=False, measures=measures, of=of)
     keys = zip(*(table.column(name).to_pylist() for name in ("story", "source", "target")), strict=True)
@@ -162,9 +162,9 @@ def _read(run: Path, split: str, *, texts: bool = True, measures: Sequence[str] 
 
 
 def _are_scores(column: pa.ChunkedArray) -> bool:
-    """Return True if the numbers of a column are finite and none is too large. Where none is defined, there is null.
+    """Return True if the numbers of a column are finite and none is too large; null stands for an undefined score.
 
-    Given one of Python's numbers to compare with, pyarrow would import pandas.
+    Compared with a Python number, pyarrow would import pandas.
     """
     finite, largest = pc.all(pc.is_finite(column)).as_py(), pc.max(pc.abs(column)).as_py()
     return finite is not False and (largest is None or bool(largest <= _LARGEST_SCORE))

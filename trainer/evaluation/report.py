@@ -1,17 +1,44 @@
-"""The report of an evaluation, evaluation/<split>.json: what it is of, and how it is read. Imports no torch."""
+"""Make, write and read the report of an evaluation, evaluation/<split>.json. Imports no torch."""
 
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from shards.batch.reader import Reader
 from shards.errors import InputError
 from shards.files.read import read_json
+from shards.files.write import write_atomically
+from shards.format.index import Corpus
 from trainer.checkpoint.directory import identity
-from trainer.evaluation.kept import evaluation_folder
+from trainer.evaluation.averages import languages_found, summarise, training_pairs
+from trainer.evaluation.baselines.compute import Example, Scorer, as_rows, compute
+from trainer.evaluation.baselines.report import baselines_report
+from trainer.evaluation.kept import evaluation_folder, make_room
+from trainer.evaluation.predictions import write_predictions
+from trainer.evaluation.scoring.measures import Pair
+from trainer.evaluation.scoring.similarity import SIMILARITY, facts_of_similarity
 from trainer.recipe import Recipe
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluated:
+    """A finished evaluation.
+
+    where: names it: the run, or `<run>/evaluation/<label>` (trainer/evaluation/kept.py).
+    robustness: the report of perturbations, where they were asked for.
+    """
+
+    recipe: Recipe
+    where: Path
+    corpus: Corpus
+    report: dict[str, Any]
+    robustness: dict[str, Any] | None = None
+
+
 def facts_of(recipe: Recipe, checkpoint: Path, corpus: str) -> dict[str, Any]:
-    """Return what an evaluation by `recipe` is of, as its report has it. corpus: the content hash."""
+    """Return all that the results depend on beside the split, as the report has it. corpus: the content hash."""
     languages = recipe.mixture.languages
     return {
         "checkpoint": identity(checkpoint),
@@ -21,6 +48,61 @@ def facts_of(recipe: Recipe, checkpoint: Path, corpus: str) -> dict[str, Any]:
         "corpus": corpus,
         "images": recipe.corpus.images,
     }
+
+
+def score_and_write(
+    where: Path,
+    head: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    examples: Sequence[Example],
+    pairs: Sequence[Pair],
+    *,
+    corpus: Corpus,
+    reader: Reader,
+    scorer: Scorer,
+    nll: Mapping[str, Any],
+    after_each: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+    """Score predictions and the baselines on the same examples, write all files, and return the report.
+
+    The report is written last; an evaluation of something else that lies in `where` is moved away.
+
+    head: the first keys of the report, with "split".  facts: all that the predictions depend on, with "settings".
+    pairs: the texts of `examples`.  nll: the report's part of that name.  after_each: called now and then, for a
+    watchdog.
+
+    Raises `InputError`.
+    """
+    scores = scorer(pairs)
+    rows, measures = as_rows(examples, pairs, scores), list(scores.columns)
+    baselines = compute(corpus, reader, examples, scorer, profile=scores.rouge["profile"], after_each=after_each)
+    trained_on = training_pairs(corpus)
+    report: dict[str, Any] = {
+        **head,
+        **summarise(rows, measures, trained_on),
+        **baselines_report(rows, baselines, trained_on),
+        "rouge": scores.rouge,
+        "languages_found": languages_found(rows),
+        "nll": nll,
+    }
+    if SIMILARITY in measures:
+        report[SIMILARITY] = facts_of_similarity([(row.target, row.scores) for row in rows])
+    split, folder = report["split"], evaluation_folder(where)
+    text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if line := make_room(where, split, report):
+            print(line)
+        write_predictions(where, split, rows, measures, facts)
+        for name, of_baseline in baselines.rows.items():
+            of = {"corpus": facts["corpus"], "baseline": name, "settings": facts["settings"]}
+            if name == "lead":
+                of["words"] = baselines.words
+            write_predictions(where, split, of_baseline, baselines.measures, of, name)
+        write_atomically(folder / f"{split}.json", text.encode())
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written: {error}") from error
+    return report
 
 
 def read_report(where: Path, split: str) -> dict[str, Any] | None:
@@ -41,7 +123,7 @@ def read_report(where: Path, split: str) -> dict[str, Any] | None:
 
 
 def _is_report(report: Any) -> bool:
-    """Return True if the parts of a report that every release writes are of their types."""
+    """Return True if the parts of a report that every release writes have their types."""
     if not isinstance(report, dict):
         return False
     tables = [report.get(key, {}) for key in ("by_kind", "by_target", "nll")]

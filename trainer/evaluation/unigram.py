@@ -1,4 +1,4 @@
-"""The yardstick of the first run: a unigram model of each language's training summaries."""
+"""Compute the NLL of a unigram model of each language's training summaries, to compare a network's with."""
 
 from collections.abc import Sequence
 
@@ -33,7 +33,7 @@ class UnigramBaseline:
         ranks: Ranks,
         device: torch.device,
     ) -> None:
-        """Counts the corpus' summaries, divided among the ranks (all ranks call this)."""
+        """Count the corpus' summaries, divided among the ranks (all ranks call this)."""
         self._ranks, self._device = ranks, device
         self._corpus, self._reader, self._tokenizer = corpus, reader, tokenizer
         self._length = summary_length
@@ -44,7 +44,7 @@ class UnigramBaseline:
         self._log_p = _log_probabilities(counts, self.smoothing)
 
     def nll(self, groups: Groups) -> float:
-        """NLL a target token in nats of the summaries of these examples."""
+        """Return the NLL a target token, in nats, of the summaries of these examples."""
         total, tokens = 0.0, 0
         for row in groups.target.ravel().tolist():
             ids = self._summary(row)
@@ -53,7 +53,7 @@ class UnigramBaseline:
         return total / tokens if tokens else float("nan")
 
     def _counts(self, split: str) -> NDArray[np.float64]:
-        """(L, W) token counts of a split's summaries."""
+        """Return (L, W) token counts of a split's summaries."""
         counts = np.zeros((len(self._corpus.languages), self._tokenizer.vocab_size))
         names: Sequence[str] = self._corpus.shards
         of_split = np.array([name.split("-")[0] == split for name in names])
@@ -64,7 +64,7 @@ class UnigramBaseline:
         return np.asarray(sum_over_ranks(torch.from_numpy(counts).to(self._device)).cpu().numpy())
 
     def _summary(self, row: int) -> list[int]:
-        """Token ids of an article's summary; none of one that cannot be read, which no model is measured on."""
+        """Return the token ids of an article's summary; none where it cannot be read."""
         try:
             return self._tokenizer.encode(self._reader.article(row).summary, self._length)
         except UnreadableError:

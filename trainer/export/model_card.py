@@ -18,11 +18,10 @@ from shards.text.tokenizer import SentencePieceTokenizer
 from trainer.checkpoint.directory import TrainState, identity, read_state
 from trainer.ds_config import precision_of, read_saved_ds_config
 from trainer.evaluation.closing_table import BESIDE, BESIDE_MEANS
+from trainer.evaluation.describe import describe_rouge, describe_similarity, profile_in
 from trainer.evaluation.kept import kept_evaluations
 from trainer.evaluation.report import read_report
-from trainer.evaluation.scoring.findings import lines, profile_in
 from trainer.evaluation.scoring.rouge import TYPES
-from trainer.evaluation.unscored import similarity_in_words
 from trainer.markdown import as_code, as_text
 from trainer.recipe import load_saved_recipe
 from trainer.trained import RECIPE, REST, TEXT, Model, run_of
@@ -153,7 +152,7 @@ def _rows(report: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **report,
         "profile": profile_in(report),
-        "lines": [as_text(f"{line[0].upper()}{line[1:]}.") for line in lines(report)],
+        "lines": [as_text(f"{line[0].upper()}{line[1:]}.") for line in describe_rouge(report)],
         "kinds": [
             (
                 as_text(kind.upper()),
@@ -166,7 +165,7 @@ def _rows(report: Mapping[str, Any]) -> dict[str, Any]:
         "beside_kinds": [
             (as_text(kind.upper()), *_spelled(scores, list(beside.values()))) for kind, scores in by_kind.items()
         ],
-        "similarity": similarity_in_words(report),
+        "similarity": describe_similarity(report),
         "target_head": list(measures),
         "targets": [
             (as_text(f"{name} ({language_code(name)})"), *_spelled(scores, list(measures.values())))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shards.directions import parse_directions
+from shards.directions import by_kind, direction_kind, parse_directions
 from shards.errors import InputError
 
 LANGUAGES = ("chinese_traditional", "english", "russian", "serbian_latin", "urdu")
@@ -68,3 +68,14 @@ def test_mistakes_are_one_line_that_says_how(text: str, message: str) -> None:
         parse_directions(text, LANGUAGES)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_kinds_are_those_that_have_directions() -> None:
+    assert direction_kind("urdu", "urdu") == direction_kind(UR, UR) == "mms"
+    assert direction_kind("urdu", "english") == direction_kind(UR, EN) == "mxls"
+    assert list(by_kind([(RU, EN), (EN, EN), (UR, EN)]).items()) == [
+        ("mms", [(EN, EN)]),
+        ("mxls", [(RU, EN), (UR, EN)]),
+    ]
+    assert by_kind([(EN, EN)]).keys() == {"mms"}
+    assert by_kind([]) == {}

@@ -7,9 +7,9 @@ import pytest
 
 from shards.batch.reader import Reader, ReaderConfig
 from shards.format.index import Corpus
+from trainer.evaluation.baseline_names import describe_lead
 from trainer.evaluation.baselines.compute import Example, compute
 from trainer.evaluation.baselines.extract import lead, median_words, oracle
-from trainer.evaluation.baselines.names import describe_lead
 from trainer.evaluation.baselines.nearest import Task, nearest
 from trainer.evaluation.baselines.report import against_lead, baseline_means, lead_words, losses
 from trainer.evaluation.heldout import choose_examples

@@ -18,6 +18,7 @@ from trainer.evaluation.heldout import choose_examples
 from trainer.evaluation.predictions import Prediction
 from trainer.evaluation.resource_classes import resource_class
 from trainer.evaluation.scoring.measures import MEASURES
+from trainer.evaluation.scoring.score import score
 from trainer.plan import check_corpus
 from trainer.ranks import Ranks
 from trainer.recipe import load_recipe
@@ -45,7 +46,7 @@ def scored(tiny_corpus: Corpus, tmp_path: Path) -> tuple[list[Prediction], list[
     try:
         written = {row["number"]: row for rows in found.read().values() for row in rows}
         examples, pairs = evaluator._read(groups, written)
-        scores = evaluator._score(pairs)
+        scores = score(pairs)
         predictions, measures, rouge = as_rows(examples, pairs, scores), list(scores.columns), scores.rouge
         assert rouge["profile"] == "xlsum"
         assert sum(rouge["empty_predictions"].values()) == len(rows) // 3
@@ -120,6 +121,7 @@ def test_a_direction_counts_once_in_the_macro_mean() -> None:
     ]
     report = summarise(rows, ["rouge1", "novelty1"], {("english", "urdu"): 999, ("french", "urdu"): 5001})
     assert report["by_target"] == {"urdu": {"rouge1": 30.0, "novelty1": 5.0}}
+    assert report["by_kind"].keys() == report["macro"]["by_kind"].keys() == {"mxls"}, "no kind without examples"
     assert report["macro"]["by_target"] == {"urdu": {"rouge1": 40.0, "novelty1": 5.0}}
     assert report["macro"]["by_source"] == {"english": {"rouge1": 20.0}, "french": {"rouge1": 60.0, "novelty1": 5.0}}
     assert report["macro"]["by_class"] == {"<1000": {"rouge1": 20.0}, ">5000": {"rouge1": 60.0, "novelty1": 5.0}}

@@ -13,9 +13,9 @@ from shards.format.index import Corpus
 from tests.checkpoints import recipe_in, write_checkpoint
 from tests.pages import Page
 from trainer.evaluation.heldout import choose_examples
+from trainer.evaluation.robustness.impact import describe_sources, lost_shares, sources
 from trainer.evaluation.robustness.kinds import KINDS, parse_kinds
 from trainer.evaluation.robustness.perturb import Material, perturbation
-from trainer.evaluation.robustness.sources import describe_sources, is_whole, lost_shares, sources
 
 
 def entry(clean: list[float], perturbed: list[float]) -> dict[str, object]:
@@ -50,8 +50,8 @@ def test_shares_and_what_is_ignored_by_hand() -> None:
 def test_a_word_for_all_that_a_score_comes_from() -> None:
     names = [kind.name for kind in parse_kinds("sources")[0]]
     assert names == ["wrong_document", "no_document", "wrong_images", "no_images"]
-    assert {name for name in KINDS for severity in range(1, 6) if is_whole(KINDS[name], severity)} == set(names)
-    assert not any(is_whole(KINDS[name], 4) for name in KINDS)
+    assert {name for name in KINDS for severity in range(1, 6) if KINDS[name].takes_all(severity)} == set(names)
+    assert not any(KINDS[name].takes_all(4) for name in KINDS)
     assert {"wrong_document", "no_document"} <= {kind.name for kind in parse_kinds("text")[0]}
 
 

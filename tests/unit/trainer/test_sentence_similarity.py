@@ -19,12 +19,12 @@ from shards.format.index import Corpus
 from tests.checkpoints import write_checkpoint
 from tests.distributed.harness import FP32
 from tests.tiny import tiny_overrides
+from trainer.evaluation.describe import describe_similarity
 from trainer.evaluation.predictions import read_predictions
 from trainer.evaluation.scoring.measures import MEASURES, Pair
 from trainer.evaluation.scoring.models import Models
 from trainer.evaluation.scoring.score import score
 from trainer.evaluation.scoring.similarity import KNOWN, SIMILARITY, sentence_similarity
-from trainer.evaluation.unscored import similarity_in_words
 from trainer.recipe import load_recipe
 
 NAMES: dict[str, list[str]] = json.loads((Path(__file__).parent / "emoji_names.json").read_text(encoding="utf-8"))
@@ -116,7 +116,7 @@ def test_an_evaluation_scores_what_is_known_and_names_the_rest(
     assert set(facts["unscored"]) == {"hindi", "urdu"}
     scored = [row.scores[SIMILARITY] for row in rows if row.target == "french"]
     assert report["by_target"]["french"][SIMILARITY] == pytest.approx(np.mean([value or 0 for value in scored]))
-    told = similarity_in_words(report)
+    told = describe_similarity(report)
     assert told is not None
     assert told.endswith(f": hindi {facts['unscored']['hindi']}, urdu {facts['unscored']['urdu']}")
     assert told in (evaluated / "evaluation" / "test.html").read_text()
@@ -141,13 +141,13 @@ def test_the_table_on_the_terminal_names_them_too(evaluated: Path, capsys: pytes
     print_report(report, [], evaluated)
     shown = capsys.readouterr().out
     assert "USE" in shown
-    assert similarity_in_words(report) in shown.splitlines()
+    assert describe_similarity(report) in shown.splitlines()
 
 
 @pytest.mark.parametrize("facts", [None, [], "x", {}, {"languages": 3, "unscored": []}, {"unscored": {"a": None}}])
 def test_reports_of_others_are_read_as_far_as_they_go(facts: object) -> None:
     report: Mapping[str, Any] = {SIMILARITY: facts}
-    told = similarity_in_words(report)
+    told = describe_similarity(report)
     assert (told is None) == (not isinstance(facts, dict))
 
 

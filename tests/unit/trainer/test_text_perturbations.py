@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from shards.languages import LANGUAGE_CODES
 from tests.sentences import SENTENCES
+from trainer.evaluation.robustness.draw import seeded
 from trainer.evaluation.robustness.keys import keyboard_neighbours, look_alikes, near_keys
 from trainer.evaluation.robustness.kinds import KINDS, SEVERITIES, Kind
 from trainer.evaluation.robustness.layouts import KEYBOARDS, LAYOUTS
-from trainer.evaluation.robustness.text import seeded, sentences, words
+from trainer.evaluation.scoring.pieces import sentences, words
 
 TEXT_KINDS = [kind for kind in KINDS.values() if kind.change is not None]
 #: Of every script, with marks in both orders, joiners, emoji and control characters between.

@@ -1,6 +1,6 @@
-"""Write and score what the baselines say of held-out examples: a pure function of the corpus and the examples.
+"""Write and score the baselines' summaries of held-out examples: a pure function of the corpus and the examples.
 
-Texts alone are read, and no torch is imported.
+Reads texts alone; imports no torch.
 """
 
 import functools
@@ -17,8 +17,8 @@ from shards.batch.reader import Reader
 from shards.batch.spans import UnreadableError
 from shards.errors import InputError
 from shards.format.index import Corpus
+from trainer.evaluation.baseline_names import LABELS
 from trainer.evaluation.baselines.extract import lead, median_words, oracle
-from trainer.evaluation.baselines.names import LABELS
 from trainer.evaluation.baselines.nearest import Task, nearest
 from trainer.evaluation.predictions import Prediction
 from trainer.evaluation.scoring.measures import Pair
@@ -28,11 +28,13 @@ from trainer.evaluation.scoring.segmenters import NoSegmenterError, segmenter
 from trainer.recipe.profiles import DEFAULT, Profile
 from trainer.terminal.progress import stage
 
-#: Training summaries of a language whose lengths are looked at, and training documents that are: evenly spaced.
+#: Training summaries of a language that LEAD's length is taken from, and documents to compare: evenly spaced.
 _MOST_SUMMARIES, _MOST_DOCUMENTS = 2_000, 20_000
 _CHUNK = 256
-#: Fewer texts are gone through before other processes have loaded their dictionaries.
+#: Fewer texts are done before other processes have loaded their dictionaries.
 _FOR_PROCESSES = 100_000
+#: Texts that one oracle takes as long as: it scores a document's sentences again and again.
+_ORACLE = 100
 
 Chunk = TypeVar("Chunk")
 Result = TypeVar("Result")
@@ -41,7 +43,7 @@ Scorer = Callable[[Sequence[Pair]], Scores]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Example:
-    """A held-out example. source, target: rows of its articles in the index.  story: its key."""
+    """A held-out example. story: its key.  source, target: rows of its articles in the index."""
 
     number: int
     story: str
@@ -51,11 +53,12 @@ class Example:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Baselines:
-    """rows: name -> a row an example, in the examples' order.  measures: those of the rows.
+    """The baselines' summaries and scores.
 
-    words: LEAD's k by target language.  without_story: examples that no training document shares a word with, whose
+    rows: name -> a row an example, in the examples' order.  measures: those of the rows.
+    words: LEAD's k by target language.  without_story: examples that share no word with a training document, whose
     nearest story's summary is empty.  unreadable: training articles that could not be read.
-    compared: training documents that were looked at, `of` so many.  uncut: examples whose document no segmenter cuts.
+    compared: training documents compared, `of` so many.  uncut: examples whose document no segmenter cuts.
     """
 
     rows: dict[str, list[Prediction]]
@@ -78,10 +81,10 @@ def compute(
     names: Collection[str] = tuple(LABELS),
     after_each: Callable[[], None] = lambda: None,
 ) -> Baselines:
-    """Return the rows of the baselines `names`. after_each: called now and then in between, for a watchdog.
+    """Return the rows of the baselines `names`.
 
-    profile: ROUGE's, which the oracle raises. Where a language has no segmenter, nothing is taken out of its documents
-    and none is like them; they are counted (`Baselines.uncut`).
+    profile: of the ROUGE that the oracle raises.  after_each: called now and then, for a watchdog. Documents of a
+    language without a segmenter have empty baselines, and are counted (`Baselines.uncut`).
 
     Raises `InputError` where an example cannot be read.
     """
@@ -98,7 +101,7 @@ def compute(
             words = dict(zip(targets, _map(_median_words, tasks, after_each), strict=True))
             written["lead"] = _of_all(functools.partial(_leads, words=words), pairs, after_each)
         if "oracle" in names:
-            written["oracle"] = _of_all(functools.partial(_oracles, profile=profile), pairs, after_each)
+            written["oracle"] = _of_all(functools.partial(_oracles, profile=profile), pairs, after_each, _ORACLE)
         if "nearest" in names:
             written["nearest"], compared, of = _nearest(training, examples, pairs, after_each)
             without = sum(not text for text in written["nearest"])
@@ -168,22 +171,23 @@ class _Training:
         self.unreadable = 0
 
     def summaries(self, language: int) -> list[str]:
-        """Some of a language's summaries."""
+        """Return some of a language's summaries."""
         return [text for _, text in self._texts(_spaced(self._rows[language], _MOST_SUMMARIES), "summary")]
 
     def documents(self, language: int) -> tuple[list[str], NDArray[np.int64], int]:
-        """Some of a language's documents, the number of each one's story, and how many there are in all."""
+        """Return some of a language's documents, the number of each one's story, and the count of all."""
         rows = self._rows[language]
         found = self._texts(_spaced(rows, _MOST_DOCUMENTS), "text")
         return [text for _, text in found], self._story[[row for row, _ in found]], len(rows)
 
     def row_of_story(self, language: int) -> NDArray[np.int64]:
-        """(stories,): the row of the story's article in a language; -1 where it has none."""
+        """Return (stories,): the row of each story's article in a language; -1 where it has none."""
         row_of = np.full(self._stories, -1)
         row_of[self._story[self._rows[language]]] = self._rows[language]
         return row_of
 
     def summary(self, row: int) -> str:
+        """Return the summary of an article; empty where it cannot be read."""
         found = self._texts(np.array([row]), "summary")
         return found[0][1] if found else ""
 
@@ -200,8 +204,8 @@ class _Training:
 def _nearest(
     training: _Training, examples: Sequence[Example], pairs: Sequence[Pair], after_each: Callable[[], None]
 ) -> tuple[list[str], int, int]:
-    """The summary of each example's nearest training story, how many training documents were looked at, and of how
-    many."""
+    """Return the summary of each example's nearest training story, the count of training documents compared, and of
+    all."""
     by_source: dict[str, list[int]] = defaultdict(list)
     for place, pair in enumerate(pairs):
         by_source[pair.source].append(place)
@@ -265,10 +269,14 @@ def _nearest_places(task: Task) -> list[int]:
 
 
 def _of_all(
-    function: Callable[[Sequence[Pair]], list[str]], pairs: Sequence[Pair], after_each: Callable[[], None]
+    function: Callable[[Sequence[Pair]], list[str]],
+    pairs: Sequence[Pair],
+    after_each: Callable[[], None],
+    cost: int = 1,
 ) -> list[str]:
+    """Return the function's texts of all pairs. cost: of a pair, in texts."""
     chunks = [pairs[begin : begin + _CHUNK] for begin in range(0, len(pairs), _CHUNK)]
-    return [text for chunk in _map(function, chunks, after_each) for text in chunk]
+    return [text for chunk in _map(function, chunks, after_each, len(pairs) * cost) for text in chunk]
 
 
 def _map(
@@ -277,14 +285,14 @@ def _map(
     after_each: Callable[[], None],
     texts: int | None = None,
 ) -> list[Result]:
-    """texts: how many there are to go through; None: by the chunks."""
+    """Map on all cores where it is worth it. texts: the count of texts to read; None: by the chunks."""
     count = texts if texts is not None else len(chunks) * _CHUNK
     cores = len(os.sched_getaffinity(0)) if count >= _FOR_PROCESSES else 1
     return map_chunks(function, chunks, cores, after_each)
 
 
 def _spaced(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
-    """At most so many of the rows, evenly spaced."""
+    """Return at most `most` of the rows, evenly spaced."""
     if len(rows) <= most:
         return rows
     return rows[np.linspace(0, len(rows) - 1, most).round().astype(np.int64)]

@@ -1,7 +1,6 @@
-"""Find the training document that is most like a held-out one: by the words and pairs of words that both have.
+"""Find the training document nearest to a held-out one, by the Dice coefficient of their word n-grams (n = 1, 2).
 
-Likeness is the Dice coefficient of the two sets of n-grams (n = 1, 2): twice those in common over those of both. The
-held-out documents are indexed, and the training documents pass by: memory does not grow with the corpus.
+The held-out documents are indexed and the training documents streamed: memory does not grow with the corpus.
 """
 
 from collections.abc import Sequence
@@ -11,11 +10,11 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.evaluation.scoring.languages import segment
+from trainer.evaluation.scoring.tokenizers import segment
 
-#: Words of a document that are looked at.
+#: Words of a document that are compared.
 MOST_WORDS = 256
-#: Training documents whose likeness is held in memory at a time.
+#: Training documents in memory at a time.
 _AT_ONCE = 2048
 
 
@@ -24,7 +23,7 @@ class Task:
     """The held-out and the training documents of one source language.
 
     wanted: (place in `documents`, place in `has_TD`), one for each example.
-    has_TD: bool, whether the story of each of the D training documents has a summary in each of T target languages.
+    has_TD: bool, True where the story of a training document (D) has a summary in a target language (T).
     """
 
     language: str
@@ -35,9 +34,9 @@ class Task:
 
 
 def nearest(task: Task) -> list[int]:
-    """Return for each of `wanted` the place in `training` of the likest document whose story has the summary.
+    """Return for each of `wanted` the place in `training` of the nearest document whose story has the summary.
 
-    -1 where no such document has a word in common. Of equally like ones, the first.
+    -1 where no such document has a word in common. Of equals, the first.
     """
     postings: dict[object, list[int]] = {}
     sizes = np.zeros(len(task.documents))
@@ -66,6 +65,6 @@ def nearest(task: Task) -> list[int]:
 
 
 def _grams(text: str, language: str) -> set[object]:
-    """The words and pairs of words of the beginning of a text."""
+    """Return the words and pairs of words at the beginning of a text."""
     words = segment(text, language)[:MOST_WORDS]
     return {*words, *pairwise(words)}

@@ -1,18 +1,19 @@
-"""The baselines' part of an evaluation's report, and the model beside LEAD."""
+"""Report the baselines of an evaluation, and compare the model with LEAD."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from shards.directions import direction_kind
 from trainer.evaluation.averages import Named, summarise
+from trainer.evaluation.baseline_names import LABELS
 from trainer.evaluation.baselines.compute import Baselines
-from trainer.evaluation.baselines.names import LABELS
-from trainer.evaluation.compare.bootstrap import paired_bootstrap
+from trainer.evaluation.bootstrap import paired_bootstrap
 from trainer.evaluation.predictions import Prediction
 from trainer.evaluation.scoring.rouge import ROUGE, TYPES
 from trainer.evaluation.scoring.similarity import SIMILARITY
 
-#: What else is told of a baseline, where it was scored.
+#: Measures of models that are reported of a baseline where they were scored.
 _WITH_MODELS = ("meaning_similarity", "lase", "bertscore", SIMILARITY)
 _LEAST = 1e-12
 
@@ -40,25 +41,28 @@ def baselines_report(
 
 
 def against_lead(predictions: Sequence[Prediction], lead: Sequence[Prediction]) -> dict[str, dict[str, Any]]:
-    """kind -> measure -> difference of the means, its 95% interval and p, of the examples that have ROUGE."""
+    """Return kind -> measure -> difference of the means, its 95% interval and p, over the examples that have ROUGE."""
     lead_of = {row.key: row for row in lead if row.scores[TYPES[0]] is not None}
-    told: dict[str, dict[str, Any]] = {}
-    for kind in ("mms", "mxls"):
-        rows = [row for row in predictions if row.key in lead_of and (row.source == row.target) == (kind == "mms")]
+    found: dict[str, dict[str, Any]] = {}
+    of_kind: dict[str, list[Prediction]] = {}
+    for row in predictions:
+        if row.key in lead_of:
+            of_kind.setdefault(direction_kind(row.source, row.target), []).append(row)
+    for kind, rows in sorted(of_kind.items()):
         number = {story: place for place, story in enumerate(sorted({row.story for row in rows}))}
-        for measure in TYPES if rows else ():
+        for measure in TYPES:
             d = paired_bootstrap(
                 [lead_of[row.key].scores[measure] or 0.0 for row in rows],
                 [row.scores[measure] or 0.0 for row in rows],
                 [number[row.story] for row in rows],
             )
-            told.setdefault(kind, {})[measure] = {"difference": d.mean, "low": d.low, "high": d.high, "p": float(d.p)}
-    return told
+            found.setdefault(kind, {})[measure] = {"difference": d.mean, "low": d.low, "high": d.high, "p": float(d.p)}
+    return found
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Loss:
-    """A model's mean below LEAD's. by_chance: whether the difference may be chance (p >= 0.05, or not known)."""
+    """A model's mean below LEAD's. by_chance: True if the difference may be chance (p >= 0.05, or not known)."""
 
     measure: str
     model: float
@@ -67,7 +71,7 @@ class Loss:
 
 
 def baseline_means(report: Mapping[str, Any], name: str, by: str = "by_kind") -> dict[str, dict[str, float]]:
-    """Return what a report says of a baseline; empty for one of an earlier release, or where it is damaged."""
+    """Return group -> measure -> a baseline's mean; empty for a report of an earlier release, or a damaged one."""
     found: dict[str, dict[str, float]] = {}
     for group, scores in _table(_table(_table(report.get("baselines")).get(name)).get(by)).items():
         found[group] = {
@@ -82,8 +86,8 @@ def has_baselines(report: Mapping[str, Any]) -> bool:
 
 
 def losses(report: Mapping[str, Any]) -> dict[str, list[Loss]]:
-    """By kind, the measures of `TYPES` in which the model is below LEAD on the same examples."""
-    told: dict[str, list[Loss]] = {}
+    """Return by kind the measures of `TYPES` in which the model is below LEAD on the same examples."""
+    found: dict[str, list[Loss]] = {}
     of_model = _table(report.get("by_kind"))
     for kind, of_lead in baseline_means(report, "lead").items():
         for measure in TYPES:
@@ -94,8 +98,8 @@ def losses(report: Mapping[str, Any]) -> dict[str, list[Loss]]:
                 p = _table(_table(_table(report.get("against_lead")).get(kind)).get(measure)).get("p")
                 chance = not isinstance(p, float | int) or p >= 0.05
                 loss = Loss(measure=measure, model=float(model), lead=of_lead[measure], by_chance=chance)
-                told.setdefault(kind, []).append(loss)
-    return told
+                found.setdefault(kind, []).append(loss)
+    return found
 
 
 def lead_words(report: Mapping[str, Any]) -> dict[str, int]:

@@ -1,27 +1,27 @@
-"""Many paired tests of one table, corrected together, and the marks of their outcome."""
+"""Correct the paired tests of one table together, and mark their outcomes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from shards.errors import InputError
-from trainer.evaluation.compare.bootstrap import Difference, holm, paired_bootstrap
+from trainer.evaluation.bootstrap import Difference, holm, paired_bootstrap
 from trainer.evaluation.compare.systems import HIGHER_IS_BETTER, Scores
 
-#: More take long.
+#: A larger number takes long.
 _MANY_SAMPLES = 100_000
 
 
 def check_samples(samples: int) -> None:
-    """`InputError` for too few."""
+    """Raise `InputError` for too few samples."""
     if samples < 100:
         raise InputError(f"--samples {samples}: at least 100, or a p-value means nothing")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tested:
-    """A mean, and how it differs from the baseline's: None for the baseline itself. p: corrected.
+    """A mean and its difference from the baseline's (None for the baseline itself). p: corrected.
 
-    below_lead: whether it is a model's, and lower than LEAD's on the same examples.
+    below_lead: True for a model's that is lower than LEAD's on the same examples.
     """
 
     mean: float
@@ -31,12 +31,12 @@ class Tested:
 
     @property
     def mark(self) -> str:
-        """** p < 0.01, * p < 0.05; ↓ below LEAD."""
+        """Return the mark in tables: ** p < 0.01, * p < 0.05; ↓ below LEAD."""
         return ("**" if self.p < 0.01 else "*" if self.p < 0.05 else "") + ("↓" if self.below_lead else "")
 
 
 class Tests:
-    """Collects the means of one table against a baseline, and corrects their p-values when all are known."""
+    """Collect the means of one table against a baseline, and correct their p-values when all are known."""
 
     def __init__(self, scores: Scores, baseline: str, *, samples: int, seed: int) -> None:
         check_samples(samples)
@@ -46,7 +46,7 @@ class Tests:
         self._below: list[bool] = []
 
     def mean(self, name: str, measure: str, places: Sequence[int], weights: Sequence[float] | None = None) -> int:
-        """The (weighted) mean of a system's scores at these examples; its number in `outcomes`."""
+        """Add the (weighted) mean of a system's scores at these examples; return its place in `outcomes`."""
         scores = self._scores
         column = [scores.columns[name][measure][place] for place in places]
         difference = None
@@ -70,10 +70,11 @@ class Tests:
 
     @property
     def count(self) -> int:
+        """Return the number of tests."""
         return sum(difference is not None for difference in self._differences)
 
     def outcomes(self) -> list[Tested]:
-        """Every mean in the order in which they were asked for."""
+        """Return every mean, in the order in which they were added."""
         corrected = iter(holm([d.p for d in self._differences if d is not None]).tolist())
         return [
             Tested(mean=mean, difference=difference, p=1.0 if difference is None else next(corrected), below_lead=below)
@@ -81,15 +82,15 @@ class Tests:
         ]
 
     def describe(self) -> str:
-        """Say what the marks mean, and whether so many tests could have any."""
-        # The least that so many samples can show, after the correction.
+        """Explain the marks, and warn where so many tests can have none."""
+        # The least p after the correction that the number of samples can give.
         least = 2 / (self._samples + 1) * self.count
-        told = (
+        text = (
             f"* p < 0.05{', ** p < 0.01' if least < 0.01 else ''} against {self._baseline}: paired bootstrap over "
             f"stories, {self._samples:,} samples, seed {self._seed}, corrected for {self.count} tests (Holm)"
         )
         if least >= 0.05:
             needed = 1000 * -(-40 * self.count // 1000)
-            told += f"; so few samples can mark none of so many tests: --samples {needed}"
-            told += ", or fewer tests (--languages, --by target)" if needed > _MANY_SAMPLES else ""
-        return told
+            text += f"; so few samples can mark none of so many tests: --samples {needed}"
+            text += ", or fewer tests (--languages, --by target)" if needed > _MANY_SAMPLES else ""
+        return text

@@ -1,5 +1,5 @@
-"""Read what is compared, on the examples that all have: evaluated runs, or several runs of one model (its seeds) as
-one; baselines; predictions in files."""
+"""Read the scores of systems on the examples that all have: evaluated runs (or a model's seeds as one), baselines and
+files of predictions."""
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -10,14 +10,14 @@ from typing import cast
 
 from shards.errors import InputError, did_you_mean
 from shards.languages import languages_in_corpus
-from trainer.evaluation.baselines.names import LABELS
-from trainer.evaluation.compare.held_out import HeldOut, ScoresOf
+from trainer.evaluation.baseline_names import LABELS
+from trainer.evaluation.compare.split_scorer import ScoresOf, SplitScorer
 from trainer.evaluation.foreign import is_foreign
 from trainer.evaluation.predictions import Key, read_facts, read_predictions, read_scores
 from trainer.evaluation.scoring.similarity import SIMILARITY
 from trainer.recipe.profiles import DEFAULT, FORMER, PROFILES, WITHOUT_WORDS, Profile, profile_of
 
-#: As tables call the measures.
+#: The measures' names in tables.
 SHORT = {
     "rouge1": "R-1",
     "rouge2": "R-2",
@@ -27,20 +27,20 @@ SHORT = {
     SIMILARITY: "USE",
 }
 
-#: What every example has that can be scored by words.
+#: The measure that every example has where ROUGE is defined.
 _SCORED = "rouge1"
 _FORMER = " (an earlier release's)"
-
-#: Measures of which the lowest is the best; of the rest beside these nobody can say.
+#: Measures whose lowest, or highest, value is best; others have no best.
 LOWER_IS_BETTER = frozenset({"wrong_language", "repetition1", "repetition2"})
 HIGHER_IS_BETTER = frozenset({*SHORT, "meaning_similarity", "lase", "language_confidence", "length_penalty"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class System:
-    """A model. runs: where its evaluations lie, one a seed, or files of predictions.
+    """A model or a baseline.
 
-    baseline: which one it is instead (trainer/evaluation/baselines), without runs.
+    runs: directories of its evaluations, one a seed, or files of predictions.
+    baseline: its name (trainer/evaluation/baseline_names.py); it has no runs.
     """
 
     name: str
@@ -49,7 +49,7 @@ class System:
 
 
 def parse_systems(words: Sequence[str]) -> list[System]:
-    """RUN, or NAME=RUN,RUN,...; a run is called by its directory's name, by its path where two share one.
+    """Parse RUN, or NAME=RUN,RUN,...; a run is called by its directory's name, by its path where two share one.
 
     A baseline is called by its name; a directory of that name is ./lead.
     """
@@ -89,11 +89,12 @@ def _called(run: str) -> str:
 
 @dataclass(frozen=True)
 class Scores:
-    """keys (N,): the examples that all systems have.  columns: system -> measure -> (N,), means over its runs.
+    """Scores of systems on the same examples.
 
+    keys (N,): the examples that all systems have.  columns: system -> measure -> (N,), means over its runs.
     left_out: examples that not all have.
-    baselines: which of the systems are baselines.  lead: LEAD's (N,) by measure; none where it is not known.
-    notes: what else is to be said of the systems.
+    baselines: those among the systems.  lead: LEAD's (N,) by measure; empty where it is not known.
+    notes: lines on single systems.
     unscored: target language -> examples left out because not all systems have a sentence similarity there.
     profile: of ROUGE (trainer/recipe/profiles.py), None where no measure depends on it.
     without_rouge: examples whose reference has no word, or whose language no segmenter cuts.
@@ -112,24 +113,25 @@ class Scores:
 
     @cached_property
     def stories(self) -> list[int]:
-        """The number of each example's story, (N,)."""
+        """Return the number of each example's story, (N,)."""
         number = {story: place for place, story in enumerate(sorted({key[0] for key in self.keys}))}
         return [number[key[0]] for key in self.keys]
 
     def describe(self, split: str) -> str:
-        told = f"{len(self.keys):,} examples of {split}, {len(set(self.stories)):,} stories"
+        """Return a line on the examples and the systems."""
+        text = f"{len(self.keys):,} examples of {split}, {len(set(self.stories)):,} stories"
         if self.left_out:
-            told += f" ({self.left_out:,} examples are not in all of them and left out)"
+            text += f" ({self.left_out:,} examples are not in all of them and left out)"
         if self.unscored:
             of = ", ".join(f"{language} {count:,}" for language, count in self.unscored.items())
-            told += f", without those that {SHORT[SIMILARITY]} does not score ({of})"
+            text += f", without those that {SHORT[SIMILARITY]} does not score ({of})"
         if self.without_rouge:
-            told += f" ({self.without_rouge:,} examples have no ROUGE, without a word or a segmenter, and are left out)"
+            text += f" ({self.without_rouge:,} examples have no ROUGE, without a word or a segmenter, and are left out)"
         if self.profile is not None:
-            told += f"; ROUGE as {self.profile}"
+            text += f"; ROUGE as {self.profile}"
         if self.lead and len(self.baselines) < len(self.names):
-            told += "; ↓ below LEAD on the same examples"
-        return "; ".join([told, *self.notes])
+            text += "; ↓ below LEAD on the same examples"
+        return "; ".join([text, *self.notes])
 
 
 def read_systems(
@@ -140,12 +142,13 @@ def read_systems(
     languages: Sequence[str] | None = None,
     corpus: str | None = None,
 ) -> Scores:
-    """The scores of all systems. languages: names or codes that both sides of a direction must be of; None: any.
+    """Return the scores of all systems.
 
-    corpus: that files of predictions are of; None: the first run's.
+    languages: names or codes that both sides of a direction must be of; None: any.
+    corpus: of files of predictions; None: the first run's.
 
-    `InputError` where an evaluation is not there, lacks a measure, or no example is common to all, and where their
-    words were counted by different profiles.
+    `InputError` where an evaluation is missing, lacks a measure, or was scored by another profile of ROUGE, and where
+    no example is common to all.
     """
     models = [system for system in systems if system.baseline is None]
     if not models:
@@ -158,15 +161,15 @@ def read_systems(
             f"{runs[0]} was scored by ROUGE's profile {FORMER}{_FORMER}, which baselines and files are not scored by: "
             f"d2tv evaluate {_run_of(runs[0])} --split {split}"
         )
-    with HeldOut(corpus, runs, split, DEFAULT if profile in (None, FORMER) else cast(Profile, profile)) as held_out:
+    with SplitScorer(corpus, runs, split, DEFAULT if profile in (None, FORMER) else cast(Profile, profile)) as held_out:
         of_systems: dict[str, list[ScoresOf]] = {}
         for system in models:
             of_systems[system.name] = []
             for run in system.runs:
                 if is_foreign(run):
-                    scores, told = held_out.scores_of_file(run)
+                    scores, of_system = held_out.scores_of_file(run)
                     _check_measures(run, scores, measures, held_out.measures)
-                    notes += [f"{system.name}: {one}" for one in told]
+                    notes += [f"{system.name}: {one}" for one in of_system]
                 else:
                     scores = _read(run, split, measures)
                 of_systems[system.name].append(scores)
@@ -189,9 +192,9 @@ def read_systems(
             )
         for system in systems:
             if system.baseline is not None:
-                scores, told = held_out.scores_of_baseline(system.baseline, scored, measures)
+                scores, of_system = held_out.scores_of_baseline(system.baseline, scored, measures)
                 of_systems[system.name] = [scores]
-                notes += [f"{system.name}: {one}" for one in told]
+                notes += [f"{system.name}: {one}" for one in of_system]
         of_lead = next((of_systems[system.name][0] for system in systems if system.baseline == "lead"), None)
         if of_lead is None:
             of_lead = held_out.kept_baseline("lead", measures)
@@ -224,10 +227,10 @@ def read_systems(
     )
 
 
-def read_texts(system: System, held_out: HeldOut) -> tuple[dict[Key, str], list[str]]:
-    """Return what a run, or a file of predictions, wrote for each example, and what is to be said of it.
+def read_texts(system: System, held_out: SplitScorer) -> tuple[dict[Key, str], list[str]]:
+    """Return the summaries of a run or of a file of predictions, by example, and notes on it.
 
-    `InputError` where the system is several runs or a baseline (`HeldOut.texts_of_baseline`), or not evaluated.
+    `InputError` where the system is several runs or a baseline (`SplitScorer.texts_of_baseline`), or not evaluated.
     """
     if len(system.runs) != 1:
         raise InputError(f"{system.name} is {len(system.runs)} runs, which wrote different summaries: name one of them")
@@ -238,11 +241,11 @@ def read_texts(system: System, held_out: HeldOut) -> tuple[dict[Key, str], list[
 
 
 def _only(languages: Sequence[str], of_systems: Mapping[str, list[ScoresOf]]) -> dict[str, list[ScoresOf]]:
-    """The scores of directions between these languages."""
+    """Return the scores of directions between these languages."""
     if not languages:
         raise InputError("--languages names none: leave it out, or give some like en,ru")
-    there = sorted({side for runs in of_systems.values() for scores in runs for key in scores for side in key[1:]})
-    wanted = set(languages_in_corpus(languages, there))
+    present = sorted({side for runs in of_systems.values() for scores in runs for key in scores for side in key[1:]})
+    wanted = set(languages_in_corpus(languages, present))
     return {
         name: [{key: row for key, row in scores.items() if wanted.issuperset(key[1:])} for scores in runs]
         for name, runs in of_systems.items()
@@ -250,7 +253,7 @@ def _only(languages: Sequence[str], of_systems: Mapping[str, list[ScoresOf]]) ->
 
 
 def by_direction(keys: Sequence[Key]) -> Iterator[tuple[tuple[str, str], list[int]]]:
-    """(source, target) -> the places of its examples, sorted."""
+    """Yield (source, target) and the places of its examples, sorted."""
     found: dict[tuple[str, str], list[int]] = {}
     for place, (_, source, target) in enumerate(keys):
         found.setdefault((source, target), []).append(place)
@@ -272,26 +275,25 @@ def _profile(runs: Sequence[Path], split: str) -> str:
 
 
 def _run_of(run: Path) -> Path:
-    """The run that has the evaluation."""
+    """Return the run that has the evaluation."""
     return run.parent.parent if run.parent.name == "evaluation" else run
 
 
 def _read(run: Path, split: str, measures: Sequence[str]) -> ScoresOf:
-    """The scores of a run. What cannot be scored by words (no rouge1) may lack a measure, and nothing else may."""
+    """Return the scores of a run. Only an example without ROUGE may lack a measure."""
     scores = read_scores(run, split, [*measures, _SCORED])
     if not all(measure in row for row in scores.values() for measure in measures):
         _check_measures(run, scores, measures, set.intersection(*map(set, read_scores(run, split).values())))
     return scores
 
 
-def _check_measures(run: Path, scores: ScoresOf, measures: Sequence[str], there: Collection[str]) -> None:
-    """`InputError` where predictions that are scored by words lack a measure. there: those that they have."""
+def _check_measures(run: Path, scores: ScoresOf, measures: Sequence[str], available: Collection[str]) -> None:
+    """Raise `InputError` where predictions with ROUGE lack a measure. available: those that they have."""
     known = [row for row in scores.values() if _SCORED in row] or list(scores.values())
     for measure in measures:
         # Languages that the sentence encoder does not know have no similarity: they are left out, not refused.
         enough = any if measure == SIMILARITY else all
         if not enough(measure in row for row in known):
-            near = did_you_mean(measure, sorted(there))
-            raise InputError(
-                f"{run} has no {measure}{near} for all of its predictions; it has {', '.join(sorted(there))}"
-            )
+            near = did_you_mean(measure, sorted(available))
+            known_here = ", ".join(sorted(available))
+            raise InputError(f"{run} has no {measure}{near} for all of its predictions; it has {known_here}")

@@ -1,13 +1,15 @@
-"""Perturbations of characters: grapheme clusters are exchanged, moved, left out or added, never taken apart.
+"""Perturb a share of the characters of a text.
 
-Only clusters that begin with a letter or a digit take part. `share` is of them; a larger one changes what a smaller one
-changed, and more. Every text changes that can.
+Grapheme clusters are exchanged, moved, left out or added, never divided. Only those that begin with a letter or a digit
+take part. A larger share changes all that a smaller one changes.
 """
 
 import random
-from collections.abc import Sequence
+
+import regex
 
 from trainer.evaluation.robustness.confusions import RUNS, SPLITS
+from trainer.evaluation.robustness.draw import how_many, in_random_order, some, swap_neighbours
 from trainer.evaluation.robustness.keys import (
     Alternatives,
     exchanged,
@@ -15,81 +17,80 @@ from trainer.evaluation.robustness.keys import (
     look_alikes,
     near_keys,
 )
-from trainer.evaluation.robustness.text import clusters, how_many, in_random_order, is_letter
+from trainer.evaluation.scoring.pieces import clusters
+
+_LETTER = regex.compile(r"[\p{L}\p{N}]")
 
 
 def has_keyboard(language: str) -> bool:
-    """Whether the language is typed on keys that are its characters."""
+    """Return True if the language is typed on keys that are its characters."""
     return bool(keyboard_neighbours(language))
 
 
 def keyboard(text: str, language: str, share: float, draw: random.Random) -> str:
-    """A key beside the right one, on the language's keyboard."""
+    """Hit a key beside the right one, on the language's keyboard."""
     return _mistaken(text, near_keys(language), share, draw, runs=False)
 
 
 def ocr(text: str, language: str, share: float, draw: random.Random) -> str:
-    """What looks like it in print; in Latin script also two letters for one, and one for two (rn, m)."""
+    """Write a look-alike in print; in Latin script also two letters for one, and one for two (rn, m)."""
     return _mistaken(text, look_alikes(language), share, draw, runs=True)
 
 
 def insert(text: str, language: str, share: float, draw: random.Random) -> str:
-    """Another character of the same text behind a character."""
+    """Add another character of the same text behind a character."""
     parts, letters = _parts(text)
     added = list(parts)
-    for place in _some(letters, share, draw):
+    for place in some(letters, share, draw):
         added[place] += parts[draw.choice(letters)]
     return "".join(added)
 
 
 def replace(text: str, language: str, share: float, draw: random.Random) -> str:
-    """Another character of the same text in place of a character."""
+    """Write another character of the same text in place of a character."""
     parts, letters = _parts(text)
     written = list(parts)
     different = sorted({parts[place] for place in letters})
     if len(different) < 2:
         return text
-    for place in _some(letters, share, draw):
+    for place in some(letters, share, draw):
         others = [part for part in different if part != parts[place]]
         written[place] = draw.choice(others)
     return "".join(written)
 
 
 def swap(text: str, language: str, share: float, draw: random.Random) -> str:
-    """Two neighbours in a word change places. `share` of the characters move."""
+    """Exchange neighbours in a word. `share` of the characters move."""
     parts, letters = _parts(text)
-    pairs = [place for place in letters if is_letter("".join(parts[place + 1 : place + 2]))]
-    pairs = [place for place in pairs if parts[place] != parts[place + 1]]
-    wanted, moved = how_many(share / 2, len(letters)), set[int]()
-    for number in in_random_order(len(pairs), draw):
-        place = pairs[number]
-        if len(moved) < 2 * wanted and not moved & {place, place + 1}:
-            moved |= {place, place + 1}
-            parts[place : place + 2] = parts[place + 1], parts[place]
+    pairs = [
+        (place, place + 1)
+        for place in letters
+        if place + 1 < len(parts) and _is_letter(parts[place + 1]) and parts[place] != parts[place + 1]
+    ]
+    swap_neighbours(parts, pairs, how_many(share / 2, len(letters)), draw)
     return "".join(parts)
 
 
 def delete(text: str, language: str, share: float, draw: random.Random) -> str:
-    """A character is left out. The last one that is left stays."""
+    """Leave characters out, never all."""
     parts, letters = _parts(text)
-    for place in _some(letters, share, draw)[: len(letters) - 1]:
+    for place in some(letters, share, draw)[: len(letters) - 1]:
         parts[place] = ""
     return "".join(parts)
 
 
 def _parts(text: str) -> tuple[list[str], list[int]]:
-    """A text's clusters, and the places of those that take part."""
+    """Return a text's clusters, and the places of those that take part."""
     parts = clusters(text)
-    return parts, [place for place, part in enumerate(parts) if is_letter(part)]
+    return parts, [place for place, part in enumerate(parts) if _is_letter(part)]
 
 
-def _some(places: Sequence[int], share: float, draw: random.Random) -> list[int]:
-    order = in_random_order(len(places), draw)
-    return [places[number] for number in order[: how_many(share, len(places))]]
+def _is_letter(cluster: str) -> bool:
+    return _LETTER.match(cluster) is not None
 
 
 def _mistaken(text: str, alternatives: Alternatives, share: float, draw: random.Random, *, runs: bool) -> str:
-    """`share` of the characters, or all that can be mistaken, are."""
+    """Exchange a share of the characters, or all that have alternatives."""
     parts, letters = _parts(text)
     written = list(parts)
     wanted, taken = how_many(share, len(letters)), set[int]()

@@ -1,7 +1,7 @@
-"""Characters that look alike in print, as readers of scanned pages mistake them.
+"""List characters that look alike in print, as OCR mistakes them: the members of a group for each other.
 
-Members of a group are taken for each other. Letters that differ in a dot or a stroke, marks of one place, digits and
-the letters of their shape. Of no script is this complete: it holds what is beyond doubt.
+Letters that differ in a dot or a stroke, marks of one place, digits and letters of their shape. Complete for no script:
+only undoubted cases are listed.
 """
 
 import unicodedata
@@ -11,7 +11,7 @@ _CYRILLIC = (
     "0ОС 3ЗЭ 6б 3зэ ийн шщ цщ ес ос еёє ьъы лп нп мт гт ії гґ нң уүў оө хҳ гғ кқ ИЙН ШЩ ЕЁЄ ЬЪЫ ВБ НП ЛП ЦЩ ІЇ ГҐ "
     "ћђ ЋЂ љњ ЉЊ цџ ЦЏ"
 )
-#: One skeleton, other dots.
+#: Letters that differ in their dots.
 _ARABIC = (
     "بتثپٹټن نںڼ جحخچځڅ دذڈډ رزژڑړږ سشښ صض طظ عغ فق كکگګ ةهہۃ ىيیېۍئے أإآا وؤ ٠۰ "
     "\u064e\u0650 \u064b\u064d"  # fatha and kasra, and their doubles
@@ -45,7 +45,7 @@ _JAMO = "ㄱㅋ ㄷㄹ ㅈㅊ ㅂㅍ ㅇㅎ ㅁㅇ ㅏㅑㅣ ㅓㅕㅣ ㅗㅛ �
 
 
 def _groups(text: str) -> dict[str, tuple[str, ...]]:
-    """Each character -> the others of its groups, in the order of the table."""
+    """Return each character -> the others of its groups, in the order of the table."""
     found: dict[str, dict[str, None]] = {}
     for group in text.split():
         for character in group:
@@ -53,7 +53,7 @@ def _groups(text: str) -> dict[str, tuple[str, ...]]:
     return {character: tuple(others) for character, others in found.items()}
 
 
-#: Where two letters are one at a glance, and the other way.
+#: Two letters that look like one, and the reverse.
 RUNS: dict[str, str] = {"rn": "m", "cl": "d", "vv": "w", "nn": "m", "li": "h", "ri": "n"}
 SPLITS: dict[str, str] = {"m": "rn", "d": "cl", "w": "vv", "h": "li"}
 LOOK_ALIKE = _groups(f"{_LATIN} {_CYRILLIC} {_ARABIC} {_INDIC} {_EAST} {_ETHIOPIC}")

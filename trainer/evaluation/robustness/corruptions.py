@@ -1,4 +1,4 @@
-"""Perturbations of pictures: the corruptions of ImageNet-C, as the package imagecorruptions-imaug makes them.
+"""Corrupt pictures as ImageNet-C does, by the package imagecorruptions-imaug.
 
 Hendrycks and Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations", ICLR 2019.
 """
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-#: Those of MMRobustness but for its style transfer, which needs a model.
+#: Those of MMRobustness without its style transfer, which needs a model.
 CORRUPTIONS = (
     "gaussian_noise",
     "shot_noise",
@@ -28,25 +28,25 @@ CORRUPTIONS = (
     "pixelate",
     "jpeg_compression",
 )
-#: The package wants no smaller pictures.
+#: The package's smallest side of a picture.
 _SMALLEST = 32
-#: These take their seed as an argument; the others draw from numpy's global numbers.
+#: These take a seed as argument; the others draw from numpy's global generator.
 _SEEDED = frozenset({"impulse_noise", "glass_blur"})
 
 
 def why_not_usable() -> str | None:
-    """What keeps the package from being used here; None where nothing does."""
+    """Return the reason why the package cannot be used here; None where it can."""
     if importlib.util.find_spec("imagecorruptions") is None:
         return "it needs the package imagecorruptions: pip install 'd2tv[robustness]'"
     try:
         import imagecorruptions  # noqa: F401
-    except ImportError as error:  # OpenCV's wheel wants libraries of a desktop
+    except ImportError as error:  # OpenCV's wheel needs libraries of a desktop
         return f"imagecorruptions cannot be loaded ({error}): on Debian, apt install libgl1 libglib2.0-0"
     return None
 
 
 def corrupted(image: Image.Image, name: str, severity: int, seed: int) -> Image.Image:
-    """A picture of the same size, transparency on white; the same for the same seed."""
+    """Return a corrupted picture of the same size, transparency on white; the same for the same seed."""
     from imagecorruptions import corrupt
 
     rgba = image.convert("RGBA")

@@ -1,4 +1,4 @@
-"""Features of pictures, made as the corpus' own were."""
+"""Make features of pictures as the corpus' own were made."""
 
 import functools
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from trainer.evaluation.robustness.corruptions import why_not_usable
 
 
 def why_no_pictures(corpus: Corpus) -> str | None:
-    """Return what keeps us from perturbing pictures of this corpus; None where nothing does."""
+    """Return the reason why this corpus' pictures cannot be perturbed; None where they can."""
     if corpus.pixels is None:
         return (
             f"{corpus.location} keeps features and no pixels: prepare it with `d2tv prepare SOURCE --pixels` into "
@@ -46,6 +46,6 @@ class Extractor:
 
 
 def _made_by(corpus: Corpus) -> dict[str, object]:
-    """Return what the manifest says of the features' origin."""
+    """Return the manifest's entry on the features' origin."""
     found = corpus.manifest["provenance"].get("features")
     return dict(found) if isinstance(found, dict) else {}

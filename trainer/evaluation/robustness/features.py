@@ -1,7 +1,7 @@
-"""Perturbations of images as region features. Shape suffixes: shards/schema.py.
+"""Perturb the region features of images. Shape suffixes: shards/schema.py.
 
-Random numbers follow from the story, never from the row: rows with equal images have equal images afterwards, and a
-larger share changes what a smaller one changed, and more.
+Random numbers follow from the story, not from the row: rows with equal images have equal images afterwards. A larger
+share changes all that a smaller one changes.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ _LARGEST = torch.finfo(torch.float16).max
 
 
 def noise(roi_IRV: Tensor, boxes_IR4: Tensor, strength: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Gaussian noise on every number, `strength` standard deviations of the image's own features."""
+    """Add Gaussian noise of `strength` standard deviations of the image's own features."""
     generator = np.random.default_rng(seed)
     drawn = torch.from_numpy(generator.standard_normal(tuple(roi_IRV.shape), dtype=np.float32))
     scale_I11 = roi_IRV.float().std(dim=(1, 2), keepdim=True)
@@ -22,7 +22,7 @@ def noise(roi_IRV: Tensor, boxes_IR4: Tensor, strength: float, seed: int) -> tup
 
 
 def drop(roi_IRV: Tensor, boxes_IR4: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor]:
-    """`share` of the regions of every image show nothing: their features are 0, their boxes stay."""
+    """Zero the features of a share of every image's regions; boxes stay."""
     dropped_IRV = roi_IRV.clone()
     for image, regions in enumerate(_regions(roi_IRV, share, seed, least=1)):
         dropped_IRV[image, regions] = 0
@@ -30,7 +30,7 @@ def drop(roi_IRV: Tensor, boxes_IR4: Tensor, share: float, seed: int) -> tuple[T
 
 
 def shuffle(roi_IRV: Tensor, boxes_IR4: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor]:
-    """`share` of the regions of every image, two at least, have each other's features: what is there is elsewhere."""
+    """Move the features of a share of every image's regions, at least two, to each other's boxes."""
     moved_IRV = roi_IRV.clone()
     for image, regions in enumerate(_regions(roi_IRV, share, seed, least=2)):
         moved_IRV[image, regions] = roi_IRV[image, regions.roll(1)]
@@ -38,7 +38,7 @@ def shuffle(roi_IRV: Tensor, boxes_IR4: Tensor, share: float, seed: int) -> tupl
 
 
 def _regions(roi_IRV: Tensor, share: float, seed: int, *, least: int) -> list[Tensor]:
-    """Of each image, the regions that take part, in an order of their own."""
+    """Return the regions of each image that take part, in random order."""
     images, regions = roi_IRV.shape[:2]
     generator = np.random.default_rng(seed)
     count = min(regions, max(least, int(share * regions + 0.5)))

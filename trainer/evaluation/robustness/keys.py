@@ -1,4 +1,4 @@
-"""What a character is mistaken for: by a finger on a keyboard, or by a reader of scanned pages."""
+"""Find what a character is mistaken for, in typing or in reading scanned pages."""
 
 import functools
 import unicodedata
@@ -6,18 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 
 from trainer.evaluation.robustness.confusions import JAMO_LOOK_ALIKE, LOOK_ALIKE
 from trainer.evaluation.robustness.layouts import KEYBOARDS, LAYOUTS
-from trainer.evaluation.robustness.text import is_cluster
+from trainer.evaluation.scoring.pieces import clusters
 
-#: From a character to what may stand in its place.
+#: From a character to its possible replacements.
 Alternatives = Callable[[str], Sequence[str]]
 
-#: Where the first key of each row lies, in keys' widths (ISO/IEC 9995).
+#: Position of each row's first key, in widths of a key (ISO/IEC 9995).
 _ROW_STARTS = (0.0, 1.5, 1.75, 1.25)
-#: Keys of neighbouring rows that are no further apart touch each other.
+#: Largest distance of touching keys in neighbouring rows.
 _TOUCHING = 0.75
 _CAPITALS_OF_I = {"i": "İ"}  # Turkish and Azerbaijani; ı becomes I everywhere
 
-#: Hangul syllables are made of these, in the order of their code points.
+#: Parts of Hangul syllables in the order of their code points.
 _INITIALS = "ㄱㄲㄴㄷㄸㄹㅁㅂㅃㅅㅆㅇㅈㅉㅊㅋㅌㅍㅎ"
 _VOWELS = "ㅏㅐㅑㅒㅓㅔㅕㅖㅗㅘㅙㅚㅛㅜㅝㅞㅟㅠㅡㅢㅣ"
 _FINALS = "_ㄱㄲㄳㄴㄵㄶㄷㄹㄺㄻㄼㄽㄾㄿㅀㅁㅂㅄㅅㅆㅇㅈㅊㅋㅌㅍㅎ"
@@ -26,7 +26,7 @@ _FIRST_SYLLABLE = 0xAC00
 
 @functools.cache
 def keyboard_neighbours(language: str) -> Mapping[str, tuple[str, ...]]:
-    """Each character on the language's keyboards -> those of the same kind (letter, mark, digit) on keys that touch.
+    """Return each character on the language's keyboards -> those of its kind (letter, mark, digit) on touching keys.
 
     Empty for a language without a keyboard whose keys are characters.
     """
@@ -50,7 +50,7 @@ def _touch(across: float, rows: int) -> bool:
 
 
 def _planes(name: str) -> list[dict[str, tuple[float, int]]]:
-    """Character -> where its key lies (x, row); one plane without and one with Shift."""
+    """Return character -> position of its key (x, row): a plane without and one with Shift."""
     planes = []
     for plane in LAYOUTS[name]:
         places: dict[str, tuple[float, int]] = {}
@@ -64,15 +64,15 @@ def _planes(name: str) -> list[dict[str, tuple[float, int]]]:
 
 
 def near_keys(language: str) -> Alternatives:
-    """What a finger hits beside a character's key, on the language's keyboards."""
+    """Return the neighbours of a character's key, on the language's keyboards."""
     neighbours = keyboard_neighbours(language)
 
     def alternatives(character: str) -> Sequence[str]:
-        if is_hangul(character):
+        if _is_hangul(character):
             return _of_syllable(character, neighbours)
         if character in neighbours:
             return neighbours[character]
-        # A letter with accents is typed as the letter that they stand on, or with one accent less.
+        # A letter with accents is typed as its base letter, or with one accent less.
         parts = unicodedata.normalize("NFD", character)
         for end in range(len(parts) - 1, 0, -1):
             base = unicodedata.normalize("NFC", parts[:end])
@@ -85,11 +85,11 @@ def near_keys(language: str) -> Alternatives:
 
 
 def look_alikes(language: str) -> Alternatives:
-    """What a character looks like; of letters, those that the language's keyboards have where it has any."""
+    """Return a character's look-alikes; of letters, those on the language's keyboards where it has any."""
     alphabet = set(keyboard_neighbours(language))
 
     def alternatives(character: str) -> Sequence[str]:
-        if is_hangul(character):
+        if _is_hangul(character):
             return _of_syllable(character, JAMO_LOOK_ALIKE)
         alike = LOOK_ALIKE.get(character, ())
         if alphabet:
@@ -102,13 +102,12 @@ def look_alikes(language: str) -> Alternatives:
     return alternatives
 
 
-def is_hangul(character: str) -> bool:
-    """Whether it is a syllable."""
+def _is_hangul(character: str) -> bool:
     return "\uac00" <= character <= "\ud7a3"
 
 
 def _of_syllable(syllable: str, alike: Mapping[str, Sequence[str]]) -> list[str]:
-    """The syllable with one of its letters exchanged."""
+    """Return the syllable with one of its letters exchanged."""
     rest, final = divmod(ord(syllable) - _FIRST_SYLLABLE, len(_FINALS))
     initial, vowel = divmod(rest, len(_VOWELS))
     found = []
@@ -123,11 +122,11 @@ def _of_syllable(syllable: str, alike: Mapping[str, Sequence[str]]) -> list[str]
 
 
 def exchanged(cluster: str, alternatives: Alternatives) -> list[str]:
-    """A grapheme cluster with one of its characters exchanged for each alternative, as long as it stays one cluster."""
+    """Return a cluster with one of its characters exchanged for each alternative, where it stays one cluster."""
     found = []
     for place, character in enumerate(cluster):
         for other in alternatives(character):
             written = cluster[:place] + other + cluster[place + 1 :]
-            if written != cluster and is_cluster(written):
+            if written != cluster and clusters(written) == [written]:
                 found.append(written)
     return found

@@ -1,4 +1,4 @@
-"""The kinds of perturbations by name, what they act on and how strong they are; which ones a person means.
+"""List the kinds of perturbations with their strengths, and parse `--perturb`.
 
 After MMRobustness (Qiu et al., "Benchmarking Robustness of Multimodal Image-Text Models under Distribution Shift",
 DMLR 2024): families, five severities and the kinds that exist in any of the 45 languages and on region features. Left
@@ -14,16 +14,16 @@ from trainer.evaluation.robustness import character, sentence, word
 from trainer.evaluation.robustness.corruptions import CORRUPTIONS
 
 SEVERITIES = (1, 2, 3, 4, 5)
-#: How strong each severity is; what the number is of, the kind says.
+#: Strength of each severity, in the kind's unit.
 _CHARACTERS = (0.02, 0.05, 0.1, 0.2, 0.3)
 _WORDS = (0.05, 0.1, 0.2, 0.3, 0.4)
 _SENTENCES = (0.1, 0.2, 0.3, 0.4, 0.5)
 _ALL_THE_WAY = (0.2, 0.4, 0.6, 0.8, 1.0)
 _NOISE = (0.1, 0.25, 0.5, 1.0, 2.0)
 
-#: Families of what is done to images.
+#: Families that act on images.
 _OF_IMAGES = frozenset({"features", "pixels"})
-#: What a score comes from -> the kinds that exchange it for another story's, and that take it away.
+#: Source of a score -> the kinds that exchange it for another story's, and that take it away.
 SOURCES: dict[str, tuple[str, str]] = {
     "document": ("wrong_document", "no_document"),
     "images": ("wrong_images", "no_images"),
@@ -37,9 +37,10 @@ TextChange = Callable[[str, str, float, random.Random], str]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Kind:
-    """what: what it does.  unit: what its strengths, one a severity, are.
+    """A kind of perturbation.
 
-    change: of a text by itself.  covers: whether it can be done in a language.
+    what: its description.  unit: of its strengths, one a severity.
+    change: of a text by itself.  covers: returns True for a language that it applies to.
     """
 
     name: str
@@ -53,6 +54,15 @@ class Kind:
     @property
     def is_text(self) -> bool:
         return self.family not in _OF_IMAGES
+
+    @property
+    def takes_stories(self) -> bool:
+        """Return True if the strength is a share of the stories, which lose their document or images."""
+        return any(self.name in names for names in SOURCES.values())
+
+    def takes_all(self, severity: int) -> bool:
+        """Return True if no story keeps its document (or images) at this severity."""
+        return self.takes_stories and self.strength(severity) == 1
 
     def strength(self, severity: int) -> float:
         return self.strengths[severity - 1]
@@ -111,7 +121,7 @@ FAMILIES = tuple(dict.fromkeys(kind.family for kind in _KINDS))
 
 
 def parse_kinds(text: str) -> tuple[list[Kind], set[str]]:
-    """What `text` names, in the order of the table: all, text, vision, sources, families, kinds; and what by its name.
+    """Return the kinds that `text` names (all, text, vision, sources, families, kinds), and those named singly.
 
     Raises `InputError`.
     """
@@ -135,7 +145,7 @@ def parse_kinds(text: str) -> tuple[list[Kind], set[str]]:
 
 
 def parse_severities(text: str) -> list[int]:
-    """`1,3,5` in ascending order. `InputError` for anything that is not from 1 to 5."""
+    """Return severities such as `1,3,5` in ascending order. `InputError` for any that is not from 1 to 5."""
     parts = [part.strip() for part in text.split(",")]
     if not all(part in {str(severity) for severity in SEVERITIES} for part in parts):
         raise InputError(f"--severities {text}: give numbers from 1 to 5, e.g. --severities 1,3,5")

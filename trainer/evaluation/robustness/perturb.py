@@ -1,14 +1,14 @@
-"""A kind of perturbation at a severity, as a transform of what the fetcher reads.
+"""Perturb what the fetcher reads, by a kind of perturbation at a severity.
 
-Pure functions of (seed, kind, severity, story, language): an example is perturbed in the same way in every batch, on
-every rank, after every restart. Only what is summarized is: targets and summaries stay. For decoding alone: where a
-document is a row's source and its target, the two now differ. Shape suffixes: shards/schema.py.
+Pure functions of (seed, kind, severity, story, language): an example is perturbed alike in every batch, on every rank,
+after every restart. Only what is summarized changes, not targets and summaries. For decoding alone: a document that is
+a row's source and target differs between the two. Shape suffixes: shards/schema.py.
 """
 
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from random import Random
 
 import numpy as np
 import torch
@@ -26,16 +26,14 @@ from shards.stream.quotas import Ints
 from shards.stream.sampler import Groups
 from trainer.evaluation.robustness import features
 from trainer.evaluation.robustness.corruptions import corrupted
+from trainer.evaluation.robustness.draw import seeded
 from trainer.evaluation.robustness.kinds import Kind
-from trainer.evaluation.robustness.text import seeded
 
 Mask = NDArray[np.bool_]
-#: Pictures to features (n, R, V) and boxes (R, 4), as the corpus has them.
+#: From pictures to features (n, R, V) and boxes (R, 4), as the corpus has them.
 Extract = Callable[[Sequence[Image.Image]], tuple[NDArray[np.float16], NDArray[np.float32]]]
-#: From features, boxes, a strength and a seed to features and boxes.
-_FeatureChange = Callable[[Tensor, Tensor, float, int], tuple[Tensor, Tensor]]
 
-_FEATURE_CHANGES: dict[str, _FeatureChange] = {
+_FEATURE_CHANGES: dict[str, Callable[[Tensor, Tensor, float, int], tuple[Tensor, Tensor]]] = {
     "feature_noise": features.noise,
     "region_drop": features.drop,
     "region_shuffle": features.shuffle,
@@ -44,9 +42,9 @@ _FEATURE_CHANGES: dict[str, _FeatureChange] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Material:
-    """What perturbations are made from.
+    """Sources of perturbed texts and images.
 
-    split: where the images of other stories come from.  rule: whose images an example shows.
+    split: where other stories' documents and images come from.  rule: which article's images an example shows.
     """
 
     corpus: Corpus
@@ -57,39 +55,67 @@ class Material:
     rule: ImageRule = "source"
 
 
-class Perturbation(Protocol):
-    """A transform for `Fetcher` that knows beforehand what it changes."""
-
-    def __call__(self, fetched: Fetched) -> Fetched: ...
-
-    def covers(self, groups: Groups) -> Mask:
-        """Whether the kind can be applied to each example at all."""
-        ...
-
-    def changes(self, groups: Groups) -> Mask:
-        """Whether each example is another one afterwards."""
-        ...
-
-    def forget(self) -> None:
-        """Give back the memory of what was made so far; it can be made again."""
-        ...
+def perturbation(kind: Kind, severity: int, material: Material) -> "Perturbation":
+    """Return the transform of a kind at a severity, for `Fetcher`."""
+    return (TextPerturbation if kind.is_text else ImagePerturbation)(kind, severity, material)
 
 
-def perturbation(kind: Kind, severity: int, material: Material) -> Perturbation:
-    if kind.change is not None:
-        return TextPerturbation(kind, severity, material)
-    if kind.is_text:
-        return DocumentPerturbation(kind, severity, material)
-    return ImagePerturbation(kind, severity, material)
-
-
-class DocumentPerturbation:
-    """The document of `strength` of the stories is taken away, or exchanged for another story's in its language."""
+class Perturbation:
+    """A transform for `Fetcher` that knows beforehand which examples it changes."""
 
     def __init__(self, kind: Kind, severity: int, material: Material) -> None:
-        self._kind, self._strength, self._material = kind, kind.strength(severity), material
-        self._keys = material.corpus.story_keys()
+        self._kind, self._severity, self._strength = kind, severity, kind.strength(severity)
+        self._material, self._keys = material, material.corpus.story_keys()
         self._articles = np.asarray(material.corpus.articles)
+
+    def __call__(self, fetched: Fetched) -> Fetched:
+        raise NotImplementedError
+
+    def covers(self, groups: Groups) -> Mask:
+        """Return True for each example that the kind applies to."""
+        raise NotImplementedError
+
+    def changes(self, groups: Groups) -> Mask:
+        """Return True for each example that differs afterwards."""
+        touched = np.array([self._touches(story) for story in groups.story[:, 0].tolist()], bool)
+        return touched & self.covers(groups)
+
+    def forget(self) -> None:
+        """Free the memory of what was made so far; it can be made again."""
+        raise NotImplementedError
+
+    def _touches(self, story: int) -> bool:
+        """Return True if the story is in the share that a kind of whole stories changes; always True for others."""
+        return not self._kind.takes_stories or self._draw(story).random() < self._strength
+
+    def _draw(self, story: int, *names: str) -> Random:
+        return seeded(self._material.seed, self._kind.name, self._keys[story], *names)
+
+    def _placeholders(self, fetched: Fetched, problems: dict[int, str]) -> Fetched:
+        """Return the batch with rows that could not be read as placeholders, as the fetcher leaves them."""
+        weight_B = fetched.weight_B.clone()
+        for row in problems:
+            weight_B[row] = 0
+        slot, story = fetched.groups.slot.ravel(), fetched.groups.story.ravel()
+        unreadable = [
+            Unreadable(
+                slot=int(slot[row]),
+                story=int(story[row]),
+                source=fetched.source[row].language,
+                target=fetched.target[row].language,
+                problem=problem,
+            )
+            for row, problem in problems.items()
+        ]
+        all_unreadable = sorted([*fetched.unreadable, *unreadable], key=lambda one: one.slot)
+        return replace(fetched, weight_B=weight_B, unreadable=tuple(all_unreadable))
+
+
+class TextPerturbation(Perturbation):
+    """Perturb the document, take it away, or exchange it for another story's in its language."""
+
+    def __init__(self, kind: Kind, severity: int, material: Material) -> None:
+        super().__init__(kind, severity, material)
         #: The split's documents by language, rows in ascending order.
         self._donors: dict[str, Ints] = {}
         if kind.name == "wrong_document":
@@ -99,115 +125,63 @@ class DocumentPerturbation:
         self.perturbed = functools.lru_cache(maxsize=256)(self._perturb)
 
     def __call__(self, fetched: Fetched) -> Fetched:
-        source, weight_B, unreadable = list(fetched.source), fetched.weight_B.clone(), list(fetched.unreadable)
+        source, problems = list(fetched.source), dict[int, str]()
         for row, (article, story) in enumerate(zip(fetched.source, fetched.groups.story.ravel().tolist(), strict=True)):
-            if not weight_B[row]:  # a placeholder stays one
-                continue
-            try:
-                source[row] = self.perturbed(article, story)
-            except UnreadableError as error:
-                weight_B[row] = 0
-                unreadable.append(
-                    Unreadable(
-                        slot=int(fetched.groups.slot.ravel()[row]),
-                        story=story,
-                        source=article.language,
-                        target=fetched.target[row].language,
-                        problem=str(error),
-                    )
-                )
-        unreadable.sort(key=lambda one: one.slot)
-        return replace(fetched, source=source, weight_B=weight_B, unreadable=tuple(unreadable))
+            if fetched.weight_B[row]:
+                try:
+                    source[row] = self.perturbed(article, story)
+                except UnreadableError as error:
+                    problems[row] = str(error)
+        return replace(self._placeholders(fetched, problems), source=source)
 
     def forget(self) -> None:
         self.perturbed.cache_clear()
 
     def covers(self, groups: Groups) -> Mask:
-        if self._kind.name == "no_document":
-            return np.ones(len(groups.source), bool)
-        languages = self._material.corpus.languages
-        of = self._articles["language"][groups.source[:, 0]].tolist()
-        several = {number for number, name in enumerate(languages) if len(self._donors[name]) > 1}
-        return np.array([number in several for number in of], bool)
-
-    def changes(self, groups: Groups) -> Mask:
-        touched = np.array([self._touches(story) for story in groups.story[:, 0].tolist()], bool)
-        return touched & self.covers(groups)
-
-    def _touches(self, story: int) -> bool:
-        return seeded(self._material.seed, self._kind.name, self._keys[story]).random() < self._strength
-
-    def _perturb(self, article: Article, story: int) -> Article:
-        if not self._touches(story):
-            return article
-        if self._kind.name == "no_document":
-            return replace(article, text="")
-        rows = self._donors[article.language]
-        others = rows[self._articles["story"][rows] != story].tolist()
-        if not others:
-            return article
-        draw = seeded(self._material.seed, self._kind.name, self._keys[story], article.language)
-        return replace(article, text=self._material.reader.article(draw.choice(others)).text)
-
-
-class TextPerturbation:
-    """The document is perturbed."""
-
-    def __init__(self, kind: Kind, severity: int, material: Material) -> None:
-        assert kind.change is not None
-        self._kind, self._change, self._seed = kind, kind.change, material.seed
-        self._strength = kind.strength(severity)
-        self._reader, self._corpus = material.reader, material.corpus
-        self._keys = material.corpus.story_keys()
-        self.perturbed = functools.lru_cache(maxsize=256)(self._perturb)
-
-    def __call__(self, fetched: Fetched) -> Fetched:
-        source = [
-            self.perturbed(article, story)
-            for article, story in zip(fetched.source, fetched.groups.story.ravel().tolist(), strict=True)
-        ]
-        return replace(fetched, source=source)
-
-    def forget(self) -> None:
-        self.perturbed.cache_clear()
-
-    def covers(self, groups: Groups) -> Mask:
-        can = np.array([self._kind.covers(language) for language in self._corpus.languages], bool)
-        covered: Mask = can[self._corpus.articles["language"][groups.source[:, 0]]]
+        can = np.array([self._covers(language) for language in self._material.corpus.languages], bool)
+        covered: Mask = can[self._articles["language"][groups.source[:, 0]]]
         return covered
 
+    def _covers(self, language: str) -> bool:
+        if self._kind.name == "wrong_document":
+            return len(self._donors[language]) > 1
+        return self._kind.covers(language)
+
     def changes(self, groups: Groups) -> Mask:
+        if self._kind.change is None:
+            return super().changes(groups)
         rows, first, place = np.unique(groups.source[:, 0], return_index=True, return_inverse=True)
-        changed = [
-            self._is_changed(row, story)
-            for row, story in zip(rows.tolist(), groups.story[first, 0].tolist(), strict=True)
-        ]
+        stories = groups.story[first, 0]
+        changed = [self._is_changed(row, story) for row, story in zip(rows.tolist(), stories.tolist(), strict=True)]
         return np.array(changed, bool)[place] & self.covers(groups)
 
     def _is_changed(self, row: int, story: int) -> bool:
         try:
-            article = self._reader.article(row)
-        except UnreadableError:  # it is a placeholder then, and counted
+            article = self._material.reader.article(row)
+        except UnreadableError:  # a placeholder, which is counted
             return False
         return self.perturbed(article, story).text != article.text
 
     def _perturb(self, article: Article, story: int) -> Article:
-        if not self._kind.covers(article.language):
+        if not self._covers(article.language) or not self._touches(story):
             return article
-        draw = seeded(self._seed, self._kind.name, self._keys[story], article.language)
-        return replace(article, text=self._change(article.text, article.language, self._strength, draw))
+        if self._kind.name == "no_document":
+            return replace(article, text="")
+        draw = self._draw(story, article.language)
+        if self._kind.change is not None:
+            return replace(article, text=self._kind.change(article.text, article.language, self._strength, draw))
+        rows = self._donors[article.language]
+        others = rows[self._articles["story"][rows] != story].tolist()
+        return replace(article, text=self._material.reader.article(draw.choice(others)).text) if others else article
 
 
-class ImagePerturbation:
-    """The images are perturbed, as features or as the pictures that features are made of."""
+class ImagePerturbation(Perturbation):
+    """Perturb the images, as features or as the pictures that features are made of."""
 
     def __init__(self, kind: Kind, severity: int, material: Material) -> None:
-        self._kind, self._severity, self._material = kind, severity, material
-        self._strength = kind.strength(severity)
-        self._articles = np.asarray(material.corpus.articles)
-        self._keys = material.corpus.story_keys()
-        # The features of a story's pictures serve all its languages, whose documents are in several batches: by the
-        # image sequence, and not by the articles that show it.
+        super().__init__(kind, severity, material)
+        # By image sequence, not by article: the features of a story's pictures serve all its languages, whose
+        # documents are in several batches.
         self._made = functools.lru_cache(maxsize=128)(self._make)
         self._owner_of: dict[int, int] = {}
         #: An article with images of each story of the split, by story.
@@ -222,7 +196,7 @@ class ImagePerturbation:
         stories = fetched.groups.story.ravel()
         roi_BIRV, boxes_BIR4 = fetched.roi_BIRV.clone(), fetched.boxes_BIR4.clone()
         image_mask_BI, images_B = fetched.image_mask_BI.clone(), fetched.images_B.clone()
-        weight_B, problems = fetched.weight_B.clone(), dict[int, str]()
+        problems = dict[int, str]()
         for number in sorted({number for number in fetched.images_B.tolist() if number >= 0}):
             rows = torch.nonzero(fetched.images_B == number)[:, 0]
             row = int(rows[0])
@@ -234,9 +208,8 @@ class ImagePerturbation:
             )
             try:
                 new = self._change(int(owners[row]), int(stories[row]), shown, most)
-            except UnreadableError as error:  # placeholders, as what the fetcher cannot read
-                new = replace(shown, roi_IRV=shown.roi_IRV[:0], boxes_IR4=shown.boxes_IR4[:0])
-                weight_B[rows] = 0
+            except UnreadableError as error:
+                new = shown.none()
                 problems |= dict.fromkeys(rows.tolist(), str(error))
             count = len(new.roi_IRV)
             roi_BIRV[rows], boxes_BIR4[rows], image_mask_BI[rows] = 0, 0, False
@@ -247,29 +220,15 @@ class ImagePerturbation:
             else:
                 images_B[rows] = -1 - torch.from_numpy(fetched.groups.slot.ravel())[rows]
         return replace(
-            fetched,
+            self._placeholders(fetched, problems),
             roi_BIRV=roi_BIRV,
             boxes_BIR4=boxes_BIR4,
             image_mask_BI=image_mask_BI,
             images_B=images_B,
-            weight_B=weight_B,
-            unreadable=(
-                *fetched.unreadable,
-                *(self._describe(fetched, row, problems[row]) for row in sorted(problems)),
-            ),
         )
 
     def forget(self) -> None:
         self._made.cache_clear()
-
-    def _describe(self, fetched: Fetched, row: int, problem: str) -> Unreadable:
-        return Unreadable(
-            slot=int(fetched.groups.slot.ravel()[row]),
-            story=int(fetched.groups.story.ravel()[row]),
-            source=fetched.source[row].language,
-            target=fetched.target[row].language,
-            problem=problem,
-        )
 
     def covers(self, groups: Groups) -> Mask:
         shown: Mask = self._articles["images"][self._owners(groups)] > 0
@@ -277,36 +236,26 @@ class ImagePerturbation:
             shown &= np.array([bool(self._donors.keys() - {story}) for story in groups.story[:, 0].tolist()], bool)
         return shown
 
-    def changes(self, groups: Groups) -> Mask:
-        touched = np.array([self._touches(story) for story in groups.story[:, 0].tolist()], bool)
-        return touched & self.covers(groups)
-
     def _owners(self, groups: Groups) -> Ints:
         return image_owners(self._articles, groups.source.ravel(), groups.target.ravel(), self._material.rule)
 
-    def _touches(self, story: int) -> bool:
-        """Whether the images of this story are."""
-        if self._kind.name not in ("wrong_images", "no_images"):
-            return True
-        return seeded(self._material.seed, self._kind.name, self._keys[story]).random() < self._strength
-
     def _change(self, owner: int, story: int, shown: "_Images", most: int) -> "_Images":
-        """New images for article `owner`, at most `most`, or none."""
-        name, roi_IRV, boxes_IR4 = self._kind.name, shown.roi_IRV, shown.boxes_IR4
-        draw = seeded(self._material.seed, name, self._keys[story], "images")
+        """Return new images for article `owner`, at most `most`, or none."""
+        name, draw = self._kind.name, self._draw(story, "images")
         if name == "no_images":
-            return replace(shown, roi_IRV=roi_IRV[:0], boxes_IR4=boxes_IR4[:0])
+            return shown.none()
         if name == "wrong_images":
             return self._stored(draw.choice([row for of, row in self._donors.items() if of != story]), shown, most)
         if name in _FEATURE_CHANGES:
-            changed = _FEATURE_CHANGES[name](roi_IRV, boxes_IR4, self._strength, draw.getrandbits(63))
-            return replace(shown, roi_IRV=changed[0], boxes_IR4=changed[1])
-        self._owner_of[shown.number] = owner  # any that shows these images will do
-        roi, boxes = self._made(shown.number, len(roi_IRV), draw.getrandbits(63))
-        return replace(shown, roi_IRV=roi, boxes_IR4=boxes)
+            change = _FEATURE_CHANGES[name]
+            roi_IRV, boxes_IR4 = change(shown.roi_IRV, shown.boxes_IR4, self._strength, draw.getrandbits(63))
+        else:
+            self._owner_of[shown.number] = owner  # any article that shows these images
+            roi_IRV, boxes_IR4 = self._made(shown.number, len(shown.roi_IRV), draw.getrandbits(63))
+        return replace(shown, roi_IRV=roi_IRV, boxes_IR4=boxes_IR4)
 
     def _stored(self, row: int, like: "_Images", most: int) -> "_Images":
-        """The images of article `row`."""
+        """Return the images of article `row`."""
         count = min(int(self._articles["images"][row]), most)
         roi_BIRV = torch.empty(1, count, *like.roi_IRV.shape[1:], dtype=torch.float16)
         boxes_BIR4 = torch.empty(1, count, *like.boxes_IR4.shape[1:])
@@ -317,7 +266,7 @@ class ImagePerturbation:
         return _Images(roi_IRV=roi_BIRV[0], boxes_IR4=boxes_BIR4[0], number=number)
 
     def _make(self, number: int, count: int, seed: int) -> tuple[Tensor, Tensor]:
-        """Features and boxes of the corrupted pictures of image sequence `number`."""
+        """Return features and boxes of the corrupted pictures of image sequence `number`."""
         draw = seeded(seed)
         pictures = self._material.reader.pixels(self._owner_of[number])[:count]
         made = [corrupted(picture, self._kind.name, self._severity, draw.getrandbits(63)) for picture in pictures]
@@ -327,8 +276,11 @@ class ImagePerturbation:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Images:
-    """number: which stored image sequence it is."""
+    """The images of a row. number: of the stored image sequence."""
 
     roi_IRV: Tensor
     boxes_IR4: Tensor
     number: int
+
+    def none(self) -> "_Images":
+        return replace(self, roi_IRV=self.roi_IRV[:0], boxes_IR4=self.boxes_IR4[:0])

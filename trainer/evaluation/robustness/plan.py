@@ -1,4 +1,4 @@
-"""Plan `--perturb`: what this model and corpus can show of what is asked for, and how much is to be decoded."""
+"""Plan `--perturb`: which of the kinds apply to this model and corpus, and which examples they change."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,10 +18,7 @@ from trainer.terminal.progress import track
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wanted:
-    """kinds: as named, singly or by their families.  named: those that were named singly.
-
-    seed: of what is drawn.
-    """
+    """The perturbations that are asked for. named: those of `kinds` that were named singly, not by their family."""
 
     kinds: tuple[Kind, ...]
     named: frozenset[str]
@@ -30,14 +27,14 @@ class Wanted:
 
 
 def parse_wanted(kinds: str, severities: str) -> Wanted:
-    """`all`, `text,no_images`, ... and `1,3,5`. `InputError` for what is neither."""
+    """Parse kinds such as `all` or `text,no_images`, and severities such as `1,3,5`. Raises `InputError`."""
     found, named = parse_kinds(kinds)
     return Wanted(kinds=tuple(found), named=frozenset(named), severities=tuple(parse_severities(severities)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
-    """A kind at a severity. covered, changed: (examples,) bool, what it applies to and what it alters."""
+    """A kind at a severity. covered, changed: (examples,) bool, those that it applies to, and those that differ."""
 
     kind: Kind
     severity: int
@@ -52,7 +49,7 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """parts: those of a kind one after another.  left_out: kind -> why."""
+    """The perturbations to decode. parts: those of a kind are adjacent.  left_out: kind -> reason."""
 
     parts: tuple[Part, ...]
     left_out: Mapping[str, str]
@@ -63,10 +60,10 @@ class Plan:
 
 
 def make_plan(wanted: Wanted, evaluator: Evaluator, groups: Groups, split: str) -> Plan:
-    """Plan what is to be decoded of `groups`.
+    """Return the plan for `groups`.
 
-    A kind that nothing here can show is left out, with the reason; `InputError` where it was named singly, or where
-    none is left.
+    A kind that does not apply here is left out, with the reason; `InputError` where it was named singly, or where none
+    is left.
     """
     corpus = evaluator.corpus
     material = Material(
@@ -104,7 +101,7 @@ def _part(kind: Kind, severity: int, material: Material, groups: Groups) -> Part
 
 
 def _unable(kind: Kind, evaluator: Evaluator) -> str | None:
-    """Why this model and corpus cannot show what the kind does; None where they can."""
+    """Return the reason why the kind has no effect with this model and corpus; None where it has."""
     if kind.is_text:
         return None
     if not evaluator.recipe.network.vision.enabled:
@@ -113,7 +110,7 @@ def _unable(kind: Kind, evaluator: Evaluator) -> str | None:
 
 
 def _nothing(kind: Kind, corpus: Corpus, groups: Groups) -> str:
-    """Why it applies to no example."""
+    """Return the reason why the kind applies to no example."""
     if kind.name == "wrong_document":
         return "the split has no other document in any of the source languages"
     if kind.is_text:
@@ -124,12 +121,12 @@ def _nothing(kind: Kind, corpus: Corpus, groups: Groups) -> str:
 
 
 def source_languages(corpus: Corpus, groups: Groups) -> list[str]:
-    """Of the documents, by name."""
+    """Return the languages of the documents, by name."""
     return sorted({corpus.languages[number] for number in corpus.articles["language"][groups.source[:, 0]].tolist()})
 
 
 def by_reason(left_out: Mapping[str, str]) -> dict[str, list[str]]:
-    """Why -> the kinds that are left out for it."""
+    """Return reason -> the kinds that are left out for it."""
     found: dict[str, list[str]] = {}
     for name, why in left_out.items():
         found.setdefault(why, []).append(name)

@@ -1,12 +1,13 @@
-"""Perturbations of sentences, as scoring cuts them. A text of one sentence stays as it is."""
+"""Perturb the sentences of a text. A text of one sentence stays as it is."""
 
 import random
 
-from trainer.evaluation.robustness.text import how_many, in_random_order, sentences
+from trainer.evaluation.robustness.draw import how_many, in_random_order
+from trainer.evaluation.scoring.pieces import sentences
 
 
 def shuffle(text: str, language: str, share: float, draw: random.Random) -> str:
-    """`share` of the sentences, two at least, change places among themselves; none of them stays. Blanks stay."""
+    """Move a share of the sentences, at least two, to each other's places. Blanks stay."""
     found = sentences(text)
     if len(found) < 2:
         return text
@@ -18,7 +19,7 @@ def shuffle(text: str, language: str, share: float, draw: random.Random) -> str:
 
 
 def drop(text: str, language: str, share: float, draw: random.Random) -> str:
-    """`share` of the sentences are left out. One is always left."""
+    """Leave out a share of the sentences, never all."""
     found = sentences(text)
     places = in_random_order(len(found), draw)[: how_many(share, len(found))][: max(len(found) - 1, 0)]
     if not places:

@@ -1,44 +1,42 @@
-"""Perturbations of words, as scoring cuts them. `share` is of the text's words; every text changes that can.
+"""Perturb a share of the words of a text, as scoring cuts them.
 
 What stands between words stays, but for the blank beside a word that is left out.
 """
 
 import random
+from itertools import pairwise
 
-from trainer.evaluation.robustness.text import clusters, how_many, in_random_order, is_spaced, words
+from trainer.evaluation.robustness.draw import how_many, some, swap_neighbours
+from trainer.evaluation.scoring.pieces import clusters, words
 
-#: In a word's place. No sign for it is known to all tokenizers; this one stands for a gap to people, too.
+#: In a word's place. No sign for it is known to all tokenizers; readers take this one for a gap.
 MASK = "_"
+#: Languages without blanks between words.
+_UNSPACED = frozenset({"burmese", "chinese_simplified", "chinese_traditional", "japanese", "thai"})
 
 
 def insert(text: str, language: str, share: float, draw: random.Random) -> str:
-    """Another word of the same text behind a word."""
+    """Add another word of the same text behind a word."""
     pieces, places = _pieces(text, language)
     added = list(pieces)
-    blank = " " if is_spaced(language) else ""
-    for place in _some(places, share, draw):
+    blank = "" if language in _UNSPACED else " "
+    for place in some(places, share, draw):
         added[place] += blank + pieces[draw.choice(places)]
     return "".join(added)
 
 
 def swap(text: str, language: str, share: float, draw: random.Random) -> str:
-    """Two neighbouring words change places. `share` of the words move."""
+    """Exchange neighbouring words. `share` of the words move."""
     pieces, places = _pieces(text, language)
-    pairs = [at for at in range(len(places) - 1) if pieces[places[at]] != pieces[places[at + 1]]]
-    wanted, moved = how_many(share / 2, len(places)), set[int]()
-    for number in in_random_order(len(pairs), draw):
-        at = pairs[number]
-        if len(moved) < 2 * wanted and not moved & {at, at + 1}:
-            moved |= {at, at + 1}
-            one, other = places[at], places[at + 1]
-            pieces[one], pieces[other] = pieces[other], pieces[one]
+    pairs = [pair for pair in pairwise(places) if pieces[pair[0]] != pieces[pair[1]]]
+    swap_neighbours(pieces, pairs, how_many(share / 2, len(places)), draw)
     return "".join(pieces)
 
 
 def delete(text: str, language: str, share: float, draw: random.Random) -> str:
-    """Leave words out, each with a blank beside it (a line break of two characters is one). The last one left stays."""
+    """Leave words out, each with a blank beside it (a line break of two characters is one), never all."""
     pieces, places = _pieces(text, language)
-    for place in _some(places, share, draw)[: len(places) - 1]:
+    for place in some(places, share, draw)[: len(places) - 1]:
         pieces[place] = ""
         before, behind = "".join(pieces[:place][-1:]), "".join(pieces[place + 1 : place + 2])
         last, first = "".join(clusters(before)[-1:]), "".join(clusters(behind)[:1])
@@ -50,19 +48,14 @@ def delete(text: str, language: str, share: float, draw: random.Random) -> str:
 
 
 def mask(text: str, language: str, share: float, draw: random.Random) -> str:
-    """`_` in place of a word."""
+    """Write `_` in place of a word."""
     pieces, places = _pieces(text, language)
-    for place in _some(places, share, draw):
+    for place in some(places, share, draw):
         pieces[place] = MASK
     return "".join(pieces)
 
 
 def _pieces(text: str, language: str) -> tuple[list[str], list[int]]:
-    """A text's pieces, and the places of those that are words."""
+    """Return a text's pieces, and the places of its words among them."""
     found = words(text, language)
     return [piece for piece, _ in found], [place for place, (_, is_word) in enumerate(found) if is_word]
-
-
-def _some(places: list[int], share: float, draw: random.Random) -> list[int]:
-    order = in_random_order(len(places), draw)
-    return [places[number] for number in order[: how_many(share, len(places))]]

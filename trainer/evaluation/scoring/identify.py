@@ -1,7 +1,6 @@
-"""Which of our 45 languages a text is in: CLD2 where it is sure, else py3langid, restricted to our languages.
+"""Identify which of the 45 languages a text is in: by CLD2 where it is sure, else by py3langid, restricted to them.
 
-CLD2 alone answers for few words too, if it must, and worse than py3langid does. Both know languages by code, and
-neither knows all of ours:
+On few words CLD2 is worse than py3langid. Both know languages by code, and neither knows all of ours:
 
 - Chinese is Simplified or Traditional by the characters that only one of them has (those of GB 2312 that Big5 lacks,
   and the other way round); with none of either it is both. Chinese characters without kana are Chinese, not Japanese.
@@ -22,7 +21,7 @@ import regex
 from shards.languages import LANGUAGE_CODES
 
 _INVISIBLE = regex.compile(r"(?!\s)\p{C}")
-#: White space that CLD2 takes for no UTF-8.
+#: White space that CLD2 refuses as UTF-8.
 _STRANGE_BLANK = regex.compile(r"[\x0b\x0c\x1c-\x1f\x85]")
 _LETTER = regex.compile(r"\p{L}")
 _KANA = regex.compile(r"[\p{Hiragana}\p{Katakana}]")
@@ -31,7 +30,7 @@ _CYRILLIC = regex.compile(r"\p{Cyrillic}")
 _LATIN = regex.compile(r"\p{Latin}")
 _NEIGHBOURS = {"hr": "sr", "bs": "sr", "sr-ME": "sr", "rw": "rn", "ms": "id", "zh-Hant": "zh"}
 _BY_CODE = {code: name for name, code in LANGUAGE_CODES.items()}
-#: The likeliest of forty languages at less is nothing to go by: `BBC`, a single letter.
+#: A likeliest language below this probability is a guess: `BBC`, a single letter.
 _A_GUESS = 0.2
 
 Found = list[tuple[tuple[str, ...], float]]
@@ -39,28 +38,30 @@ Found = list[tuple[tuple[str, ...], float]]
 
 @dataclass(frozen=True, slots=True)
 class Identified:
-    """likeliest: the language, or the several that the writing does not tell apart; none where there are no words.
+    """The outcome for a text.
 
-    confidence: the share of the text, or the probability, of each language that came into question.
+    likeliest: the language, or several that the script does not distinguish; none where there are no words.
+    confidence: the share of the text, or the probability, of each candidate.
     """
 
     likeliest: tuple[str, ...]
     confidence: Mapping[str, float]
 
     def confidence_in(self, language: str) -> float:
-        """LaSE's language confidence: 1 for the likeliest, else how likely it is."""
+        """Return LaSE's language confidence: 1 for the likeliest, else its probability."""
         return 1.0 if language in self.likeliest else self.confidence.get(language, 0.0)
 
     def is_other_than(self, language: str) -> bool:
-        """Whether the text is in another language; one that nobody can tell is not."""
+        """Return True if the text is in another language; False where it is not known."""
         return bool(self.likeliest) and language not in self.likeliest
 
     def nearest(self, language: str) -> str | None:
-        """The language's name: `language` itself where it is one of several."""
+        """Return the likeliest language: `language` where it is among them."""
         return language if language in self.likeliest else next(iter(self.likeliest), None)
 
 
 def identify(text: str) -> Identified:
+    """Return the language of a text."""
     visible = unicodedata.normalize("NFC", _STRANGE_BLANK.sub(" ", _INVISIBLE.sub("", text)))
     if not _LETTER.search(visible):
         return Identified((), {})
@@ -90,7 +91,7 @@ def _by_py3langid(text: str) -> Found:
 
 
 def _of_ours(ranked: list[tuple[str, float]], text: str) -> Found:
-    """The languages of these codes; nothing where the first of them is none of ours."""
+    """Return the languages of these codes; none where the first code is none of ours."""
     found: Found = []
     for code, share in ranked:
         names = _names(code, text)
@@ -137,7 +138,7 @@ def _is_in(character: str, charset: str) -> bool:
 
 @functools.cache
 def _restricted(*codes: str) -> Any:
-    """py3langid of those of these languages that it knows."""
+    """Return py3langid restricted to those of these codes that it knows."""
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
     identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

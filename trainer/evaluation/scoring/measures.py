@@ -1,17 +1,17 @@
-"""Every measure of a prediction that needs no model. Imports nothing heavy: the processes that score begin here."""
+"""Compute every measure of a prediction that needs no model. Imports nothing heavy: scoring processes begin here."""
 
 import functools
-from collections.abc import Sequence
+import math
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
-from trainer.evaluation.scoring.copying import length_penalty, novelty, repetition
 from trainer.evaluation.scoring.identify import Identified, identify
-from trainer.evaluation.scoring.languages import counted
-from trainer.evaluation.scoring.rouge import ROUGE, Counted, rouge
+from trainer.evaluation.scoring.rouge import ROUGE, rouge_in
 from trainer.evaluation.scoring.segmenters import NoSegmenterError
 from trainer.recipe.profiles import DEFAULT, Profile
 
-#: Every measure that needs no model, as columns. Those with one (`semantic.py`) come behind them where it is given.
+#: The columns. Those of models (`semantic.py`, `similarity.py`) come behind them where a model is given.
 MEASURES = (
     *ROUGE,
     "language_confidence",
@@ -23,11 +23,16 @@ MEASURES = (
     "repetition1",
     "repetition2",
 )
+#: LaSE's alpha: words that a prediction may have more than its reference without a penalty.
+_MORE_WORDS = 6
+
+#: Shares of words and of pairs of words; None where a text has none.
+Shares = tuple[float | None, float | None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pair:
-    """A prediction and what it is measured by. Languages are names of shards/languages.py."""
+    """A prediction and the texts that it is measured by. Languages are names of shards/languages.py."""
 
     source: str
     target: str
@@ -38,84 +43,92 @@ class Pair:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measured:
-    """Of a pair.  language: what the prediction was found to be in.  values: of `MEASURES`, as shares.
+    """The measures of a pair.
 
-    empty_prediction: it has no token, and scores 0.  empty_reference: it has none, and there is nothing to score.
-    uncut: language -> why it has no segmenter; what its words would say is not defined.
+    language: identified in the prediction.  values: of `MEASURES`, as shares.
+    empty_prediction: it has no token, and scores 0.  empty_reference: it has none, and ROUGE is not defined.
+    no_segmenter: (language, reason) of those whose segmenter is missing; measures of their words are not defined.
     """
 
     language: str | None
     values: tuple[float | None, ...]
     empty_prediction: bool
     empty_reference: bool
-    uncut: tuple[tuple[str, str], ...]
-
-
-def rouge_of(
-    triples: Sequence[tuple[str, str, str]], profile: Profile = DEFAULT
-) -> list[tuple[float, float, float, float] | None]:
-    """Return F1 of each of `ROUGE` of (language, reference, prediction); None where it is not defined."""
-    counts = _Counts(profile)
-    found: list[tuple[float, float, float, float] | None] = []
-    for language, *texts in triples:
-        reference, prediction = (counts[text, language] for text in texts)
-        is_defined = reference is not None and prediction is not None and reference.tokens
-        found.append(rouge(reference, prediction) if is_defined else None)  # type: ignore[arg-type]
-    return found
+    no_segmenter: tuple[tuple[str, str], ...]
 
 
 def measures_of(pairs: Sequence[Pair], profile: Profile = DEFAULT) -> list[Measured]:
-    """Return what is measured of each pair."""
-    counts, identified = _Counts(profile), functools.cache(identify)
-    return [_measured(pair, counts, identified(pair.reference), identified(pair.prediction)) for pair in pairs]
+    """Return the measures of each pair."""
+    identified = functools.cache(identify)
+    return [_measure(pair, profile, identified(pair.reference), identified(pair.prediction)) for pair in pairs]
 
 
-def _measured(pair: Pair, counts: "_Counts", of_reference: Identified, of_prediction: Identified) -> Measured:
-    document = counts[pair.document, pair.source]
-    reference, prediction = counts[pair.reference, pair.target], counts[pair.prediction, pair.target]
+def _measure(pair: Pair, profile: Profile, in_reference: Identified, in_prediction: Identified) -> Measured:
+    missing: dict[str, str] = {}
+
+    def tokens(text: str, language: str) -> list[str] | None:
+        try:
+            return rouge_in(language, profile).tokenize(text)
+        except NoSegmenterError as error:
+            missing[error.language] = error.why
+            return None
+
+    document = tokens(pair.document, pair.source)
+    reference, prediction = tokens(pair.reference, pair.target), tokens(pair.prediction, pair.target)
     scores: tuple[float | None, ...] = (None,) * len(ROUGE)
     penalty: float | None = None
-    new: tuple[float | None, float | None] = (None, None)
-    again: tuple[float | None, float | None] = (None, None)
+    new: Shares = (None, None)
+    repeated: Shares = (None, None)
     if reference is not None and prediction is not None:
-        again = repetition(prediction)
-        if reference.tokens:
-            scores = rouge(reference, prediction)
-            penalty = length_penalty(len(reference.tokens), len(prediction.tokens))
+        repeated = repetition(prediction)
+        if reference:
+            scores = rouge_in(pair.target, profile).score(pair.reference, pair.prediction) or scores
+            penalty = length_penalty(len(reference), len(prediction))
     if document is not None and prediction is not None:
         new = novelty(prediction, document)
     values = (
         *scores,
-        of_prediction.confidence_in(pair.target),
-        float(of_prediction.is_other_than(pair.target)),
-        float(of_reference.is_other_than(pair.target)),
+        in_prediction.confidence_in(pair.target),
+        float(in_prediction.is_other_than(pair.target)),
+        float(in_reference.is_other_than(pair.target)),
         penalty,
         *new,
-        *again,
+        *repeated,
     )
     return Measured(
-        language=of_prediction.nearest(pair.target),
+        language=in_prediction.nearest(pair.target),
         values=values,
-        empty_prediction=prediction is not None and not prediction.tokens,
-        empty_reference=reference is not None and not reference.tokens,
-        uncut=tuple((name, counts.uncut[name]) for name in sorted({pair.source, pair.target} & counts.uncut.keys())),
+        empty_prediction=prediction == [],
+        empty_reference=reference == [],
+        no_segmenter=tuple(sorted(missing.items())),
     )
 
 
-class _Counts(dict[tuple[str, str], Counted | None]):
-    """The tokens of texts by text and language, each text cut and counted once; None where its language has no
-    segmenter. uncut: those languages, and why."""
+def novelty(prediction: Sequence[str], document: Sequence[str]) -> Shares:
+    """Return the shares of the prediction's words and pairs of words that the document lacks.
 
-    def __init__(self, profile: Profile) -> None:
-        super().__init__()
-        self._profile = profile
-        self.uncut: dict[str, str] = {}
+    Across languages nearly all is new: the rest was copied, such as names, numbers or the document's own language.
+    """
+    return (
+        _share_outside(prediction, document),
+        _share_outside(list(pairwise(prediction)), list(pairwise(document))),
+    )
 
-    def __missing__(self, key: tuple[str, str]) -> Counted | None:
-        try:
-            found = counted(*key, self._profile)
-        except NoSegmenterError as error:
-            self.uncut[error.language] = error.why
-            found = None
-        self[key] = found
-        return found
+
+def repetition(prediction: Sequence[str]) -> Shares:
+    """Return the shares of the prediction's words and pairs of words that occur in it before."""
+    return _share_repeated(prediction), _share_repeated(list(pairwise(prediction)))
+
+
+def length_penalty(reference_words: int, prediction_words: int) -> float:
+    """Return LaSE's: 1 up to six words more than the reference has, and falling from there."""
+    return math.exp(min(0.0, 1 - prediction_words / (reference_words + _MORE_WORDS)))
+
+
+def _share_outside(grams: Sequence[Hashable], known: Sequence[Hashable]) -> float | None:
+    known_set = set(known)
+    return sum(gram not in known_set for gram in grams) / len(grams) if grams else None
+
+
+def _share_repeated(grams: Sequence[Hashable]) -> float | None:
+    return 1 - len(set(grams)) / len(grams) if grams else None

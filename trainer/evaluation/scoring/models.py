@@ -1,4 +1,4 @@
-"""The models that score summaries: directories on this machine, and one in a package. Imports no torch."""
+"""Name the models that score summaries: local directories, and one in a package. Imports no torch."""
 
 import importlib
 from dataclasses import dataclass
@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Models:
-    """labse: LaBSE as transformers or sentence-transformers keep it.  bertscore: any encoder's directory.
+    """The models to score by.
 
-    similarity: whether the sentence encoder of the extra `similarity` scores as well.
+    labse: LaBSE as transformers or sentence-transformers save it.  bertscore: any encoder's directory.
+    similarity: True for the sentence encoder of the extra `similarity`.
     """
 
     labse: Path | None = None
@@ -38,7 +39,7 @@ def models_of(settings: "EvaluationSection", device: "str | torch.device" = "cpu
 
 
 def check_models(models: Models) -> None:
-    """`InputError` for a directory without a model and a package that is not installed: before hours of work."""
+    """Raise `InputError` for a directory without a model or a missing package, before hours of decoding."""
     for name, directory in (("labse", models.labse), ("bertscore", models.bertscore)):
         if directory is not None and not (directory / "config.json").is_file():
             raise InputError(f"evaluation.{name}={directory} has no config.json: it must be a model's directory")

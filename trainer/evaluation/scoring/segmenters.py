@@ -1,4 +1,4 @@
-"""Segmenters of languages that are written without blanks between words, loaded when the first text needs them."""
+"""Segment languages that are written without blanks between words. A segmenter is loaded with the first text."""
 
 import functools
 import logging
@@ -6,13 +6,16 @@ import tempfile
 from collections.abc import Callable
 
 from shards.errors import InputError
-from trainer.evaluation.scoring.burmese import syllables
 
 Segmenter = Callable[[str], list[str]]
 
+_ASAT, _DOT_BELOW, _STACKED = "\u103a", "\u1037", "\u1039"
+#: Burmese signs that belong to the character before them.
+_DEPENDENT = frozenset(map(chr, (*range(0x102B, 0x1033), *range(0x1036, 0x1039), *range(0x103A, 0x103F))))
+
 
 class NoSegmenterError(InputError):
-    """A language's segmenter is not there. language: a name; why: a line that says how to get it."""
+    """Say that a language's segmenter is not installed. language: a name; why: a line that says how to get it."""
 
     def __init__(self, language: str, why: str) -> None:
         super().__init__(f"{language}: {why}")
@@ -20,7 +23,7 @@ class NoSegmenterError(InputError):
 
 
 def segmenter(language: str) -> Segmenter | None:
-    """Return what cuts a text of `language` into words, blanks among them; None where blanks divide words.
+    """Return the function that cuts a text of `language` into words, blanks included; None where blanks divide words.
 
     Raises: NoSegmenterError where its package or dictionary is missing or cannot be loaded.
     """
@@ -35,11 +38,11 @@ def segmenter(language: str) -> Segmenter | None:
 
 @functools.cache
 def _loaded(language: str) -> Segmenter | str:
-    """The segmenter, or why there is none: nothing is tried twice."""
+    """Return the segmenter, or the reason why there is none; neither is tried twice."""
     load, packages = _LOADERS[language]
     try:
         return load()
-    # MeCab says RuntimeError of a dictionary that is not whole.
+    # MeCab raises RuntimeError for an incomplete dictionary.
     except (ImportError, OSError, RuntimeError) as error:
         return f"its segmenter cannot be loaded ({' '.join(str(error).split())[:200]}): pip install {packages}"
 
@@ -49,7 +52,7 @@ def _chinese() -> Segmenter:
 
     jieba.setLogLevel(logging.WARNING)
     with tempfile.TemporaryDirectory() as private:
-        # It would keep its dictionary in a file of the shared temporary directory, and believe one that lies there.
+        # By default it caches its dictionary in the shared temporary directory, and trusts a file that lies there.
         jieba.dt.tmp_dir = private
         jieba.dt.initialize()
     return lambda text: list(jieba.dt.cut(text))
@@ -70,7 +73,29 @@ def _japanese() -> Segmenter:
 
 
 def _burmese() -> Segmenter:
-    return syllables
+    return burmese_syllables
+
+
+def burmese_syllables(text: str) -> list[str]:
+    """Return a Burmese text's syllables as xl-sum cuts them; blanks are dropped, other scripts fall into letters.
+
+    After Ding et al. 2019, https://dl.acm.org/doi/10.1145/3325885.
+    """
+    text = "".join(text.replace(_DOT_BELOW + _ASAT, _ASAT + _DOT_BELOW).split())
+    units: list[str] = []
+    for character in text:
+        if units and character in _DEPENDENT:
+            units[-1] += character
+        else:
+            units.append(character)
+    # A unit that asat closes joins the one before; a longer one has the vowel of ော်. Behind another such unit it
+    # finds an empty place, and stays alone.
+    for place in range(1, len(units)):
+        if _ASAT in units[place] and len(units[place]) < 4:
+            units[place - 1] += units[place]
+            units[place] = ""
+    spaced = " ".join(unit for unit in units if unit)
+    return spaced.replace(f" {_STACKED} ", _STACKED).split()
 
 
 _LOADERS: dict[str, tuple[Callable[[], Segmenter], str]] = {

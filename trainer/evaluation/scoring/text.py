@@ -1,8 +1,8 @@
-"""Texts in words and sentences as a person reads them: what perturbations exchange, and where sentences end.
+"""Cut texts into the words and sentences that a reader sees, for baselines and perturbations (ROUGE's: xlsum.py).
 
-In lower case and NFC; invisible characters are dropped; punctuation (category P and every ASCII sign) divides words. A
-Han character is a word of its own where no segmenter knows better, a symbol with its marks another; letters and digits
-stay together. Turkish and Azerbaijani lower I to ı and İ to i. What ROUGE compares is in xlsum.py.
+Words are in lower case and NFC; invisible characters are dropped; punctuation (category P and every ASCII sign) divides
+words. Without a segmenter a Han character is a word, and so is a symbol with its marks; letters and digits stay
+together. Turkish and Azerbaijani lower I to ı and İ to i.
 """
 
 import unicodedata
@@ -10,10 +10,10 @@ from itertools import pairwise
 
 import regex
 
-#: Line ends and tabs are of category C too, but they divide words.
+#: Line ends and tabs are of category C as well, but divide words.
 _INVISIBLE = regex.compile(r"(?!\s)\p{C}|\p{Variation_Selector}|\uFFFD")
 _RUN = regex.compile(r"[^\s\p{P}!-/:-@\[-`{-~]+")
-#: Without any of these a text is words and blanks, and most sentences are.
+#: A text without any of these has only words and blanks, as most do.
 _SPECIAL = regex.compile(r"\p{Han}|\p{Variation_Selector}|[^\p{L}\p{M}\p{N}\s]")
 _WORD = regex.compile(r"\p{Han}\p{M}*|(?:(?!\p{Han})[\p{L}\p{M}\p{N}])+|\X")
 _TURKIC = str.maketrans({"I": "ı", "İ": "i"})
@@ -30,7 +30,7 @@ _SENTENCE_END = regex.compile(
 
 
 def runs(text: str, language: str) -> list[str]:
-    """What stands between blanks and punctuation, in lower case and NFC, without invisible characters."""
+    """Return the text between blanks and punctuation, in lower case and NFC, without invisible characters."""
     if not _SPECIAL.search(text):
         return _lower(text, language).split()
     found: list[str] = _RUN.findall(_lower(_INVISIBLE.sub("", text), language))
@@ -38,29 +38,30 @@ def runs(text: str, language: str) -> list[str]:
 
 
 def words(text: str, language: str) -> list[str]:
-    """The words of a text in a language that needs no segmenter."""
+    """Return the words of a text in a language that needs no segmenter."""
     if not _SPECIAL.search(text):
         return _lower(text, language).split()
     return [word for run in runs(text, language) for word in words_of_run(run)]
 
 
 def words_of_run(run: str) -> list[str]:
+    """Return the words of one of `runs`."""
     found: list[str] = _WORD.findall(run) if _SPECIAL.search(run) else [run]
     return found
 
 
 def _lower(text: str, language: str) -> str:
-    """In NFC."""
+    """Lower a text, in NFC."""
     composed = unicodedata.normalize("NFC", text)
     if language in _TURKIC_LANGUAGES:
         composed = composed.translate(_TURKIC)
     lowered = composed.lower()
-    # A small letter may have marks of its own.
+    # Lowering may produce combining marks.
     return lowered if lowered == composed else unicodedata.normalize("NFC", lowered)
 
 
 def sentences(text: str) -> list[str]:
-    """The sentences of a text that have something in them.
+    """Return the sentences of a text that are not blank.
 
     By script: `.` `!` `?` in Latin, Cyrillic and Hangul; `؟` `۔` `!` and `.` in Arabic script; `।` and `॥` in Indic
     scripts; `።` `፧` `፨` in Ethiopic; `。` `！` `？` in Chinese and Japanese, with or without a space; `။` in Burmese.
@@ -71,7 +72,7 @@ def sentences(text: str) -> list[str]:
 
 
 def sentence_pieces(text: str) -> list[str]:
-    """A text cut where its sentences end, behind the sign that ends them: together the pieces are the text."""
+    """Return a text cut behind the signs that end its sentences; joined, the pieces are the text."""
     ends = [match.end() for match in _SENTENCE_END.finditer(text)]
     pieces = [text[begin:end] for begin, end in pairwise([0, *ends, len(text)])]
     return [piece for piece in pieces if piece]

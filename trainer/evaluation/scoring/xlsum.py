@@ -1,12 +1,12 @@
-"""The tokens that xl-sum's `multilingual_rouge_scoring` makes of a text, which CrossSum and D2TV score with.
+"""Tokenize as xl-sum's `multilingual_rouge_scoring` does, which CrossSum and D2TV score with.
 
-In lower case; Unicode category C dropped; punctuation (category P and every ASCII sign) divides words and is dropped.
-Then by the language's segmenter, whose blanks are tokens, or, where it has none, as OpenNMT's tokenizer cuts in its
-mode "aggressive": letters from digits, every symbol alone; a CJK ideograph is a token of its own. Words of more than
-three characters are stemmed (`stemmers.py`).
+Texts are lowered; Unicode category C is dropped; punctuation (category P and every ASCII sign) divides words and is
+dropped. The language's segmenter cuts, and its blanks are tokens; without one, OpenNMT's mode "aggressive" does:
+letters from digits, every symbol alone, and each CJK ideograph is a token. Words of more than three characters are
+stemmed (`stemmers.py`). Written again, as xl-sum's package is not on PyPI.
 
-Two things differ from what xl-sum's code does when it is run: stop words are stemmed as well, and NLTK's Arabic stemmer
-forgets the words before. Characters have the categories of the running Python's Unicode, as in xl-sum's code.
+Two things differ from xl-sum's code: stop words are stemmed as well, and NLTK's Arabic stemmer forgets the words
+before. Characters have the categories of the running Python's Unicode, as in xl-sum's code.
 """
 
 import unicodedata
@@ -17,13 +17,13 @@ import regex
 from trainer.evaluation.scoring.segmenters import segmenter
 from trainer.evaluation.scoring.stemmers import UNSTEMMED, stemmer
 
-#: A character with its marks is one with them. Marks that a blank stands before are that blank's, which OpenNMT's
-#: tokenizer then writes by its number.
+#: A character and its marks stay together. Marks behind a blank belong to it, which OpenNMT's tokenizer then writes by
+#: its number.
 _PIECE = regex.compile(r"\p{L}[\p{L}\p{M}]*|\p{N}[\p{N}\p{M}]*| \p{M}+|\S\p{M}*")
 _MARKED_BLANK = "％0020"
-#: Without any of these a text is letters with their marks and blanks, whose words stay whole.
+#: A text without any of these has only letters with their marks and blanks: its words stay whole.
 _CUT = regex.compile(r"[^\p{L}\p{M}\s]|(?<!\S)\p{M}")
-#: What OpenNMT's tokenizer keeps for itself, and writes instead.
+#: Characters that OpenNMT's tokenizer reserves, and their replacements.
 _RESERVED = str.maketrans("\u2581\uffe8\uffed", "_│■")
 #: BERT's blocks of ideographs.
 _IDEOGRAPH = regex.compile(
@@ -32,7 +32,7 @@ _IDEOGRAPH = regex.compile(
 
 
 class _Sanitized(dict[int, str | None]):
-    """What each character becomes, by code point: nothing, a blank or itself."""
+    """Map each code point to nothing, a blank or itself, on demand."""
 
     def __missing__(self, code: int) -> str | None:
         self[code] = found = _sanitized(chr(code))
@@ -55,7 +55,7 @@ _TABLE = _Sanitized()
 def tokens(text: str, language: str, *, stem: bool = True) -> list[str]:
     """Return the tokens of a text; `language` is a name of shards/languages.py.
 
-    Raises: NoSegmenterError where the language's segmenter is not there.
+    Raises: NoSegmenterError where the language's segmenter is not installed.
     """
     cleaned = _clean(text)
     if not cleaned:
@@ -65,15 +65,13 @@ def tokens(text: str, language: str, *, stem: bool = True) -> list[str]:
     return _stemmed(found or pieces(cleaned), language if stem else None)
 
 
-def lines(text: str, language: str) -> list[list[str]]:
-    """Return the tokens of each line that has any, as xl-sum's ROUGE-Lsum takes them: cut at blanks and punctuation
-    alone, in every language."""
-    found = (_stemmed(_clean(line).split(), language) for line in text.split("\n"))
-    return [of_line for of_line in found if of_line]
+def line_tokens(line: str, language: str) -> list[str]:
+    """Return the tokens of a line as xl-sum's ROUGE-Lsum has them: cut at blanks and punctuation in every language."""
+    return _stemmed(_clean(line).split(), language)
 
 
 def pieces(cleaned: str) -> list[str]:
-    """Cut what has no punctuation as OpenNMT's tokenizer does, and ideographs from one another."""
+    """Cut a text without punctuation as OpenNMT's tokenizer does, and ideographs from one another."""
     if not _CUT.search(cleaned):
         spaced = cleaned
     else:

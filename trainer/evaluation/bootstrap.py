@@ -1,7 +1,7 @@
-"""Whether one evaluation is better than another by more than chance: paired bootstrap with a correction for many tests.
+"""Test whether two evaluations differ, by paired bootstrap over stories (Koehn 2004), corrected for many tests.
 
-Koehn (2004), "Statistical Significance Tests for Machine Translation Evaluation". Resampled are stories, not examples:
-the examples of a story share its document and images in up to 44 x 44 directions, and are no independent draws.
+Stories are resampled, not examples: the examples of a story share its document and images in up to 44 x 44 directions,
+and are no independent draws. SciPy's bootstrap resamples single observations, not weighted clusters.
 """
 
 from collections.abc import Sequence
@@ -17,10 +17,10 @@ _CHUNK = 4_000_000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Difference:
-    """Of two means over the same examples. low, high: where 95% of the resampled differences lie.
+    """The difference of two means over the same examples.
 
-    p: two-sided, the share of resamples in which the difference is not of its sign, counted twice; never 0, and never
-    below what the signs of so few stories could show: resamples of one story are all alike.
+    low, high: the interval of 95% of the resampled differences. p: two-sided, twice the share of resamples in which the
+    difference has not its sign; never 0, and never below what the signs of so few stories can show.
     """
 
     mean: float
@@ -38,9 +38,10 @@ def paired_bootstrap(
     samples: int = 1000,
     seed: int = 0,
 ) -> Difference:
-    """How much `other` is above `baseline`. Arrays (N,): the scores of N examples, and the number of each one's story.
+    """Return by how much `other` is above `baseline`.
 
-    weights: of the examples in both means; None: all count alike. A pure function of its arguments.
+    baseline, other, stories: (N,), the scores of N examples and the number of each one's story. weights: of the
+    examples in both means; None: equal. A pure function of its arguments.
     """
     difference_N = np.asarray(other, np.float64) - np.asarray(baseline, np.float64)
     weight_N = np.ones_like(difference_N) if weights is None else np.asarray(weights, np.float64)
@@ -55,7 +56,7 @@ def paired_bootstrap(
     sums_R2 = np.concatenate(parts)
     means = sums_R2[:, 0] / sums_R2[:, 1]
     low, high = np.quantile(means, (0.025, 0.975))
-    # One is added to both: the sample itself is one of those that chance might have given.
+    # One is added to both: the sample itself is a possible resample.
     shares = ((np.count_nonzero(side) + 1) / (samples + 1) for side in (means <= 0, means >= 0))
     mean = float((weight_N * difference_N).sum() / weight_N.sum())
     p = min(1.0, max(2 * min(shares), 2.0 ** (1 - len(sums_S2))))
@@ -64,16 +65,16 @@ def paired_bootstrap(
 
 @lru_cache(maxsize=32)
 def _multiplicity(size: int, rows: int, seed: int, part: int) -> NDArray[np.uint8]:
-    """How often each of `size` stories comes in each of `rows` resamples, (rows, size); tests share them."""
+    """Return the count of each of `size` stories in each of `rows` resamples, (rows, size); tests share them."""
     drawn = np.random.default_rng([seed, part]).integers(size, size=(rows, size))
     drawn += np.arange(rows)[:, None] * size
     counts = np.bincount(drawn.ravel(), minlength=rows * size).reshape(rows, size)
-    assert counts.max() < 256  # about 1 each: a story never comes so often
+    assert counts.max() < 256  # about 1 each
     return counts.astype(np.uint8)
 
 
 def holm(p_values: Sequence[float]) -> NDArray[np.float64]:
-    """Adjusted for so many tests (Holm, 1979): below 0.05, none of those that are is wrong with 95% certainty."""
+    """Return p-values adjusted for the number of tests (Holm, 1979): with 95% certainty none below 0.05 is wrong."""
     p = np.asarray(p_values, np.float64)
     order = np.argsort(p, kind="stable")
     adjusted = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1.0)

@@ -1,7 +1,7 @@
-"""Score files of predictions, and baselines, which a comparison sets beside evaluated runs.
+"""Score files of predictions, and baselines, for a comparison with evaluated runs.
 
-A baseline's scores are kept beside every evaluation. Where they are not (an earlier release's, or files alone), they
-are computed from the corpus, which is opened when it is needed first.
+A baseline's scores are kept beside every evaluation. Without them (an earlier release's, or files alone) they are
+computed from the corpus, which is opened when it is first needed.
 """
 
 import functools
@@ -10,17 +10,15 @@ from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 
-import numpy as np
-
 from shards.batch.reader import Reader, ReaderConfig
 from shards.errors import InputError
 from shards.format.index import Corpus, open_corpus
 from shards.format.stores import open_storage
-from trainer.evaluation.baselines.compute import Baselines, Example, as_rows, compute, pair_of
-from trainer.evaluation.baselines.names import describe_lead
-from trainer.evaluation.foreign import match, read_foreign
+from trainer.evaluation.baseline_names import describe_lead
+from trainer.evaluation.baselines.compute import Baselines, Example, as_rows, compute
+from trainer.evaluation.foreign import Foreign, match, read_foreign
 from trainer.evaluation.predictions import Key, Prediction, predictions_path, read_facts, read_predictions, read_scores
-from trainer.evaluation.scoring.measures import MEASURES
+from trainer.evaluation.scoring.measures import MEASURES, Pair
 from trainer.evaluation.scoring.score import score
 from trainer.recipe import load_recipe
 from trainer.recipe.profiles import DEFAULT, Profile
@@ -28,13 +26,13 @@ from trainer.recipe.profiles import DEFAULT, Profile
 ScoresOf = Mapping[Key, Mapping[str, float]]
 
 
-class HeldOut:
-    """The held-out examples of a split. Close it, or use it in a `with` block.
+class SplitScorer:
+    """Score on the held-out examples of a split, in a `with` block.
 
-    location: of the corpus; None: that of the first of `runs` whose recipe tells. profile: ROUGE's, for what is scored.
+    location: of the corpus; None: that of the recipe of the first of `runs` that has one.  profile: of ROUGE.
     """
 
-    #: Of predictions that are scored here.
+    #: The measures of predictions that are scored here.
     measures = MEASURES
 
     def __init__(self, location: str | None, runs: Sequence[Path], split: str, profile: Profile = DEFAULT) -> None:
@@ -43,7 +41,7 @@ class HeldOut:
         self._score = functools.partial(score, profile=profile)
         self._opened: Reader | None = None
 
-    def __enter__(self) -> "HeldOut":
+    def __enter__(self) -> "SplitScorer":
         return self
 
     def __exit__(
@@ -54,7 +52,7 @@ class HeldOut:
 
     @cached_property
     def corpus(self) -> Corpus:
-        """The corpus. `InputError` where nobody says which, or where the runs were evaluated on another."""
+        """Return the corpus. `InputError` where none is named, or where the runs were evaluated on another."""
         location = self._location
         if location is None:
             recipes = [path for run in self._runs if (path := recipe_of(run)) is not None]
@@ -74,26 +72,24 @@ class HeldOut:
         self._opened = Reader(self.corpus, ReaderConfig(io_threads=0), open_storage(self.corpus))
         return self._opened
 
-    def scores_of_file(self, path: Path) -> tuple[ScoresOf, list[str]]:
-        """The scores of a file's predictions, and what is to be said of its lines. `InputError` as from `match`."""
+    def _matched(self, path: Path) -> tuple[Foreign, list[Pair]]:
         lines, _ = read_foreign(path)
         found = match(lines, self.corpus, self.reader, self.split, path)
-        pairs = [
-            pair_of(self.corpus, self.reader, example, text)
-            for example, text in zip(found.examples, found.predictions, strict=True)
-        ]
+        return found, found.pairs(self.corpus, self.reader)
+
+    def scores_of_file(self, path: Path) -> tuple[ScoresOf, list[str]]:
+        """Return the scores of a file's predictions, and lines on what was left out. `InputError` as from `match`."""
+        found, pairs = self._matched(path)
         return _by_key(as_rows(found.examples, pairs, self._score(pairs))), found.describe()
 
     def texts_of_file(self, path: Path) -> tuple[dict[Key, str], list[str]]:
-        """A file's predictions, and what is to be said of its lines. `InputError` as from `match`."""
-        lines, _ = read_foreign(path)
-        found = match(lines, self.corpus, self.reader, self.split, path)
-        articles, names = np.asarray(self.corpus.articles["language"]), self.corpus.languages
-        keys = [(one.story, names[articles[one.source]], names[articles[one.target]]) for one in found.examples]
+        """Return a file's predictions, and lines on what was left out. `InputError` as from `match`."""
+        found, pairs = self._matched(path)
+        keys = [(one.story, pair.source, pair.target) for one, pair in zip(found.examples, pairs, strict=True)]
         return dict(zip(keys, found.predictions, strict=True)), found.describe()
 
     def texts_of_baseline(self, name: str, keys: Sequence[Key]) -> dict[Key, str]:
-        """Return what a baseline writes for these examples: as it is kept beside a run, or computed."""
+        """Return a baseline's summaries of these examples, as kept beside a run or computed."""
         for run in self._runs:
             if predictions_path(run, self.split, name).is_file():
                 kept = {row.key: row.prediction for row in read_predictions(run, self.split, name)}
@@ -105,7 +101,7 @@ class HeldOut:
         return {row.key: row.prediction for row in found.rows[name]}
 
     def kept_baseline(self, name: str, measures: Sequence[str]) -> dict[Key, Mapping[str, float]]:
-        """The scores of a baseline that are kept beside the runs."""
+        """Return the scores of a baseline that are kept beside the runs."""
         found: dict[Key, Mapping[str, float]] = {}
         for run in self._runs:
             if predictions_path(run, self.split, name).is_file():
@@ -113,28 +109,28 @@ class HeldOut:
         return found
 
     def scores_of_baseline(self, name: str, keys: Sequence[Key], measures: Sequence[str]) -> tuple[ScoresOf, list[str]]:
-        """The scores of a baseline on these examples, and what is to be said of it."""
+        """Return the scores of a baseline on these examples, kept or computed, and notes on it."""
         kept = self.kept_baseline(name, measures)
         if all(measure in kept.get(key, {}) for key in keys for measure in measures):
-            told = []
-            if name == "lead":
-                facts = next(
-                    read_facts(run, self.split, name)
-                    for run in self._runs
-                    if predictions_path(run, self.split, name).is_file()
-                )
-                words = facts.get("words") if isinstance(facts, dict) else None
-                told = [describe_lead(words)] if isinstance(words, dict) else []
-            return kept, told
+            return kept, self._kept_notes(name)
         if unknown := [measure for measure in measures if measure not in MEASURES]:
             raise InputError(f"{name} has no {unknown[0]}: evaluate the runs again with the model that scores it")
         found = compute(
             self.corpus, self.reader, self._examples(keys), self._score, profile=self._profile, names=(name,)
         )
-        return _by_key(found.rows[name]), _told(name, found)
+        return _by_key(found.rows[name]), _notes(name, found)
+
+    def _kept_notes(self, name: str) -> list[str]:
+        """Return the notes on a baseline that is kept beside the runs."""
+        if name != "lead":
+            return []
+        run = next(run for run in self._runs if predictions_path(run, self.split, name).is_file())
+        facts = read_facts(run, self.split, name)
+        words = facts.get("words") if isinstance(facts, dict) else None
+        return [describe_lead(words)] if isinstance(words, dict) else []
 
     def _examples(self, keys: Sequence[Key]) -> list[Example]:
-        """The rows of examples. `InputError` for one that the corpus does not have."""
+        """Return the rows of examples. `InputError` for one that the corpus does not have."""
         row_of = self.corpus.article_rows({key for key, _, _ in keys})
         found = []
         for number, (key, source, target) in enumerate(keys):
@@ -148,7 +144,7 @@ class HeldOut:
 
 
 def recipe_of(run: Path) -> Path | None:
-    """The recipe of a run, of an exported model, or of the run that holds an evaluation."""
+    """Return the recipe of a run, of an exported model, or of the run that holds an evaluation."""
     whole = run.resolve()
     places = [run, whole.parent.parent] if whole.parent.name == "evaluation" else [run]
     for place in places:
@@ -163,7 +159,7 @@ def _by_key(rows: Sequence[Prediction]) -> dict[Key, dict[str, float]]:
     return {row.key: {measure: value for measure, value in row.scores.items() if value is not None} for row in rows}
 
 
-def _told(name: str, found: Baselines) -> list[str]:
+def _notes(name: str, found: Baselines) -> list[str]:
     if name == "lead":
         return [describe_lead(found.words)]
     if found.without_story:

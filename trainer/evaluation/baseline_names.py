@@ -1,11 +1,11 @@
-"""The baselines that every evaluation is scored beside, by name. Imports nothing, so that any command may."""
+"""Name the baselines of every evaluation. Imports nothing."""
 
-#: As files and `d2tv compare` call them -> as tables do.
+#: Name in files and in `d2tv compare` -> label in tables.
 LABELS = {"lead": "LEAD", "oracle": "oracle", "nearest": "nearest story"}
 
 
 def describe_lead(words: dict[str, int]) -> str:
-    """Say how many words LEAD takes by target language: `k = 2; 5 into burmese`."""
+    """Return LEAD's numbers of words by target language, as `k = 2; 5 into burmese`."""
     if not words:
         return "k unknown"
     counts = list(words.values())
@@ -14,5 +14,5 @@ def describe_lead(words: dict[str, int]) -> str:
     for language, count in sorted(words.items()):
         if count != usual:
             others.setdefault(count, []).append(language)
-    told = [f"{count} into {', '.join(languages)}" for count, languages in sorted(others.items())]
-    return "; ".join([f"k = {usual}", *told])
+    exceptions = [f"{count} into {', '.join(languages)}" for count, languages in sorted(others.items())]
+    return "; ".join([f"k = {usual}", *exceptions])

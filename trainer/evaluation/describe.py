@@ -1,0 +1,100 @@
+"""Say in words what an evaluation's report holds beside its scores. Reads reports of any release; imports no torch."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from trainer.evaluation.baseline_names import describe_lead
+from trainer.evaluation.baselines.report import lead_words, losses
+from trainer.evaluation.scoring.similarity import SIMILARITY
+from trainer.recipe.profiles import profile_of
+
+#: Before a score below LEAD's; the second where p >= 0.05.
+BELOW, BELOW_BY_CHANCE = "↓", "(↓)"
+_SHOWN = 5
+
+
+def profile_in(report: Mapping[str, Any]) -> str:
+    """Return the profile of a report's ROUGE."""
+    profile = _section(report.get("rouge")).get("profile")
+    return profile if isinstance(profile, str) else profile_of(report)
+
+
+def describe_rouge(report: Mapping[str, Any]) -> list[str]:
+    """Return a line for each kind of text that ROUGE could not score."""
+    rouge = _section(report.get("rouge"))
+    found = []
+    if counts := _counts(rouge.get("empty_predictions")):
+        found.append(f"{_total(counts)} predictions without a word score 0 ({_shown(counts)})")
+    if counts := _counts(rouge.get("empty_references")):
+        found.append(f"{_total(counts)} references without a word: their examples are in no mean ({_shown(counts)})")
+    for language, of in _section(rouge.get("no_segmenter")).items():
+        if isinstance(of, dict):
+            missed = f"{of.get('references', '?')} examples have no ROUGE, {of.get('documents', '?')} no novelty"
+            found.append(f"{missed}: {language}: {of.get('why', '?')}")
+    return found
+
+
+def describe_similarity(report: Mapping[str, Any]) -> str | None:
+    """Return the languages that the sentence encoder scored and did not; None for a report without the measure."""
+    facts = report.get(SIMILARITY)
+    if not isinstance(facts, dict):
+        return None
+    languages, unscored = facts.get("languages"), facts.get("unscored")
+    scored = ", ".join(map(str, languages)) if isinstance(languages, list) else ""
+    text = f"USE: {facts.get('model')}, targets in {scored or 'no language that it knows'}"
+    if isinstance(unscored, dict) and unscored:
+        left = ", ".join(f"{language} {count}" for language, count in unscored.items())
+        text += f"; not scored (a language that it does not know, or an empty reference): {left}"
+    return text
+
+
+def describe_baselines(report: Mapping[str, Any]) -> list[str]:
+    """Return lines on the kinds in which the model loses to LEAD, on LEAD's length and on gaps of the baselines."""
+    lines = []
+    for kind, lost in losses(report).items():
+        best = lost[0]
+        names = ", ".join(f"R-{loss.measure.removeprefix('rouge')}" for loss in lost)
+        chance = ", which may be chance" if all(loss.by_chance for loss in lost) else ""
+        lines.append(
+            f"{BELOW} {kind.upper()} loses to LEAD in {names} ({best.model:.2f} against {best.lead:.2f}){chance}"
+        )
+    lines.append(
+        f"LEAD: the document's first k words, by target language's median summary: {describe_lead(lead_words(report))}"
+    )
+    if uncut := _counts(report["baselines"].get("lead")).get("uncut"):
+        lines.append(f"baselines write nothing for {uncut} examples, whose documents no segmenter cuts")
+    nearest = _counts(report["baselines"].get("nearest"))
+    if nearest.get("without_story"):
+        lines.append(f"nearest story: {nearest['without_story']} examples share no word with a training document")
+    if nearest.get("unreadable"):
+        lines.append(f"nearest story: {nearest['unreadable']} training articles could not be read")
+    if nearest.get("training_documents", 0) < nearest.get("of", 0):
+        lines.append(f"nearest story: of {nearest['training_documents']:,} of {nearest['of']:,} training documents")
+    return lines
+
+
+def without_images(report: Mapping[str, Any]) -> str | None:
+    """Return a line with the examples that had no image; None where all had one, or the model sees none."""
+    counts = _counts(report.get("without_images"))
+    if not any(counts.values()):
+        return None
+    kinds = ", ".join(f"{count} {kind.upper()}" for kind, count in counts.items() if count)
+    return f"{sum(counts.values())} of {report.get('examples', '–')} examples had no image ({kinds})"
+
+
+def _section(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _counts(value: object) -> dict[str, int]:
+    return {key: count for key, count in _section(value).items() if type(count) is int}
+
+
+def _total(counts: Mapping[str, int]) -> str:
+    return f"{sum(counts.values()):,}"
+
+
+def _shown(counts: Mapping[str, int]) -> str:
+    most = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
+    rest = len(most) - _SHOWN
+    return ", ".join(f"{name} {count:,}" for name, count in most[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
