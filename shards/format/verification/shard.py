@@ -1,6 +1,6 @@
-"""One shard against the index: every byte of its tar, its texts in the arena, its own part of the index.
+"""Check one shard against the index: every byte of its tar, its texts in the arena, its own part of the index.
 
-Knows nothing of other shards, so that processes can share the work; imports no torch, so that they start at once.
+Knows nothing of other shards, so that processes can share the work.
 """
 
 import os
@@ -16,7 +16,7 @@ from shards.format.pixels import SUFFIXES
 from shards.format.verification.findings import Findings
 from shards.format.verification.parts import ShardTask, check_part, read_images, read_keys, read_rows
 from shards.format.verification.pixels import IMAGE_NAME, image_problem, indexed_files
-from shards.format.verification.tars import Walk, parse_array, walk_tar
+from shards.format.verification.tars import Walk, parse_array, walk_tar, webdataset_problem
 
 #: From an article's features to its boxes: padding, and three blocks of header where a name is long.
 _LONGEST_WAY = 4 * tarfile.BLOCKSIZE - 1
@@ -80,6 +80,7 @@ class _ShardCheck:
         self._table = read_rows(task)
         self._images = read_images(task)
         self._keys = read_keys(task)
+        self._crc_of: dict[str, int] = {}  # name of a member -> its checksum by the index
 
     def run(self) -> ShardReport:
         task, findings = self._task, self._findings
@@ -115,6 +116,10 @@ class _ShardCheck:
             )
         else:
             findings.extend(inside)
+        if not findings.count and self._keys is not None and self._table is not None:
+            problem = webdataset_problem(self._path, self._keys, self._crc_of)
+            if problem is not None:
+                findings.add(f"{task.name}: {problem}")
         return report
 
     def _article_names(self) -> list[str]:
@@ -189,6 +194,7 @@ class _ShardCheck:
                 padded = -(-member.length // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
                 data = os.pread(file.fileno(), padded, member.offset)
                 content, padding = data[: member.length], data[member.length :]
+                self._crc_of[name] = member.crc
                 if member.crc != -1 and crc32c(content) != member.crc:
                     wrong += 1
                     findings.add(f"{where}: {name} at byte {member.offset}: its checksum is wrong")
