@@ -102,10 +102,9 @@ class _Shard:
         shared = self._add_images(key, "", story.shared_images)
         row_of: dict[str, int] = {}
         for article in story.articles:
-            images, features = story.shared_images, shared
-            if story.images and article.language in story.images:
-                images = story.images[article.language]
-                features = self._add_images(key, f"{article.language}.", images)
+            own = (story.images or {}).get(article.language)
+            images = own or story.shared_images
+            features = self._add_images(key, f"{article.language}.", own) if own else shared
             record = {"url": article.url, "text": article.text, "summary": article.summary}
             text = self._add(key, f"{article.language}.json", json.dumps(record, ensure_ascii=False).encode())
             row_of[article.language] = len(self._rows)
