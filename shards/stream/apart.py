@@ -1,9 +1,8 @@
 """Rearranging groups of examples so that the stories of a group differ: they are each other's negatives."""
 
 import numpy as np
-from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
+from shards.arrays import Ints
 
 #: How many places to each side are tried that hold examples of the same source: they move no quota, however far.
 _SAME = 64

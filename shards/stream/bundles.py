@@ -14,10 +14,10 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from shards.arrays import Ints
 from shards.format.index import Corpus
 from shards.stream.mixture import Segment, Weighting
 from shards.stream.permutation import key_of
-from shards.stream.quotas import Ints
 from shards.stream.sampler import Groups, Sampler
 
 #: Slots that are made at a time: enough that numpy's cost a call is small beside it, and few enough that a rank which

@@ -1,10 +1,8 @@
 """Keyed permutations of ranges, by position: a whole permutation is never written down."""
 
 import numpy as np
-from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
-Keys = NDArray[np.uint64]
+from shards.arrays import Ints, Keys
 
 _ROUNDS = 6
 

@@ -11,7 +11,7 @@ import heapq
 import numpy as np
 from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
+from shards.arrays import Ints
 
 _BITS = 30  # a split's share is a multiple of 2^-30
 _ONE = 1 << _BITS

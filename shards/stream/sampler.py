@@ -19,12 +19,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from shards.arrays import Ints
 from shards.errors import InputError
 from shards.format.index import Corpus
 from shards.stream.apart import keep_apart
 from shards.stream.mixture import Segment, Weighting, direction_weights
 from shards.stream.permutation import key_of, permute
-from shards.stream.quotas import Ints, Quotas
+from shards.stream.quotas import Quotas
 
 #: Slots a block: large enough that numpy's cost a call is small beside it.
 _BLOCK = 16384

@@ -9,13 +9,13 @@ from typing import Any, cast
 import torch
 
 from models.network import Network
+from shards.arrays import Ints
 from shards.batch.collate import Collator
 from shards.batch.reader import Reader
 from shards.batch.spans import UnreadableError
 from shards.directions import Direction, parse_directions
 from shards.errors import InputError
 from shards.format.index import Corpus
-from shards.stream.quotas import Ints
 from shards.stream.sampler import Groups
 from shards.text.tokenizer import Tokenizer
 from trainer.checkpoint.directory import read_state

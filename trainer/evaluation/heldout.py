@@ -8,12 +8,12 @@ import torch
 
 from models.network import Network
 from models.objectives.base import Objective
+from shards.arrays import Ints
 from shards.batch.collate import Collator
 from shards.batch.types import Batch
 from shards.directions import Direction
 from shards.errors import InputError
 from shards.format.index import Corpus
-from shards.stream.quotas import Ints
 from shards.stream.sampler import Groups
 from trainer.distributed import raise_together, sum_over_ranks
 from trainer.ranks import Ranks

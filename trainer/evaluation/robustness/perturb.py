@@ -16,20 +16,19 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from shards.arrays import Ints, Mask
 from shards.batch.fetch import Fetched
 from shards.batch.reader import Reader
 from shards.batch.spans import UnreadableError
 from shards.format.index import Corpus
 from shards.schema import Article, Unreadable
 from shards.stream.images import ImageRule, image_numbers, image_owners
-from shards.stream.quotas import Ints
 from shards.stream.sampler import Groups
 from trainer.evaluation.robustness import features
 from trainer.evaluation.robustness.corruptions import corrupted
 from trainer.evaluation.robustness.kinds import Kind
 from trainer.evaluation.robustness.text import seeded
 
-Mask = NDArray[np.bool_]
 #: Pictures to features (n, R, V) and boxes (R, 4), as the corpus has them.
 Extract = Callable[[Sequence[Image.Image]], tuple[NDArray[np.float16], NDArray[np.float32]]]
 #: From features, boxes, a strength and a seed to features and boxes.
