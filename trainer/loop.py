@@ -14,7 +14,7 @@ import torch
 from models.objectives.base import Outputs
 from shards.batch.loader import Loader
 from shards.batch.reader import Reader
-from shards.batch.types import Batch
+from shards.batch.types import Batch, StreamBatch
 from shards.errors import InputError
 from shards.format.index import Corpus
 from trainer.checkpoint.directory import TrainState, read_state
@@ -170,7 +170,7 @@ class Trainer:
             if change.from_step == self.attempts and self.reporting:
                 self.reporting.mixture(change.model_dump(mode="json", exclude={"from_step"}), self.step + 1)
 
-    def _fetch(self) -> tuple[list[Batch], float]:
+    def _fetch(self) -> tuple[list[StreamBatch], float]:
         """This rank's micro-batches of the step, and the seconds it waited for them. When any rank's data is bad, all
         save and leave together."""
         began = time.perf_counter()
@@ -185,7 +185,7 @@ class Trainer:
             self._save_and_end(problem)
         return batches, waited
 
-    def _agree(self, batches: list[Batch]) -> tuple[dict[str, float], bool, int]:
+    def _agree(self, batches: list[StreamBatch]) -> tuple[dict[str, float], bool, int]:
         """Over the whole global batch: what each term is averaged over, whether any rank wants to stop, and how
         many examples are placeholders."""
         objective = self.engine.module
@@ -199,7 +199,7 @@ class Trainer:
         ).tolist()
         return dict(zip(local, values, strict=True)), wishes > 0, round(unreadable)
 
-    def _note_unreadable(self, batches: list[Batch], count: int) -> None:
+    def _note_unreadable(self, batches: list[StreamBatch], count: int) -> None:
         """Count and list the step's placeholders; where they are too many, all ranks save and leave together."""
         found = gather_unreadable(batches)
         if self.reporting:

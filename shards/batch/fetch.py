@@ -1,4 +1,4 @@
-"""Groups of examples -> their articles and features in host memory, with a placeholder for what cannot be read."""
+"""Read the articles and features of groups into host memory, with a placeholder for what cannot be read."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,6 +9,7 @@ import torch
 from shards.batch.buffers import BufferPool
 from shards.batch.reader import Reader
 from shards.batch.spans import UnreadableError
+from shards.batch.types import ImageRows
 from shards.format.index import Corpus
 from shards.schema import Article, Unreadable
 from shards.stream.images import ImageRule, image_numbers, image_owners
@@ -38,6 +39,15 @@ class Fetched:
     images_B: torch.Tensor  # int64, which stored image sequence a row holds; negative, and its own, where it has none
     weight_B: torch.Tensor  # float32
     unreadable: tuple[Unreadable, ...]
+
+    @property
+    def images(self) -> ImageRows:
+        return ImageRows(
+            roi_BIRV=self.roi_BIRV,
+            boxes_BIR4=self.boxes_BIR4,
+            image_mask_BI=self.image_mask_BI,
+            images_B=self.images_B,
+        )
 
 
 class Transform(Protocol):

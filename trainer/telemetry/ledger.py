@@ -5,11 +5,11 @@ from typing import Any
 
 import torch.distributed as dist
 
-from shards.batch.types import Batch
+from shards.batch.types import StreamBatch
 from shards.schema import Unreadable
 
 
-def gather_unreadable(batches: Sequence[Batch]) -> list[Unreadable]:
+def gather_unreadable(batches: Sequence[StreamBatch]) -> list[Unreadable]:
     """The placeholders of a step's micro-batches of all ranks (all ranks call this): every one, in slot order, on
     rank 0, and an empty list elsewhere."""
     mine = [one for batch in batches for one in batch.unreadable]
