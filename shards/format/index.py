@@ -30,8 +30,8 @@ from numpy.typing import NDArray
 
 from shards.errors import InputError, reason
 from shards.files.read import read_regular
-from shards.format.index_check import table_problem
 from shards.format.manifest import SPLITS, check_manifest, parse_manifest, read_manifest
+from shards.format.table_checks import check_tables
 from shards.locations import is_url, shown
 from shards.storage.index_cache import check_ends, default_index_cache, fetch_index, read_remote_manifest
 from shards.storage.remote import RemoteStorage
@@ -239,18 +239,18 @@ def map_index(directory: Path, manifest: Mapping[str, Any], *, location: str) ->
         or (corpus.pixels is not None and (corpus.pixels.dtype, corpus.pixels.ndim) != (PIXELS, 1))
     ):
         raise InputError(f"the index in {directory} is not of this format: prepare the corpus again")
-    problem = table_problem(
+    findings = check_tables(
         check_manifest(manifest, str(directory / "manifest.json")),
-        corpus.articles,
+        np.asarray(corpus.articles),  # a memory map's own type makes an array object of every column
         len(corpus.text),
         dict(corpus.edges),
         dict(corpus.directions),
         corpus.pixels,
     )
-    if problem is not None:
+    if findings.count:
         raise InputError(
-            f"the index in {directory} is damaged ({problem}): `d2tv verify {directory}` lists all that is wrong; "
-            "prepare the corpus again"
+            f"the index in {directory} is damaged ({findings.shown[0]}): `d2tv verify {directory}` lists all that is "
+            "wrong; prepare the corpus again"
         )
     return corpus
 

@@ -94,8 +94,8 @@ class _Shard:
 
     def add(self, story: Story) -> None:
         _check(story, self._number_of)
-        for images in _image_sequences(story):
-            self._check_alike(story, images)
+        for sequence in _image_sequences(story):
+            self._check_alike(story, sequence)
         key = encode_key(story.key)
         if key in self._keys:  # webdataset would merge them into one sample
             raise InputError(f"story {story.key!r} comes twice in {self._name}: keys must differ")
