@@ -65,12 +65,14 @@ def check_articles(
     for begin in range(0, len(articles), _ROWS):
         rows = np.array(articles[begin : begin + _ROWS])
         latest = _article_block(manifest, rows, begin, text_bytes, latest, findings)
-        for number in np.unique(rows["shard"]).tolist():
-            of_shard = np.flatnonzero(rows["shard"] == number)
-            if number < shards:
-                first[number] = first[number] if count[number] else begin + of_shard[0]
-                behind[number] = begin + of_shard[-1] + 1
-                count[number] += len(of_shard)
+        shard = np.where(rows["shard"] < shards, rows["shard"], shards)
+        numbers, places, counts = np.unique(shard, return_index=True, return_counts=True)
+        last = len(rows) - np.unique(shard[::-1], return_index=True)[1]
+        real = numbers < shards
+        numbers = numbers[real]
+        first[numbers] = np.where(count[numbers] > 0, first[numbers], begin + places[real])
+        behind[numbers] = begin + last[real]
+        count[numbers] += counts[real]
     for split, claim in manifest.splits.items():
         of_split = sum(count[number] for number, each in enumerate(manifest.shards) if each.split == split)
         if claim.articles != of_split:
