@@ -20,7 +20,7 @@ from shards.files.lock import locked
 from shards.files.read import parse_json, read_json
 from shards.files.write import is_directory, is_regular, left_overs, partial_file, write_atomically
 from shards.format.index import CORPUS_FILES
-from shards.text.tokenizer import SENTENCEPIECE_FILES
+from shards.text.sentencepiece_tokenizer import SENTENCEPIECE_FILES
 
 _LOCK, _SCRATCH = "prepare.lock", ".d2tv-prepare"
 _NOTE, _PARTS, _TOKENIZER = "settings.json", "parts.json", "tokenizer-settings.json"

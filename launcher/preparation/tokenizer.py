@@ -13,7 +13,7 @@ from shards.errors import InputError
 from shards.files.read import read_json
 from shards.files.write import write_atomically
 from shards.format.part_index import parse_texts, read_part
-from shards.text.tokenizer import train_sentencepiece
+from shards.text.sentencepiece_tokenizer import train_sentencepiece
 
 #: Bytes of JSON a language to train on; of more, every second article is taken, or every third, and so on.
 #: SentencePiece holds its texts in memory, some 25 bytes a character: 44 languages at the limit cost half a gigabyte.

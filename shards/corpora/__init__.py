@@ -85,7 +85,7 @@ def open_source(
         return EmojiSource(cache, stories=stories, pixels=pixels)
     assert listing is not None
     if name == "help":
-        from shards.corpora.help import HelpSource
+        from shards.corpora.help.source import HelpSource
 
         return HelpSource(listing, cache, pixels=pixels, stories=stories, max_problems=max_problems, progress=progress)
     assert not pixels
@@ -108,7 +108,7 @@ def data_files(name: str, data: Path | None, *, without_images: bool = False) ->
             raise InputError("the emoji corpus is downloaded: leave out --data")
         return None
     if name == "help":
-        from shards.corpora.help import list_pages
+        from shards.corpora.help.pages import list_pages
 
         return list_pages(data)
     if name == "crosssum":

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from shards.text.tokenizer import SentencePieceTokenizer
+from shards.text.sentencepiece_tokenizer import SentencePieceTokenizer
 from trainer.trained import REST, TEXT, Model
 
 #: What the example's text is in, by mBART-50's name of it.
