@@ -10,7 +10,7 @@ Direction = tuple[int, int]
 
 
 def parse_directions(text: str, languages: Sequence[str], subset: Sequence[str] | None = None) -> list[Direction]:
-    """The directions named by `text`, in order of (target, source), without repeats.
+    """Return the directions named by `text`, in order of (target, source), without repeats.
 
     Languages are names or codes, `*` is any; `source-target` or `source>target`, codes with a hyphen included
     (`zh-TW-en`). `subset` limits what `*` and the words `all`, `mms`, `mxls` cover.

@@ -1,4 +1,4 @@
-"""The directory that a corpus is built in: begun once, gone on with, and shared by the parts of a job.
+"""Manage the directory that a corpus is built in: begun once, resumed, and shared by the parts of a job.
 
 Beside the shards it holds `prepare.lock` and the directory `.d2tv-prepare`, and in that `settings.json` (what the
 shards depend on), `parts.json` (into how many parts the work was last divided), `tokenizer-settings.json` and whatever
@@ -27,7 +27,7 @@ _NOTE, _PARTS, _TOKENIZER = "settings.json", "parts.json", "tokenizer-settings.j
 #: What lies in `_SCRATCH`.
 _SCRATCH_FILES = re.compile(r"(settings|parts|tokenizer-settings)\.json|crosssum\.(sqlite|lock)")
 
-#: A file that nobody has written to for so long (seconds) was left by a process that was killed.
+#: A file unchanged for so long (seconds) was left by a process that was killed.
 _ABANDONED = 3600
 
 

@@ -1,4 +1,4 @@
-"""`d2tv prepare`: a source -> a finished corpus directory, in stages that a kill cannot confuse.
+"""Make a corpus directory of a source (`d2tv prepare`), in stages that survive a kill.
 
 Everything is written under `<out>.partial`: shards one by one, each whole or not there, then the tokenizer, then the
 index and the manifest; the directory takes its name when it is complete. The shards may be written by several
@@ -226,7 +226,7 @@ def _check_whole(tasks: list[ShardTask], work: Path) -> None:
 
 
 def _finish(source: Source, settings: PrepareSettings, work: Path, provenance: dict[str, Any]) -> None:
-    """Tokenizer, index and manifest, unless a call that was killed had got through with them."""
+    """Write tokenizer, index and manifest, unless a call that was killed had finished them."""
     manifest = work / "manifest.json"
     if manifest.is_file():
         if open_corpus(work).manifest["provenance"] == provenance:

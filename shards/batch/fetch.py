@@ -51,7 +51,7 @@ class Fetched:
 
 
 class Transform(Protocol):
-    """What is made of examples before they are tokenized: documents or images, never what they are measured by.
+    """Changes documents or images of examples before they are tokenized, never what they are measured by.
 
     Rows that read one document, or have one number in `images_B`, must do so afterwards: it is computed once for them.
     """
@@ -72,7 +72,7 @@ class Fetcher:
         pinned: bool = False,
         transform: Transform | None = None,
     ) -> None:
-        """`rule`: whose images a row shows; by default never the target's, which nobody has who wants a summary.
+        """rule: the article whose images a row shows; by default never the target, which a user does not have.
 
         `pinned`: features in page-locked memory, for a CUDA device.
         """

@@ -1,4 +1,4 @@
-"""The micro-batches of one rank, in order, sampled and prefetched by threads.
+"""Load the micro-batches of one rank in order, sampled and prefetched by threads.
 
 Ranks and threads decide who computes a group, never which groups there are: step s of the run takes the
 groups s * n .. (s + 1) * n - 1, and its micro-steps and ranks divide them among themselves.

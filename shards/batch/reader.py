@@ -1,4 +1,4 @@
-"""Articles and image features by their row in the index: no archive is scanned, no sample is decoded twice.
+"""Read articles and image features by their row in the index, without scanning a tar.
 
 Text comes from the memory-mapped arena. Features come by positioned reads, the roi and boxes of an article in one,
 neighbours in a shard together, straight from the page cache into the batch. Every byte is checked against its CRC32C.
@@ -86,7 +86,7 @@ class Reader:
         self.bytes_read = 0  # the same, of features; what is read in vain included
 
     def article(self, row: int) -> Article:
-        """Url, text and summary of article `row`. `UnreadableError` if its bytes are not those that were indexed."""
+        """Return article `row`. `UnreadableError` if its bytes are not those that were indexed."""
         record = _Record(*self._articles[row].item())
         begin = record.text_offset
         text = record.url_length
@@ -135,7 +135,7 @@ class Reader:
         return reading
 
     def pixels(self, row: int) -> tuple[Image.Image, ...]:
-        """The images of article `row` as pictures of any mode and size, in the order of its features.
+        """Return the images of article `row` as pictures of any mode and size, in the order of its features.
 
         `InputError` where the corpus keeps features alone; `UnreadableError` for a damaged one.
         """
@@ -148,7 +148,7 @@ class Reader:
         return tuple(pictures)
 
     def image_files(self, row: int) -> tuple[bytes, ...]:
-        """The images of article `row` as they are stored, PNG or JPEG. Raises as `pixels`."""
+        """Return the images of article `row` as they are stored, PNG or JPEG. Raises as `pixels`."""
         pixels = self._corpus.pixels
         if pixels is None:
             raise InputError(
@@ -183,7 +183,7 @@ class Reader:
         self._storage.close()
 
     def _request(self, place: int, record: _Record, count: int, roi: Room, boxes: Room) -> Request:
-        """One span over the members roi and boxes; the writer puts the second right behind the first."""
+        """Return one span over the members roi and boxes; the writer puts the second right behind the first."""
         parts: list[memoryview] = []
         members = []
         end = record.roi_offset
@@ -225,7 +225,7 @@ class Reader:
             if failed:
                 self._storage.forget(self._shards[run[0].shard])  # what is wrong may be a copy of it
         except OSError:
-            pass  # told of, if it stays so, by the attempts below
+            pass  # reported by the attempts below, if it stays so
         errors = {request.place: self._retry(request, given_up) for request in failed}
         for request in run:
             if errors.get(request.place) is None and (problem := content_problem(request)) is not None:
@@ -234,7 +234,7 @@ class Reader:
         return [(place, error) for place, error in errors.items() if error is not None]
 
     def _retry(self, request: Request, given_up: threading.Event) -> UnreadableError | None:
-        """Attempts at one record that just failed, with a growing wait before each; None when one succeeds."""
+        """Read a record again that just failed, with a growing wait before each attempt; None when one succeeds."""
         problem, name, answered = "", self._shards[request.shard], False
         for attempt in range(max(1, self._config.retries)):
             if attempt and given_up.is_set():

@@ -1,4 +1,4 @@
-"""Reads that are under way: the spans of a batch's records in their shards, joined, shared among threads, checked."""
+"""Join the spans of a batch's records in their shards, share them among threads, and check what was read."""
 
 import threading
 from collections import deque
@@ -92,7 +92,7 @@ class Reading:
 
 
 def coalesce(requests: list[Request]) -> list[list[Request]]:
-    """Requests in runs: neighbours of one shard, in the order of their offsets."""
+    """Return requests in runs: neighbours of one shard, in the order of their offsets."""
     runs: list[list[Request]] = []
     for request in sorted(requests, key=lambda request: (request.shard, request.begin)):
         last = runs[-1][-1] if runs else None

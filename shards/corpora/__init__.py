@@ -1,4 +1,4 @@
-"""Sources of stories: one file a corpus, each an implementation of `Source`."""
+"""Open sources of stories: one file or folder a corpus, each an implementation of `Source`."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,27 +30,27 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """The corpus's name: one of `SOURCES`."""
+        """Return the corpus's name: one of `SOURCES`."""
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """Names as in shards/languages.py, sorted; every one has at least one article."""
+        """Return names as in shards/languages.py, sorted; every one has at least one article."""
 
     @property
     def packages(self) -> tuple[Package, ...]:
-        """npm packages that loading or the provenance will need."""
+        """Return npm packages that loading or the provenance will need."""
 
     def stories(self, split: str) -> int:
         """Return how many stories `split` has."""
 
     def load(self, split: str, start: int, stop: int, problems: Problems) -> Iterator[Story]:
-        """Stories `start` to `stop` - 1 of `split`, in order; what is wrong with their input is counted in `problems`.
+        """Yield stories `start` to `stop` - 1 of `split`, in order; count in `problems` what is wrong with their input.
 
         Image features are computed in batches across them.
         """
 
     def problems(self) -> Problems:
-        """Return what was wrong with the input when it was opened: with all of it, whoever loads which part."""
+        """Return what was wrong with all of the input when it was opened."""
 
     def provenance(self) -> dict[str, Any]:
         """Return what the corpus was made from, for its manifest: JSON-able, and free of paths and times."""
@@ -68,7 +68,7 @@ def open_source(
     max_problems: int | None = None,
     progress: Progress | None = None,
 ) -> Source:
-    """The source called `name`.
+    """Return the source called `name`.
 
     cache: where downloads are kept.  work: an existing directory, where it may keep an index; a second opening, by
     any process, finds it there.  data: the directory that holds its files, where it has one.  without_images: as
@@ -95,7 +95,7 @@ def open_source(
 
 
 def data_files(name: str, data: Path | None, *, without_images: bool = False) -> Listing | None:
-    """The files that the source called `name` would read from the directory `data`; None for one that has none.
+    """Return the files that the source called `name` would read from the directory `data`; None for one that has none.
 
     without_images: of crosssum, the texts alone; files of features need not be there, and are not read.
 

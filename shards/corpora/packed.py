@@ -1,4 +1,4 @@
-"""Files of text that are compressed, and archives of them: gzip, bzip2, xz; tar and zip."""
+"""Read compressed files of text, and archives of them: gzip, bzip2, xz; tar and zip."""
 
 import bz2
 import gzip
@@ -171,7 +171,7 @@ class _Header(tarfile.TarInfo):
 
 
 def _members(path: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
-    """The files in an archive, by name, open until the next one; None for a link or a device."""
+    """Yield the files in an archive, by name, open until the next one; None for a link or a device."""
     if path.name.lower().endswith(".zip"):
         with zipfile.ZipFile(path) as archive:
             for info in archive.infolist():

@@ -1,4 +1,4 @@
-"""Directories that no other user can have prepared: for caches, and for code that is loaded from them.
+"""Make and check directories that no other user can have prepared, for caches and the code loaded from them.
 
 In a directory that everybody may write, like /tmp, anybody may put a directory or a link of the name that we are about
 to use. What is found there counts only if it belongs to this user or to root and nobody else may write it.

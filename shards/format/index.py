@@ -1,4 +1,4 @@
-"""The fixed-width index that is written with the shards, and the manifest that binds them together.
+"""Open a corpus: the fixed-width index that is written with the shards, and the manifest that binds them.
 
 A corpus directory holds
     <split>-<nnnnnn>.tar          WebDataset shards: one sample a story
@@ -139,14 +139,14 @@ class Corpus:
         return str(self.manifest["content_hash"])
 
     def direction_counts(self, split: str) -> NDArray[np.int64]:
-        """(L, L) examples of `split` by [target, source]."""
+        """Return (L, L) examples of `split` by [target, source]."""
         size = len(self.languages)
         counts: NDArray[np.int64] = np.diff(self.directions[split]).reshape(size, size)
         return counts
 
     @property
     def tokenizer(self) -> Path:
-        """The directory of the tokenizer that the corpus trained, each file of it what the manifest says.
+        """Return the directory of the tokenizer that the corpus trained, each file of it what the manifest says.
 
         Raise `InputError` for a damaged file: one of the right size would be trained with.
         """
@@ -159,7 +159,7 @@ class Corpus:
         return self.directory / "tokenizer"
 
     def story_keys(self) -> list[str]:
-        """The percent-encoded key of every story, by story number. Raise `InputError` for a file that holds others."""
+        """Return the percent-encoded key of every story. Raise `InputError` for a file that holds others."""
         path = self.directory / "story_keys.txt"
         data = _read(path)
         stories = sum(shard["stories"] for shard in self.manifest["shards"])

@@ -1,4 +1,4 @@
-"""The shards' own indexes -> the corpus' index, text arena and manifest. Streams: memory does not grow with it."""
+"""Merge the shards' own indexes into the corpus' index, text arena and manifest, in bounded memory."""
 
 import hashlib
 import json
@@ -115,7 +115,7 @@ def shard_problems(directory: Path) -> Problems:
 
 
 def _merge_articles(directory: Path, parts: Sequence[Path], languages: int) -> list[dict[str, Any]]:
-    """Write articles.npy, text.bin and story_keys.txt; what the manifest wants to know of each shard."""
+    """Write articles.npy, text.bin and story_keys.txt; return the facts of each shard for the manifest."""
     shards: list[dict[str, Any]] = []
     rows = stories = arena = 0
     with (
@@ -189,7 +189,7 @@ def _copy_texts(tar: Path, part: Path, table: NDArray[np.void], text: Any, arena
 
 
 def _merge_pixels(directory: Path, parts: Sequence[Path]) -> bool:
-    """Write pixels.npy where the shards keep pixels; whether they do. `InputError` where only some of them do."""
+    """Write pixels.npy; False where the shards keep no pixels. `InputError` where only some of them do."""
     counts: list[int] = []
     lacking = None
     for part in parts:
@@ -245,7 +245,7 @@ def _merge_edges(directory: Path, split: str, shards: Sequence[Mapping[str, Any]
 
 
 def _directions(part: Path, languages: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """A shard's edges by its own rows, and each one's direction target * L + source."""
+    """Return a shard's edges by its own rows, and each one's direction target * L + source."""
     saved = read_part(part)
     pairs, language = saved["edges"].astype(np.int64), saved["articles"]["language"].astype(np.int64)
     return pairs, language[pairs[:, 1]] * languages + language[pairs[:, 0]]

@@ -1,4 +1,4 @@
-"""A shard's own part of the index, `<shard>.index.npz`, and the texts in its tar: read, and held against themselves."""
+"""Read and check a shard's own part of the index, `<shard>.index.npz`, and the texts in its tar."""
 
 import re
 import zipfile

@@ -1,4 +1,4 @@
-"""Pictures: the one way to read an image file, and which files a corpus may keep beside its features.
+"""Read image files, the only place that does, and convert those that a corpus keeps beside its features.
 
 An image that is kept is one tar member, `<story>.<number>.png` where the story's articles share it and
 `<story>.<language>.<number>.png` where they do not, numbered from 0 in the order of the features. PNG and JPEG are
@@ -52,7 +52,7 @@ class DamagedImageError(Exception):
 
 
 def suffix_of(data: bytes) -> str | None:
-    """ "png" or "jpg" by the first bytes of an image file; None for any other format."""
+    """Return "png" or "jpg" by the first bytes of an image file; None for any other format."""
     return next((suffix for suffix, begins in SUFFIXES.items() if data.startswith(begins)), None)
 
 

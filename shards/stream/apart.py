@@ -1,4 +1,4 @@
-"""Rearranging groups of examples so that the stories of a group differ: they are each other's negatives."""
+"""Rearrange groups of examples so that the stories of a group differ: they are each other's negatives."""
 
 import numpy as np
 
@@ -13,7 +13,7 @@ _PATIENCE, _FEW = 200, 2
 
 
 def keep_apart(story: Ints, source: Ints, passes: Ints) -> Ints:
-    """Positions 0 .. n-1 rearranged, (groups, G), so that no story comes twice in a group where possible.
+    """Return positions 0 .. n-1 rearranged, (groups, G), so that no story comes twice in a group where possible.
 
     story: (groups, G).  source, passes: the same shape; examples of one source must keep the order of their
     passes. Each clash is mended by one exchange that makes no new one, of examples of one source where possible.
@@ -46,7 +46,7 @@ class _Table:
         self.order, self.rank, self.run, self.low, self.high = order.data, rank.data, run.data, low.data, high.data
 
     def stories(self, group: int) -> list[int]:
-        """The group's stories as they are now: the caller may exchange them."""
+        """Return the group's stories as they are now: the caller may exchange them."""
         if group not in self._stories:
             self._stories[group] = self._story[group].tolist()
         return self._stories[group]
@@ -98,8 +98,9 @@ class _Table:
 
 
 def _runs(source: Ints, passes: Ints) -> tuple[Ints, Ints, Ints, Ints]:
-    """Positions by source and pass (n,), which run of one source and pass each is in (n,), and per run the first and
-    the last position its examples may move to.
+    """Return positions by source and pass (n,), the run of each (n,), and of every run the first and the last position.
+
+    A run is of one source and pass; its examples may move between the two positions.
 
     The passes of a source must stay one after the other: the window of a pass ends where the next one begins.
     """

@@ -92,7 +92,7 @@ def _spell_in_bytes(model: Any, vocabulary: Mapping[str, int]) -> None:
 
 
 def _language_codes(model: Any, directory: Path) -> tuple[dict[str, int], dict[int, tuple[int, ...]]]:
-    """language -> the id of its mBART-50 code, and the new ids -> the ids of their related codes.
+    """Return language -> the id of its mBART-50 code, and the new ids -> the ids of their related codes.
 
     Adds the new codes to `model`. Those that it was saved with are not new.
     """

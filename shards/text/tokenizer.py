@@ -43,14 +43,14 @@ class Tokenizer(Protocol):
 
     @property
     def related_ids(self) -> Mapping[int, Sequence[int]]:
-        """Tokens that no pretrained checkpoint has trained, and those whose rows' mean they start from.
+        """Return tokens that no pretrained checkpoint has trained, and those whose rows' mean they start from.
 
         None that the tokenizer's directory holds itself: the checkpoint that was saved with it has their rows.
         """
         ...
 
     def encode(self, text: str, max_length: int, language: str | None = None) -> list[int]:
-        """Token ids, truncated so that with the end token they are at most `max_length` (2 or more).
+        """Return token ids, truncated so that with the end token they are at most `max_length` (2 or more).
 
         language: of a text that the encoder reads. mBART-50's ids then begin with its code; other kinds ignore it.
         No text can write a control token (end, padding, start tokens): ids that would be one are left out.
@@ -58,11 +58,11 @@ class Tokenizer(Protocol):
         ...
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text up to the first end token, without special tokens."""
+        """Return the text up to the first end token, without special tokens."""
         ...
 
     def start_id(self, language: str) -> int:
-        """The decoder's start token for a target language."""
+        """Return the decoder's start token for a target language."""
         ...
 
     @property
@@ -76,7 +76,7 @@ class Tokenizer(Protocol):
 
 
 def open_tokenizer(directory: Path | str, start_tokens: StartTokens = "published") -> Tokenizer:
-    """The tokenizer in `directory` (or a hub id): a model this project trained, else a Hugging Face one.
+    """Return the tokenizer in `directory` (or a hub id): a model this project trained, else a Hugging Face one.
 
     start_tokens: which of mT5's sentinels are whose; of no other kind.
     """

@@ -1,4 +1,4 @@
-"""The JSONL files of XL-Sum and CrossSum: which languages and split a name says, and the records in them.
+"""Read the JSONL files of XL-Sum and CrossSum: languages and split by their names, and their records.
 
 XL-Sum:   {language}_{train,val,test}.jsonl         {id, url, title, summary, text}
 CrossSum: {source}-{target}_{train,val,test}.jsonl  {source_url, target_url, summary, text}

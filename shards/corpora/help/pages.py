@@ -54,7 +54,7 @@ def list_pages(data: Path | None) -> Listing:
             f"no Mallard page as LANGUAGE/DOCUMENT/*.page below {root}: `apt install gnome-user-docs`, "
             "or name a directory that holds some with --data DIR"
         )
-    # Beside the system's manuals lie others, which nobody asked for.
+    # Problems of the system's other manuals do not matter.
     return Listing(root=root, files=tuple(files), problems=Problems() if data is None else listing.problems)
 
 

@@ -120,11 +120,11 @@ class HelpSource:
                 yield Story(key=key, articles=tuple(articles), shared_images=shared, images=own)
 
     def problems(self) -> Problems:
-        """Counted: "page is not XML", "missing figure"."""
+        """Return the problems of opening. Counted: "page is not XML", "missing figure"."""
         return self._found
 
     def provenance(self) -> dict[str, Any]:
-        """The manuals, and by language what became of the pages.
+        """Return the manuals, and the counts of pages by language.
 
         Of a language's `pages`, some are `not_xml`, some are `without_text` (nothing but headings and links) or
         `without_summary`, some are `untranslated`; that leaves `articles`. `other_languages` are folders of languages
@@ -177,7 +177,7 @@ class HelpSource:
                 counts[reasons[0] if reasons and reasons[0] else "not_xml"] += 1
 
     def _resolve(self, name: str, page: Page) -> tuple[str, ...]:
-        """Real paths of the page's images: in its own folder, else in the English one. Drawings are skipped."""
+        """Return real paths of the page's images: in its own folder, else in the English one. Drawings are skipped."""
         folder, _, rest = name.partition("/")
         found: list[str] = []
         for src in dict.fromkeys(page.figures):
@@ -202,7 +202,7 @@ class HelpSource:
     def _features(
         self, figures: Sequence[str], problems: Problems
     ) -> tuple[dict[str, NDArray[np.float16]], dict[str, bytes] | None]:
-        """(36, 2048) of every figure that can be read; and its file, where the pixels are kept."""
+        """Return (36, 2048) of every figure that can be read; and its file, where the pixels are kept."""
         features: dict[str, NDArray[np.float16]] = {}
         files: dict[str, bytes] = {}
         for first in range(0, len(figures), BATCH_SIZE):  # a screenshot takes megabytes
@@ -227,7 +227,7 @@ class HelpSource:
 def _images(
     entries: Sequence[_Entry], features: dict[str, NDArray[np.float16]], files: dict[str, bytes] | None
 ) -> tuple[Images | None, dict[str, Images] | None]:
-    """The images that a story's articles share, and those of the articles that have others."""
+    """Return the images that a story's articles share, and those of the articles that have others."""
     figures = {entry.language: tuple(f for f in entry.figures if f in features) for entry in entries}
     made = {
         each: Images(

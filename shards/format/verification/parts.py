@@ -41,7 +41,7 @@ class ShardTask:
 
 
 def read_rows(task: ShardTask) -> NDArray[np.void] | None:
-    """The shard's rows of articles.npy: a copy, since a shard is small and the mapping must not be kept."""
+    """Return the shard's rows of articles.npy: a copy, since a shard is small and the mapping must not be kept."""
     if task.rows is None:
         return None
     span = map_array(task.directory / "articles.npy")[slice(*task.rows)]
@@ -50,7 +50,7 @@ def read_rows(task: ShardTask) -> NDArray[np.void] | None:
 
 
 def read_images(task: ShardTask) -> NDArray[np.void] | None:
-    """The shard's rows of pixels.npy, none where there is nothing of it; a copy too."""
+    """Return the shard's rows of pixels.npy, none where there is nothing of it; a copy too."""
     if task.pixels is None:
         return None
     if task.pixels[0] == task.pixels[1]:
@@ -74,10 +74,10 @@ def check_part(
     keys: list[str] | None,
     findings: Findings,
 ) -> None:
-    """<shard>.index.npz, which only the making of a corpus needs: it may be gone, but not say something else.
+    """Check <shard>.index.npz, which only the making of a corpus needs: it may be missing, but not differ.
 
     It is compared by content, since the manifest has no hash of it: bytes that no array is made of, such as zeros
-    behind its end, are harmless and are not told of. Its edges are held against its own articles.
+    behind its end, are harmless and not reported. Its edges are held against its own articles.
     """
     path = tar.with_name(task.name.removesuffix(".tar") + ".index.npz")
     if not path.is_file():

@@ -59,7 +59,7 @@ class _Member:
 
 
 def check_shard(task: ShardTask) -> ShardReport:
-    """Everything that is wrong with one shard. Never raises for what it finds in a file."""
+    """Return everything that is wrong with one shard. Never raises for what it finds in a file."""
     findings = Findings()
     path = task.directory / task.name
     try:
@@ -98,7 +98,7 @@ class _ShardCheck:
         )
         if self._table is not None:
             check_part(self._path, task, self._table, self._images, self._keys, findings)
-        if report.foreign:  # whose it is can be told from all shards together; its size follows from that
+        if report.foreign:  # verify.py finds its owner among all shards; its size follows from that
             return report
         if size != task.size:
             findings.add(f"{task.name}: is {size:,} bytes, the manifest says {task.size:,}")
@@ -123,13 +123,13 @@ class _ShardCheck:
         return report
 
     def _article_names(self) -> list[str]:
-        """The members that hold the shard's articles by the index, in the order of its rows."""
+        """Return the members that hold the shard's articles by the index, in the order of its rows."""
         if self._table is None or self._keys is None:
             return []
         return [self._name(row, _ENDINGS["json"]) for row in range(len(self._table))]
 
     def _name(self, row: int, ending: str, *, own: bool = True) -> str:
-        """The name that a member of article `row` has, or would have if its story's articles share it."""
+        """Return the name that a member of article `row` has, or would have if its story's articles share it."""
         assert self._table is not None
         record = self._table[row]
         story, language = int(record["story"]) - self._task.first_story, int(record["language"])
@@ -165,7 +165,7 @@ class _ShardCheck:
         return sorted([*found.values(), *self._pixels(walk)], key=lambda member: member.offset)
 
     def _pixels(self, walk: Walk) -> list[_Member]:
-        """The image files by the index, each with the articles that it is of; without an index, by the tar itself."""
+        """Return the image files by the index, each with its articles; without an index, by the tar itself."""
         if self._table is None or self._images is None:
             files = [place for place, (name, _) in walk.members.items() if IMAGE_NAME.search(name)]
             return [_Member("pixels", place, walk.members[place][1], crc=-1, images=-1) for place in files]
@@ -175,7 +175,7 @@ class _ShardCheck:
         ]
 
     def _check_members(self, members: list[_Member], walk: Walk, findings: Findings) -> int:
-        """Name, place, checksum and content of every member; how many of those that are there are not the index'."""
+        """Check name, place, checksum and content of every member; return how many differ from the index."""
         where = self._task.name
         by_name = {name: offset for offset, (name, _) in walk.members.items()}
         wrong = 0
@@ -212,7 +212,7 @@ class _ShardCheck:
         return wrong
 
     def _place(self, member: _Member, walk: Walk, by_name: dict[str, int]) -> tuple[str, str | None]:
-        """The member's name, and what is wrong where the tar has another one there."""
+        """Return the member's name, and what is wrong where the tar has another one there."""
         at = walk.members.get(member.offset)
         if member.crc == -1:
             assert at is not None
@@ -269,7 +269,7 @@ class _ShardCheck:
             findings.add(f"{where}: {outside:,} of {array.size:,} values are outside [0, 1]")
 
     def _check_texts(self, member: _Member, pieces: list[bytes] | None, findings: Findings) -> None:
-        """The article's part of the text arena against its checksum, and against `pieces` of the tar."""
+        """Check the article's part of the text arena against its checksum, and against `pieces` of the tar."""
         path = self._task.directory / "text.bin"
         if member.kind != "json" or self._table is None or not path.is_file():
             return
