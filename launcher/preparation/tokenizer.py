@@ -56,7 +56,7 @@ def _noted(note: Path) -> Any:
 def training_texts(work: Path, languages: int, limit: int = LANGUAGE_BYTES) -> Iterator[str]:
     """Yield documents and summaries of the training shards, in lines of at most 1,000 characters.
 
-    Of each language at most `limit` bytes, evenly from all of it: the same articles whichever processes wrote the shards.
+    Of each language at most `limit` bytes, evenly from all of it: the same articles whatever the division into parts.
     """
     parts = sorted(work.glob("train-*.index.npz"))
     sizes = np.zeros(languages, np.int64)

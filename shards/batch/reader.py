@@ -11,7 +11,6 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from shards.batch.spans import Reading, Request, Room, UnreadableError, coalesce, content_problem, is_sound, scratch
 from shards.errors import InputError
 from shards.files.checksum import crc32c
-from shards.format.index import NPY_HEADER, Corpus
+from shards.format.index import NPY_HEADER, ArticleRecord, Corpus
 from shards.format.pixels import DamagedImageError, decode
 from shards.format.stores import open_storage
 from shards.schema import Article
@@ -44,29 +43,6 @@ class ReaderConfig(BaseModel):
     )
 
 
-class _Record(NamedTuple):
-    """A record of the index in Python's own numbers; the fields of `shards.format.index.ARTICLE`."""
-
-    story: int
-    language: int
-    images: int
-    shard: int
-    json_offset: int
-    json_length: int
-    json_crc: int
-    roi_offset: int
-    roi_length: int
-    roi_crc: int
-    boxes_offset: int
-    boxes_length: int
-    boxes_crc: int
-    text_offset: int
-    url_length: int
-    text_length: int
-    summary_length: int
-    text_crc: int
-
-
 class Reader:
     """Reads articles and image features by their row in the index. Threads may share one reader."""
 
@@ -87,7 +63,7 @@ class Reader:
 
     def article(self, row: int) -> Article:
         """Return article `row`. `UnreadableError` if its bytes are not those that were indexed."""
-        record = _Record(*self._articles[row].item())
+        record = ArticleRecord(*self._articles[row].item())
         begin = record.text_offset
         text = record.url_length
         summary = text + record.text_length
@@ -121,7 +97,7 @@ class Reader:
         counts: list[int | UnreadableError] = []
         requests = []
         for place, fields in enumerate(self._articles[list(rows)].tolist()):
-            record = _Record(*fields)
+            record = ArticleRecord(*fields)
             count = min(record.images, roi_BIRV.shape[1])
             counts.append(count)
             if count:
@@ -154,7 +130,7 @@ class Reader:
             raise InputError(
                 f"{self._corpus.location} keeps features and no pixels: prepare another with `d2tv prepare --pixels`"
             )
-        record = _Record(*self._articles[row].item())
+        record = ArticleRecord(*self._articles[row].item())
         if not record.images:
             return ()
         wanted = (record.shard, record.roi_offset)
@@ -173,7 +149,7 @@ class Reader:
 
     def _image(self, row: int, number: int) -> str:
         """Name an image for an error. Reads the keys of all stories."""
-        record = _Record(*self._articles[row].item())
+        record = ArticleRecord(*self._articles[row].item())
         key, language = self._corpus.story_keys()[record.story], self._languages[record.language]
         return f"{self._shards[record.shard]}, story {key}, {language}, image {number + 1} of {record.images}"
 
@@ -182,7 +158,7 @@ class Reader:
             self._pool.shutdown(wait=True, cancel_futures=True)
         self._storage.close()
 
-    def _request(self, place: int, record: _Record, count: int, roi: Room, boxes: Room) -> Request:
+    def _request(self, place: int, record: ArticleRecord, count: int, roi: Room, boxes: Room) -> Request:
         """Return one span over the members roi and boxes; the writer puts the second right behind the first."""
         parts: list[memoryview] = []
         members = []

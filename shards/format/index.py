@@ -16,14 +16,10 @@ A corpus directory holds
 import errno
 import hashlib
 import re
-import struct
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NamedTuple, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,24 +37,6 @@ NPY_HEADER = 128
 #: A percent-encoded key of a story, as `shards.format.writer.encode_key` writes it.
 STORY_KEY = r"[A-Za-z0-9_~%-]+"
 _KEYS = re.compile(rb"(?:%b\n)*" % STORY_KEY.encode())
-#: What numpy raises for a damaged .npy or .npz: it reads a header as Python's own syntax.
-DAMAGED_ARRAY = (
-    ArithmeticError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    struct.error,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-
 #: Names of the files that a corpus directory holds, those of its tokenizer left out.
 CORPUS_FILES = re.compile(
     rf"(?:{'|'.join(SPLITS)})-[0-9]{{6,}}\.(?:tar|index\.npz)"
@@ -66,32 +44,42 @@ CORPUS_FILES = re.compile(
     r"|text\.bin|story_keys\.txt|manifest\.json"
 )
 
-#: One article. json_*, roi_*, boxes_*: a member's data in its tar, offset and length in bytes, CRC32C; roi_* and
-#: boxes_* are zero where the article has no images, and the same for articles that share theirs.
-#: text_*: its part of the text arena, which is url, text and summary one after the other, with their CRC32C.
-ARTICLE = np.dtype(
-    [
-        ("story", "<u4"),
-        ("language", "<u2"),
-        ("images", "<u2"),
-        ("shard", "<u4"),
-        ("json_offset", "<u8"),
-        ("json_length", "<u4"),
-        ("json_crc", "<u4"),
-        ("roi_offset", "<u8"),
-        ("roi_length", "<u4"),
-        ("roi_crc", "<u4"),
-        ("boxes_offset", "<u8"),
-        ("boxes_length", "<u4"),
-        ("boxes_crc", "<u4"),
-        ("text_offset", "<u8"),
-        ("url_length", "<u4"),
-        ("text_length", "<u4"),
-        ("summary_length", "<u4"),
-        ("text_crc", "<u4"),
-    ]
-)
+_U2 = Annotated[int, "<u2"]
+_U4 = Annotated[int, "<u4"]
+_U8 = Annotated[int, "<u8"]
 
+
+class ArticleRecord(NamedTuple):
+    """One article of the index.
+
+    json_*, roi_*, boxes_*: a member's data in its tar, offset and length in bytes, CRC32C; roi_* and boxes_* are zero
+    where the article has no images, and the same for articles that share theirs.  text_*: its part of the text arena,
+    which is url, text and summary one after the other, with their CRC32C.
+    """
+
+    story: _U4
+    language: _U2
+    images: _U2
+    shard: _U4
+    json_offset: _U8
+    json_length: _U4
+    json_crc: _U4
+    roi_offset: _U8
+    roi_length: _U4
+    roi_crc: _U4
+    boxes_offset: _U8
+    boxes_length: _U4
+    boxes_crc: _U4
+    text_offset: _U8
+    url_length: _U4
+    text_length: _U4
+    summary_length: _U4
+    text_crc: _U4
+
+
+ARTICLE = np.dtype(
+    [(name, hint.__metadata__[0]) for name, hint in get_type_hints(ArticleRecord, include_extras=True).items()]
+)
 
 #: One image's file in its tar, where a corpus keeps the pixels. roi_offset: of the features whose `image`-th it is,
 #: from 0. Sorted by shard, roi_offset and image.
@@ -229,7 +217,7 @@ def map_index(directory: Path, manifest: Mapping[str, Any], *, location: str) ->
             directions={s: np.array(map_array(directory / f"directions-{s}.npy")) for s in SPLITS},
             pixels=map_array(directory / "pixels.npy") if "pixels.npy" in manifest["files"] else None,
         )
-    except DAMAGED_ARRAY as error:
+    except Exception as error:  # numpy reads a header as Python's own syntax, and raises nearly anything
         raise InputError(f"the index in {directory} is damaged ({reason(error)}): prepare the corpus again") from error
     size = len(corpus.languages) ** 2 + 1
     if (
@@ -256,7 +244,7 @@ def map_index(directory: Path, manifest: Mapping[str, Any], *, location: str) ->
 
 
 def map_array(path: Path) -> NDArray[Any]:
-    """Map a .npy file. Raise one of `DAMAGED_ARRAY`; a FIFO or a directory under the name is an `OSError`."""
+    """Map a .npy file. Raise nearly anything for a damaged one, `OSError` for a FIFO or a directory."""
     if not path.is_file():
         raise FileNotFoundError(errno.ENOENT, "is missing, or no regular file", str(path))
     mapped: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from shards.corpora.listing import Listing
-from shards.corpora.packed import ARCHIVES, DAMAGE, DamagedFileError, Unpacked, damage_of, decompressed, is_compressed
+from shards.corpora.packed import ARCHIVES, DamagedFileError, Unpacked, damage_of, decompressed, is_compressed
 from shards.errors import InputError
 from shards.languages import LANGUAGE_CODES
 from shards.problems import Problems
@@ -180,7 +180,7 @@ def _lines(file: TextFile, problems: Problems) -> Iterator[tuple[int, int, bytes
         while True:
             try:
                 found = next(lines, None)
-            except DAMAGE as error:
+            except Exception as error:
                 why = damage_of(error)
                 break
             if found is None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.errors import reason
-from shards.format.index import DAMAGED_ARRAY, PIXELS, map_array
+from shards.format.index import PIXELS, map_array
 from shards.format.part_index import load_part, part_problem
 from shards.format.verification.findings import Findings
 
@@ -101,7 +101,7 @@ def check_part(
         if images is not None:
             pixels = part.get("pixels", np.zeros(0, PIXELS))
             same = same and all(np.array_equal(pixels[name], images[name]) for name in (PIXELS.names or ())[1:])
-    except DAMAGED_ARRAY as error:
+    except Exception as error:
         findings.add(f"{path.name}: is damaged ({reason(error)})")
         return
     if not same:

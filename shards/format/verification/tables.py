@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from shards.errors import reason
 from shards.format import table_checks
-from shards.format.index import ARTICLE, DAMAGED_ARRAY, map_array
+from shards.format.index import ARTICLE, map_array
 from shards.format.manifest import Manifest
 from shards.format.table_checks import reporter
 from shards.format.verification.findings import Findings
@@ -103,6 +103,6 @@ def open_table(directory: Path, name: str, findings: Findings) -> NDArray[Any] |
         return map_array(directory / name)
     except FileNotFoundError:
         return None
-    except DAMAGED_ARRAY as error:
+    except Exception as error:
         findings.add(f"{name}: is damaged ({reason(error)})")
         return None

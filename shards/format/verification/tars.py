@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from shards.errors import reason
 from shards.files.checksum import crc32c
-from shards.format.index import DAMAGED_ARRAY, NPY_HEADER
+from shards.format.index import NPY_HEADER
 
 _CHUNK = 1 << 20
 
@@ -64,7 +64,7 @@ def parse_array(content: bytes, dtype: np.dtype[Any]) -> tuple[NDArray[Any] | No
         if np.lib.format.read_magic(file) != (1, 0):
             return None, "is not of version 1.0 of .npy"
         shape, fortran, found = np.lib.format.read_array_header_1_0(file)
-    except DAMAGED_ARRAY as error:
+    except Exception as error:
         return None, f"is not an array ({reason(error)})"
     if found != dtype:
         return None, f"is {found}, not {dtype}"
