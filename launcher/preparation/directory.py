@@ -64,7 +64,7 @@ def leave(work: Path) -> None:
     work.rmdir()
 
 
-def begin(work: Path, wanted: Mapping[str, Any], *, alone: bool, say: Callable[[str], None]) -> None:
+def begin(work: Path, wanted: Mapping[str, Any], *, alone: bool, log: Callable[[str], None]) -> None:
     """Go on in `work`, which is `held` and an earlier call with the same settings left, or begin it.
 
     alone: this call does all of the work, so what other settings left is removed. The parts of a job, which may begin
@@ -75,7 +75,7 @@ def begin(work: Path, wanted: Mapping[str, Any], *, alone: bool, say: Callable[[
     text = json.dumps(wanted, sort_keys=True)
     _check_begun_by_us(work)
     if alone and _note(work) not in (None, text) and not is_regular(scratch(work) / _PARTS):
-        say(f"{work} was begun with other settings or other data: beginning anew")
+        log(f"{work} was begun with other settings or other data: beginning anew")
         # Killed in between, either settings find a directory of theirs in which more or less is missing.
         _remove(scratch(work), _SCRATCH_FILES, but=_NOTE)
         _remove_corpus(work)

@@ -44,9 +44,9 @@ class BufferPool:
     def _pick(self, size: int) -> torch.Tensor | None:
         with self._lock:
             # The one that was given back last: the processor's cache may still hold it.
-            for place in reversed(range(len(self._free))):
-                if size <= len(self._free[place]) <= 2 * size:
-                    return self._free.pop(place)
+            for index in reversed(range(len(self._free))):
+                if size <= len(self._free[index]) <= 2 * size:
+                    return self._free.pop(index)
         return None
 
     def _give_back(self, key: int, _: object) -> None:

@@ -96,15 +96,15 @@ class Reader:
         roi_room, boxes_room = Room(roi_BIRV), Room(boxes_BIR4)
         counts: list[int | UnreadableError] = []
         requests = []
-        for place, fields in enumerate(self._articles[list(rows)].tolist()):
+        for index, fields in enumerate(self._articles[list(rows)].tolist()):
             record = ArticleRecord(*fields)
             count = min(record.images, roi_BIRV.shape[1])
             counts.append(count)
             if count:
                 try:
-                    requests.append(self._request(place, record, count, roi_room, boxes_room))
+                    requests.append(self._request(index, record, count, roi_room, boxes_room))
                 except UnreadableError as error:
-                    counts[place] = error
+                    counts[index] = error
         reading = Reading(self._read_run, coalesce(requests), counts)
         if self._pool is not None:
             reading.begin(self._pool, self._config.io_threads)
@@ -134,7 +134,7 @@ class Reader:
         if not record.images:
             return ()
         wanted = (record.shard, record.roi_offset)
-        first = bisect_left(range(len(pixels)), wanted, key=lambda place: pixels[place].item()[:2])
+        first = bisect_left(range(len(pixels)), wanted, key=lambda index: pixels[index].item()[:2])
         files = pixels[first : first + record.images].tolist()
         if [entry[:3] for entry in files] != [(*wanted, number) for number in range(record.images)]:
             raise UnreadableError(f"{self._image(row, 0)}: is not in pixels.npy: it is damaged, prepare again")
@@ -158,7 +158,7 @@ class Reader:
             self._pool.shutdown(wait=True, cancel_futures=True)
         self._storage.close()
 
-    def _request(self, place: int, record: ArticleRecord, count: int, roi: Room, boxes: Room) -> Request:
+    def _request(self, index: int, record: ArticleRecord, count: int, roi: Room, boxes: Room) -> Request:
         """Return one span over the members roi and boxes; the writer puts the second right behind the first."""
         parts: list[memoryview] = []
         members = []
@@ -175,7 +175,7 @@ class Reader:
                     f"{self._where(record.shard, record.roi_offset)}: {length} bytes at {offset} are not "
                     f"{record.images} images of {room.array.shape[2:]} {room.array.dtype}: the index is damaged"
                 )
-            member = [scratch(NPY_HEADER), room.first_images(place, count)]
+            member = [scratch(NPY_HEADER), room.first_images(index, count)]
             if count < record.images:  # images past the limit are read for the checksum only
                 member.append(scratch(room.image * (record.images - count)))
             if offset > end:
@@ -183,7 +183,7 @@ class Reader:
             parts += member
             members.append((crc, member))
             end = offset + length
-        return Request(place, record.shard, record.roi_offset, end, parts, members)
+        return Request(index, record.shard, record.roi_offset, end, parts, members)
 
     def _read_run(self, run: list[Request], given_up: threading.Event) -> list[tuple[int, UnreadableError]]:
         """Read neighbours with one call; those that fail are read again, each for itself.
@@ -202,12 +202,12 @@ class Reader:
                 self._storage.forget(self._shards[run[0].shard])  # what is wrong may be a copy of it
         except OSError:
             pass  # reported by the attempts below, if it stays so
-        errors = {request.place: self._retry(request, given_up) for request in failed}
+        errors = {request.index: self._retry(request, given_up) for request in failed}
         for request in run:
-            if errors.get(request.place) is None and (problem := content_problem(request)) is not None:
+            if errors.get(request.index) is None and (problem := content_problem(request)) is not None:
                 where = self._where(request.shard, request.begin, request.what)
-                errors[request.place] = UnreadableError(f"{where}: {problem}")
-        return [(place, error) for place, error in errors.items() if error is not None]
+                errors[request.index] = UnreadableError(f"{where}: {problem}")
+        return [(index, error) for index, error in errors.items() if error is not None]
 
     def _retry(self, request: Request, given_up: threading.Event) -> UnreadableError | None:
         """Read a record again that just failed, with a growing wait before each attempt; None when one succeeds."""

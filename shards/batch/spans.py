@@ -30,7 +30,7 @@ class Request:
     members: (crc wanted, the parts it is taken over).
     """
 
-    place: int  # in the caller's rows
+    index: int  # in the caller's rows
     shard: int
     begin: int
     end: int
@@ -87,8 +87,8 @@ class Reading:
                 run = self._runs.popleft()
             except IndexError:  # another thread took the last one
                 return
-            for place, error in self._read_run(run, self._given_up):
-                self._outcome[place] = error
+            for index, error in self._read_run(run, self._given_up):
+                self._outcome[index] = error
 
 
 def coalesce(requests: list[Request]) -> list[list[Request]]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from shards.corpora.listing import Listing, list_files
+from shards.corpora.listing import Listing
 from shards.corpora.npm import Package
 from shards.errors import InputError, did_you_mean
 from shards.problems import Problems
@@ -112,24 +112,7 @@ def data_files(name: str, data: Path | None, *, without_images: bool = False) ->
 
         return list_pages(data)
     if name == "crosssum":
-        if data is None:
-            raise InputError("crosssum needs --data DIR: a directory of XL-Sum and CrossSum .jsonl files")
-        from shards.corpora.crosssum.files import FEATURES, TEXTS, kind_of_other
+        from shards.corpora.crosssum.files import list_data
 
-        def kind(other: str) -> str | None:
-            return None if without_images and other.lower().endswith(FEATURES) else kind_of_other(other)
-
-        listing = list_files(data, TEXTS if without_images else (*TEXTS, *FEATURES), kind)
-        names = [name.lower() for name, _ in listing.files]
-        if not any(name.endswith(TEXTS) for name in names):
-            there = listing.problems.summary(information=True)
-            raise InputError(
-                f"no .jsonl file below {data}, nor an archive: --data must hold XL-Sum's {{language}}_train.jsonl and "
-                f"so on{f'; what is there: {there}' if there else ''}"
-            )
-        if not without_images and all(name.endswith(TEXTS) for name in names):
-            raise InputError(
-                f"no feature file (.h5, .hdf5) below {data}: add MM-Sum's, or build text alone with --without-images"
-            )
-        return listing
+        return list_data(data, without_images=without_images)
     raise InputError(f"unknown corpus {name!r}{did_you_mean(name, SOURCES)}; known: {', '.join(SOURCES)}")

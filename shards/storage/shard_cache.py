@@ -56,7 +56,7 @@ class CachedStorage:
         self._directory = directory / corpus
         self._max_bytes = max_bytes
         self._sizes = sizes
-        self._doubted: set[str] = set()
+        self._forgotten: set[str] = set()
         self._lock = threading.Lock()
         with self._writing():
             own_directory(self._directory)
@@ -80,8 +80,8 @@ class CachedStorage:
         Once a shard: what is wrong again is wrong at its source, and not worth a download at every read.
         """
         with self._lock:
-            known = name in self._doubted
-            self._doubted.add(name)
+            known = name in self._forgotten
+            self._forgotten.add(name)
         if not known:
             self._path(name, _WHOLE).unlink(missing_ok=True)
 

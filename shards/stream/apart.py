@@ -76,24 +76,24 @@ class _Table:
         run = self.run[self.rank[here]]
         low, high = self.low[run], self.high[run]
         for distance in range(1, (_OTHER if self.failures < _PATIENCE else _FEW) + 1):
-            for there in (here - distance, here + distance):
-                if low <= there <= high:
-                    other = self.run[self.rank[there]]
-                    if self.low[other] <= here <= self.high[other] and self._exchange(here, there):
+            for partner in (here - distance, here + distance):
+                if low <= partner <= high:
+                    other = self.run[self.rank[partner]]
+                    if self.low[other] <= here <= self.high[other] and self._exchange(here, partner):
                         return True
         self.failures += 1
         return False
 
-    def _exchange(self, here: int, there: int) -> bool:
+    def _exchange(self, here: int, partner: int) -> bool:
         """Exchange two places, unless they are of one group or there would be a new clash."""
-        (group, place), (other, elsewhere) = divmod(here, self.size), divmod(there, self.size)
+        (group, place), (other, elsewhere) = divmod(here, self.size), divmod(partner, self.size)
         mine, theirs = self.stories(group), self.stories(other)
         if group == other or mine[place] in theirs or theirs[elsewhere] in mine:
             return False
         mine[place], theirs[elsewhere] = theirs[elsewhere], mine[place]
         for values in (self.place_of, self.rank):
-            values[here], values[there] = values[there], values[here]
-        self.order[self.rank[here]], self.order[self.rank[there]] = here, there
+            values[here], values[partner] = values[partner], values[here]
+        self.order[self.rank[here]], self.order[self.rank[partner]] = here, partner
         return True
 
 

@@ -63,10 +63,10 @@ class BundledSampler(Sampler):
         rows = np.empty((count, 3, self.group_size), np.int64)
         done = 0
         while done < count:
-            chunk, place = divmod(start + done, self._chunk_groups)
+            chunk, offset = divmod(start + done, self._chunk_groups)
             if self._chunk[0] != chunk:
                 self._chunk = (chunk, self._make(chunk * self._chunk_groups))
-            part = self._chunk[1][place : place + count - done]
+            part = self._chunk[1][offset : offset + count - done]
             rows[done : done + len(part)] = part
             done += len(part)
         source, target, story = rows.swapaxes(0, 1)

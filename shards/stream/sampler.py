@@ -103,8 +103,8 @@ class Sampler:
     def groups(self, start: int, count: int) -> Groups:
         """Return groups start .. start + count - 1."""
         rows = np.empty((count, 3, self._drawn), np.int64)
-        for place, number in enumerate(range(start, start + count)):
-            rows[place] = self._segments[bisect_right(self._ends, number)].group(number)
+        for offset, number in enumerate(range(start, start + count)):
+            rows[offset] = self._segments[bisect_right(self._ends, number)].group(number)
         source, target, story = rows.swapaxes(0, 1)
         return Groups(number=np.arange(start, start + count), source=source, target=target, story=story)
 
@@ -161,11 +161,11 @@ class _Stream:
 
     def group(self, number: int) -> NDArray[np.int32]:
         """Return source rows, target rows and stories of a group, (3, G)."""
-        turn, place = divmod(number - self._segment.first, _BLOCK)
+        turn, offset = divmod(number - self._segment.first, _BLOCK)
         if self._turns[0] != turn:
             of_turn, nth_of_turn = self._targets.picks(turn * _BLOCK, _BLOCK)
             self._turns = (turn, of_turn.tolist(), nth_of_turn.tolist())
-        target, nth = self._turns[1][place], self._turns[2][place]
+        target, nth = self._turns[1][offset], self._turns[2][offset]
         block, row = divmod(nth, self._block_groups)
         kept = self._blocks.get(target)
         if kept is None or kept[0] != block:
