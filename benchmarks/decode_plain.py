@@ -17,9 +17,9 @@ from transformers.modeling_outputs import BaseModelOutput
 from benchmarks.plain_d2tv import PlainD2TV
 from models.config import Decoding, NetworkConfig
 from models.network import Network
+from shards.arrays import Ints
 from shards.batch.types import Batch
 from shards.format.index import Corpus
-from shards.stream.quotas import Ints
 from shards.stream.sampler import Groups
 
 

@@ -20,7 +20,8 @@ from shards.format.merge import finish_corpus
 from shards.format.writer import write_shard
 from shards.schema import Article, Images, Story
 from shards.stream.sampler import Groups
-from shards.text.tokenizer import Tokenizer, open_tokenizer, train_sentencepiece
+from shards.text.sentencepiece_tokenizer import train_sentencepiece
+from shards.text.tokenizer import Tokenizer, open_tokenizer
 from tests.tiny import words_of
 from trainer.evaluation.heldout import choose_examples, take_groups
 from trainer.recipe import load_recipe

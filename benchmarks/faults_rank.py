@@ -8,7 +8,7 @@ import os
 import sys
 
 from launcher.train import main
-from shards.batch.types import Batch
+from shards.batch.types import StreamBatch
 from trainer.loop import Trainer
 
 
@@ -17,7 +17,7 @@ def note_slots(path: str) -> None:
     fetch = Trainer.fetch
     notes = open(path, "ab", buffering=0)  # noqa: SIM115
 
-    def noting(trainer: Trainer) -> tuple[list[Batch], float]:
+    def noting(trainer: Trainer) -> tuple[list[StreamBatch], float]:
         batches, waited = fetch(trainer)
         slots = [slot for batch in batches for slot in batch.slot_B.tolist()]
         notes.write(f"{json.dumps([trainer.attempts, slots])}\n".encode())

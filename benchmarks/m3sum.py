@@ -15,7 +15,7 @@ from shards.files.checksum import crc32c
 from shards.files.write import whole_file, write_atomically
 from shards.format.index import ARTICLE, Corpus, open_corpus
 from shards.format.merge import write_manifest
-from shards.text.tokenizer import train_sentencepiece
+from shards.text.sentencepiece_tokenizer import train_sentencepiece
 
 ARTICLES = 1_078_215
 PAIR_COUNTS = Path(__file__).with_name("crosssum_pair_counts.csv")

@@ -23,6 +23,7 @@ from shards.format.stores import open_storage
 from shards.format.writer import encode_key
 from shards.locations import shown
 from shards.schema import Article, Images
+from shards.stream.images import image_numbers
 from trainer.terminal.progress import stage
 from trainer.terminal.text import Console
 
@@ -145,9 +146,9 @@ def view_story(corpus: Corpus, number: int, keys: Sequence[str]) -> StoryView:
     try:
         articles = tuple(reader.article(row) for row in rows.tolist())
         sequences = []
-        with_images = records["images"] > 0
-        for offset in np.unique(records["roi_offset"][with_images]):
-            same = np.flatnonzero(with_images & (records["roi_offset"] == offset))
+        numbers = image_numbers(np.asarray(corpus.articles), rows)
+        for sequence in np.unique(numbers[numbers >= 0]):
+            same = np.flatnonzero(numbers == sequence)
             row = int(rows[same[0]])
             images = read_images(corpus, reader, row)
             sizes = tuple(each.size for each in reader.pixels(row)) if images.pixels else ()

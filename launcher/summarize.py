@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from PIL import Image
 from transformers.utils.logging import disable_progress_bar
 
 from launcher.documents import Defaults, Document, is_jsonl, read_documents
 from models.config import Decoding
-from shards.batch.types import Batch
+from shards.batch.collate import Lengths, collate_articles
+from shards.batch.types import Batch, ImageRows
 from shards.errors import InputError
 from shards.format.pixels import DamagedImageError, read_image
 from shards.languages import language_name
+from shards.schema import Article, Images
 from shards.text.lines import has_text
 from trainer.terminal.progress import stage, track
 from trainer.terminal.text import Console, data_output
@@ -127,47 +127,21 @@ class Summarizer:
         return [self._model.tokenizer.decode(ids) for ids in ids_BN.tolist()]
 
     def _batch(self, requests: Sequence[Request]) -> Batch:
-        recipe, tokenizer = self._model.recipe, self._model.tokenizer
-        longest, vision, rows = recipe.lengths.document, recipe.network.vision, len(requests)
-        texts = [tokenizer.encode(request.text, longest, request.source) for request in requests]
-        ids_BM = torch.full((rows, max(map(len, texts))), tokenizer.pad_id)
-        mask_BM = torch.zeros_like(ids_BM, dtype=torch.bool)
-        shape = (rows, vision.max_images, vision.regions)
-        roi_BIRV = torch.zeros(*shape, vision.feature_size, dtype=torch.float16)
-        boxes_BIR4, image_mask_BI = torch.zeros(*shape, 4), torch.zeros(rows, vision.max_images, dtype=torch.bool)
-        for row, (request, ids) in enumerate(zip(requests, texts, strict=True)):
-            ids_BM[row, : len(ids)] = torch.tensor(ids)
-            mask_BM[row, : len(ids)] = True
-            if request.images:
-                count = min(len(request.images), vision.max_images)
-                roi_IRV, boxes_R4 = self._extract(request.images[:count], request.where)
-                roi_BIRV[row, :count] = torch.from_numpy(roi_IRV)
-                boxes_BIR4[row, :count] = torch.from_numpy(boxes_R4)
-                image_mask_BI[row, :count] = True
-        one_B, number_B = torch.ones(rows), torch.arange(rows)
-        nothing_B1 = torch.full((rows, 1), tokenizer.eos_id)
-        return Batch(
-            source_ids_BM=ids_BM,
-            source_mask_BM=mask_BM,
-            target_ids_BM=nothing_B1,
-            target_mask_BM=torch.ones_like(nothing_B1, dtype=torch.bool),
-            summary_ids_BN=nothing_B1,
-            summary_mask_BN=torch.ones_like(nothing_B1, dtype=torch.bool),
-            start_B=torch.tensor([tokenizer.start_id(request.target) for request in requests]),
-            roi_BIRV=roi_BIRV,
-            boxes_BIR4=boxes_BIR4,
-            image_mask_BI=image_mask_BI,
-            images_B=number_B,
-            cross_B=one_B.bool(),
-            weight_B=one_B,
-            source_language_B=torch.zeros_like(number_B),
-            target_language_B=torch.zeros_like(number_B),
-            story_B=number_B,  # every document is one of its own
-            group_B=number_B,
-            slot_B=number_B,
+        model, vision = self._model, self._model.recipe.network.vision
+        # Where the source's language does not matter it may be unknown: the model reads no code of it.
+        source = [Article(language=r.source or r.target, text=r.text, summary="") for r in requests]
+        target = [Article(language=r.target, text="", summary="") for r in requests]
+        images = [self._extract(r.images[: vision.max_images], r.where) if r.images else None for r in requests]
+        return collate_articles(
+            source,
+            target,
+            ImageRows.of(images, images=vision.max_images, regions=vision.regions, feature_size=vision.feature_size),
+            model.tokenizer,
+            Lengths(document=model.recipe.lengths.document, summary=model.recipe.lengths.summary),
+            languages=self.languages,
         )
 
-    def _extract(self, paths: Sequence[Path], where: str) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
+    def _extract(self, paths: Sequence[Path], where: str) -> Images:
         from shards.corpora.features import GridFeatures
         from shards.corpora.grid import grid_boxes
         from shards.corpora.npm import RESNET, fetch
@@ -175,7 +149,8 @@ class Summarizer:
 
         if self._features is None:
             self._features = GridFeatures(fetch(RESNET, default_cache()))
-        return self._features.extract([_picture(path, where) for path in paths]), grid_boxes()
+        roi_IRV = self._features.extract([_picture(path, where) for path in paths])
+        return Images(roi_IRV=roi_IRV, boxes_IR4=np.tile(grid_boxes(), (len(paths), 1, 1)))
 
 
 def _picture(path: Path, where: str) -> Image.Image:

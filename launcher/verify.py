@@ -1,4 +1,4 @@
-"""`d2tv verify`: read every byte of a corpus and say all that is wrong with it."""
+"""Read every byte of a corpus and print all that is wrong with it (`d2tv verify`)."""
 
 import os
 import signal
@@ -64,7 +64,7 @@ def verify(location: str, workers: int) -> int:
 
 
 def _check(directory: Path, manifest: Manifest, workers: int, findings: Findings) -> int:
-    """All findings, in an order that does not depend on the workers; the number of members in the tars."""
+    """Collect all findings, in an order independent of the workers; return the number of members in the tars."""
     shown = Console(stderr=True)
     for name in track(list(manifest.files), "hashes of the index", out=shown):
         check_file(directory, manifest, name, findings)
@@ -86,7 +86,7 @@ def _check(directory: Path, manifest: Manifest, workers: int, findings: Findings
             findings.extend(report.findings)
             reports.append(report)
             progress.advance()
-    _tell_strangers(reports, findings)
+    _report_strangers(reports, findings)
     known = {shard.name for shard in manifest.shards}
     for path in sorted(directory.glob("*.tar")):
         if path.name not in known:
@@ -122,7 +122,7 @@ def _tasks(
 
 
 def _reports(tasks: Sequence[ShardTask], workers: int) -> Iterator[ShardReport]:
-    """Every shard's report, in their order."""
+    """Yield every shard's report, in their order."""
     workers = min(workers, len(tasks))
     if workers < 2:
         yield from map(check_shard, tasks)
@@ -139,8 +139,8 @@ def _reports(tasks: Sequence[ShardTask], workers: int) -> Iterator[ShardReport]:
         pool.shutdown(cancel_futures=True)
 
 
-def _tell_strangers(reports: Sequence[ShardReport], findings: Findings) -> None:
-    """Tars that hold none of their articles: whose they are, if another shard of the corpus lacks them."""
+def _report_strangers(reports: Sequence[ShardReport], findings: Findings) -> None:
+    """Report tars that hold none of their articles, and whose they are if another shard lacks them."""
     owner = {report.expected: report.name for report in reports if report.expected is not None}
     holds = {report.name: owner.get(report.found) for report in reports if report.foreign and report.found is not None}
     for report in reports:

@@ -14,13 +14,12 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from models.ragged import Layout, averaging, cross_layout, self_layout
+from shards.arrays import Ints
 from shards.batch.types import Batch
 
-Ints = NDArray[np.int64]
 Side = Literal["source", "target"]
 
 
@@ -155,6 +154,42 @@ def arrange(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Lengths:
+    """Lengths of what a micro-batch computes, each thing once; rows that run and count nothing are left out."""
+
+    images: list[int]  # an image sequence
+    documents: list[int]  # tokens
+    summaries: list[int]  # tokens of the summaries that are encoded
+    memories: list[tuple[int, int]]  # (tokens of the document, images)
+    decoded: list[tuple[int, int]]  # (tokens of the document, of the summary)
+
+
+def arranged_lengths(
+    batch: Batch,
+    *,
+    teacher_rows: Sequence[int] | None,
+    student_rows: Sequence[int] | None,
+    summaries: bool = False,
+    share: bool = True,
+) -> Lengths:
+    """Return the lengths of what `arrange` lets the network compute of the same arguments."""
+    rows = _Rows(batch, share)
+    work = _distinct_work(rows, teacher_rows, student_rows, summaries=summaries, spare=False)
+    documents = [len(rows.ids(side, row)) for side, row in work.documents.first]
+    memories = [
+        (documents[document], rows.shown[sequence] if sequence >= 0 else 0)
+        for document, sequence in work.memories.first
+    ]
+    return Lengths(
+        images=[rows.shown[sequence] for sequence in set(rows.sequence_B[rows.real].tolist()) - {-1}],
+        documents=documents,
+        summaries=[len(rows.ids("summary", row)) for row in work.summaries.first],
+        memories=memories,
+        decoded=[(memories[memory][0], len(rows.ids("summary", row))) for row, memory in work.decoded.first],
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class _Work:
     """The distinct documents, images and summaries of a batch, each by the place where it first appears."""
 
@@ -170,19 +205,25 @@ class _Work:
 
 
 def _distinct_work(
-    rows: "_Rows", teacher_rows: Sequence[int] | None, student_rows: Sequence[int] | None, *, summaries: bool
+    rows: "_Rows",
+    teacher_rows: Sequence[int] | None,
+    student_rows: Sequence[int] | None,
+    *,
+    summaries: bool,
+    spare: bool = True,
 ) -> _Work:
+    """Number what the branches' rows need. spare: a branch without rows runs on some row and counts nothing."""
     documents, memories, decoded, read = _Distinct(), _Distinct(), _Distinct(), _Distinct()
     weights: list[float] = []
     taught: list[int] = []
-    teachers, spare = 0, [(teacher_rows or student_rows or [0])[0]]
+    teachers, spares = 0, [(teacher_rows or student_rows or [0])[0]] if spare else []
     text_B = {branch: np.full(rows.count, -1, np.int64) for branch in ("teacher", "student")}
     sides: dict[str, Side] = {"teacher": "target", "student": "source"}
     for branch, of_branch in (("teacher", teacher_rows), ("student", student_rows)):
         if of_branch is None:
             continue
         side = sides[branch]
-        for row in of_branch or spare:
+        for row in of_branch or spares:
             sequence = int(rows.sequence_B[row])
             document = documents.number((rows.identity(row, side), branch if rows.alone else ""), (side, row))
             memory = memories.number((document, sequence), (document, sequence))
@@ -197,7 +238,7 @@ def _distinct_work(
         teachers = len(weights) if branch == "teacher" else teachers
     summary_B = np.zeros(rows.count, np.int64)
     if summaries:
-        for row in rows.real or spare:
+        for row in rows.real or spares:
             summary_B[row] = read.number(rows.identity(row, "target"), row)
     return _Work(
         documents=documents,
@@ -233,6 +274,7 @@ class _Rows:
         for row in np.flatnonzero(mask_BI.any(axis=1)).tolist():
             self.sequence_B[row] = sequences.number(int(batch.images_B[row]) if share else row, row)
         most = mask_BI.shape[1]
+        self.shown: list[int] = mask_BI[sequences.first].sum(axis=1).tolist()  # images of each sequence
         shown = [np.flatnonzero(mask_BI[row]) for row in sequences.first] or [np.zeros(1, np.int64)]
         first = sequences.first or [0]
         self.place_X = np.concatenate(shown)

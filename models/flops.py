@@ -18,10 +18,10 @@ tokens and 180 regions: 200.8 GF one direction, 364 both, 379 D2TV. Training is 
 Integers on the CPU: nothing here waits for a device. Shape suffixes as in shards/schema.py.
 """
 
-from collections.abc import Hashable
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
+from models.arrangement import arranged_lengths
 from models.config import NetworkConfig
 from shards.batch.types import Batch
 
@@ -97,50 +97,29 @@ def step_flops(
     contrast: bool = True,
     share: bool = False,
 ) -> Flops:
-    """Of one micro-batch on the CPU, under the flags of models/objectives/d2tv.py. Placeholders cost nothing.
+    """Count one micro-batch on the CPU, as `models.arrangement.arrange` lays it out. Placeholders cost nothing.
 
-    share: what several rows have in common (an article, its images, its teacher's decoding) counts once, as
-    models/arrangement.py computes it; otherwise every row counts on its own, whatever is computed.
+    branches, contrast: as in models/objectives/d2tv.py.  share: what several rows have in common counts once.
     """
-    summary, source, target, images = (
-        mask.sum(dim=1).tolist()
-        for mask in (batch.summary_mask_BN, batch.source_mask_BM, batch.target_mask_BM, batch.image_mask_BI)
-    )
-    story, own_images = batch.story_B.tolist(), batch.images_B.tolist()
-    languages = {"source": batch.source_language_B.tolist(), "target": batch.target_language_B.tolist()}
     rows = (batch.weight_B > 0).nonzero().flatten().tolist()
-    students = (batch.cross_B & (batch.weight_B > 0)).nonzero().flatten().tolist()
-    if not network.vision.enabled:
-        images = [0] * len(images)
-
-    # What is computed, each under a key of its own: tokens, images, (document, images), (document, summary).
-    documents: dict[Hashable, int] = {}
-    sequences: dict[Hashable, int] = {}
-    memories: dict[Hashable, tuple[int, int]] = {}
-    decoded: dict[Hashable, tuple[int, int]] = {}
-    summaries: dict[Hashable, int] = {}
-    for row in rows:
-        sequences[own_images[row] if share else row] = images[row]
-        summaries[(story[row], languages["target"][row]) if share else row] = summary[row]
-    for side, lengths, of_side in (("target", target, rows), ("source", source, students)):
-        if branches == ("mxls" if side == "target" else "mms"):
-            continue
-        for row in of_side:
-            article: Hashable = (story[row], languages[side][row]) if share else (side, row)
-            memory = (article, own_images[row] if images[row] else None)
-            documents[article] = lengths[row]
-            memories[memory] = (lengths[row], images[row])
-            decoded[side, memory, languages["target"][row]] = (lengths[row], summary[row])
+    lengths = arranged_lengths(
+        batch,
+        teacher_rows=None if branches == "mxls" else rows,
+        student_rows=None if branches == "mms" else [row for row in rows if batch.cross_B[row]],
+        summaries=contrast,
+        share=share,
+    )
+    images = lengths.images if network.vision.enabled else []
     common, regions = network.fusion.hidden_size, network.vision.regions
     return Flops(
-        vision=sum(vision_flops(count, network) for count in sequences.values()),
-        documents=sum(encoder_flops(length, backbone) for length in documents.values()),
-        summaries=sum(encoder_flops(length, backbone) for length in summaries.values()) if contrast else 0,
-        fusion=sum(fusion_flops(length, count, network, backbone) for length, count in memories.values())
-        + 4 * network.vision.width * common * regions * sum(sequences.values()),
-        decoder=sum(decoder_flops(*lengths, backbone) for lengths in decoded.values()),
-        head=2 * backbone.hidden * backbone.words * sum(length for _, length in decoded.values()),
-        contrast=2 * network.vision.width * backbone.hidden * sum(map(bool, sequences.values())) if contrast else 0,
+        vision=sum(vision_flops(count, network) for count in images),
+        documents=sum(encoder_flops(length, backbone) for length in lengths.documents),
+        summaries=sum(encoder_flops(length, backbone) for length in lengths.summaries),
+        fusion=sum(fusion_flops(document, count, network, backbone) for document, count in lengths.memories)
+        + 4 * network.vision.width * common * regions * sum(images),
+        decoder=sum(decoder_flops(document, summary, backbone) for document, summary in lengths.decoded),
+        head=2 * backbone.hidden * backbone.words * sum(summary for _, summary in lengths.decoded),
+        contrast=2 * network.vision.width * backbone.hidden * len(images) if contrast else 0,
     )
 
 

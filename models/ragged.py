@@ -14,10 +14,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-Ints = NDArray[np.int64]
+from shards.arrays import Ints
 
 #: Tokens up to which a text is short: its scores cost next to nothing beside its linear layers.
 _SHORT = 128

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from models.config import FusionConfig, NetworkConfig, TextConfig, VisionConfig
-from shards.batch.types import Batch
+from shards.batch.types import Batch, unrelated
 
 PAD_ID, EOS_ID, FIRST_WORD = 0, 1, 8  # ids 2..7 are left to start tokens
 
@@ -88,12 +88,9 @@ def random_batch(
         image_mask_BI=image_mask_BI,
         images_B=row_B.clone(),
         cross_B=cross_B,
-        weight_B=torch.ones(rows),
         source_language_B=cross_B.long(),
         target_language_B=torch.zeros(rows, dtype=torch.int64),
-        story_B=row_B.clone(),
-        group_B=row_B * groups // rows,
-        slot_B=row_B.clone(),
+        **unrelated(rows) | {"group_B": row_B * groups // rows},
     )
 
 

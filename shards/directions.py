@@ -23,7 +23,7 @@ def by_kind(directions: Sequence[Direction]) -> dict[str, list[Direction]]:
 
 
 def parse_directions(text: str, languages: Sequence[str], subset: Sequence[str] | None = None) -> list[Direction]:
-    """The directions named by `text`, in order of (target, source), without repeats.
+    """Return the directions named by `text`, in order of (target, source), without repeats.
 
     Languages are names or codes, `*` is any; `source-target` or `source>target`, codes with a hyphen included
     (`zh-TW-en`). `subset` limits what `*` and the words `all`, `mms`, `mxls` cover.
@@ -49,7 +49,7 @@ def _sides(pattern: str) -> tuple[str, str]:
         source, _, target = pattern.partition(">")
         return source, target
     pieces = pattern.split("-")
-    splits = [("-".join(pieces[:place]), "-".join(pieces[place:])) for place in range(1, len(pieces))]
+    splits = [("-".join(pieces[:cut]), "-".join(pieces[cut:])) for cut in range(1, len(pieces))]
     if not splits or find_language(pattern):  # zh-TW is one language
         raise InputError(f"directions: {pattern!r} is none of all, mms, mxls, or a pair like en-ru, *-ur, zh-TW>en")
     sound = [sides for sides in splits if all(side.strip() == "*" or find_language(side) for side in sides)]

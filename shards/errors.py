@@ -1,4 +1,4 @@
-"""The one kind of error that is the user's to mend: printed as a single line, exit code 2."""
+"""Define the error that a user can put right: printed as a single line, exit code 2."""
 
 import difflib
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ class InputError(ValueError):
 
 
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
-    """ " (did you mean 'x'?)" for the closest of `known`, or the empty string when none is close."""
+    """Return " (did you mean 'x'?)" for the closest of `known`, or the empty string when none is close."""
     close = difflib.get_close_matches(wrong, list(known), n=1, cutoff=0.6)
     return f" (did you mean {close[0]!r}?)" if close else ""
 

@@ -1,4 +1,4 @@
-"""The 45 languages of CrossSum by name, with their BCP 47 codes.
+"""Name the 45 languages of CrossSum, with their BCP 47 codes.
 
 Names are the keys everywhere on disk and in metrics, because CrossSum's own codes use `sr` for two
 languages and a non-ISO `np`. Codes are accepted wherever a person types a language, CrossSum's as well.
@@ -110,7 +110,7 @@ def _suggestion(text: str) -> str:
 
 
 def languages_in_corpus(wanted: Iterable[str], present: Sequence[str]) -> list[str]:
-    """`wanted` (names or codes) as names, in the order given; `InputError` if one is not in `present`."""
+    """Return `wanted` (names or codes) as names, in the order given; `InputError` if one is not in `present`."""
     names = [language_name(text) for text in wanted]
     for name in names:
         if name not in present:

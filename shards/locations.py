@@ -1,5 +1,7 @@
-"""Places that a recipe names: paths of this host, hub ids, URLs. What is read here is saved with every run, so nothing
-secret may be in it."""
+"""Check the places that a recipe names: paths of this host, hub ids, URLs.
+
+They are saved with every run, so nothing secret may be in them.
+"""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Text of others (keys, languages, manifests, errors) as a terminal can be given it."""
+"""Make text of others (keys, languages, manifests, errors) safe for a terminal."""
 
 from shards.locations import without_secrets
 

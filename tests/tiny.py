@@ -17,7 +17,8 @@ from shards.format.manifest import SPLITS
 from shards.format.merge import finish_corpus
 from shards.format.writer import split_of, write_shard
 from shards.schema import Article, Images, Story
-from shards.text.tokenizer import open_tokenizer, train_sentencepiece
+from shards.text.sentencepiece_tokenizer import train_sentencepiece
+from shards.text.tokenizer import open_tokenizer
 
 #: The same twenty concepts in the default languages; other languages get words made up from their names.
 WORDS = {

@@ -15,7 +15,7 @@ import torch
 from models.objectives.base import Outputs
 from shards.batch.loader import Loader
 from shards.batch.reader import Reader
-from shards.batch.types import Batch
+from shards.batch.types import StreamBatch
 from shards.errors import InputError
 from shards.format.index import Corpus
 from trainer.checkpoint.checkpoints import Checkpoints
@@ -147,7 +147,7 @@ class Trainer:
                 mixture = change.model_dump(mode="json", exclude={"from_step"})
                 self.emit(MixtureChanged(step=self.step + 1, mixture=mixture))
 
-    def fetch(self) -> tuple[list[Batch], float]:
+    def fetch(self) -> tuple[list[StreamBatch], float]:
         """Return this rank's micro-batches of the step, and the seconds it waited for them; raise as `together`."""
         began = time.perf_counter()
         with together():
@@ -155,7 +155,7 @@ class Trainer:
             waited = time.perf_counter() - began  # from here on for the other ranks
         return batches, waited
 
-    def _agree(self, batches: list[Batch]) -> tuple[dict[str, float], bool]:
+    def _agree(self, batches: list[StreamBatch]) -> tuple[dict[str, float], bool]:
         """Return what each term is averaged over in the whole global batch, and True if any rank is to stop.
 
         Raises `InputError` or `PeerError` where too many examples are placeholders.

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-from shards.batch.types import Batch
+from shards.batch.types import StreamBatch
 from shards.errors import InputError
 from shards.schema import Unreadable
 from trainer.checkpoint.resume import newest_sound_checkpoint
@@ -79,7 +79,7 @@ class UnreadableExamples:
         self._recipe, self._ranks, self._emit = recipe, ranks, emit
         self.count = count
 
-    def check(self, batches: Sequence[Batch], found: int, step: int, slots: int) -> None:
+    def check(self, batches: Sequence[StreamBatch], found: int, step: int, slots: int) -> None:
         """Count and report the placeholders of `step` (all ranks call this). found: over all ranks.
 
         slots: that were read so far, those of this step included. Raises `InputError` (`PeerError` on other ranks than
@@ -102,7 +102,7 @@ def of_all_ranks(problem: str, ranks: Ranks) -> InputError | PeerError:
     return InputError(problem) if ranks.is_first else PeerError()
 
 
-def gather_unreadable(batches: Sequence[Batch]) -> list[Unreadable]:
+def gather_unreadable(batches: Sequence[StreamBatch]) -> list[Unreadable]:
     """Return the placeholders of a step's micro-batches of all ranks (all ranks call this): every one, in slot order,
     on rank 0, and an empty list elsewhere."""
     mine = [one for batch in batches for one in batch.unreadable]

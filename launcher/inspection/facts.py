@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from shards.arrays import Ints
 from shards.format.index import Corpus
 from shards.format.manifest import SPLITS
 from shards.languages import LANGUAGE_CODES
@@ -20,8 +21,6 @@ _LONGEST = 16
 
 #: Directions shown of each sort.
 SHOWN = 5
-
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,4 +1,4 @@
-"""The directory that a corpus is built in: begun once, gone on with, and shared by the parts of a job.
+"""Manage the directory that a corpus is built in: begun once, resumed, and shared by the parts of a job.
 
 Beside the shards it holds `prepare.lock` and the directory `.d2tv-prepare`, and in that `settings.json` (what the
 shards depend on), `parts.json` (into how many parts the work was last divided), `tokenizer-settings.json` and whatever
@@ -20,14 +20,14 @@ from shards.files.lock import locked
 from shards.files.read import parse_json, read_json
 from shards.files.write import is_directory, is_regular, left_overs, partial_file, write_atomically
 from shards.format.index import CORPUS_FILES
-from shards.text.tokenizer import SENTENCEPIECE_FILES
+from shards.text.sentencepiece_tokenizer import SENTENCEPIECE_FILES
 
 _LOCK, _SCRATCH = "prepare.lock", ".d2tv-prepare"
 _NOTE, _PARTS, _TOKENIZER = "settings.json", "parts.json", "tokenizer-settings.json"
 #: What lies in `_SCRATCH`.
 _SCRATCH_FILES = re.compile(r"(settings|parts|tokenizer-settings)\.json|crosssum\.(sqlite|lock)")
 
-#: A file that nobody has written to for so long (seconds) was left by a process that was killed.
+#: A file unchanged for so long (seconds) was left by a process that was killed.
 _ABANDONED = 3600
 
 
@@ -64,7 +64,7 @@ def leave(work: Path) -> None:
     work.rmdir()
 
 
-def begin(work: Path, wanted: Mapping[str, Any], *, alone: bool, say: Callable[[str], None]) -> None:
+def begin(work: Path, wanted: Mapping[str, Any], *, alone: bool, log: Callable[[str], None]) -> None:
     """Go on in `work`, which is `held` and an earlier call with the same settings left, or begin it.
 
     alone: this call does all of the work, so what other settings left is removed. The parts of a job, which may begin
@@ -75,7 +75,7 @@ def begin(work: Path, wanted: Mapping[str, Any], *, alone: bool, say: Callable[[
     text = json.dumps(wanted, sort_keys=True)
     _check_begun_by_us(work)
     if alone and _note(work) not in (None, text) and not is_regular(scratch(work) / _PARTS):
-        say(f"{work} was begun with other settings or other data: beginning anew")
+        log(f"{work} was begun with other settings or other data: beginning anew")
         # Killed in between, either settings find a directory of theirs in which more or less is missing.
         _remove(scratch(work), _SCRATCH_FILES, but=_NOTE)
         _remove_corpus(work)

@@ -1,4 +1,4 @@
-"""`d2tv prepare`: a source -> a finished corpus directory, in stages that a kill cannot confuse.
+"""Make a corpus directory of a source (`d2tv prepare`), in stages that survive a kill.
 
 Everything is written under `<out>.partial`: shards one by one, each whole or not there, then the tokenizer, then the
 index and the manifest; the directory takes its name when it is complete. The shards may be written by several
@@ -96,7 +96,7 @@ def _build_in(
     share: Share,
     console: Console,
 ) -> Corpus | None:
-    def say(message: str) -> None:
+    def log(message: str) -> None:
         console.print(message)
 
     # What the shards do not depend on is left out: another vocabulary does not cost the features again.
@@ -108,7 +108,7 @@ def _build_in(
         "data": fingerprint,
         **({"pixels": True} if settings.pixels else {}),
     }
-    begin(work, shaping, alone=not (share.part or share.finish), say=say)
+    begin(work, shaping, alone=not (share.part or share.finish), log=log)
     with _opening(settings.source) as progress:
         source = open_source(
             settings.source,
@@ -127,14 +127,14 @@ def _build_in(
     if not any(task.split == "train" for task in tasks):  # the tokenizer would have nothing to learn from, hours later
         raise InputError(_without_stories(source, tasks, problems))
     if not share.finish:
-        _download(source, cache, say)
+        _download(source, cache, log)
         mine = tasks
         if share.part:
             note_parts(work, share.part[1])
             mine = tasks[share.part[0] - 1 :: share.part[1]]
         _write(source, mine, work, share.workers, problems)
         if share.part:
-            _tell_part(share.part, tasks, mine, work, problems, say)
+            _report_part(share.part, tasks, mine, work, problems, log)
             return None
     _check_whole(tasks, work)
     problems = Problems(limit=share.max_problems)
@@ -150,8 +150,8 @@ def _build_in(
     os.replace(work, out)  # which may be there, empty
     clean(out)
     corpus = open_corpus(out)
-    _tell_problems(problems, say)
-    say(f"{out}: {_summary(corpus)}")
+    _report_problems(problems, log)
+    log(f"{out}: {_summary(corpus)}")
     return corpus
 
 
@@ -179,11 +179,11 @@ def _without_stories(source: Source, tasks: list[ShardTask], problems: Problems)
     return f"the {source.name} corpus has no {where}: " + (why or "see that its data is what it should be")
 
 
-def _download(source: Source, cache: Path, say: Callable[[str], None]) -> None:
+def _download(source: Source, cache: Path, log: Callable[[str], None]) -> None:
     """Fetch all that the source will need, so that what follows needs no network. What is there is only verified."""
     if not source.packages:
         return
-    say(f"packages of the {source.name} corpus, kept in {cache}")
+    log(f"packages of the {source.name} corpus, kept in {cache}")
     for package in track(source.packages, "downloads"):
         fetch(package, cache)
 
@@ -193,22 +193,22 @@ def _write(source: Source, tasks: list[ShardTask], work: Path, workers: int, pro
         write_shards(source, tasks, work, workers=workers, problems=problems, advance=progress.advance)
 
 
-def _tell_part(
+def _report_part(
     part: tuple[int, int],
     tasks: list[ShardTask],
     mine: list[ShardTask],
     work: Path,
     problems: Problems,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> None:
-    _tell_problems(problems, say)
+    _report_problems(problems, log)
     left = sum(not shard_is_whole(task.path(work)) for task in tasks)
     then = (
         f"{left} of all {len(tasks)} are still to come from other parts; when all are done, "
         if left
         else f"so are all {len(tasks)}: "
     )
-    say(
+    log(
         f"part {part[0]}/{part[1]}: its {len(mine)} shards are whole; {then}"
         "run the same command with --finish for --part"
     )
@@ -226,7 +226,7 @@ def _check_whole(tasks: list[ShardTask], work: Path) -> None:
 
 
 def _finish(source: Source, settings: PrepareSettings, work: Path, provenance: dict[str, Any]) -> None:
-    """Tokenizer, index and manifest, unless a call that was killed had got through with them."""
+    """Write tokenizer, index and manifest, unless a call that was killed had finished them."""
     manifest = work / "manifest.json"
     if manifest.is_file():
         if open_corpus(work).manifest["provenance"] == provenance:
@@ -243,11 +243,11 @@ def _finish(source: Source, settings: PrepareSettings, work: Path, provenance: d
         finish_corpus(work, name=source.name, languages=source.languages, provenance=provenance)
 
 
-def _tell_problems(problems: Problems, say: Callable[[str], None]) -> None:
+def _report_problems(problems: Problems, log: Callable[[str], None]) -> None:
     if problems.counts:
-        say(f"{problems.total:,} problems in the input, of which --max-problems allows {problems.limit:,}")
+        log(f"{problems.total:,} problems in the input, of which --max-problems allows {problems.limit:,}")
         for line in problems.lines():
-            say(line)
+            log(line)
 
 
 def _summary(corpus: Corpus) -> str:

@@ -26,7 +26,7 @@ class PrepareSettings:
     pixels: bool = False
 
     def noted(self) -> dict[str, Any]:
-        """As the manifest keeps them: JSON-able, and the options that are on or off only where they are on."""
+        """Return them as the manifest keeps them: JSON-able, flags only where they are on."""
         return {name: value for name, value in asdict(self).items() if value is not False}
 
 
@@ -45,7 +45,7 @@ class Share:
 
 
 def settings_for(source: str, *, vocab_size: int | None = None, **others: Any) -> PrepareSettings:
-    """The settings of a corpus, with the tokenizer that fits its source where none is asked for."""
+    """Return the settings of a corpus, with the tokenizer that fits its source where none is asked for."""
     pieces, coverage = _TOKENIZERS.get(source, _TOKENIZERS["emoji"])
     return PrepareSettings(
         source=source,
@@ -56,7 +56,7 @@ def settings_for(source: str, *, vocab_size: int | None = None, **others: Any) -
 
 
 def parse_part(text: str) -> tuple[int, int]:
-    """ "2/3" as (2, 3): the second of three parts; `InputError` for anything else."""
+    """Return "2/3" as (2, 3): the second of three parts; `InputError` for anything else."""
     index, slash, parts = text.partition("/")
     if not (slash and index.isdecimal() and parts.isdecimal() and 1 <= int(index) <= int(parts)):
         raise InputError(f"--part {text!r}: parts are written 1/n to n/n, the second of three as 2/3")
@@ -64,7 +64,7 @@ def parse_part(text: str) -> tuple[int, int]:
 
 
 def check(settings: PrepareSettings, share: Share) -> None:
-    """`InputError` for numbers that make no sense."""
+    """Raise `InputError` for numbers that make no sense."""
     for name, value in (
         ("--vocab-size", settings.vocab_size),
         ("--stories-per-shard", settings.stories_per_shard),

@@ -1,4 +1,4 @@
-"""The shards of a corpus as tasks: which there are, whose they are, and how worker processes share them."""
+"""Divide a corpus into tasks of one shard each, and share them among worker processes."""
 
 import multiprocessing
 import os
@@ -36,7 +36,7 @@ class ShardTask:
 
 
 def shard_tasks(source: Source, stories_per_shard: int) -> list[ShardTask]:
-    """All shards of the corpus, in order."""
+    """Return all shards of the corpus, in order."""
     return [
         ShardTask(split=split, number=number, start=start, stop=min(start + stories_per_shard, source.stories(split)))
         for split in SPLITS
@@ -90,7 +90,7 @@ def write_shards(
                 problems.add(future.result())
                 advance(futures[future].stories)
         except BaseException as error:
-            # The others are in the middle of shards that nobody waits for.
+            # The others are in the middle of shards that are no longer wanted.
             for process in set(multiprocessing.active_children()) - others:
                 process.terminate()
             pool.shutdown(cancel_futures=True)
@@ -116,7 +116,7 @@ def _begin_worker(source: Source, threads: int) -> None:
 
 
 def _end_with_parent() -> None:
-    """A worker whose parent was killed would wait for tasks for ever."""
+    """End this worker with its parent; without it, it would wait for tasks for ever."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

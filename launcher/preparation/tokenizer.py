@@ -1,4 +1,4 @@
-"""The tokenizer of a corpus, trained on a sample of its training shards that is bounded in every language."""
+"""Train the tokenizer of a corpus on a sample of its training shards, bounded in every language."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from shards.errors import InputError
 from shards.files.read import read_json
 from shards.files.write import write_atomically
 from shards.format.part_index import parse_texts, read_part
-from shards.text.tokenizer import train_sentencepiece
+from shards.text.sentencepiece_tokenizer import train_sentencepiece
 
 #: Bytes of JSON a language to train on; of more, every second article is taken, or every third, and so on.
 #: SentencePiece holds its texts in memory, some 25 bytes a character: 44 languages at the limit cost half a gigabyte.
@@ -46,7 +46,7 @@ def train_tokenizer(work: Path, languages: Sequence[str], *, vocab_size: int, ch
 
 
 def _noted(note: Path) -> Any:
-    """The settings that the tokenizer was trained with; None where there is no such note, or none to be read."""
+    """Return the settings that the tokenizer was trained with; None where there is no such note, or none to be read."""
     try:
         return read_json(note)
     except (OSError, ValueError):
@@ -54,9 +54,9 @@ def _noted(note: Path) -> Any:
 
 
 def training_texts(work: Path, languages: int, limit: int = LANGUAGE_BYTES) -> Iterator[str]:
-    """Documents and summaries of the training shards, in lines of at most 1,000 characters.
+    """Yield documents and summaries of the training shards, in lines of at most 1,000 characters.
 
-    Of each language at most `limit` bytes, evenly from all of it: the same articles whoever wrote the shards.
+    Of each language at most `limit` bytes, evenly from all of it: the same articles whatever the division into parts.
     """
     parts = sorted(work.glob("train-*.index.npz"))
     sizes = np.zeros(languages, np.int64)
@@ -82,7 +82,7 @@ def training_texts(work: Path, languages: int, limit: int = LANGUAGE_BYTES) -> I
 
 
 def _lines(text: str) -> Iterator[str]:
-    """The lines of a text, long ones cut at a space where there is one."""
+    """Yield the lines of a text, long ones cut at a space where there is one."""
     for line in text.split("\n"):
         while len(line) > _LINE_CHARACTERS:
             cut = line.rfind(" ", 0, _LINE_CHARACTERS) + 1 or _LINE_CHARACTERS

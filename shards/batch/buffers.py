@@ -1,4 +1,4 @@
-"""Host memory for features, used again: fresh memory costs a page fault every 4 KB, which halves a loader's speed."""
+"""Reuse host memory for features: fresh memory costs a page fault every 4 KB, which halves a loader's speed."""
 
 import math
 import threading
@@ -26,7 +26,7 @@ class BufferPool:
         self._lock = threading.RLock()
 
     def take(self, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
-        """An uninitialised contiguous tensor of `shape`."""
+        """Return an uninitialised contiguous tensor of `shape`."""
         if self._pinned:
             return torch.empty(*shape, dtype=dtype, pin_memory=True)
         size = math.prod(shape) * dtype.itemsize
@@ -44,9 +44,9 @@ class BufferPool:
     def _pick(self, size: int) -> torch.Tensor | None:
         with self._lock:
             # The one that was given back last: the processor's cache may still hold it.
-            for place in reversed(range(len(self._free))):
-                if size <= len(self._free[place]) <= 2 * size:
-                    return self._free.pop(place)
+            for index in reversed(range(len(self._free))):
+                if size <= len(self._free[index]) <= 2 * size:
+                    return self._free.pop(index)
         return None
 
     def _give_back(self, key: int, _: object) -> None:

@@ -1,14 +1,16 @@
-"""Groups of examples -> the tensors of one micro-batch."""
+"""Collate articles and images into the tensors of one micro-batch."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from functools import cache
 
 import numpy as np
 import torch
 
 from shards.batch.fetch import Fetcher
-from shards.batch.types import Batch
+from shards.batch.types import Batch, ImageRows, StreamBatch, unrelated
 from shards.format.index import Corpus
+from shards.schema import Article
 from shards.stream.sampler import Groups
 from shards.text.tokenizer import Tokenizer
 
@@ -21,54 +23,78 @@ class Lengths:
     summary: int
 
 
+def collate_articles(
+    source: Sequence[Article],
+    target: Sequence[Article],
+    images: ImageRows,
+    tokenizer: Tokenizer,
+    lengths: Lengths,
+    *,
+    languages: Sequence[str],
+    rows: Mapping[str, torch.Tensor] | None = None,
+) -> Batch:
+    """Return the batch of examples from `source` to `target` articles, one a row.
+
+    Documents and summaries are padded to the longest of the batch. An empty text is the end token alone, behind the
+    language where the tokenizer marks it.  languages: those that the language numbers count.  rows: `story_B`,
+    `group_B` and `weight_B`; by default the rows are unrelated.
+    """
+    # An article comes twice in a monolingual row, and in every row that a story batch gives it.
+    encode, pad_id = cache(tokenizer.encode), tokenizer.pad_id
+    documents = [encode(article.text, lengths.document, article.language) for article in source]
+    teachers = [encode(article.text, lengths.document, article.language) for article in target]
+    summaries = [encode(article.summary, lengths.summary) for article in target]
+    source_ids_BM, source_mask_BM = _pad(documents, pad_id)
+    target_ids_BM, target_mask_BM = _pad(teachers, pad_id)
+    summary_ids_BN, summary_mask_BN = _pad(summaries, pad_id)
+    number_of = {language: number for number, language in enumerate(languages)}
+    source_language_B = torch.tensor([number_of[article.language] for article in source])
+    target_language_B = torch.tensor([number_of[article.language] for article in target])
+    start_id = cache(tokenizer.start_id)
+    return Batch(
+        source_ids_BM=source_ids_BM,
+        source_mask_BM=source_mask_BM,
+        target_ids_BM=target_ids_BM,
+        target_mask_BM=target_mask_BM,
+        summary_ids_BN=summary_ids_BN,
+        summary_mask_BN=summary_mask_BN,
+        start_B=torch.tensor([start_id(article.language) for article in target]),
+        roi_BIRV=images.roi_BIRV,
+        boxes_BIR4=images.boxes_BIR4,
+        image_mask_BI=images.image_mask_BI,
+        images_B=images.images_B,
+        cross_B=source_language_B != target_language_B,
+        source_language_B=source_language_B,
+        target_language_B=target_language_B,
+        **(rows or unrelated(len(source))),
+    )
+
+
 class Collator:
-    """Turns examples into a `Batch`. Holds no state that depends on what came before."""
+    """Turns groups of examples into a `StreamBatch`. Holds no state that depends on what came before."""
 
     def __init__(self, corpus: Corpus, fetch: Fetcher, tokenizer: Tokenizer, lengths: Lengths) -> None:
-        self._corpus = corpus
-        self._fetch = fetch
-        self._tokenizer = tokenizer
-        self._lengths = lengths
-        self._start = [tokenizer.start_id(language) for language in corpus.languages]
+        self._corpus, self._fetch, self._tokenizer, self._lengths = corpus, fetch, tokenizer, lengths
 
-    def __call__(self, groups: Groups) -> Batch:
-        """One micro-batch of whole groups, rows in slot order.
-
-        Documents and summaries are padded to the longest of the micro-batch. A placeholder's texts are the end
-        token alone, behind the language where the tokenizer marks it.
-        """
+    def __call__(self, groups: Groups) -> StreamBatch:
+        """Return one micro-batch of whole groups, rows in slot order."""
         fetched = self._fetch(groups)
-        size = groups.source.shape[1]
-        sources, targets = groups.source.ravel(), groups.target.ravel()
-        # An article comes twice in a monolingual row, and in every row that a story batch gives it.
-        encode, lengths = cache(self._tokenizer.encode), self._lengths
-        documents = [encode(article.text, lengths.document, article.language) for article in fetched.source]
-        teachers = [encode(article.text, lengths.document, article.language) for article in fetched.target]
-        summaries = [encode(article.summary, lengths.summary) for article in fetched.target]
-        source_ids_BM, source_mask_BM = _pad(documents, self._tokenizer.pad_id)
-        target_ids_BM, target_mask_BM = _pad(teachers, self._tokenizer.pad_id)
-        summary_ids_BN, summary_mask_BN = _pad(summaries, self._tokenizer.pad_id)
-
-        language = self._corpus.articles["language"]
-        source_language, target_language = language[sources].astype(np.int64), language[targets].astype(np.int64)
-        return Batch(
-            source_ids_BM=source_ids_BM,
-            source_mask_BM=source_mask_BM,
-            target_ids_BM=target_ids_BM,
-            target_mask_BM=target_mask_BM,
-            summary_ids_BN=summary_ids_BN,
-            summary_mask_BN=summary_mask_BN,
-            start_B=torch.tensor([self._start[number] for number in target_language]),
-            roi_BIRV=fetched.roi_BIRV,
-            boxes_BIR4=fetched.boxes_BIR4,
-            image_mask_BI=fetched.image_mask_BI,
-            images_B=fetched.images_B,
-            cross_B=torch.from_numpy(source_language != target_language),
-            weight_B=fetched.weight_B,
-            source_language_B=torch.from_numpy(source_language),
-            target_language_B=torch.from_numpy(target_language),
-            story_B=torch.from_numpy(groups.story.ravel()),
-            group_B=torch.from_numpy(np.repeat(groups.number, size)),
+        rows = {
+            "story_B": torch.from_numpy(groups.story.ravel()),
+            "group_B": torch.from_numpy(np.repeat(groups.number, groups.source.shape[1])),
+            "weight_B": fetched.weight_B,
+        }
+        batch = collate_articles(
+            fetched.source,
+            fetched.target,
+            fetched.images,
+            self._tokenizer,
+            self._lengths,
+            languages=self._corpus.languages,
+            rows=rows,
+        )
+        return StreamBatch(
+            **{field.name: getattr(batch, field.name) for field in fields(Batch)},
             slot_B=torch.from_numpy(groups.slot.ravel()),
             unreadable=fetched.unreadable,
         )

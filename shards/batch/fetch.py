@@ -1,4 +1,4 @@
-"""Groups of examples -> their articles and features in host memory, with a placeholder for what cannot be read."""
+"""Read the articles and features of groups into host memory, with a placeholder for what cannot be read."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,6 +9,7 @@ import torch
 from shards.batch.buffers import BufferPool
 from shards.batch.reader import Reader
 from shards.batch.spans import UnreadableError
+from shards.batch.types import ImageRows
 from shards.format.index import Corpus
 from shards.schema import Article, Unreadable
 from shards.stream.images import ImageRule, image_numbers, image_owners
@@ -39,9 +40,18 @@ class Fetched:
     weight_B: torch.Tensor  # float32
     unreadable: tuple[Unreadable, ...]
 
+    @property
+    def images(self) -> ImageRows:
+        return ImageRows(
+            roi_BIRV=self.roi_BIRV,
+            boxes_BIR4=self.boxes_BIR4,
+            image_mask_BI=self.image_mask_BI,
+            images_B=self.images_B,
+        )
+
 
 class Transform(Protocol):
-    """What is made of examples before they are tokenized: documents or images, never what they are measured by.
+    """Changes documents or images of examples before they are tokenized, never what they are measured by.
 
     Rows that read one document, or have one number in `images_B`, must do so afterwards: it is computed once for them.
     """
@@ -62,7 +72,7 @@ class Fetcher:
         pinned: bool = False,
         transform: Transform | None = None,
     ) -> None:
-        """`rule`: whose images a row shows; by default never the target's, which nobody has who wants a summary.
+        """rule: the article whose images a row shows; by default never the target, which a user does not have.
 
         `pinned`: features in page-locked memory, for a CUDA device.
         """

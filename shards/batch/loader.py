@@ -1,4 +1,4 @@
-"""The micro-batches of one rank, in order, sampled and prefetched by threads.
+"""Load the micro-batches of one rank in order, sampled and prefetched by threads.
 
 Ranks and threads decide who computes a group, never which groups there are: step s of the run takes the
 groups s * n .. (s + 1) * n - 1, and its micro-steps and ranks divide them among themselves.
@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from shards.batch.types import Batch
+from shards.batch.types import StreamBatch
 from shards.stream.partition import Partition
 from shards.stream.sampler import Groups, Sampler
 
@@ -23,7 +23,7 @@ class Loader:
     def __init__(
         self,
         sampler: Sampler,
-        collate: Callable[[Groups], Batch],
+        collate: Callable[[Groups], StreamBatch],
         partition: Partition,
         *,
         first_step: int,
@@ -36,12 +36,12 @@ class Loader:
         self._next = first_step * partition.micro_steps
         self._prefetch = prefetch
         self._pools = (_pool("sampler", 1), _pool("loader", threads)) if threads else None
-        self._waiting: deque[Future[Future[Batch]]] = deque()
+        self._waiting: deque[Future[Future[StreamBatch]]] = deque()
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[StreamBatch]:
         return self
 
-    def __next__(self) -> Batch:
+    def __next__(self) -> StreamBatch:
         if self._pools is None:
             return self._collate(self._take())
         sampling, reading = self._pools

@@ -1,4 +1,4 @@
-"""Articles and image features by their row in the index: no archive is scanned, no sample is decoded twice.
+"""Read articles and image features by their row in the index, without scanning a tar.
 
 Text comes from the memory-mapped arena. Features come by positioned reads, the roi and boxes of an article in one,
 neighbours in a shard together, straight from the page cache into the batch. Every byte is checked against its CRC32C.
@@ -11,7 +11,6 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from shards.batch.spans import Reading, Request, Room, UnreadableError, coalesce, content_problem, is_sound, scratch
 from shards.errors import InputError
 from shards.files.checksum import crc32c
-from shards.format.index import NPY_HEADER, Corpus
+from shards.format.index import NPY_HEADER, ArticleRecord, Corpus
 from shards.format.pixels import DamagedImageError, decode
 from shards.format.stores import open_storage
 from shards.schema import Article
@@ -44,29 +43,6 @@ class ReaderConfig(BaseModel):
     )
 
 
-class _Record(NamedTuple):
-    """A record of the index in Python's own numbers; the fields of `shards.format.index.ARTICLE`."""
-
-    story: int
-    language: int
-    images: int
-    shard: int
-    json_offset: int
-    json_length: int
-    json_crc: int
-    roi_offset: int
-    roi_length: int
-    roi_crc: int
-    boxes_offset: int
-    boxes_length: int
-    boxes_crc: int
-    text_offset: int
-    url_length: int
-    text_length: int
-    summary_length: int
-    text_crc: int
-
-
 class Reader:
     """Reads articles and image features by their row in the index. Threads may share one reader."""
 
@@ -86,8 +62,8 @@ class Reader:
         self.bytes_read = 0  # the same, of features; what is read in vain included
 
     def article(self, row: int) -> Article:
-        """Url, text and summary of article `row`. `UnreadableError` if its bytes are not those that were indexed."""
-        record = _Record(*self._articles[row].item())
+        """Return article `row`. `UnreadableError` if its bytes are not those that were indexed."""
+        record = ArticleRecord(*self._articles[row].item())
         begin = record.text_offset
         text = record.url_length
         summary = text + record.text_length
@@ -120,22 +96,22 @@ class Reader:
         roi_room, boxes_room = Room(roi_BIRV), Room(boxes_BIR4)
         counts: list[int | UnreadableError] = []
         requests = []
-        for place, fields in enumerate(self._articles[list(rows)].tolist()):
-            record = _Record(*fields)
+        for index, fields in enumerate(self._articles[list(rows)].tolist()):
+            record = ArticleRecord(*fields)
             count = min(record.images, roi_BIRV.shape[1])
             counts.append(count)
             if count:
                 try:
-                    requests.append(self._request(place, record, count, roi_room, boxes_room))
+                    requests.append(self._request(index, record, count, roi_room, boxes_room))
                 except UnreadableError as error:
-                    counts[place] = error
+                    counts[index] = error
         reading = Reading(self._read_run, coalesce(requests), counts)
         if self._pool is not None:
             reading.begin(self._pool, self._config.io_threads)
         return reading
 
     def pixels(self, row: int) -> tuple[Image.Image, ...]:
-        """The images of article `row` as pictures of any mode and size, in the order of its features.
+        """Return the images of article `row` as pictures of any mode and size, in the order of its features.
 
         `InputError` where the corpus keeps features alone; `UnreadableError` for a damaged one.
         """
@@ -148,17 +124,17 @@ class Reader:
         return tuple(pictures)
 
     def image_files(self, row: int) -> tuple[bytes, ...]:
-        """The images of article `row` as they are stored, PNG or JPEG. Raises as `pixels`."""
+        """Return the images of article `row` as they are stored, PNG or JPEG. Raises as `pixels`."""
         pixels = self._corpus.pixels
         if pixels is None:
             raise InputError(
                 f"{self._corpus.location} keeps features and no pixels: prepare another with `d2tv prepare --pixels`"
             )
-        record = _Record(*self._articles[row].item())
+        record = ArticleRecord(*self._articles[row].item())
         if not record.images:
             return ()
         wanted = (record.shard, record.roi_offset)
-        first = bisect_left(range(len(pixels)), wanted, key=lambda place: pixels[place].item()[:2])
+        first = bisect_left(range(len(pixels)), wanted, key=lambda index: pixels[index].item()[:2])
         files = pixels[first : first + record.images].tolist()
         if [entry[:3] for entry in files] != [(*wanted, number) for number in range(record.images)]:
             raise UnreadableError(f"{self._image(row, 0)}: is not in pixels.npy: it is damaged, prepare again")
@@ -173,7 +149,7 @@ class Reader:
 
     def _image(self, row: int, number: int) -> str:
         """Name an image for an error. Reads the keys of all stories."""
-        record = _Record(*self._articles[row].item())
+        record = ArticleRecord(*self._articles[row].item())
         key, language = self._corpus.story_keys()[record.story], self._languages[record.language]
         return f"{self._shards[record.shard]}, story {key}, {language}, image {number + 1} of {record.images}"
 
@@ -182,8 +158,8 @@ class Reader:
             self._pool.shutdown(wait=True, cancel_futures=True)
         self._storage.close()
 
-    def _request(self, place: int, record: _Record, count: int, roi: Room, boxes: Room) -> Request:
-        """One span over the members roi and boxes; the writer puts the second right behind the first."""
+    def _request(self, index: int, record: ArticleRecord, count: int, roi: Room, boxes: Room) -> Request:
+        """Return one span over the members roi and boxes; the writer puts the second right behind the first."""
         parts: list[memoryview] = []
         members = []
         end = record.roi_offset
@@ -199,7 +175,7 @@ class Reader:
                     f"{self._where(record.shard, record.roi_offset)}: {length} bytes at {offset} are not "
                     f"{record.images} images of {room.array.shape[2:]} {room.array.dtype}: the index is damaged"
                 )
-            member = [scratch(NPY_HEADER), room.first_images(place, count)]
+            member = [scratch(NPY_HEADER), room.first_images(index, count)]
             if count < record.images:  # images past the limit are read for the checksum only
                 member.append(scratch(room.image * (record.images - count)))
             if offset > end:
@@ -207,7 +183,7 @@ class Reader:
             parts += member
             members.append((crc, member))
             end = offset + length
-        return Request(place, record.shard, record.roi_offset, end, parts, members)
+        return Request(index, record.shard, record.roi_offset, end, parts, members)
 
     def _read_run(self, run: list[Request], given_up: threading.Event) -> list[tuple[int, UnreadableError]]:
         """Read neighbours with one call; those that fail are read again, each for itself.
@@ -225,16 +201,16 @@ class Reader:
             if failed:
                 self._storage.forget(self._shards[run[0].shard])  # what is wrong may be a copy of it
         except OSError:
-            pass  # told of, if it stays so, by the attempts below
-        errors = {request.place: self._retry(request, given_up) for request in failed}
+            pass  # reported by the attempts below, if it stays so
+        errors = {request.index: self._retry(request, given_up) for request in failed}
         for request in run:
-            if errors.get(request.place) is None and (problem := content_problem(request)) is not None:
+            if errors.get(request.index) is None and (problem := content_problem(request)) is not None:
                 where = self._where(request.shard, request.begin, request.what)
-                errors[request.place] = UnreadableError(f"{where}: {problem}")
-        return [(place, error) for place, error in errors.items() if error is not None]
+                errors[request.index] = UnreadableError(f"{where}: {problem}")
+        return [(index, error) for index, error in errors.items() if error is not None]
 
     def _retry(self, request: Request, given_up: threading.Event) -> UnreadableError | None:
-        """Attempts at one record that just failed, with a growing wait before each; None when one succeeds."""
+        """Read a record again that just failed, with a growing wait before each attempt; None when one succeeds."""
         problem, name, answered = "", self._shards[request.shard], False
         for attempt in range(max(1, self._config.retries)):
             if attempt and given_up.is_set():

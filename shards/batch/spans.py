@@ -1,4 +1,4 @@
-"""Reads that are under way: the spans of a batch's records in their shards, joined, shared among threads, checked."""
+"""Join the spans of a batch's records in their shards, share them among threads, and check what was read."""
 
 import threading
 from collections import deque
@@ -30,7 +30,7 @@ class Request:
     members: (crc wanted, the parts it is taken over).
     """
 
-    place: int  # in the caller's rows
+    index: int  # in the caller's rows
     shard: int
     begin: int
     end: int
@@ -87,12 +87,12 @@ class Reading:
                 run = self._runs.popleft()
             except IndexError:  # another thread took the last one
                 return
-            for place, error in self._read_run(run, self._given_up):
-                self._outcome[place] = error
+            for index, error in self._read_run(run, self._given_up):
+                self._outcome[index] = error
 
 
 def coalesce(requests: list[Request]) -> list[list[Request]]:
-    """Requests in runs: neighbours of one shard, in the order of their offsets."""
+    """Return requests in runs: neighbours of one shard, in the order of their offsets."""
     runs: list[list[Request]] = []
     for request in sorted(requests, key=lambda request: (request.shard, request.begin)):
         last = runs[-1][-1] if runs else None

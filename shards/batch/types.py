@@ -1,15 +1,20 @@
-"""A micro-batch of examples as tensors. The shape suffixes are those of shards/schema.py."""
+"""A micro-batch of examples as tensors: what the model reads, and where its rows came from.
 
+The shape suffixes are those of shards/schema.py.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Self
 
 import torch
 
-from shards.schema import Unreadable
+from shards.schema import Images, Unreadable
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
-    """A micro-batch of whole groups. Masks are True at real tokens, images and rows.
+    """The model's inputs: a micro-batch of whole groups. Masks are True at real tokens, images and rows.
 
     The teacher reads `target_*` and the student `source_*`; both produce `summary_*`. A row whose source
     is its target (`cross_B` False) is monolingual: it trains the teacher only.
@@ -30,16 +35,52 @@ class Batch:
     weight_B: torch.Tensor  # float32, 1 for a real example, 0 for a placeholder
     source_language_B: torch.Tensor  # int64, index in the manifest's languages
     target_language_B: torch.Tensor  # int64
-    story_B: torch.Tensor  # int64
+    story_B: torch.Tensor  # int64: rows of one story and language have the same article
     group_B: torch.Tensor  # int64: rows of one group are each other's negatives
-    slot_B: torch.Tensor  # int64
-    unreadable: tuple[Unreadable, ...] = ()  # the rows of weight 0, in slot order
 
-    def to(self, device: torch.device | str) -> "Batch":
-        """The same batch on `device`; page-locked host memory is copied without waiting."""
+    def to(self, device: torch.device | str) -> Self:
+        """Return the same batch on `device`; page-locked host memory is copied without waiting."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         tensors = {name: value for name, value in values.items() if isinstance(value, torch.Tensor)}
-        return Batch(**values | {name: value.to(device, non_blocking=True) for name, value in tensors.items()})
+        return type(self)(**values | {name: value.to(device, non_blocking=True) for name, value in tensors.items()})
 
     def __len__(self) -> int:
         return int(self.cross_B.shape[0])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StreamBatch(Batch):
+    """A batch of the stream with its provenance, which the trainer reads and the model does not."""
+
+    slot_B: torch.Tensor  # int64
+    unreadable: tuple[Unreadable, ...] = ()  # the rows of weight 0, in slot order
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageRows:
+    """The image sequences of a batch's rows; fields as in `Batch`."""
+
+    roi_BIRV: torch.Tensor
+    boxes_BIR4: torch.Tensor
+    image_mask_BI: torch.Tensor
+    images_B: torch.Tensor
+
+    @classmethod
+    def of(cls, sequences: Sequence[Images | None], *, images: int, regions: int, feature_size: int) -> Self:
+        """Pad one sequence a row, None for none, to `images`; of more, the first ones are taken."""
+        rows = len(sequences)
+        roi_BIRV = torch.zeros(rows, images, regions, feature_size, dtype=torch.float16)
+        boxes_BIR4 = torch.zeros(rows, images, regions, 4)
+        mask_BI = torch.zeros(rows, images, dtype=torch.bool)
+        for row, sequence in enumerate(sequences):
+            if sequence is not None:
+                count = min(len(sequence.roi_IRV), images)
+                roi_BIRV[row, :count] = torch.from_numpy(sequence.roi_IRV[:count])
+                boxes_BIR4[row, :count] = torch.from_numpy(sequence.boxes_IR4[:count])
+                mask_BI[row, :count] = True
+        return cls(roi_BIRV=roi_BIRV, boxes_BIR4=boxes_BIR4, image_mask_BI=mask_BI, images_B=torch.arange(rows))
+
+
+def unrelated(rows: int) -> dict[str, torch.Tensor]:
+    """Return the fields that say which rows belong together, for rows that share nothing: each has weight 1."""
+    return {"story_B": torch.arange(rows), "group_B": torch.arange(rows), "weight_B": torch.ones(rows)}

@@ -1,10 +1,10 @@
-"""Sources of stories: one file a corpus, each an implementation of `Source`."""
+"""Open sources of stories: one file or folder a corpus, each an implementation of `Source`."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from shards.corpora.listing import Listing, list_files
+from shards.corpora.listing import Listing
 from shards.corpora.npm import Package
 from shards.errors import InputError, did_you_mean
 from shards.problems import Problems
@@ -30,27 +30,27 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """The corpus's name: one of `SOURCES`."""
+        """Return the corpus's name: one of `SOURCES`."""
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """Names as in shards/languages.py, sorted; every one has at least one article."""
+        """Return names as in shards/languages.py, sorted; every one has at least one article."""
 
     @property
     def packages(self) -> tuple[Package, ...]:
-        """npm packages that loading or the provenance will need."""
+        """Return npm packages that loading or the provenance will need."""
 
     def stories(self, split: str) -> int:
         """Return how many stories `split` has."""
 
     def load(self, split: str, start: int, stop: int, problems: Problems) -> Iterator[Story]:
-        """Stories `start` to `stop` - 1 of `split`, in order; what is wrong with their input is counted in `problems`.
+        """Yield stories `start` to `stop` - 1 of `split`, in order; count in `problems` what is wrong with their input.
 
         Image features are computed in batches across them.
         """
 
     def problems(self) -> Problems:
-        """Return what was wrong with the input when it was opened: with all of it, whoever loads which part."""
+        """Return what was wrong with all of the input when it was opened."""
 
     def provenance(self) -> dict[str, Any]:
         """Return what the corpus was made from, for its manifest: JSON-able, and free of paths and times."""
@@ -68,7 +68,7 @@ def open_source(
     max_problems: int | None = None,
     progress: Progress | None = None,
 ) -> Source:
-    """The source called `name`.
+    """Return the source called `name`.
 
     cache: where downloads are kept.  work: an existing directory, where it may keep an index; a second opening, by
     any process, finds it there.  data: the directory that holds its files, where it has one.  without_images: as
@@ -85,7 +85,7 @@ def open_source(
         return EmojiSource(cache, stories=stories, pixels=pixels)
     assert listing is not None
     if name == "help":
-        from shards.corpora.help import HelpSource
+        from shards.corpora.help.source import HelpSource
 
         return HelpSource(listing, cache, pixels=pixels, stories=stories, max_problems=max_problems, progress=progress)
     assert not pixels
@@ -95,7 +95,7 @@ def open_source(
 
 
 def data_files(name: str, data: Path | None, *, without_images: bool = False) -> Listing | None:
-    """The files that the source called `name` would read from the directory `data`; None for one that has none.
+    """Return the files that the source called `name` would read from the directory `data`; None for one that has none.
 
     without_images: of crosssum, the texts alone; files of features need not be there, and are not read.
 
@@ -108,28 +108,11 @@ def data_files(name: str, data: Path | None, *, without_images: bool = False) ->
             raise InputError("the emoji corpus is downloaded: leave out --data")
         return None
     if name == "help":
-        from shards.corpora.help import list_pages
+        from shards.corpora.help.pages import list_pages
 
         return list_pages(data)
     if name == "crosssum":
-        if data is None:
-            raise InputError("crosssum needs --data DIR: a directory of XL-Sum and CrossSum .jsonl files")
-        from shards.corpora.crosssum.files import FEATURES, TEXTS, kind_of_other
+        from shards.corpora.crosssum.files import list_data
 
-        def kind(other: str) -> str | None:
-            return None if without_images and other.lower().endswith(FEATURES) else kind_of_other(other)
-
-        listing = list_files(data, TEXTS if without_images else (*TEXTS, *FEATURES), kind)
-        names = [name.lower() for name, _ in listing.files]
-        if not any(name.endswith(TEXTS) for name in names):
-            there = listing.problems.summary(information=True)
-            raise InputError(
-                f"no .jsonl file below {data}, nor an archive: --data must hold XL-Sum's {{language}}_train.jsonl and "
-                f"so on{f'; what is there: {there}' if there else ''}"
-            )
-        if not without_images and all(name.endswith(TEXTS) for name in names):
-            raise InputError(
-                f"no feature file (.h5, .hdf5) below {data}: add MM-Sum's, or build text alone with --without-images"
-            )
-        return listing
+        return list_data(data, without_images=without_images)
     raise InputError(f"unknown corpus {name!r}{did_you_mean(name, SOURCES)}; known: {', '.join(SOURCES)}")

@@ -1,4 +1,4 @@
-"""The emoji corpus: what Unicode's CLDR says of 1,966 characters in 44 languages, and how vendors draw them.
+"""Make stories of 1,966 characters: their names and keywords in 44 languages (Unicode's CLDR), vendors' drawings.
 
 A story is a character. In each language its document is the character's keywords, its summary the
 character's name, both written by people. Its images are up to four vendors' renderings. It is small and
@@ -85,7 +85,7 @@ class EmojiSource:
             self.packages += (RESNET,)
 
     def keys(self, split: str) -> list[str]:
-        """The split's stories, sorted: code points in lowercase hexadecimal, without U+FE0F, as "1f469-200d-1f4bb"."""
+        """Return the split's sorted keys: code points in lowercase hexadecimal, as "1f469-200d-1f4bb"."""
         return self._keys[split]
 
     def stories(self, split: str) -> int:
@@ -112,7 +112,7 @@ class EmojiSource:
         return Problems()
 
     def provenance(self) -> dict[str, Any]:
-        """The packages, the extractor, and by language what became of the characters.
+        """Return the packages, the extractor, and the counts of characters by language.
 
         `listed` characters have an entry in the language, of which `emptied` had no keyword besides the
         name, which leaves `articles`.
@@ -143,7 +143,7 @@ class EmojiSource:
 
     @cached_property
     def _renderings(self) -> dict[str, list[bytes]]:
-        """Story key -> its PNGs in vendor order. Read once: all of them are some 30 MB."""
+        """Return story key -> its PNGs in vendor order. Read once: all of them are some 30 MB."""
         renderings: dict[str, list[bytes]] = {}
         for vendor in self._vendors:
             # A dict first: for six characters one vendor has two files, with and without U+FE0F.
@@ -164,12 +164,12 @@ class EmojiSource:
 
 
 def story_key(character: str) -> str:
-    """The character's code points in hexadecimal, four digits at least, joined with "-", without U+FE0F."""
+    """Return the character's code points in hexadecimal, four digits at least, joined with "-", without U+FE0F."""
     return "-".join(f"{ord(code_point):04x}" for code_point in character if code_point != "\ufe0f")
 
 
 def document(keywords: Sequence[str], names: Sequence[str], separator: str) -> str:
-    """The keywords as one text, without the name, which is the summary: else the task would be copying.
+    """Return the keywords as one text, without the name, which is the summary: else the task would be copying.
 
     An entry that equals a name is removed; then entries are split at list commas (", " and those of other
     scripts), parts that equal a name are removed, and so is what occurs twice. "Equals" ignores case,
@@ -190,13 +190,13 @@ def document(keywords: Sequence[str], names: Sequence[str], separator: str) -> s
 
 
 def _folded(text: str) -> str:
-    """NFC, case-folded, without spaces, punctuation, format characters; the text itself if that is all it is."""
+    """Return NFC, case-folded, without spaces, punctuation and format characters; the text if that is all it is."""
     plain = unicodedata.normalize("NFC", text).casefold()
     return "".join(c for c in plain if unicodedata.category(c)[0] not in "CPZ") or plain.strip()
 
 
 def _read_annotations(archive: Path) -> dict[str, dict[str, dict[str, list[str]]]]:
-    """language -> character -> {"default": keywords, "tts": [name]}.
+    """Return language -> character -> {"default": keywords, "tts": [name]}.
 
     The -full package has inheritance resolved: the marker of an inherited value never occurs in it.
     """
@@ -210,7 +210,7 @@ def _read_annotations(archive: Path) -> dict[str, dict[str, dict[str, list[str]]
 
 
 def _read_pngs(archive: Path, vendor: str) -> Iterator[tuple[str, bytes]]:
-    """(story key, PNG) of every rendering of a vendor, those with a skin tone included."""
+    """Yield (story key, PNG) of every rendering of a vendor, those with a skin tone included."""
     folder = f"img/{vendor}/64/"
     for name, png in read_members(archive, lambda name: name.startswith(folder)):
         # CLDR leaves out the variation selector that asks for the coloured form; vendors write it.
@@ -219,7 +219,7 @@ def _read_pngs(archive: Path, vendor: str) -> Iterator[tuple[str, bytes]]:
 
 
 def _articles(character: str, annotations: dict[str, dict[str, dict[str, list[str]]]]) -> tuple[Article, ...]:
-    """The character's articles in every language that lists it with a keyword besides its name."""
+    """Return the character's articles in every language that lists it with a keyword besides its name."""
     articles = []
     for language, entries in annotations.items():
         if character in entries:

@@ -1,4 +1,4 @@
-"""Images to region features: the last convolution map of a ResNet-50 as a grid of regions.
+"""Extract region features of images: the last convolution map of a ResNet-50 as a grid of regions.
 
 The paper takes m = 36 regions of d_v = 2048 from a detector. "Grid features" (Jiang et al. 2020,
 "In Defense of Grid Features for Visual Question Answering") keep that shape without one: a 192-pixel
@@ -43,7 +43,7 @@ class GridFeatures:
         self._model = model.to(dtype=dtype, memory_format=torch.channels_last)
 
     def extract(self, images: Sequence[Image.Image]) -> NDArray[np.float16]:
-        """Features (n, 36, 2048), regions row by row from the top left. Any mode and size of image."""
+        """Return features (n, 36, 2048), regions row by row from the top left. Any mode and size of image."""
         features = np.empty((len(images), REGIONS, WIDTH), np.float16)
         with torch.inference_mode():
             for start in range(0, len(images), self.batch_size):
@@ -57,7 +57,7 @@ class GridFeatures:
         return features
 
     def describe(self) -> dict[str, Any]:
-        """For the manifest: what made the features. JSON-able."""
+        """Describe the extractor for the manifest. JSON-able."""
         return {
             "extractor": EXTRACTOR,
             "weights": RESNET.provenance(),
@@ -70,7 +70,7 @@ class GridFeatures:
 
 
 def read_tfjs(archive: Path, folder: str) -> dict[str, torch.Tensor]:
-    """Weights by name of the TensorFlow.js layers model in `folder` of an npm archive, float32, as stored.
+    """Return weights by name of the TensorFlow.js layers model in `folder` of an npm archive, float32, as stored.
 
     model.json lists the shards and, in order, the tensors in their concatenation.
     """
@@ -91,7 +91,7 @@ def read_tfjs(archive: Path, folder: str) -> dict[str, torch.Tensor]:
 
 
 def resnet_state(weights: dict[str, torch.Tensor], depths: Sequence[int]) -> dict[str, torch.Tensor]:
-    """Keras' ResNet weights under the names of transformers' `ResNetModel`.
+    """Return Keras' ResNet weights under the names of transformers' `ResNetModel`.
 
     Keras' convolutions have a bias and transformers' have none. The batch norm that follows subtracts its
     mean, so BN(Wx + b; mean) = BN(Wx; mean - b): the bias moves into the mean.
@@ -117,7 +117,7 @@ def resnet_state(weights: dict[str, torch.Tensor], depths: Sequence[int]) -> dic
 
 
 def keras_resnet(weights: dict[str, torch.Tensor], **sizes: Any) -> torch.nn.Module:
-    """Keras' ResNet as a transformers `ResNetModel` for inference, in the precision of `weights`.
+    """Return Keras' ResNet as a transformers `ResNetModel` for inference, in the precision of `weights`.
 
     `sizes` are those of `ResNetConfig`, by default ResNet-50's. Each batch norm is folded into the
     convolution before it: a quarter faster, and closer when the result is then cast to bfloat16.
@@ -142,7 +142,7 @@ def keras_resnet(weights: dict[str, torch.Tensor], **sizes: Any) -> torch.nn.Mod
 
 
 def _pixels(image: Image.Image) -> NDArray[np.float32]:
-    """(192, 192, 3) blue, green, red, less the means; what is transparent becomes white."""
+    """Return (192, 192, 3) blue, green, red, less the means; what is transparent becomes white."""
     rgba = image.convert("RGBA")
     white = Image.new("RGBA", rgba.size, "white")
     rgb = Image.alpha_composite(white, rgba).convert("RGB")

@@ -1,4 +1,4 @@
-"""The grid of regions that shards/corpora/features.py computes features of. Imports no torch."""
+"""Define the grid of regions that shards/corpora/features.py computes features of. Imports no torch."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ BATCH_SIZE = 8
 
 
 def grid_boxes() -> NDArray[np.float32]:
-    """Boxes (36, 4) of the regions, in their order: x1 y1 x2 y2 as shares of width and height."""
+    """Return boxes (36, 4) of the regions, in their order: x1 y1 x2 y2 as shares of width and height."""
     edges = np.arange(GRID + 1) / GRID
     top, left = (corner.ravel() for corner in np.meshgrid(edges[:-1], edges[:-1], indexing="ij"))
     bottom, right = (corner.ravel() for corner in np.meshgrid(edges[1:], edges[1:], indexing="ij"))

@@ -1,4 +1,4 @@
-"""The files of a directory that a person has: which they are, and a fingerprint to know them by."""
+"""List the files of a data directory, with a fingerprint."""
 
 import hashlib
 import os
@@ -23,7 +23,7 @@ class Listing:
     problems: Problems = field(default_factory=Problems)
 
     def fingerprint(self) -> dict[str, Any]:
-        """Number and bytes of the files, and a hash of their names and sizes. JSON-able, the same on every machine."""
+        """Return number and bytes of the files, and a hash of their names and sizes: the same on every machine."""
         digest = hashlib.sha256()
         for name, size in self.files:
             digest.update(f"{name}\0{size}\n".encode(errors="surrogateescape"))

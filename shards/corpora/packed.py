@@ -1,15 +1,13 @@
-"""Files of text that are compressed, and archives of them: gzip, bzip2, xz; tar and zip."""
+"""Read compressed files of text, and archives of them: gzip, bzip2, xz; tar and zip."""
 
 import bz2
 import gzip
 import io
 import lzma
 import os
-import struct
 import tarfile
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,20 +23,6 @@ _COMPRESSIONS: dict[bytes, Callable[[BinaryIO], Any]] = {
     b"BZh": bz2.open,
     b"\xfd7zXZ": lzma.open,
 }
-#: What the readers of compressed files and archives raise for damage. OSError: without a number, else it is the
-#: disk's. RuntimeError: a member that asks for a password.
-DAMAGE = (
-    EOFError,
-    NotImplementedError,
-    OSError,
-    RuntimeError,
-    ValueError,
-    lzma.LZMAError,
-    struct.error,
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 _BLOCK = 1 << 20
 
 
@@ -63,14 +47,14 @@ def is_compressed(file: BinaryIO) -> bool:
 def decompressed(file: BinaryIO) -> BinaryIO:
     """Return the content of a file as a stream: decompressed where it is compressed, whatever its name says.
 
-    Reading it raises one of `DAMAGE` where it is damaged.
+    Reading it raises nearly anything where it is damaged: see `damage_of`.
     """
     opener = _opener(file)
     return file if opener is None else cast(BinaryIO, opener(file))
 
 
 def damage_of(error: Exception) -> str:
-    """Say in one line what is wrong with a packed file, by one of `DAMAGE`; raise it where it is the disk's."""
+    """Say in one line what is wrong with a packed file, by what its reader raised; raise an error of the disk."""
     if isinstance(error, OSError) and error.errno is not None:
         raise error
     return reason(error)
@@ -102,7 +86,7 @@ class Unpacked:
         while why is None:
             try:
                 found = next(members, None)
-            except DAMAGE as error:
+            except Exception as error:
                 why = damage_of(error)
                 continue
             if found is None:
@@ -115,7 +99,7 @@ class Unpacked:
                     while block := file.read(_BLOCK):
                         self._file.write(block)
                         size += len(block)
-                except DAMAGE as error:
+                except Exception as error:
                     why = damage_of(error)
                 self._file.flush()
                 yield Member(name=name, size=size, open=self._opener(begin, size))
@@ -171,7 +155,7 @@ class _Header(tarfile.TarInfo):
 
 
 def _members(path: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
-    """The files in an archive, by name, open until the next one; None for a link or a device."""
+    """Yield the files in an archive, by name, open until the next one; None for a link or a device."""
     if path.name.lower().endswith(".zip"):
         with zipfile.ZipFile(path) as archive:
             for info in archive.infolist():

@@ -1,4 +1,4 @@
-"""Locks between the processes and threads of a host, by a file."""
+"""Lock a file against other processes and threads of the host."""
 
 import errno
 import fcntl
@@ -17,7 +17,7 @@ def locked(path: Path, *, wait: bool = True, shared: bool = False, optional: boo
     """Hold the lock of the file `path` in the block, alone of all processes and threads. Ends with its process.
 
     shared: together with others that share it.  optional: go on without it where the file system has no locks.
-    Yields whether it is held: not `wait` gives False where another holds it. The file stays: removing it would
+    Yields True if it is held: without `wait`, False where another holds it. The file stays: removing it would
     let two hold locks of the same name. Raises `OSError` where the file cannot be made or locked, and for a link, a
     FIFO or a device of its name.
     """

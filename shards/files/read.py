@@ -1,4 +1,4 @@
-"""Read files that somebody else may have written or named: never wait, never run out of stack or memory.
+"""Read files of others safely: never wait, never run out of stack or memory.
 
 `OSError` says that a file cannot be read, `ValueError` that its content is not what it should be.
 """
@@ -30,7 +30,7 @@ def read_regular(path: Path, most: int = MOST_BYTES) -> bytes:
 
 
 def open_regular(path: Path, *, pipes: bool = False) -> BufferedReader:
-    """Open a regular file to read. Never wait, as opening a FIFO would until somebody writes to it.
+    """Open a regular file to read. Never wait, as opening a FIFO would for its writer.
 
     pipes: take a pipe that this process was started with as well, such as `<(command)` in a shell.
 

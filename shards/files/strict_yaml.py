@@ -1,8 +1,8 @@
-"""YAML as its version 1.2 has it (the core schema), read strictly, and written so that every reader reads the same.
+"""Read and write YAML by the core schema of its version 1.2, strictly. The only place that calls PyYAML.
 
 `true` and `false` are the only booleans, `010` is ten, `1:30`, `no` and dates are text, `1e-4` is a number. Refused are
 a key that comes twice, anchors, aliases, merge keys, tags but the core schema's own, and what is too large or too deep
-for settings.
+for settings. PyYAML by itself reads version 1.1 and takes the last of two equal keys.
 """
 
 import re
@@ -29,13 +29,14 @@ _WORDS: dict[str, Any] = {
     **{sign + word: float(sign + "inf") for sign in ("", "+", "-") for word in (".inf", ".Inf", ".INF")},
     **dict.fromkeys((".nan", ".NaN", ".NAN"), float("nan")),
 }
-#: The core schema's own tags, which a program may write, with what their values are.
+#: The core schema's own tags, which a program may write, with the types of their values.
+_TAG = "tag:yaml.org,2002:"
 _SCALAR_TAGS: dict[str, type | tuple[type, ...]] = {
-    "tag:yaml.org,2002:str": str,
-    "tag:yaml.org,2002:int": int,
-    "tag:yaml.org,2002:float": (int, float),
-    "tag:yaml.org,2002:bool": bool,
-    "tag:yaml.org,2002:null": type(None),
+    _TAG + "str": str,
+    _TAG + "int": int,
+    _TAG + "float": (int, float),
+    _TAG + "bool": bool,
+    _TAG + "null": type(None),
 }
 
 
@@ -47,7 +48,7 @@ def read_yaml(text: str, where: str) -> Any:
     if len(text) > MOST_CHARACTERS:
         raise InputError(f"{where} has {len(text):,} characters, at most {MOST_CHARACTERS:,} are read: shorten it")
     try:
-        return _Reader(where).read(text)
+        return _Loader(text, where).document()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
@@ -77,107 +78,80 @@ def read_scalar(text: str) -> Any:
     return float(text) if _FLOAT.fullmatch(text) else text
 
 
-class _Reader:
-    """Builds values from the parser's events, without recursion, so that no text is too deep for it."""
+class _Loader(yaml.SafeLoader):
+    """Composes PyYAML's nodes, refusing what is not read here, and makes the values itself."""
 
-    def __init__(self, where: str) -> None:
-        self._where = where
-        #: Every open mapping or list, outermost first; for a mapping with its key that waits for a value.
-        self._open: list[_Mapping | list[Any]] = []
-        self._result: Any = None
+    def __init__(self, text: str, where: str) -> None:
+        super().__init__(text)
+        self._where, self._level = where, 0
 
-    def read(self, text: str) -> Any:
-        documents = 0
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            match event:
-                case yaml.DocumentStartEvent():
-                    documents += 1
-                    if documents > 1:
-                        self._refuse(event, "begins a second document: keep one")
-                case yaml.AliasEvent():
-                    self._refuse(event, f"stands for another value by *{event.anchor}: write it out, or quote the word")
-                case yaml.ScalarEvent():
-                    self._add(event, self._scalar(event))
-                case yaml.MappingStartEvent() | yaml.SequenceStartEvent():
-                    self._check(event, "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
-                    if len(self._open) >= MOST_LEVELS:
-                        self._refuse(event, f"goes deeper than {MOST_LEVELS} levels: flatten it")
-                    if self._open and isinstance(self._open[-1], _Mapping) and self._open[-1].wants_key:
-                        self._refuse(event, "has a mapping or list for a key: a key is text")
-                    inner: _Mapping | list[Any] = _Mapping() if isinstance(event, yaml.MappingStartEvent) else []
-                    self._add(event, inner.values if isinstance(inner, _Mapping) else inner)
-                    self._open.append(inner)
-                case yaml.MappingEndEvent() | yaml.SequenceEndEvent():
-                    self._open.pop()
-        return self._result
+    def document(self) -> Any:
+        """Return the value of the only document, None where there is none."""
+        node = self.get_node() if self.check_node() else None
+        if self.check_node():
+            self._refuse(self._next(), "begins a second document: keep one")
+        return None if node is None else self._value(node)
 
-    def _check(self, event: yaml.NodeEvent, *tags: str) -> None:
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event = self._next()
+        if isinstance(event, yaml.AliasEvent):
+            self._refuse(event, f"stands for another value by *{event.anchor}: write it out, or quote the word")
         if event.anchor is not None:
             self._refuse(event, f"names a value by &{event.anchor}, which is not read: remove it, or quote the word")
-        tag = getattr(event, "tag", None)
-        if tag is not None and tag not in tags:
-            self._refuse(event, f"has the tag {tag}, which is not read: remove it, or quote the word")
+        scalar = isinstance(event, yaml.ScalarEvent)
+        if event.tag is not None and event.tag not in (_SCALAR_TAGS if scalar else (_TAG + "map", _TAG + "seq")):
+            self._refuse(event, f"has the tag {event.tag}, which is not read: remove it, or quote the word")
+        if not scalar and self._level >= MOST_LEVELS:
+            self._refuse(event, f"goes deeper than {MOST_LEVELS} levels: flatten it")
+        self._level += 1
+        node = super().compose_node(parent, index)
+        self._level -= 1
+        return node
 
-    def _scalar(self, event: yaml.ScalarEvent) -> Any:
-        self._check(event, *_SCALAR_TAGS)
-        if event.tag is None:
-            return read_scalar(event.value) if event.style is None else event.value
-        if event.tag == "tag:yaml.org,2002:str":
-            return event.value
-        value = read_scalar(event.value)
-        if not isinstance(value, _SCALAR_TAGS[event.tag]):
-            self._refuse(event, f"has the tag {event.tag} on another value: remove it")
+    def _next(self) -> Any:
+        return self.peek_event()  # type: ignore[no-untyped-call]
+
+    def resolve(self, kind: type[yaml.Node], value: Any, implicit: Any) -> str:
+        return ""  # a node's tag is the one that was written: words are resolved by `read_scalar`
+
+    def _value(self, node: yaml.Node) -> Any:
+        if isinstance(node, yaml.SequenceNode):
+            return [self._value(child) for child in node.value]
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node)
+        assert isinstance(node, yaml.ScalarNode)
+        if node.tag == _TAG + "str" or (not node.tag and node.style is not None):
+            return node.value
+        value = read_scalar(node.value)
+        if node.tag and not isinstance(value, _SCALAR_TAGS[node.tag]):
+            self._refuse(node, f"has the tag {node.tag} on another value: remove it")
         return value
 
-    def _add(self, event: yaml.Event, value: Any) -> None:
-        if not self._open:
-            self._result = value
-        elif isinstance(self._open[-1], list):
-            self._open[-1].append(value)
-        elif self._open[-1].wants_key:
-            self._begin_key(event, self._open[-1], value)
-        else:
-            self._open[-1].finish(value)
+    def _mapping(self, node: yaml.MappingNode) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        lines: dict[str, int] = {}
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                self._refuse(key_node, "has a mapping or list for a key: a key is text")
+            if key_node.value == "<<" and key_node.style is None:
+                self._refuse(key_node, "merges another mapping (<<), which is not read: write its keys out")
+            self._value(key_node)  # for its tag
+            # A key is what it was written as: a section of the number 3 is named "3", the language `no` is named "no".
+            key, line = key_node.value, _line(key_node)
+            if key in values:
+                raise InputError(
+                    f"{self._where}: key {key!r} stands in line {lines[key]} and again in line {line}: "
+                    "keep one of the two, or put what both hold under one"
+                )
+            lines[key], values[key] = line, self._value(value_node)
+        return values
 
-    def _begin_key(self, event: yaml.Event, mapping: "_Mapping", key: Any) -> None:
-        if key == "<<" and getattr(event, "style", None) is None:
-            self._refuse(event, "merges another mapping (<<), which is not read: write its keys out")
-        # A key is what it was written as: a section of the number 3 is named "3", the language `no` is named "no".
-        name = key if isinstance(key, str) else event.value  # type: ignore[attr-defined]
-        line = _line(event)
-        if name in mapping.lines:
-            raise InputError(
-                f"{self._where}: key {name!r} stands in line {mapping.lines[name]} and again in line {line}: "
-                "keep one of the two, or put what both hold under one"
-            )
-        mapping.begin(name, line)
-
-    def _refuse(self, event: yaml.Event, what: str) -> NoReturn:
-        raise InputError(f"{self._where}: line {_line(event)} {what}")
+    def _refuse(self, at: yaml.Event | yaml.Node, what: str) -> NoReturn:
+        raise InputError(f"{self._where}: line {_line(at)} {what}")
 
 
-def _line(event: yaml.Event) -> int:
-    return event.start_mark.line + 1 if event.start_mark else 1
-
-
-class _Mapping:
-    """A mapping that is being read: its keys with the lines that they stand in."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, Any] = {}
-        self.lines: dict[str, int] = {}
-        self._key: str | None = None
-
-    @property
-    def wants_key(self) -> bool:
-        return self._key is None
-
-    def begin(self, key: str, line: int) -> None:
-        self._key, self.lines[key] = key, line
-
-    def finish(self, value: Any) -> None:
-        assert self._key is not None
-        self.values[self._key], self._key = value, None
+def _line(at: yaml.Event | yaml.Node) -> int:
+    return at.start_mark.line + 1 if at.start_mark else 1
 
 
 class _Dumper(yaml.SafeDumper):
@@ -189,7 +163,7 @@ class _Dumper(yaml.SafeDumper):
     def represent_text(self, text: str) -> yaml.ScalarNode:
         # PyYAML writes U+0085 and its like as they are, and reads them as line breaks.
         style = '"' if not text.isprintable() else None if isinstance(read_scalar(text), str) else "'"
-        return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+        return self.represent_scalar(_TAG + "str", text, style=style)
 
 
 _Dumper.add_representer(str, _Dumper.represent_text)

@@ -1,4 +1,4 @@
-"""Directories that no other user can have prepared: for caches, and for code that is loaded from them.
+"""Make and check directories that no other user can have prepared, for caches and the code loaded from them.
 
 In a directory that everybody may write, like /tmp, anybody may put a directory or a link of the name that we are about
 to use. What is found there counts only if it belongs to this user or to root and nobody else may write it.
@@ -24,11 +24,11 @@ def own_directory(path: Path) -> None:
     """
     path = path.absolute()
     check_owned(path)  # before anything is made in it
-    for place in [*reversed(path.parents), path]:
-        if not os.path.lexists(place):
-            mode = 0o700 if is_open(place.parent) else 0o777 & ~_FOR_ALL
+    for part in [*reversed(path.parents), path]:
+        if not os.path.lexists(part):
+            mode = 0o700 if is_open(part.parent) else 0o777 & ~_FOR_ALL
             with suppress(FileExistsError):  # another rank has made it just now
-                place.mkdir(mode=mode)
+                part.mkdir(mode=mode)
     check_owned(path)
     if not path.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
@@ -47,21 +47,21 @@ def check_owned(path: Path) -> None:
 def _check(path: Path, links: int) -> None:
     if not links:
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
-    for place in [*reversed(path.parents), path]:
+    for part in [*reversed(path.parents), path]:
         try:
-            status = os.lstat(place)
+            status = os.lstat(part)
         except FileNotFoundError:
             return
-        if is_open(place.parent):
+        if is_open(part.parent):
             if status.st_uid not in (os.geteuid(), 0):
                 raise PermissionError(
-                    errno.EPERM, "it belongs to another user, in a directory that everybody may write", str(place)
+                    errno.EPERM, "it belongs to another user, in a directory that everybody may write", str(part)
                 )
             is_shared = stat.S_ISDIR(status.st_mode) and status.st_mode & _FOR_OTHERS
             if is_shared and not status.st_mode & stat.S_ISVTX:
-                raise PermissionError(errno.EPERM, "others may write it: chmod go-w it", str(place))
+                raise PermissionError(errno.EPERM, "others may write it: chmod go-w it", str(part))
         if stat.S_ISLNK(status.st_mode):
-            _check(place.parent / os.readlink(place), links - 1)
+            _check(part.parent / os.readlink(part), links - 1)
 
 
 def is_open(directory: Path) -> bool:

@@ -1,4 +1,4 @@
-"""What a run remembers of its corpus, and how another one differs from it."""
+"""Fingerprint a corpus for a run, and describe how another one differs."""
 
 import hashlib
 import json
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def fingerprint(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """The manifest without what would make it large: the shards by one hash."""
+    """Return the manifest without what would make it large: the shards by one hash."""
     kept = {key: value for key, value in manifest.items() if key not in ("shards", "provenance")}
     return kept | {
         "shard_count": len(manifest["shards"]),
@@ -18,7 +18,7 @@ def fingerprint(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def what_changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """The differences of two fingerprints in one line, the telling ones first; empty where there is none."""
+    """Return the differences of two fingerprints in one line, the telling ones first; empty where there is none."""
     found = []
     for key in ("format_version", "name", "settings", "regions", "feature_size", "max_images", "shard_count"):
         if before.get(key) != now.get(key):

@@ -1,4 +1,4 @@
-"""The fixed-width index that is written with the shards, and the manifest that binds them together.
+"""Open a corpus: the fixed-width index that is written with the shards, and the manifest that binds them.
 
 A corpus directory holds
     <split>-<nnnnnn>.tar          WebDataset shards: one sample a story
@@ -16,22 +16,18 @@ A corpus directory holds
 import errno
 import hashlib
 import re
-import struct
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NamedTuple, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shards.errors import InputError, reason
 from shards.files.read import read_regular
-from shards.format.index_check import table_problem
 from shards.format.manifest import SPLITS, check_manifest, parse_manifest, read_manifest
+from shards.format.table_checks import check_tables
 from shards.locations import is_url, shown
 from shards.storage.index_cache import check_ends, default_index_cache, fetch_index, read_remote_manifest
 from shards.storage.remote import RemoteStorage
@@ -41,24 +37,6 @@ NPY_HEADER = 128
 #: A percent-encoded key of a story, as `shards.format.writer.encode_key` writes it.
 STORY_KEY = r"[A-Za-z0-9_~%-]+"
 _KEYS = re.compile(rb"(?:%b\n)*" % STORY_KEY.encode())
-#: What numpy raises for a damaged .npy or .npz: it reads a header as Python's own syntax.
-DAMAGED_ARRAY = (
-    ArithmeticError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    struct.error,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-
 #: Names of the files that a corpus directory holds, those of its tokenizer left out.
 CORPUS_FILES = re.compile(
     rf"(?:{'|'.join(SPLITS)})-[0-9]{{6,}}\.(?:tar|index\.npz)"
@@ -66,32 +44,42 @@ CORPUS_FILES = re.compile(
     r"|text\.bin|story_keys\.txt|manifest\.json"
 )
 
-#: One article. json_*, roi_*, boxes_*: a member's data in its tar, offset and length in bytes, CRC32C; roi_* and
-#: boxes_* are zero where the article has no images, and the same for articles that share theirs.
-#: text_*: its part of the text arena, which is url, text and summary one after the other, with their CRC32C.
-ARTICLE = np.dtype(
-    [
-        ("story", "<u4"),
-        ("language", "<u2"),
-        ("images", "<u2"),
-        ("shard", "<u4"),
-        ("json_offset", "<u8"),
-        ("json_length", "<u4"),
-        ("json_crc", "<u4"),
-        ("roi_offset", "<u8"),
-        ("roi_length", "<u4"),
-        ("roi_crc", "<u4"),
-        ("boxes_offset", "<u8"),
-        ("boxes_length", "<u4"),
-        ("boxes_crc", "<u4"),
-        ("text_offset", "<u8"),
-        ("url_length", "<u4"),
-        ("text_length", "<u4"),
-        ("summary_length", "<u4"),
-        ("text_crc", "<u4"),
-    ]
-)
+_U2 = Annotated[int, "<u2"]
+_U4 = Annotated[int, "<u4"]
+_U8 = Annotated[int, "<u8"]
 
+
+class ArticleRecord(NamedTuple):
+    """One article of the index.
+
+    json_*, roi_*, boxes_*: a member's data in its tar, offset and length in bytes, CRC32C; roi_* and boxes_* are zero
+    where the article has no images, and the same for articles that share theirs.  text_*: its part of the text arena,
+    which is url, text and summary one after the other, with their CRC32C.
+    """
+
+    story: _U4
+    language: _U2
+    images: _U2
+    shard: _U4
+    json_offset: _U8
+    json_length: _U4
+    json_crc: _U4
+    roi_offset: _U8
+    roi_length: _U4
+    roi_crc: _U4
+    boxes_offset: _U8
+    boxes_length: _U4
+    boxes_crc: _U4
+    text_offset: _U8
+    url_length: _U4
+    text_length: _U4
+    summary_length: _U4
+    text_crc: _U4
+
+
+ARTICLE = np.dtype(
+    [(name, hint.__metadata__[0]) for name, hint in get_type_hints(ArticleRecord, include_extras=True).items()]
+)
 
 #: One image's file in its tar, where a corpus keeps the pixels. roi_offset: of the features whose `image`-th it is,
 #: from 0. Sorted by shard, roi_offset and image.
@@ -139,14 +127,14 @@ class Corpus:
         return str(self.manifest["content_hash"])
 
     def direction_counts(self, split: str) -> NDArray[np.int64]:
-        """(L, L) examples of `split` by [target, source]."""
+        """Return (L, L) examples of `split` by [target, source]."""
         size = len(self.languages)
         counts: NDArray[np.int64] = np.diff(self.directions[split]).reshape(size, size)
         return counts
 
     @property
     def tokenizer(self) -> Path:
-        """The directory of the tokenizer that the corpus trained, each file of it what the manifest says.
+        """Return the directory of the tokenizer that the corpus trained, each file of it what the manifest says.
 
         Raise `InputError` for a damaged file: one of the right size would be trained with.
         """
@@ -159,7 +147,7 @@ class Corpus:
         return self.directory / "tokenizer"
 
     def story_keys(self) -> list[str]:
-        """The percent-encoded key of every story, by story number. Raise `InputError` for a file that holds others."""
+        """Return the percent-encoded key of every story. Raise `InputError` for a file that holds others."""
         path = self.directory / "story_keys.txt"
         data = _read(path)
         stories = sum(shard["stories"] for shard in self.manifest["shards"])
@@ -229,7 +217,7 @@ def map_index(directory: Path, manifest: Mapping[str, Any], *, location: str) ->
             directions={s: np.array(map_array(directory / f"directions-{s}.npy")) for s in SPLITS},
             pixels=map_array(directory / "pixels.npy") if "pixels.npy" in manifest["files"] else None,
         )
-    except DAMAGED_ARRAY as error:
+    except Exception as error:  # numpy reads a header as Python's own syntax, and raises nearly anything
         raise InputError(f"the index in {directory} is damaged ({reason(error)}): prepare the corpus again") from error
     size = len(corpus.languages) ** 2 + 1
     if (
@@ -239,24 +227,24 @@ def map_index(directory: Path, manifest: Mapping[str, Any], *, location: str) ->
         or (corpus.pixels is not None and (corpus.pixels.dtype, corpus.pixels.ndim) != (PIXELS, 1))
     ):
         raise InputError(f"the index in {directory} is not of this format: prepare the corpus again")
-    problem = table_problem(
+    findings = check_tables(
         check_manifest(manifest, str(directory / "manifest.json")),
-        corpus.articles,
+        np.asarray(corpus.articles),  # a memory map's own type makes an array object of every column
         len(corpus.text),
         dict(corpus.edges),
         dict(corpus.directions),
         corpus.pixels,
     )
-    if problem is not None:
+    if findings.count:
         raise InputError(
-            f"the index in {directory} is damaged ({problem}): `d2tv verify {directory}` lists all that is wrong; "
-            "prepare the corpus again"
+            f"the index in {directory} is damaged ({findings.shown[0]}): `d2tv verify {directory}` lists all that is "
+            "wrong; prepare the corpus again"
         )
     return corpus
 
 
 def map_array(path: Path) -> NDArray[Any]:
-    """Map a .npy file. Raise one of `DAMAGED_ARRAY`; a FIFO or a directory under the name is an `OSError`."""
+    """Map a .npy file. Raise nearly anything for a damaged one, `OSError` for a FIFO or a directory."""
     if not path.is_file():
         raise FileNotFoundError(errno.ENOENT, "is missing, or no regular file", str(path))
     mapped: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)

@@ -96,7 +96,7 @@ class Manifest(BaseModel):
 
     @property
     def first_stories(self) -> NDArray[np.int64]:
-        """(shards + 1) the first story of every shard, and the number of stories."""
+        """Return (shards + 1) the first story of every shard, and the number of stories."""
         return np.cumsum([0, *(shard.stories for shard in self.shards)], dtype=np.int64)
 
 

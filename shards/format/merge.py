@@ -1,11 +1,11 @@
-"""The shards' own indexes -> the corpus' index, text arena and manifest. Streams: memory does not grow with it."""
+"""Merge the shards' own indexes into the corpus' index, text arena and manifest, in bounded memory."""
 
 import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from shards.errors import InputError
 from shards.files.checksum import crc32c
 from shards.files.write import left_overs, whole_file, write_atomically
 from shards.format.index import ARTICLE, CORPUS_FILES, PIXELS, Corpus, open_corpus
-from shards.format.manifest import FORMAT_VERSION, SPLITS, content_hash
+from shards.format.manifest import FORMAT_VERSION, INDEX_FILES, SPLITS, content_hash
 from shards.format.part_index import parse_texts, read_part
 from shards.problems import Problems
 
@@ -78,12 +78,7 @@ def write_manifest(
 
     What is not stored is not named, so that the hash of a corpus without pixels does not depend on there being such.
     """
-    files = [
-        "articles.npy",
-        "text.bin",
-        "story_keys.txt",
-        *(f"{kind}-{s}.npy" for kind in ("edges", "directions") for s in SPLITS),
-    ]
+    files = list(INDEX_FILES)
     if pixels:
         files.append("pixels.npy")
     tokenizer = directory / "tokenizer"
@@ -115,7 +110,7 @@ def shard_problems(directory: Path) -> Problems:
 
 
 def _merge_articles(directory: Path, parts: Sequence[Path], languages: int) -> list[dict[str, Any]]:
-    """Write articles.npy, text.bin and story_keys.txt; what the manifest wants to know of each shard."""
+    """Write articles.npy, text.bin and story_keys.txt; return the facts of each shard for the manifest."""
     shards: list[dict[str, Any]] = []
     rows = stories = arena = 0
     with (
@@ -124,9 +119,7 @@ def _merge_articles(directory: Path, parts: Sequence[Path], languages: int) -> l
         whole_file(directory / "story_keys.txt") as keys,
     ):
         total = sum(len(read_part(part)["articles"]) for part in parts)
-        np.lib.format.write_array_header_1_0(
-            articles, {"descr": np.lib.format.dtype_to_descr(ARTICLE), "fortran_order": False, "shape": (total,)}
-        )
+        _begin_array(articles, ARTICLE, (total,))
         for number, part in enumerate(parts):
             saved = read_part(part)
             table, part_keys = saved["articles"], [str(key) for key in saved["keys"]]
@@ -189,7 +182,7 @@ def _copy_texts(tar: Path, part: Path, table: NDArray[np.void], text: Any, arena
 
 
 def _merge_pixels(directory: Path, parts: Sequence[Path]) -> bool:
-    """Write pixels.npy where the shards keep pixels; whether they do. `InputError` where only some of them do."""
+    """Write pixels.npy; False where the shards keep no pixels. `InputError` where only some of them do."""
     counts: list[int] = []
     lacking = None
     for part in parts:
@@ -203,9 +196,7 @@ def _merge_pixels(directory: Path, parts: Sequence[Path]) -> bool:
     if lacking is not None:
         raise InputError(f"{lacking} is of images without their pixels, others have them: prepare them anew")
     with whole_file(directory / "pixels.npy") as file:
-        np.lib.format.write_array_header_1_0(
-            file, {"descr": np.lib.format.dtype_to_descr(PIXELS), "fortran_order": False, "shape": (total,)}
-        )
+        _begin_array(file, PIXELS, (total,))
         for number, part in enumerate(parts):
             if counts[number]:
                 table = read_part(part)["pixels"]
@@ -227,8 +218,7 @@ def _merge_edges(directory: Path, split: str, shards: Sequence[Mapping[str, Any]
     with whole_file(directory / f"directions-{split}.npy") as file:
         np.save(file, starts)
     with whole_file(directory / f"edges-{split}.npy") as file:
-        header = {"descr": "<i4", "fortran_order": False, "shape": (int(starts[-1]), 2)}
-        np.lib.format.write_array_header_1_0(file, header)
+        _begin_array(file, np.dtype("<i4"), (int(starts[-1]), 2))
         begin = file.tell()
         file.truncate(begin + 8 * int(starts[-1]))
         filled = starts[:-1].copy()
@@ -245,10 +235,16 @@ def _merge_edges(directory: Path, split: str, shards: Sequence[Mapping[str, Any]
 
 
 def _directions(part: Path, languages: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """A shard's edges by its own rows, and each one's direction target * L + source."""
+    """Return a shard's edges by its own rows, and each one's direction target * L + source."""
     saved = read_part(part)
     pairs, language = saved["edges"].astype(np.int64), saved["articles"]["language"].astype(np.int64)
     return pairs, language[pairs[:, 1]] * languages + language[pairs[:, 0]]
+
+
+def _begin_array(file: BinaryIO, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    """Write the header of a .npy file."""
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
 
 
 def _describe(path: Path) -> dict[str, Any]:

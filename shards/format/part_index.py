@@ -1,4 +1,4 @@
-"""A shard's own part of the index, `<shard>.index.npz`, and the texts in its tar: read, and held against themselves."""
+"""Read and check a shard's own part of the index, `<shard>.index.npz`, and the texts in its tar."""
 
 import re
 import zipfile
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from shards.errors import InputError, reason
 from shards.files.read import parse_json
-from shards.format.index import ARTICLE, DAMAGED_ARRAY, PIXELS, STORY_KEY
+from shards.format.index import ARTICLE, PIXELS, STORY_KEY
 from shards.problems import Problems
 from shards.text.lines import has_text
 
@@ -23,7 +23,7 @@ def read_part(part: Path) -> dict[str, NDArray[Any]]:
     try:
         saved = load_part(part)
         problem = part_problem(saved)
-    except DAMAGED_ARRAY as error:
+    except Exception as error:
         problem = reason(error)
     if problem is not None:
         raise InputError(f"{part} is damaged ({problem}): delete it and prepare again")
@@ -31,7 +31,7 @@ def read_part(part: Path) -> dict[str, NDArray[Any]]:
 
 
 def load_part(part: Path) -> dict[str, NDArray[Any]]:
-    """Load the arrays of a part without a look at them. Raise one of `DAMAGED_ARRAY`."""
+    """Load the arrays of a part without a look at them. Raise nearly anything for a damaged one."""
     if not part.is_file():
         raise OSError("is no regular file")
     with zipfile.ZipFile(part) as archive:

@@ -1,4 +1,4 @@
-"""The storage that a corpus' shards are read from: its directory, its URL, or a local cache of its URL."""
+"""Open the storage of a corpus' shards: its directory, its URL, or a local cache of its URL."""
 
 from pathlib import Path
 

@@ -1,9 +1,11 @@
-"""Stories -> plain WebDataset tars with their index, one shard at a time, whole or not at all.
+"""Write stories as WebDataset tars, each with its part of the index.
 
-A sample is a story: members `<key>.<language>.json` (one an article) and `<key>.roi.npy` /
-`<key>.boxes.npy` where its articles share their images, else `<key>.<language>.roi.npy` and so on.
-Where the pixels are kept, the images follow their features (shards/format/pixels.py).
-Nothing is stored twice. Stock `webdataset` reads the result.
+A sample is a story: members `<key>.<language>.json` (one an article) and `<key>.roi.npy` / `<key>.boxes.npy` where its
+articles share their images, else `<key>.<language>.roi.npy` and so on. Where the pixels are kept, the images follow
+their features (shards/format/pixels.py). Nothing is stored twice.
+
+`webdataset.TarWriter` writes the members. Whole-or-nothing files, the sync and the index stay ours: its `ShardWriter`
+writes in place, under the final name.
 """
 
 import hashlib
@@ -12,8 +14,9 @@ import json
 import tarfile
 import urllib.parse
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -29,13 +32,13 @@ from shards.text.lines import has_text
 
 
 def split_of(key: str) -> str:
-    """train, validation or test (80/10/10) of a story, from its key alone: never from who wrote it when."""
+    """Return train, validation or test (80/10/10) for a story, from its key alone."""
     draw = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64
     return "train" if draw < 0.8 else "validation" if draw < 0.9 else "test"
 
 
 def encode_key(key: str) -> str:
-    """A story id as a tar member's stem: webdataset cuts names at the first dot, and slashes make folders."""
+    """Encode a story's key as a tar member's stem: webdataset cuts names at the first dot, slashes make folders."""
     encoded = urllib.parse.quote(key, safe="").replace(".", "%2E")
     # A POSIX file name holds 255 bytes, suffixes included: a longer one is cut and told apart by a hash.
     if len(encoded) > 160:
@@ -44,7 +47,7 @@ def encode_key(key: str) -> str:
 
 
 def shard_is_whole(tar: Path) -> bool:
-    """True when this shard was written to its end: its index is renamed into place last."""
+    """Return True if this shard was written to its end: its index is renamed into place last."""
     return index_path(tar).is_file() and tar.is_file()
 
 
@@ -57,76 +60,108 @@ def write_shard(
 ) -> None:
     """Write one shard and its index, each under another name until it is complete; the index comes last.
 
-    `problems` is what `stories` counts while it is read: the index keeps it.
+    problems: filled while `stories` is read, and kept in the index.
     Raises `InputError` for a story that breaks the schema, naming it.
     """
     if tar.name.split("-")[0] not in SPLITS:
         raise InputError(f"shard name {tar.name!r} must begin with one of {', '.join(SPLITS)}")
-    number_of = {language: number for number, language in enumerate(languages)}
-    rows: list[tuple[Any, ...]] = []
-    edges: list[tuple[int, int]] = []
-    keys: list[str] = []
-    seen: set[str] = set()
-    pixels: list[tuple[int, ...]] = []
-    kept: set[bool] = set()
-    regions = width = 0
     with whole_file(tar) as file:
-        with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
-            for number, story in enumerate(stories):
-                _check(story, number_of)
-                for sequence in _image_sequences(story):
-                    if (regions, width) not in ((0, 0), sequence.roi_IRV.shape[1:]):
-                        raise InputError(
-                            f"story {story.key!r}: features of {sequence.roi_IRV.shape[1:]} after those of "
-                            f"{(regions, width)}: a corpus has one size"
-                        )
-                    regions, width = sequence.roi_IRV.shape[1:]
-                    kept.add(sequence.pixels is not None)
-                    if len(kept) > 1:
-                        raise InputError(
-                            f"story {story.key!r}: a corpus keeps the pixels of all its images, or of none"
-                        )
-                key = encode_key(story.key)
-                if key in seen:  # webdataset would merge them into one sample
-                    raise InputError(f"story {story.key!r} comes twice in {tar.name}: keys must differ")
-                seen.add(key)
-                shared = _add_images(archive, key, story.shared_images, pixels)
-                row_of: dict[str, int] = {}
-                for article in story.articles:
-                    stem = f"{key}.{article.language}"
-                    own = (story.images or {}).get(article.language)
-                    images, visual = (
-                        (own, _add_images(archive, stem, own, pixels))
-                        if own is not None
-                        else (story.shared_images, shared)
-                    )
-                    count = 0
-                    if images is not None:
-                        count = len(images.roi_IRV)
-                    record = {"url": article.url, "text": article.text, "summary": article.summary}
-                    member = _add(archive, f"{stem}.json", json.dumps(record, ensure_ascii=False).encode())
-                    row_of[article.language] = len(rows)
-                    # The text arena is written when the shards are merged.
-                    rows.append((number, number_of[article.language], count, 0, *member, *visual, 0, 0, 0, 0, 0))
-                pairs = story.edges
-                if pairs is None:
-                    pairs = tuple((source, target) for source in row_of for target in row_of)
-                edges += [(row_of[source], row_of[target]) for source, target in pairs]
-                keys.append(key)
-        tar_bytes = file.tell()
-    columns: dict[str, Any] = {
-        "articles": np.array(rows, dtype=ARTICLE),
-        "edges": np.array(edges, dtype=np.int32).reshape(-1, 2),
-        "keys": np.array(keys, dtype=np.str_),
-        "regions": regions,
-        "width": width,
-        "tar_bytes": tar_bytes,
-        "problems": (problems or Problems()).to_json(),
-    }
-    if pixels:
-        columns["pixels"] = np.array(pixels, dtype=PIXELS)
+        shard = _Shard(file, tar.name, languages)
+        with closing(shard):
+            for story in stories:
+                shard.add(story)
+        columns = shard.columns() | {"tar_bytes": file.tell(), "problems": (problems or Problems()).to_json()}
     with whole_file(index_path(tar)) as file:
         np.savez(file, **columns)
+
+
+class _Shard:
+    """A tar that is being written, and its part of the index."""
+
+    def __init__(self, file: BinaryIO, name: str, languages: Sequence[str]) -> None:
+        from webdataset.writer import TarWriter  # imports torch: only processes that write pay for it
+
+        # Headers without user, mode and time of the machine: the same stories give the same bytes.
+        self._tar = TarWriter(file, user="", group="", mode=0o644, mtime=0, encoder=False)
+        self._name = name
+        self._number_of = {language: number for number, language in enumerate(languages)}
+        self._rows: list[tuple[Any, ...]] = []
+        self._edges: list[tuple[int, int]] = []
+        self._keys: dict[str, None] = {}
+        self._pixels: list[tuple[int, ...]] = []
+        self._features: tuple[int, ...] = (0, 0)
+        self._keeps_pixels: bool | None = None
+
+    def add(self, story: Story) -> None:
+        _check(story, self._number_of)
+        for sequence in _image_sequences(story):
+            self._check_alike(story, sequence)
+        key = encode_key(story.key)
+        if key in self._keys:  # webdataset would merge them into one sample
+            raise InputError(f"story {story.key!r} comes twice in {self._name}: keys must differ")
+        shared = self._add_images(key, "", story.shared_images)
+        row_of: dict[str, int] = {}
+        for article in story.articles:
+            own = (story.images or {}).get(article.language)
+            images = own or story.shared_images
+            features = self._add_images(key, f"{article.language}.", own) if own else shared
+            record = {"url": article.url, "text": article.text, "summary": article.summary}
+            text = self._add(key, f"{article.language}.json", json.dumps(record, ensure_ascii=False).encode())
+            row_of[article.language] = len(self._rows)
+            language, count = self._number_of[article.language], 0 if images is None else len(images.roi_IRV)
+            # The place of the text in the arena is known when the shards are merged.
+            self._rows.append((len(self._keys), language, count, 0, *text, *features, 0, 0, 0, 0, 0))
+        pairs = story.edges
+        if pairs is None:
+            pairs = tuple((source, target) for source in row_of for target in row_of)
+        self._edges += [(row_of[source], row_of[target]) for source, target in pairs]
+        self._keys[key] = None
+
+    def close(self) -> None:
+        self._tar.close()
+
+    def columns(self) -> dict[str, Any]:
+        """Return the arrays of the shard's part of the index."""
+        columns: dict[str, Any] = {
+            "articles": np.array(self._rows, dtype=ARTICLE),
+            "edges": np.array(self._edges, dtype=np.int32).reshape(-1, 2),
+            "keys": np.array(list(self._keys), dtype=np.str_),
+            "regions": self._features[0],
+            "width": self._features[1],
+        }
+        return columns | ({"pixels": np.array(self._pixels, dtype=PIXELS)} if self._pixels else {})
+
+    def _check_alike(self, story: Story, images: Images) -> None:
+        size = images.roi_IRV.shape[1:]
+        if self._features not in ((0, 0), size):
+            raise InputError(
+                f"story {story.key!r}: features of {size} after those of {self._features}: a corpus has one size"
+            )
+        self._features = size
+        if self._keeps_pixels not in (None, images.pixels is not None):
+            raise InputError(f"story {story.key!r}: a corpus keeps the pixels of all its images, or of none")
+        self._keeps_pixels = images.pixels is not None
+
+    def _add_images(self, key: str, prefix: str, images: Images | None) -> tuple[int, ...]:
+        """Add features, boxes and pixels; return offset, length and CRC32C of the first two."""
+        if images is None:
+            return (0, 0, 0, 0, 0, 0)
+        # The boxes right behind the features: the reader has both with one read.
+        roi = self._add(key, f"{prefix}roi.npy", _npy(images.roi_IRV))
+        boxes = self._add(key, f"{prefix}boxes.npy", _npy(images.boxes_IR4))
+        for number, data in enumerate(images.pixels or ()):
+            place = self._add(key, f"{prefix}{number}.{suffix_of(data)}", data)
+            self._pixels.append((0, roi[0], number, *place))
+        return (*roi, *boxes)
+
+    def _add(self, key: str, suffix: str, data: bytes) -> tuple[int, int, int]:
+        """Append one member; return offset, length and CRC32C of its data.
+
+        One call a member, because TarWriter sorts those of one call, and boxes would come before features.
+        """
+        self._tar.write({"__key__": key, suffix: data})
+        padded = -(-len(data) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+        return self._tar.tarstream.offset - padded, len(data), crc32c(data)
 
 
 def _check(story: Story, number_of: dict[str, int]) -> None:
@@ -174,30 +209,7 @@ def _image_sequences(story: Story) -> list[Images]:
     return [images for images in (story.shared_images, *(story.images or {}).values()) if images is not None]
 
 
-def _add_images(
-    archive: tarfile.TarFile, stem: str, images: Images | None, pixels: list[tuple[int, ...]]
-) -> tuple[int, ...]:
-    """Add images; return where their features are, as in the index. Where the files are is added to `pixels`."""
-    if images is None:
-        return (0, 0, 0, 0, 0, 0)
-    # The boxes right behind the features: the reader has both with one read.
-    roi = _add(archive, f"{stem}.roi.npy", _npy(images.roi_IRV))
-    boxes = _add(archive, f"{stem}.boxes.npy", _npy(images.boxes_IR4))
-    for number, data in enumerate(images.pixels or ()):
-        pixels.append((0, roi[0], number, *_add(archive, f"{stem}.{number}.{suffix_of(data)}", data)))
-    return (*roi, *boxes)
-
-
 def _npy(array: Any) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, np.ascontiguousarray(array))
     return buffer.getvalue()
-
-
-def _add(archive: tarfile.TarFile, name: str, data: bytes) -> tuple[int, int, int]:
-    """Append a member; its data's offset, length and CRC32C."""
-    info = tarfile.TarInfo(name)
-    info.size = len(data)
-    archive.addfile(info, io.BytesIO(data))
-    padded = -(-len(data) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-    return archive.offset - padded, len(data), crc32c(data)

@@ -11,7 +11,7 @@ SMALL_FILES = ("*.json", "*.model")
 
 
 def directory_of(where: str, what: str, patterns: tuple[str, ...] = SMALL_FILES) -> Path:
-    """The directory `where`; for a hub id `owner/name`, one with its files that match `patterns`, fetched if need be.
+    """Return the directory `where`; for a hub id, one with its files that match `patterns`, fetched if need be.
 
     what: begins the message of the `InputError` for a path that is no directory and an id that the hub has nothing of.
     """
@@ -38,7 +38,7 @@ def code_in(directory: Path) -> str | None:
     for name in ("config.json", "tokenizer_config.json"):
         try:
             settings = read_json(directory / name)
-        except (OSError, ValueError):  # of which whoever reads it says more
+        except (OSError, ValueError):  # loading it reports more
             continue
         if isinstance(settings, dict) and settings.get("auto_map"):
             return f"auto_map in {name} names Python code, which is never run: use a model of transformers' own kinds"

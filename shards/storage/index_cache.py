@@ -1,4 +1,8 @@
-"""The index of a corpus behind a URL, downloaded once a host: `<cache>/<content hash>/` holds all but the tars."""
+"""Download the index of a corpus behind a URL once a host: `<cache>/<content hash>/` holds all but the tars.
+
+fsspec's file cache checks no hashes, has no bound in bytes and no lock between the ranks of a host; so this and
+shard_cache.py are ours.
+"""
 
 import errno
 import hashlib
@@ -17,12 +21,12 @@ from shards.storage.remote import PIECE, RemoteStorage, patiently
 
 
 def default_index_cache() -> Path:
-    """`index` where downloads are kept."""
+    """Return `index` where downloads are kept."""
     return default_cache() / "index"
 
 
 def read_remote_manifest(remote: RemoteStorage) -> bytes:
-    """The bytes of the manifest; `InputError` when they cannot be had."""
+    """Return the bytes of the manifest; `InputError` when they cannot be had."""
     try:
         return patiently(partial(remote.read, "manifest.json"))
     except FileNotFoundError as error:
@@ -80,7 +84,7 @@ def check_ends(remote: RemoteStorage, manifest: Mapping[str, Any]) -> None:
 
 
 def _is_whole(directory: Path, manifest: Mapping[str, Any]) -> bool:
-    """The manifest is written last."""
+    """Return True if all files are there; the manifest is written last."""
     return (directory / "manifest.json").is_file() and all(
         _has_size(directory / name, entry["bytes"]) for name, entry in manifest["files"].items()
     )

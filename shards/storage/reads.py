@@ -1,4 +1,4 @@
-"""Where shards are read from: positioned reads of named files. One attempt each; the reader retries."""
+"""Read named shards at any offset. One attempt each; the reader retries."""
 
 import os
 import threading
@@ -12,7 +12,7 @@ class Storage(Protocol):
     """Shards by name, readable at any offset by several threads at once."""
 
     def readv(self, name: str, parts: Sequence[memoryview], offset: int) -> int:
-        """Fill `parts` one after the other from `offset` of `name` on; the bytes read.
+        """Fill `parts` one after the other from `offset` of `name` on; return the bytes read.
 
         Fewer than asked for only at the end of the file. Raises `OSError` for what may pass if tried again.
         """

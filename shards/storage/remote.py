@@ -1,4 +1,4 @@
-"""Files behind an http(s):// or s3:// URL, read in ranges through fsspec.
+"""Read files behind an http(s):// or s3:// URL in ranges, through fsspec.
 
 Settings that are not ours stay with the libraries: proxies and .netrc for http, the AWS variables and files (and
 `AWS_ENDPOINT_URL` for a store of your own) for s3, `FSSPEC_S3_ANON=true` for a public bucket.
@@ -89,7 +89,7 @@ class RemoteStorage:
         return wanted
 
     def read(self, name: str, begin: int | None = None, end: int | None = None) -> bytes:
-        """Bytes `begin` .. `end` of `name`, or all of them. Fewer where the file ends before.
+        """Return bytes `begin` .. `end` of `name`, or all of them. Fewer where the file ends before.
 
         Raises `OSError` with a `strerror` of one line: `FileNotFoundError` and `PermissionError` for what the server
         refuses, errno EHOSTUNREACH where there is no connection, EOPNOTSUPP where the server does not do ranges.
@@ -104,7 +104,7 @@ class RemoteStorage:
         return data
 
     def piece(self, name: str, begin: int, size: int) -> bytes:
-        """The `PIECE` bytes of `name` from `begin` on, or fewer up to its end. `OSError` where it is not of `size`."""
+        """Return `PIECE` bytes of `name` from `begin` on, or fewer at its end. `OSError` if it is not of `size`."""
         end = min(begin + PIECE, size)
         # One byte more than there should be: it would come if the file was longer.
         data = self.read(name, begin, end + (end == size))
@@ -113,13 +113,13 @@ class RemoteStorage:
         return data
 
     def forget(self, name: str) -> None:
-        """Nothing is kept of `name`."""
+        """Do nothing: nothing is kept of `name`."""
 
     def close(self) -> None:
         self._fs = None  # its connections are closed with it
 
     def shown(self, name: str) -> str:
-        """The address of `name` for a message."""
+        """Return the address of `name` for a message."""
         return f"{shown(self._url)}/{name}"
 
     def _member(self, name: str) -> str:
@@ -158,7 +158,7 @@ def patiently(read: Callable[[], bytes]) -> bytes:
 
 
 def _scheme(url: str) -> str:
-    """The scheme of a URL that can be read; `InputError` for any other."""
+    """Return the scheme of a URL that can be read; `InputError` for any other."""
     try:
         parts = urlsplit(url)
         valid = parts.scheme in SCHEMES and bool(parts.hostname) and (parts.port is None or parts.port > 0)
@@ -187,6 +187,6 @@ def _lies_past_the_end(error: Exception) -> bool:
 
 
 def _one_line(error: object) -> str:
-    """The text of an error without line breaks, and without what is secret in the URLs it names."""
+    """Return the text of an error without line breaks, and without what is secret in the URLs it names."""
     text = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
     return without_secrets(text)[:300]

@@ -1,4 +1,4 @@
-"""Shards of a URL, kept whole in a directory of the host: bounded in bytes, shared by its ranks.
+"""Keep whole shards of a URL in a directory of the host, bounded in bytes and shared by its ranks.
 
 A directory of the cache holds, for each corpus by its content hash,
     <shard>.shard      a whole shard; its modification time is that of its last read
@@ -56,16 +56,16 @@ class CachedStorage:
         self._directory = directory / corpus
         self._max_bytes = max_bytes
         self._sizes = sizes
-        self._doubted: set[str] = set()
+        self._forgotten: set[str] = set()
         self._lock = threading.Lock()
         with self._writing():
             own_directory(self._directory)
             check_owned(self._root / _LOCK)
-            with locked(self._root / _LOCK):  # told before the first step, and not by a shard
+            with locked(self._root / _LOCK):  # fail before the first step, and not at a shard
                 pass
 
     def readv(self, name: str, parts: Sequence[memoryview], offset: int) -> int:
-        """As `Storage.readv`. `InputError` where the directory cannot be written: a full disk, mostly."""
+        """Read as `Storage.readv`. `InputError` where the directory cannot be written: a full disk, mostly."""
         handle = self._open(name)
         if handle is None:
             handle = self._download(name)
@@ -80,8 +80,8 @@ class CachedStorage:
         Once a shard: what is wrong again is wrong at its source, and not worth a download at every read.
         """
         with self._lock:
-            known = name in self._doubted
-            self._doubted.add(name)
+            known = name in self._forgotten
+            self._forgotten.add(name)
         if not known:
             self._path(name, _WHOLE).unlink(missing_ok=True)
 
@@ -92,7 +92,7 @@ class CachedStorage:
         return self._directory / f"{name}{kind}"
 
     def _open(self, name: str) -> int | None:
-        """The copy of `name`, marked as read now; None when there is no whole one."""
+        """Return the copy of `name`, marked as read now; None when there is no whole one."""
         try:
             handle = os.open(self._path(name, _WHOLE), os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -143,8 +143,10 @@ class CachedStorage:
         return handle
 
     def _reserve(self, name: str) -> tuple[int, int]:
-        """The partial copy of `name`, open, and how much of it is there. It is made when there is room for all of it:
-        others count it from then on."""
+        """Return the partial copy of `name`, open, and its bytes so far.
+
+        It is made when there is room for all of it: others count it from then on.
+        """
         path, size = self._path(name, _PARTIAL), self._sizes[name]
         with suppress(FileNotFoundError, ValueError):
             done = int(self._path(name, _LOCK).read_text())

@@ -1,9 +1,8 @@
-"""Rearranging groups of examples so that the stories of a group differ: they are each other's negatives."""
+"""Rearrange groups of examples so that the stories of a group differ: they are each other's negatives."""
 
 import numpy as np
-from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
+from shards.arrays import Ints
 
 #: How many places to each side are tried that hold examples of the same source: they move no quota, however far.
 _SAME = 64
@@ -14,7 +13,7 @@ _PATIENCE, _FEW = 200, 2
 
 
 def keep_apart(story: Ints, source: Ints, passes: Ints) -> Ints:
-    """Positions 0 .. n-1 rearranged, (groups, G), so that no story comes twice in a group where possible.
+    """Return positions 0 .. n-1 rearranged, (groups, G), so that no story comes twice in a group where possible.
 
     story: (groups, G).  source, passes: the same shape; examples of one source must keep the order of their
     passes. Each clash is mended by one exchange that makes no new one, of examples of one source where possible.
@@ -47,7 +46,7 @@ class _Table:
         self.order, self.rank, self.run, self.low, self.high = order.data, rank.data, run.data, low.data, high.data
 
     def stories(self, group: int) -> list[int]:
-        """The group's stories as they are now: the caller may exchange them."""
+        """Return the group's stories as they are now: the caller may exchange them."""
         if group not in self._stories:
             self._stories[group] = self._story[group].tolist()
         return self._stories[group]
@@ -77,30 +76,31 @@ class _Table:
         run = self.run[self.rank[here]]
         low, high = self.low[run], self.high[run]
         for distance in range(1, (_OTHER if self.failures < _PATIENCE else _FEW) + 1):
-            for there in (here - distance, here + distance):
-                if low <= there <= high:
-                    other = self.run[self.rank[there]]
-                    if self.low[other] <= here <= self.high[other] and self._exchange(here, there):
+            for partner in (here - distance, here + distance):
+                if low <= partner <= high:
+                    other = self.run[self.rank[partner]]
+                    if self.low[other] <= here <= self.high[other] and self._exchange(here, partner):
                         return True
         self.failures += 1
         return False
 
-    def _exchange(self, here: int, there: int) -> bool:
+    def _exchange(self, here: int, partner: int) -> bool:
         """Exchange two places, unless they are of one group or there would be a new clash."""
-        (group, place), (other, elsewhere) = divmod(here, self.size), divmod(there, self.size)
+        (group, place), (other, elsewhere) = divmod(here, self.size), divmod(partner, self.size)
         mine, theirs = self.stories(group), self.stories(other)
         if group == other or mine[place] in theirs or theirs[elsewhere] in mine:
             return False
         mine[place], theirs[elsewhere] = theirs[elsewhere], mine[place]
         for values in (self.place_of, self.rank):
-            values[here], values[there] = values[there], values[here]
-        self.order[self.rank[here]], self.order[self.rank[there]] = here, there
+            values[here], values[partner] = values[partner], values[here]
+        self.order[self.rank[here]], self.order[self.rank[partner]] = here, partner
         return True
 
 
 def _runs(source: Ints, passes: Ints) -> tuple[Ints, Ints, Ints, Ints]:
-    """Positions by source and pass (n,), which run of one source and pass each is in (n,), and per run the first and
-    the last position its examples may move to.
+    """Return positions by source and pass (n,), the run of each (n,), and of every run the first and the last position.
+
+    A run is of one source and pass; its examples may move between the two positions.
 
     The passes of a source must stay one after the other: the window of a pass ends where the next one begins.
     """

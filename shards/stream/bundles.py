@@ -1,4 +1,4 @@
-"""Story-batched groups: each example of the plain stream brings further sources of the same target article.
+"""Sample story-batched groups: each example of the plain stream brings further sources of its target article.
 
 A group of G slots holds G / k anchors, which are a group of the plain stream of groups of G / k; each anchor takes k
 consecutive slots, itself first. So a target document and its summary serve k rows of a micro-batch, and so do images
@@ -14,10 +14,10 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from shards.arrays import Ints
 from shards.format.index import Corpus
 from shards.stream.mixture import Segment, Weighting
 from shards.stream.permutation import key_of
-from shards.stream.quotas import Ints
 from shards.stream.sampler import Groups, Sampler
 
 #: Slots that are made at a time: enough that numpy's cost a call is small beside it, and few enough that a rank which
@@ -59,14 +59,14 @@ class BundledSampler(Sampler):
         self._chunk: tuple[int, Ints] = (-1, np.zeros(0, np.int64))
 
     def groups(self, start: int, count: int) -> Groups:
-        """Groups start .. start + count - 1."""
+        """Return groups start .. start + count - 1."""
         rows = np.empty((count, 3, self.group_size), np.int64)
         done = 0
         while done < count:
-            chunk, place = divmod(start + done, self._chunk_groups)
+            chunk, offset = divmod(start + done, self._chunk_groups)
             if self._chunk[0] != chunk:
                 self._chunk = (chunk, self._make(chunk * self._chunk_groups))
-            part = self._chunk[1][place : place + count - done]
+            part = self._chunk[1][offset : offset + count - done]
             rows[done : done + len(part)] = part
             done += len(part)
         source, target, story = rows.swapaxes(0, 1)
@@ -90,7 +90,7 @@ class BundledSampler(Sampler):
         return rows
 
     def _sources_at(self, group: int) -> "_Sources":
-        """What the mixture leaves at a group. Looked up when a group of it is made: a run may not come to a change."""
+        """Return the edges that the mixture allows at a group, looked up when a group of it is made."""
         allowed_TS = self._allowed[bisect_right(self._ends, group)]
         key = allowed_TS.tobytes()
         if key not in self._sources:
@@ -110,7 +110,7 @@ class _Sources:
 
     @classmethod
     def of(cls, corpus: Corpus, split: str, allowed_TS: NDArray[np.bool_]) -> "_Sources":
-        """Of the directions that are allowed, (L, L) by [target, source]."""
+        """Collect the edges of the directions that are allowed, (L, L) by [target, source]."""
         kept = np.repeat(allowed_TS.ravel(), np.diff(corpus.directions[split]))
         source, target = np.asarray(corpus.edges[split])[kept].T
         starts = np.zeros(len(corpus.articles) + 1, np.int64)
@@ -118,7 +118,7 @@ class _Sources:
         return cls(starts=starts, source=source[np.argsort(target, kind="stable")])
 
     def bundles(self, source: Ints, target: Ints, number: Ints, seed: int, copies: int) -> NDArray[np.int32]:
-        """(anchors, copies) source rows: the anchor's own, then others of its target in the order of a draw each.
+        """Return (anchors, copies) source rows: the anchor's own, then others of its target in random order.
 
         source, target, number: (anchors,), article rows and the anchors' places in the stream.
         """

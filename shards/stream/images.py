@@ -1,11 +1,11 @@
-"""Whose images a row shows, and which stored image sequence that is. Imports no torch."""
+"""Find the images that an example shows, and number the stored image sequences. Imports no torch."""
 
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shards.stream.quotas import Ints
+from shards.arrays import Ints
 
 #: Whose images a row shows: the source article's alone, or the first one's that has any.
 ImageRule = Literal["source", "source_or_target", "target_or_source"]
@@ -23,6 +23,10 @@ def image_owners(articles: NDArray[np.void], sources: Ints, targets: Ints, rule:
 
 
 def image_numbers(articles: NDArray[np.void], rows: Ints) -> Ints:
-    """Return which stored image sequence each of `rows` has: articles that share theirs have one place in one shard."""
+    """Return the number of the stored image sequence that each article of `rows` has, -1 for one without images.
+
+    Articles that share their images have one place in one shard, so one number.
+    """
     shard, place = articles["shard"][rows], articles["roi_offset"][rows]
-    return (shard.astype(np.int64) << _OFFSET_BITS) | place.astype(np.int64)
+    number = (shard.astype(np.int64) << _OFFSET_BITS) | place.astype(np.int64)
+    return np.where(articles["images"][rows] > 0, number, -1)

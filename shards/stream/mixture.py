@@ -98,7 +98,7 @@ class Segment:
 
 
 def segments(config: MixtureConfig, groups_per_step: int, groups: int | None) -> tuple[Segment, ...]:
-    """The segments of a run of `groups` groups (None: without end). A change past its end has no segment.
+    """Return the segments of a run of `groups` groups (None: without end). A change past its end has no segment.
 
     A step's groups are counted as if no step had been skipped as non-finite.
     """
@@ -118,7 +118,7 @@ def direction_weights(
     slots: int | None = None,
     taken_TS: NDArray[np.int64] | None = None,
 ) -> NDArray[np.float64]:
-    """The share of every direction, (L, L) by [target, source], summing to 1; zero exactly where c is zero.
+    """Return the share of every direction, (L, L) by [target, source], summing to 1; zero exactly where c is zero.
 
     slots: how many there are to share out, for `max_passes`; None leaves that key aside.
     taken_TS: how many each direction had before.
@@ -145,7 +145,7 @@ def direction_weights(
 
 
 def _allowed(languages: tuple[str, ...], config: Weighting) -> NDArray[np.bool_]:
-    """Directions (L, L) by [target, source] that kinds, languages and directions all leave in."""
+    """Return the directions (L, L) by [target, source] that kinds, languages and directions all leave in."""
     size = len(languages)
     diagonal = np.eye(size, dtype=bool)
     allowed: NDArray[np.bool_] = np.zeros((size, size), dtype=bool)
@@ -167,7 +167,7 @@ def _allowed(languages: tuple[str, ...], config: Weighting) -> NDArray[np.bool_]
 def _explicit(
     counts: NDArray[np.float64], languages: tuple[str, ...], weights: Mapping[str, float]
 ) -> NDArray[np.float64]:
-    """The weight that each direction's most particular pattern gives it, whatever the order of the patterns."""
+    """Return the weight that each direction's most particular pattern gives it, whatever the order of the patterns."""
     result, level_of = np.zeros_like(counts), np.full(counts.shape, -1)
     clashes: dict[tuple[int, int], int] = {}
     largest = max(weights.values(), default=0.0) or 1.0  # a sum of large ones would overflow
@@ -196,7 +196,7 @@ def _level(pattern: str) -> int:
 
 
 def _two_stage(counts: NDArray[np.float64], config: Weighting) -> NDArray[np.float64]:
-    """Outer stage over the rows, inner stage over the columns of each row."""
+    """Apply the outer stage to the rows and the inner stage to the columns of each row."""
     outer = _tempered(counts.sum(axis=1), config.outer_exponent)
     inner = np.stack([_tempered(row, config.inner_exponent) for row in counts])
     return outer[:, None] * inner
@@ -212,7 +212,7 @@ def _tempered(counts: NDArray[np.float64], exponent: float) -> NDArray[np.float6
 
 
 def _cap(weights: NDArray[np.float64], most: NDArray[np.float64], max_passes: float, slots: int) -> NDArray[np.float64]:
-    """Shares of at most `most`; what is cut off goes to the others in proportion (water-filling)."""
+    """Return shares of at most `most`; what is cut off goes to the others in proportion (water-filling)."""
     room = float(most[weights > 0].sum())
     if room < 1:
         raise InputError(

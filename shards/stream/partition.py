@@ -33,5 +33,5 @@ class Partition:
     def first_group(self, micro_step: int) -> int:
         """Return the first group of this rank's micro-batch number `micro_step`, counted from the run's start."""
         step, micro = divmod(micro_step, self.micro_steps)
-        place = micro * self.world_size + self.rank
-        return step * self.groups_per_step + place * self.groups_per_micro_batch
+        offset = micro * self.world_size + self.rank
+        return step * self.groups_per_step + offset * self.groups_per_micro_batch

@@ -1,16 +1,14 @@
-"""Keyed permutations of ranges, by position: a whole permutation is never written down."""
+"""Permute ranges by a key, by position: a whole permutation is never written down."""
 
 import numpy as np
-from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
-Keys = NDArray[np.uint64]
+from shards.arrays import Ints, Keys
 
 _ROUNDS = 6
 
 
 def key_of(seed: int, *values: Ints) -> Keys:
-    """A 64-bit key of the seed and the values (splitmix64's finaliser, value by value)."""
+    """Return a 64-bit key of the seed and the values (splitmix64's finaliser, value by value)."""
     key: Keys = np.full(values[0].shape, np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])
     for value in values:
         key = _scramble(key ^ (value.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)))
@@ -18,7 +16,7 @@ def key_of(seed: int, *values: Ints) -> Keys:
 
 
 def permute(position: Ints, size: Ints, key: Keys) -> Ints:
-    """position -> another position below size: a keyed bijection of each range(size).
+    """Return another position below size: a keyed bijection of each range(size).
 
     A Feistel network on as many bits as size - 1 has, in two halves (or nearly), walked until it falls inside the
     range (Black and Rogaway's cycle walking): fewer than two walks on average.

@@ -1,4 +1,4 @@
-"""An endless sequence of picks from weighted items, each prefix of which holds every item's share.
+"""Pick from weighted items without end, so that each prefix of the picks holds every item's share.
 
 A binary tree of exact splits: the n-th pick of a node goes to its left child when round(p * n) rises there, so a
 child is never more than half a pick off its share of its node's picks. Like weights meet first, so shares are near
@@ -11,7 +11,7 @@ import heapq
 import numpy as np
 from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
+from shards.arrays import Ints
 
 _BITS = 30  # a split's share is a multiple of 2^-30
 _ONE = 1 << _BITS
@@ -45,11 +45,11 @@ class Quotas:
 
     @classmethod
     def steadiest(cls, weights: NDArray[np.float64], random: np.random.Generator, tries: int = 64) -> "Quotas":
-        """The one of several whose items can be the least off their share."""
+        """Return the one of several whose items can be the least off their share."""
         return min((cls(weights, random) for _ in range(tries)), key=cls.largest_error)
 
     def largest_error(self) -> float:
-        """A bound on how far any item is ever off its share, in picks: half a pick for the last split, and the
+        """Return a bound on how far any item is ever off its share, in picks: half a pick for the last split, and the
         item's part of what its node was off."""
         worst = 0.0
         stack = [(self._root, 0.0)]
@@ -64,7 +64,7 @@ class Quotas:
         return worst
 
     def picks(self, start: int, count: int) -> tuple[Ints, Ints]:
-        """Picks start .. start + count - 1: each one's item, and how many picks that item had before."""
+        """Return picks start .. start + count - 1: each one's item, and how many picks that item had before."""
         every = np.arange(count + 1)
         stack: list[tuple[int, int, Ints]] = [(self._root, start, every[:-1])]
         leaves: list[tuple[int, int, Ints]] = []
@@ -94,7 +94,7 @@ class Quotas:
         return item, nth
 
     def counts(self, picks: int) -> Ints:
-        """How many of the first `picks` picks each item has, (K,)."""
+        """Return how many of the first `picks` picks each item has, (K,)."""
         counts = np.zeros(self.size, np.int64)
         stack = [(self._root, picks)]
         while stack:
@@ -108,7 +108,7 @@ class Quotas:
         return counts
 
     def shares(self) -> NDArray[np.float64]:
-        """What each item really gets, (K,)."""
+        """Return what each item really gets, (K,)."""
         shares = np.zeros(self.size)
         stack = [(self._root, 1.0)]
         while stack:

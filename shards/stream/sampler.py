@@ -1,8 +1,8 @@
-"""Slot k -> example, as a pure function of (seed, corpus, mixture, k). There is no state but an integer.
+"""Map slot k to an example, as a pure function of (seed, corpus, mixture, k). There is no state but an integer.
 
 Three maps, each with random access:
-1. group g -> (target language, the how-manieth group of that target), by exact quotas;
-2. the u-th slot of a target -> (source language, the how-manieth example of that direction), likewise;
+1. group g -> (target language, index of the group within that target), by exact quotas;
+2. the u-th slot of a target -> (source language, index of the example within that direction), likewise;
 3. the c-th example of a direction with E edges -> edge, by a keyed permutation of pass c // E.
 
 Below a target, blocks of whole groups are rearranged so that the stories of a group differ; a block is a function
@@ -19,12 +19,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from shards.arrays import Ints
 from shards.errors import InputError
 from shards.format.index import Corpus
 from shards.stream.apart import keep_apart
 from shards.stream.mixture import Segment, Weighting, direction_weights
 from shards.stream.permutation import key_of, permute
-from shards.stream.quotas import Ints, Quotas
+from shards.stream.quotas import Quotas
 
 #: Slots a block: large enough that numpy's cost a call is small beside it.
 _BLOCK = 16384
@@ -44,7 +45,7 @@ class Groups:
 
     @property
     def slot(self) -> Ints:
-        """Where each example is in the stream."""
+        """Return where each example is in the stream."""
         size = self.source.shape[1]
         slot: Ints = self.number[:, None] * size + np.arange(size)
         return slot
@@ -54,11 +55,11 @@ class _Picks(NamedTuple):
     """A block of one target's groups before it is looked up, arrays (groups of the block, G)."""
 
     language: Ints  # of the source
-    pick: Ints  # the how-manieth example of its direction in the segment
+    pick: Ints  # index of the example within its direction and the segment
 
 
 class _Progress(NamedTuple):
-    """How far the directions had come when a segment began: what a pure function of the earlier ones gives.
+    """Progress of the directions when a segment begins, a pure function of the earlier segments.
 
     A direction's first examples of the segment are the `skipped` ones, then come `base`, `base` + 1, ...
     """
@@ -100,19 +101,19 @@ class Sampler:
         self._ends = [segment.first for segment in mixture[1:]]
 
     def groups(self, start: int, count: int) -> Groups:
-        """Groups start .. start + count - 1."""
+        """Return groups start .. start + count - 1."""
         rows = np.empty((count, 3, self._drawn), np.int64)
-        for place, number in enumerate(range(start, start + count)):
-            rows[place] = self._segments[bisect_right(self._ends, number)].group(number)
+        for offset, number in enumerate(range(start, start + count)):
+            rows[offset] = self._segments[bisect_right(self._ends, number)].group(number)
         source, target, story = rows.swapaxes(0, 1)
         return Groups(number=np.arange(start, start + count), source=source, target=target, story=story)
 
     def shares(self, group: int = 0) -> NDArray[np.float64]:
-        """The quota of every direction at a group, (L, L) by [target, source]: what the splits really give."""
+        """Return the quota of every direction at a group, (L, L) by [target, source]: what the splits really give."""
         return self._segments[bisect_right(self._ends, group)].shares()
 
     def slots(self, groups: int) -> NDArray[np.float64]:
-        """How many of the slots of the first `groups` groups each direction has by its quota, (L, L) as `shares`."""
+        """Return the slots that each direction has in the first `groups` groups by its quota, (L, L) as `shares`."""
         starts = (0, *(end for end in self._ends if end < groups))
         parts = [
             (until - first) * self._drawn * self._segments[number].shares()
@@ -159,12 +160,12 @@ class _Stream:
         self._blocks: dict[int, tuple[int, NDArray[np.int32]]] = {}
 
     def group(self, number: int) -> NDArray[np.int32]:
-        """Source rows, target rows and stories of a group, (3, G)."""
-        turn, place = divmod(number - self._segment.first, _BLOCK)
+        """Return source rows, target rows and stories of a group, (3, G)."""
+        turn, offset = divmod(number - self._segment.first, _BLOCK)
         if self._turns[0] != turn:
             of_turn, nth_of_turn = self._targets.picks(turn * _BLOCK, _BLOCK)
             self._turns = (turn, of_turn.tolist(), nth_of_turn.tolist())
-        target, nth = self._turns[1][place], self._turns[2][place]
+        target, nth = self._turns[1][offset], self._turns[2][offset]
         block, row = divmod(nth, self._block_groups)
         kept = self._blocks.get(target)
         if kept is None or kept[0] != block:
@@ -185,7 +186,7 @@ class _Stream:
         return self._shares.copy()
 
     def progress(self, end: int) -> _Progress:
-        """Where a segment that begins at group `end` takes up each direction.
+        """Return where a segment that begins at group `end` takes up each direction.
 
         Whole blocks leave no gap. In a target's last, partial block the examples of its first groups are not the
         first examples of their directions, because the block was rearranged: what they passed over is skipped.
@@ -214,7 +215,7 @@ class _Stream:
         return _Progress(base, skipped)
 
     def _block(self, target: int, block: int) -> tuple[NDArray[np.int32], _Picks]:
-        """One block of a target's groups, stories apart inside every group: source rows, target rows and stories,
+        """Return one block of a target's groups, stories apart in every group: source rows, target rows and stories,
         (groups, 3, G), and the picks they come from."""
         sources = self._sources[target]
         assert sources is not None
@@ -239,7 +240,7 @@ class _Stream:
         return rows, _Picks(language[order], pick[order])
 
     def _example(self, direction: int, pick: Ints) -> Ints:
-        """The pick-th example of the segment, counted from the run's start."""
+        """Return the pick-th example of the segment, counted from the run's start."""
         skipped = self._progress.skipped.get(direction)
         if skipped is None:
             return np.asarray(self._progress.base[direction] + pick)

@@ -1,4 +1,4 @@
-"""Language tokens of an mBART-50 tokenizer: the 52 it has, and those that our other languages get.
+"""List the language tokens of an mBART-50 tokenizer: the 52 it has, and those of our other languages.
 
 mBART-50 marks a text's language by a token such as `en_XX`. Languages that it was not trained on get a token of the
 same kind behind its vocabulary, in the order below, which must not change: a trained checkpoint holds their rows.

@@ -1,4 +1,4 @@
-"""Text as it comes from outside: whether a reader sees anything in it, and JSONL files line by line."""
+"""Check text from outside for visible characters, and read JSONL files line by line."""
 
 import json
 from collections.abc import Iterator

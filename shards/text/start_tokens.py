@@ -1,4 +1,4 @@
-"""Start tokens of mT5: which of its sentinels begins a summary in a language.
+"""Choose the start tokens of mT5: the sentinel that begins a summary in a language.
 
 mT5 has no language tokens; CrossSum re-uses its sentinels `<extra_id_N>`, and D2TV's release took over the same map.
 """
@@ -102,7 +102,7 @@ def named_starts(directory: Path) -> dict[str, str] | None:
     try:
         config = read_json(directory / "config.json")
     except (OSError, ValueError):
-        return None  # none beside the tokenizer, or a damaged one, of which whoever loads the weights speaks
+        return None  # none, or a damaged one: loading the weights reports it
     found: Any = config.get("task_specific_params") if isinstance(config, dict) else None
     found = found.get("langid_map") if isinstance(found, dict) else None
     if found is None:

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from shards.arrays import Ints
 from shards.errors import InputError
 from shards.files.read import parse_json, read_regular
 from shards.files.write import is_regular
 from shards.format.index import Corpus
-from shards.stream.images import ImageRule, image_owners
-from shards.stream.quotas import Ints
+from shards.stream.images import ImageRule, image_numbers, image_owners
 from shards.stream.sampler import Groups
 
 #: Name of a rank's file: key and rank.
@@ -35,15 +35,7 @@ def decoding_batches(groups: Groups, corpus: Corpus, size: int, rule: ImageRule 
     articles = corpus.articles
     source, target = groups.source[:, 0], groups.target[:, 0]
     owner = image_owners(articles, source, target, rule)
-    shown = np.where(articles["images"][owner] > 0, 1, 0)
-    # Articles that share their images have the same offset in the same shard.
-    keys = np.stack(
-        [
-            source.astype(np.int64),
-            shown * (articles["shard"][owner].astype(np.int64) + 1),
-            shown * articles["roi_offset"][owner].astype(np.int64),
-        ]
-    )
+    keys = np.stack([source.astype(np.int64), image_numbers(articles, owner)])
     _, memory = np.unique(keys, axis=1, return_inverse=True)
     length = articles["text_length"][source].astype(np.int64)
     order = np.lexsort((np.arange(len(source)), memory.ravel(), -length))

@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 
 from models.network import Network
+from shards.arrays import Ints
 from shards.batch.collate import Collator
 from shards.batch.fetch import Transform
 from shards.batch.reader import Reader
@@ -16,7 +17,6 @@ from shards.batch.spans import UnreadableError
 from shards.directions import Direction, by_kind, direction_kind, parse_directions
 from shards.errors import InputError
 from shards.format.index import Corpus
-from shards.stream.quotas import Ints
 from shards.stream.sampler import Groups
 from shards.text.tokenizer import Tokenizer
 from trainer.checkpoint.directory import read_state

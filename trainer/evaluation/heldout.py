@@ -8,12 +8,12 @@ import torch
 
 from models.network import Network
 from models.objectives.base import Objective
+from shards.arrays import Ints
 from shards.batch.collate import Collator
-from shards.batch.types import Batch
+from shards.batch.types import StreamBatch
 from shards.directions import Direction, by_kind
 from shards.errors import InputError
 from shards.format.index import Corpus
-from shards.stream.quotas import Ints
 from shards.stream.sampler import Groups
 from trainer.distributed import raise_together, sum_over_ranks
 from trainer.ranks import Ranks
@@ -51,7 +51,7 @@ def share_of_rank(groups: Groups, ranks: Ranks) -> Groups:
     return take_groups(groups, slice(ranks.rank, None, ranks.world_size))
 
 
-def in_batches(groups: Groups, collate: Collator, batch_size: int) -> Iterator[Batch]:
+def in_batches(groups: Groups, collate: Collator, batch_size: int) -> Iterator[StreamBatch]:
     """Yield batches of at most `batch_size` groups, in order."""
     for begin in range(0, len(groups.number), batch_size):
         yield collate(take_groups(groups, slice(begin, begin + batch_size)))
@@ -152,7 +152,12 @@ class HeldOutNLL:
 
 
 def mean_nll(
-    network: Network, batches: Iterable[Batch], device: torch.device, begin_batch: Callable[[], None], *, languages: int
+    network: Network,
+    batches: Iterable[StreamBatch],
+    device: torch.device,
+    begin_batch: Callable[[], None],
+    *,
+    languages: int,
 ) -> HeldOutNLL:
     """Return the NLL over all ranks' batches (all ranks call this, with any number of batches).
 

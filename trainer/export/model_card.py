@@ -14,7 +14,7 @@ from models.network import Network
 from shards.files.strict_yaml import write_yaml
 from shards.format.manifest import SPLITS
 from shards.languages import LANGUAGE_CODES
-from shards.text.tokenizer import SentencePieceTokenizer
+from shards.text.sentencepiece_tokenizer import SentencePieceTokenizer
 from trainer.checkpoint.directory import TrainState, identity, read_state
 from trainer.ds_config import precision_of, read_saved_ds_config
 from trainer.evaluation.closing_table import BESIDE, BESIDE_MEANS

@@ -20,8 +20,9 @@ from transformers import MT5Config, MT5ForConditionalGeneration
 
 from shards.errors import InputError, reason
 from shards.files.read import open_regular, read_json, read_regular
+from shards.text.pretrained_tokenizer import PretrainedTokenizer
 from shards.text.start_tokens import CROSSSUM_SENTINELS, named_starts
-from shards.text.tokenizer import PretrainedTokenizer, open_tokenizer
+from shards.text.tokenizer import open_tokenizer
 from trainer.export.model import new_directory
 from trainer.terminal.progress import stage
 from trainer.trained import CONFIG, TEXT

@@ -1,4 +1,4 @@
-"""The JSONL files of XL-Sum and CrossSum: which languages and split a name says, and the records in them.
+"""Read the JSONL files of XL-Sum and CrossSum: languages and split by their names, and their records.
 
 XL-Sum:   {language}_{train,val,test}.jsonl         {id, url, title, summary, text}
 CrossSum: {source}-{target}_{train,val,test}.jsonl  {source_url, target_url, summary, text}
@@ -17,8 +17,8 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-from shards.corpora.listing import Listing
-from shards.corpora.packed import ARCHIVES, DAMAGE, DamagedFileError, Unpacked, damage_of, decompressed, is_compressed
+from shards.corpora.listing import Listing, list_files
+from shards.corpora.packed import ARCHIVES, DamagedFileError, Unpacked, damage_of, decompressed, is_compressed
 from shards.errors import InputError
 from shards.languages import LANGUAGE_CODES
 from shards.problems import Problems
@@ -73,6 +73,32 @@ def kind_of_other(name: str) -> str:
     path = PurePosixPath(name.lower())
     hidden = any(part.startswith(".") or part == "__macosx" for part in path.parts[:-1])
     return "other file" if hidden or _OTHER_NAMES.fullmatch(path.name) else "unknown file name"
+
+
+def list_data(data: Path | None, *, without_images: bool) -> Listing:
+    """List the files of text below `data`, and those of features unless `without_images`.
+
+    Raises: InputError where one of the two kinds is missing.
+    """
+    if data is None:
+        raise InputError("crosssum needs --data DIR: a directory of XL-Sum and CrossSum .jsonl files")
+
+    def kind(other: str) -> str | None:
+        return None if without_images and other.lower().endswith(FEATURES) else kind_of_other(other)
+
+    listing = list_files(data, TEXTS if without_images else (*TEXTS, *FEATURES), kind)
+    texts = [name for name, _ in listing.files if name.lower().endswith(TEXTS)]
+    if not texts:
+        found = listing.problems.summary(information=True)
+        raise InputError(
+            f"no .jsonl file below {data}, nor an archive: --data must hold XL-Sum's {{language}}_train.jsonl and "
+            f"so on{f'; what is there: {found}' if found else ''}"
+        )
+    if not without_images and len(texts) == len(listing.files):
+        raise InputError(
+            f"no feature file (.h5, .hdf5) below {data}: add MM-Sum's, or build text alone with --without-images"
+        )
+    return listing
 
 
 def text_files(
@@ -180,7 +206,7 @@ def _lines(file: TextFile, problems: Problems) -> Iterator[tuple[int, int, bytes
         while True:
             try:
                 found = next(lines, None)
-            except DAMAGE as error:
+            except Exception as error:
                 why = damage_of(error)
                 break
             if found is None:

@@ -1,4 +1,4 @@
-"""Opening HDF5 files, and listing what is in one, so that whatever is wrong with them is one line."""
+"""Open HDF5 files and list their contents; whatever is wrong with one is one line."""
 
 import importlib
 from collections.abc import Callable
@@ -14,7 +14,7 @@ H5PY_ERRORS = (KeyError, OSError, RuntimeError, TypeError, ValueError, Attribute
 def open_features(path: Path) -> Any:
     """Open an HDF5 file for reading, without locks; `InputError` when it cannot be, or h5py is not installed."""
     try:
-        h5py: Any = importlib.import_module("h5py")  # an extra: whoever has no features need not have it
+        h5py: Any = importlib.import_module("h5py")  # an extra: text alone does not need it
     except ImportError as error:
         raise InputError("image features in HDF5 need h5py: pip install 'd2tv[crosssum]'") from error
     try:

@@ -1,4 +1,4 @@
-"""The image features of MM-Sum: HDF5 files with a group an image, `features`, `boxes`, `img_w` and `img_h` in it.
+"""Read the image features of MM-Sum: HDF5 files with a group an image of `features`, `boxes`, `img_w`, `img_h`.
 
 `features` (regions, width) float32, `boxes` (regions, 4) x1 y1 x2 y2 in pixels; the sizes are numbers, as datasets
 or as attributes. An image's id is the SHA-1 of its article's URL, "_" and its number.

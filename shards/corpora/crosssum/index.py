@@ -64,7 +64,7 @@ LARGEST_IMAGE = 1 << 24
 
 
 def open_index(listing: Listing, work: Path, max_problems: int | None, progress: Progress | None) -> Path:
-    """The index of the files of `listing`, in `work`: the one that is there, else a new one.
+    """Return the index of the files of `listing`, in `work`: the one that is there, else a new one.
 
     Raises: InputError when the disk is full, a feature file is damaged, h5py is missing, or there are more than
         `max_problems` problems.
@@ -105,7 +105,7 @@ def _write_index(path: Path, listing: Listing, max_problems: int | None, progres
 
 @contextmanager
 def reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """A finished index, open for reading; `InputError` where it cannot be read."""
+    """Yield a finished index, open for reading; `InputError` where it cannot be read."""
     try:
         with _opened(path) as database:
             yield database
@@ -115,7 +115,7 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[sqlite3.Connection]:
-    """Without locks of its own, which shared file systems may not have."""
+    """Open without SQLite's locks, which shared file systems may not have."""
     name = urllib.parse.quote(os.fsencode(path))
     with closing(sqlite3.connect(f"file:{name}?mode=ro&immutable=1", uri=True)) as database:
         database.execute("PRAGMA cache_size = -16000")  # kB

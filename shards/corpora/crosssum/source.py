@@ -1,7 +1,7 @@
-"""CrossSum with images: news articles in 45 languages (XL-Sum), who translates whom (CrossSum), features (MM-Sum).
+"""Make stories of news articles in 45 languages (XL-Sum), their pairs (CrossSum) and image features (MM-Sum).
 
 A story is what pairs connect; its edges are the pairs as they are listed, and every article with itself. It need not
-be a clique. An article's images are its own. What is read is described in crosssum_files.py and crosssum_images.py.
+be a clique. An article's images are its own. What is read is described in files.py and images.py.
 """
 
 import hashlib
@@ -76,7 +76,7 @@ class CrossSumSource:
                     yield self._story(database, texts, features, SPLITS.index(split), number, problems)
 
     def problems(self) -> Problems:
-        """Return what listing and index counted: see listing.py, crosssum_files.py and crosssum_stories.py."""
+        """Return what listing and index counted: see ../listing.py, files.py and stories.py."""
         problems = Problems()
         problems.add(self._listed)
         with reading(self._index) as database:
@@ -160,7 +160,7 @@ def _record(
 
 
 def _key(database: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> str:
-    """The story's smallest URL; with its language behind it, should the data have that page in several."""
+    """Return the story's smallest URL; with its language behind it where the data has that page in several."""
     url, language = min((row[1], row[2]) for row in rows)
     (languages,) = database.execute("SELECT count(*) FROM articles WHERE url = ?", (url,)).fetchone()
     return url if languages == 1 else f"{url}#{_LANGUAGES[language]}"

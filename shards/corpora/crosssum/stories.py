@@ -1,4 +1,4 @@
-"""Pairs of articles -> stories: what is connected, cut so that a story holds one article a language."""
+"""Make stories of pairs of articles: what is connected, cut so that a story holds one article a language."""
 
 import hashlib
 import sqlite3
@@ -99,7 +99,7 @@ def plan_stories(database: sqlite3.Connection, problems: Problems) -> dict[str, 
 
 
 def find(parent: "array[int]", node: int) -> int:
-    """The root of a node's tree, halving the path to it."""
+    """Return the root of a node's tree, halving the path to it."""
     while parent[node] != node:
         parent[node] = parent[parent[node]]
         node = parent[node]
@@ -107,7 +107,7 @@ def find(parent: "array[int]", node: int) -> int:
 
 
 def _places(splits: NDArray[np.int64], order: NDArray[np.int64]) -> NDArray[np.int64]:
-    """For every story its number within its split, when stories are taken in `order`."""
+    """Return the number of every story within its split, when stories are taken in `order`."""
     places = np.empty(len(splits), np.int64)
     for split in range(3):
         chosen = order[splits[order] == split]

@@ -1,4 +1,4 @@
-"""Articles and pairs from files of text into the index: which there are, and where their texts and summaries are."""
+"""Index the articles and pairs in files of text, with the places of their texts and summaries."""
 
 import sqlite3
 import zlib

@@ -1,1 +1,1 @@
-"""The parts of `d2tv verify`: manifest and keys, tables of the index, one shard, what a tar holds."""
+"""Check a corpus for `d2tv verify`: manifest and keys, tables of the index, one shard, the contents of a tar."""

@@ -1,4 +1,4 @@
-"""What `d2tv verify` found wrong: the first of it in full, the rest as numbers, however much there is."""
+"""Collect the findings of `d2tv verify`: the first ones in full, the rest as counts by file."""
 
 import re
 from collections import Counter
@@ -30,7 +30,7 @@ class Findings:
         self.add_many(1, [message])
 
     def add_many(self, count: int, messages: Iterable[str]) -> None:
-        """`count` problems of one file. Of `messages`, one each, only so many are made as are needed."""
+        """Add `count` problems of one file. Of `messages`, one each, only as many are made as are shown."""
         if not count:
             return
         made: Iterator[str] = iter(messages)
@@ -40,12 +40,12 @@ class Findings:
         self.shown += [message for message, _ in zip(chain([first], made), range(room), strict=False)]
 
     def extend(self, other: "Findings") -> None:
-        """Everything that `other` holds, after what is here."""
+        """Add everything that `other` holds."""
         self.shown += other.shown[: SHOWN - len(self.shown)]
         self.files.update(other.files)
 
     def lines(self) -> list[str]:
-        """One line a problem, and one for those that are only counted."""
+        """Return one line a problem, and one for those that are only counted."""
         rest = self.count - len(self.shown)
         if not rest:
             return self.shown

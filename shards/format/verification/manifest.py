@@ -1,4 +1,4 @@
-"""The manifest, the hashes of the files that it vouches for, and the stories' keys."""
+"""Check the manifest, the hashes of the files that it names, and the stories' keys."""
 
 import hashlib
 import os
@@ -20,7 +20,7 @@ _KEY = re.compile(STORY_KEY.encode())
 
 
 def read_claims(directory: Path, findings: Findings) -> Manifest:
-    """The manifest, also where its hash says that it was changed, which is a finding.
+    """Return the manifest, also where its hash says that it was changed, which is a finding.
 
     Raises `InputError` where there is none, or none of this format: nothing can be held against it.
     """
@@ -49,7 +49,7 @@ def read_claims(directory: Path, findings: Findings) -> Manifest:
 
 
 def check_file(directory: Path, manifest: Manifest, name: str, findings: Findings) -> None:
-    """Size and SHA-256 of one file of the index."""
+    """Check size and SHA-256 of one file of the index."""
     path, claim = directory / name, manifest.files[name]
     if path.exists() and not path.is_file():  # opening a FIFO would wait for ever
         findings.add(f"{name}: is no regular file")
@@ -68,13 +68,13 @@ def check_file(directory: Path, manifest: Manifest, name: str, findings: Finding
 
 
 def check_keys(directory: Path, manifest: Manifest, findings: Findings) -> list[int] | None:
-    """story_keys.txt: one key a line, none of them twice. The byte at which each shard's keys begin, or None."""
+    """Check story_keys.txt: one key a line, none twice. Return the byte where each shard's keys begin, or None."""
     path = directory / "story_keys.txt"
     starts, total = manifest.first_stories.tolist(), int(manifest.first_stories[-1])
     begins: list[int] = []
     number = place = 0
     if not path.is_file():
-        return None  # told of with its size
+        return None  # reported with its size
     try:
         for line in _lines(path):
             while len(begins) < len(manifest.shards) and starts[len(begins)] == number:
@@ -87,12 +87,12 @@ def check_keys(directory: Path, manifest: Manifest, findings: Findings) -> list[
         for part in range(parts := 1 + number // _KEYS):
             _check_twice(path, manifest, part, parts, findings)
     except OSError:
-        return None  # told of with its size
+        return None  # reported with its size
     return begins if number == total else None
 
 
 def _check_twice(path: Path, manifest: Manifest, part: int, parts: int, findings: Findings) -> None:
-    """Keys that come twice, among those whose hash falls into this part."""
+    """Report keys that come twice, among those whose hash falls into this part."""
     hashes, numbers = array("Q"), array("Q")
     for number, line in enumerate(_lines(path)):
         key = int.from_bytes(hashlib.blake2b(line, digest_size=8).digest(), "little")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.errors import reason
-from shards.format.index import DAMAGED_ARRAY, PIXELS, map_array
+from shards.format.index import PIXELS, map_array
 from shards.format.part_index import load_part, part_problem
 from shards.format.verification.findings import Findings
 
@@ -41,7 +41,7 @@ class ShardTask:
 
 
 def read_rows(task: ShardTask) -> NDArray[np.void] | None:
-    """The shard's rows of articles.npy: a copy, since a shard is small and the mapping must not be kept."""
+    """Return the shard's rows of articles.npy: a copy, since a shard is small and the mapping must not be kept."""
     if task.rows is None:
         return None
     span = map_array(task.directory / "articles.npy")[slice(*task.rows)]
@@ -50,7 +50,7 @@ def read_rows(task: ShardTask) -> NDArray[np.void] | None:
 
 
 def read_images(task: ShardTask) -> NDArray[np.void] | None:
-    """The shard's rows of pixels.npy, none where there is nothing of it; a copy too."""
+    """Return the shard's rows of pixels.npy, none where there is nothing of it; a copy too."""
     if task.pixels is None:
         return None
     if task.pixels[0] == task.pixels[1]:
@@ -74,10 +74,10 @@ def check_part(
     keys: list[str] | None,
     findings: Findings,
 ) -> None:
-    """<shard>.index.npz, which only the making of a corpus needs: it may be gone, but not say something else.
+    """Check <shard>.index.npz, which only the making of a corpus needs: it may be missing, but not differ.
 
     It is compared by content, since the manifest has no hash of it: bytes that no array is made of, such as zeros
-    behind its end, are harmless and are not told of. Its edges are held against its own articles.
+    behind its end, are harmless and not reported. Its edges are held against its own articles.
     """
     path = tar.with_name(task.name.removesuffix(".tar") + ".index.npz")
     if not path.is_file():
@@ -101,7 +101,7 @@ def check_part(
         if images is not None:
             pixels = part.get("pixels", np.zeros(0, PIXELS))
             same = same and all(np.array_equal(pixels[name], images[name]) for name in (PIXELS.names or ())[1:])
-    except DAMAGED_ARRAY as error:
+    except Exception as error:
         findings.add(f"{path.name}: is damaged ({reason(error)})")
         return
     if not same:

@@ -1,4 +1,4 @@
-"""The image files of a corpus that keeps them: their table pixels.npy, and what it says of one shard."""
+"""Check the image files of a corpus that keeps them, against their table pixels.npy."""
 
 import re
 from collections import Counter
@@ -32,7 +32,7 @@ class IndexedFile:
 
 
 def check_pixels(directory: Path, manifest: Manifest, findings: Findings) -> list[tuple[int, int]] | None:
-    """Of every shard its first row of pixels.npy and the row behind its last one; None where that is not known.
+    """Check the order of pixels.npy; return the first row of every shard and the row behind its last one, or None.
 
     A shard's rows are held against its articles and its tar with the shard.
     """
@@ -69,7 +69,7 @@ def check_pixels(directory: Path, manifest: Manifest, findings: Findings) -> lis
 def indexed_files(
     shard: str, table: NDArray[np.void], images: NDArray[np.void], findings: Findings
 ) -> Iterator[IndexedFile]:
-    """The files in rows `images` of pixels.npy that an article has: all of each article's, or it is a finding.
+    """Yield the files in rows `images` of pixels.npy that an article has: all of each article's, or it is a finding.
 
     table: the shard's articles.
     """

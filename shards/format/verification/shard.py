@@ -1,6 +1,6 @@
-"""One shard against the index: every byte of its tar, its texts in the arena, its own part of the index.
+"""Check one shard against the index: every byte of its tar, its texts in the arena, its own part of the index.
 
-Knows nothing of other shards, so that processes can share the work; imports no torch, so that they start at once.
+Knows nothing of other shards, so that processes can share the work.
 """
 
 import os
@@ -16,7 +16,7 @@ from shards.format.pixels import SUFFIXES
 from shards.format.verification.findings import Findings
 from shards.format.verification.parts import ShardTask, check_part, read_images, read_keys, read_rows
 from shards.format.verification.pixels import IMAGE_NAME, image_problem, indexed_files
-from shards.format.verification.tars import Walk, parse_array, walk_tar
+from shards.format.verification.tars import Walk, parse_array, walk_tar, webdataset_problem
 
 #: From an article's features to its boxes: padding, and three blocks of header where a name is long.
 _LONGEST_WAY = 4 * tarfile.BLOCKSIZE - 1
@@ -59,7 +59,7 @@ class _Member:
 
 
 def check_shard(task: ShardTask) -> ShardReport:
-    """Everything that is wrong with one shard. Never raises for what it finds in a file."""
+    """Return everything that is wrong with one shard. Never raises for what it finds in a file."""
     findings = Findings()
     path = task.directory / task.name
     try:
@@ -80,6 +80,7 @@ class _ShardCheck:
         self._table = read_rows(task)
         self._images = read_images(task)
         self._keys = read_keys(task)
+        self._crc_of: dict[str, int] = {}  # name of a member -> its checksum by the index
 
     def run(self) -> ShardReport:
         task, findings = self._task, self._findings
@@ -97,7 +98,7 @@ class _ShardCheck:
         )
         if self._table is not None:
             check_part(self._path, task, self._table, self._images, self._keys, findings)
-        if report.foreign:  # whose it is can be told from all shards together; its size follows from that
+        if report.foreign:  # verify.py finds its owner among all shards; its size follows from that
             return report
         if size != task.size:
             findings.add(f"{task.name}: is {size:,} bytes, the manifest says {task.size:,}")
@@ -115,16 +116,20 @@ class _ShardCheck:
             )
         else:
             findings.extend(inside)
+        if not findings.count and self._keys is not None and self._table is not None:
+            problem = webdataset_problem(self._path, self._keys, self._crc_of)
+            if problem is not None:
+                findings.add(f"{task.name}: {problem}")
         return report
 
     def _article_names(self) -> list[str]:
-        """The members that hold the shard's articles by the index, in the order of its rows."""
+        """Return the members that hold the shard's articles by the index, in the order of its rows."""
         if self._table is None or self._keys is None:
             return []
         return [self._name(row, _ENDINGS["json"]) for row in range(len(self._table))]
 
     def _name(self, row: int, ending: str, *, own: bool = True) -> str:
-        """The name that a member of article `row` has, or would have if its story's articles share it."""
+        """Return the name that a member of article `row` has, or would have if its story's articles share it."""
         assert self._table is not None
         record = self._table[row]
         story, language = int(record["story"]) - self._task.first_story, int(record["language"])
@@ -160,7 +165,7 @@ class _ShardCheck:
         return sorted([*found.values(), *self._pixels(walk)], key=lambda member: member.offset)
 
     def _pixels(self, walk: Walk) -> list[_Member]:
-        """The image files by the index, each with the articles that it is of; without an index, by the tar itself."""
+        """Return the image files by the index, each with its articles; without an index, by the tar itself."""
         if self._table is None or self._images is None:
             files = [place for place, (name, _) in walk.members.items() if IMAGE_NAME.search(name)]
             return [_Member("pixels", place, walk.members[place][1], crc=-1, images=-1) for place in files]
@@ -170,7 +175,7 @@ class _ShardCheck:
         ]
 
     def _check_members(self, members: list[_Member], walk: Walk, findings: Findings) -> int:
-        """Name, place, checksum and content of every member; how many of those that are there are not the index'."""
+        """Check name, place, checksum and content of every member; return how many differ from the index."""
         where = self._task.name
         by_name = {name: offset for offset, (name, _) in walk.members.items()}
         wrong = 0
@@ -189,6 +194,7 @@ class _ShardCheck:
                 padded = -(-member.length // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
                 data = os.pread(file.fileno(), padded, member.offset)
                 content, padding = data[: member.length], data[member.length :]
+                self._crc_of[name] = member.crc
                 if member.crc != -1 and crc32c(content) != member.crc:
                     wrong += 1
                     findings.add(f"{where}: {name} at byte {member.offset}: its checksum is wrong")
@@ -206,7 +212,7 @@ class _ShardCheck:
         return wrong
 
     def _place(self, member: _Member, walk: Walk, by_name: dict[str, int]) -> tuple[str, str | None]:
-        """The member's name, and what is wrong where the tar has another one there."""
+        """Return the member's name, and what is wrong where the tar has another one there."""
         at = walk.members.get(member.offset)
         if member.crc == -1:
             assert at is not None
@@ -263,7 +269,7 @@ class _ShardCheck:
             findings.add(f"{where}: {outside:,} of {array.size:,} values are outside [0, 1]")
 
     def _check_texts(self, member: _Member, pieces: list[bytes] | None, findings: Findings) -> None:
-        """The article's part of the text arena against its checksum, and against `pieces` of the tar."""
+        """Check the article's part of the text arena against its checksum, and against `pieces` of the tar."""
         path = self._task.directory / "text.bin"
         if member.kind != "json" or self._table is None or not path.is_file():
             return

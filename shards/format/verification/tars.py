@@ -1,8 +1,8 @@
-"""Walk a tar and parse its members, without the index."""
+"""Read a tar without the index: by its headers, as stock webdataset does, and the arrays in it."""
 
 import io
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.errors import reason
-from shards.format.index import DAMAGED_ARRAY, NPY_HEADER
+from shards.files.checksum import crc32c
+from shards.format.index import NPY_HEADER
 
 _CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Walk:
-    """The tar's own headers: data offset -> (name, bytes). problem: why they end before the file does."""
+    """Hold a tar's own headers: data offset -> (name, bytes). problem: why they end before the file does."""
 
     members: dict[int, tuple[str, int]]
     end: int  # no header behind this byte was read
@@ -26,7 +27,7 @@ class Walk:
 
 
 def walk_tar(path: Path) -> Walk:
-    """All headers of the tar, and whether it ends as a tar does: with nothing but zeros, two blocks at least."""
+    """Read all headers of a tar, and check that it ends in nothing but zeros, two blocks at least."""
     members: dict[int, tuple[str, int]] = {}
     end = 0
     try:
@@ -57,13 +58,13 @@ def _chunks(path: Path, begin: int) -> Iterator[bytes]:
 
 
 def parse_array(content: bytes, dtype: np.dtype[Any]) -> tuple[NDArray[Any] | None, str | None]:
-    """The array in a .npy file as the reader takes it: from its end, as it lies there. Or None, and why."""
+    """Return the array in a .npy file as the reader takes it, (images, regions, width); or None, and the reason."""
     file = io.BytesIO(content)
     try:
         if np.lib.format.read_magic(file) != (1, 0):
             return None, "is not of version 1.0 of .npy"
         shape, fortran, found = np.lib.format.read_array_header_1_0(file)
-    except DAMAGED_ARRAY as error:
+    except Exception as error:
         return None, f"is not an array ({reason(error)})"
     if found != dtype:
         return None, f"is {found}, not {dtype}"
@@ -73,3 +74,26 @@ def parse_array(content: bytes, dtype: np.dtype[Any]) -> tuple[NDArray[Any] | No
     if header != NPY_HEADER or len(content) - header != dtype.itemsize * int(np.prod(shape)) or len(shape) != 3:
         return None, f"{len(content):,} bytes with a header of {header} do not hold an array of {shape}"
     return np.frombuffer(content, dtype, offset=header).reshape(shape), None
+
+
+def webdataset_problem(path: Path, keys: Sequence[str], crc_of: Mapping[str, int]) -> str | None:
+    """Read a tar as stock webdataset does; return the first difference from the index, None where they agree.
+
+    keys: of the samples, in order.  crc_of: name of a member -> CRC32C of its data.
+    """
+    from webdataset.tariterators import group_by_keys, tar_file_expander  # imports torch
+
+    waiting, members = iter(keys), 0
+    with open(path, "rb") as stream:
+        for sample in group_by_keys(tar_file_expander([{"url": path.name, "stream": stream}])):
+            key = next(waiting, None)
+            if sample["__key__"] != key:
+                return f"webdataset reads the sample {sample['__key__']} where the index has {key}"
+            for suffix, content in sample.items():
+                if not suffix.startswith("__"):
+                    members += 1
+                    if crc32c(content) != crc_of.get(f"{key}.{suffix}"):
+                        return f"webdataset reads other bytes of {key}.{suffix} than the index has"
+    if next(waiting, None) is not None or members != len(crc_of):
+        return f"webdataset reads {members:,} members, the index has {len(crc_of):,}"
+    return None

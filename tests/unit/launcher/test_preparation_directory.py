@@ -31,7 +31,7 @@ def tree(root: Path) -> dict[str, str]:
 def begun(work: Path, **changes: object) -> Path:
     """A directory in which a call with `SETTINGS` was killed, with a shard."""
     with held(work, alone=True):
-        begin(work, SETTINGS | changes, alone=True, say=print)
+        begin(work, SETTINGS | changes, alone=True, log=print)
     (work / "train-000000.tar").write_text("ours")
     (work / "train-000000.index.npz").write_text("ours")
     return work
@@ -146,7 +146,7 @@ def test_other_settings_begin_anew_and_leave_what_others_put_there(tmp_path: Pat
     (work / "text.bin").mkdir()
     told: list[str] = []
     with held(work, alone=True):
-        begin(work, SETTINGS, alone=True, say=told.append)
+        begin(work, SETTINGS, alone=True, log=told.append)
     assert told == [f"{work} was begun with other settings or other data: beginning anew"]
     left = tree(work)
     assert json.loads(left.pop(".d2tv-prepare/settings.json")) == SETTINGS
@@ -162,7 +162,7 @@ def test_work_of_parts_is_refused_and_stays(tmp_path: Path) -> None:
     before = tree(work)
     for alone in (True, False):
         with held(work, alone=alone), pytest.raises(InputError, match="begun with other settings"):
-            begin(work, SETTINGS, alone=alone, say=print)
+            begin(work, SETTINGS, alone=alone, log=print)
     assert tree(work) == before
 
 
@@ -175,7 +175,7 @@ def test_only_abandoned_partial_files_of_ours_are_swept(tmp_path: Path) -> None:
     for path in (old, *theirs):
         os.utime(path, (0, time.time() - 7200))
     with held(work, alone=True):
-        begin(work, SETTINGS, alone=True, say=print)
+        begin(work, SETTINGS, alone=True, log=print)
     assert {path.name for path in work.glob("*.partial")} == {young.name, *(path.name for path in theirs)}
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from shards.corpora import Source, open_source
 from shards.corpora.features import GridFeatures
 from shards.corpora.grid import grid_boxes
-from shards.corpora.help import SYSTEM_PAGES, folder_language
+from shards.corpora.help.pages import SYSTEM_PAGES, folder_language
 from shards.errors import InputError
 from shards.files.caches import default_cache
 from shards.format.manifest import SPLITS

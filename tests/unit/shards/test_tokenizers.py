@@ -16,8 +16,9 @@ from shards.languages import LANGUAGE_CODES
 from shards.stream.mixture import MixtureConfig
 from shards.stream.sampler import Sampler
 from shards.text.language_codes import MBART50_CODES
+from shards.text.sentencepiece_tokenizer import SentencePieceTokenizer, train_sentencepiece
 from shards.text.start_tokens import CROSSSUM_SENTINELS
-from shards.text.tokenizer import SentencePieceTokenizer, Tokenizer, open_tokenizer, train_sentencepiece
+from shards.text.tokenizer import Tokenizer, open_tokenizer
 from tests.pretrained import save_mbart50, save_mt5, save_published
 from tests.tiny import WORDS
 

@@ -14,13 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shards.corpora.emoji import EmojiSource
-from shards.corpora.help import folder_language, list_pages
-from shards.corpora.mallard import read_page
+from shards.corpora.help.mallard import read_page
+from shards.corpora.help.pages import folder_language, list_pages
 from shards.files.caches import default_cache
 from shards.format.manifest import SPLITS
 from shards.languages import LANGUAGE_CODES
 from shards.problems import Problems
-from shards.text.tokenizer import Tokenizer, open_tokenizer, train_sentencepiece
+from shards.text.sentencepiece_tokenizer import train_sentencepiece
+from shards.text.tokenizer import Tokenizer, open_tokenizer
 from tests.sentences import SENTENCES
 from trainer.evaluation.scoring.score import score_rouge
 from trainer.evaluation.scoring.tokenizers import normalize

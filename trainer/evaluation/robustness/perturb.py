@@ -16,21 +16,20 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from shards.arrays import Ints, Mask
 from shards.batch.fetch import Fetched
 from shards.batch.reader import Reader
 from shards.batch.spans import UnreadableError
 from shards.format.index import Corpus
 from shards.schema import Article, Unreadable
 from shards.stream.images import ImageRule, image_numbers, image_owners
-from shards.stream.quotas import Ints
 from shards.stream.sampler import Groups
 from trainer.evaluation.robustness import features
 from trainer.evaluation.robustness.corruptions import corrupted
 from trainer.evaluation.robustness.draw import seeded
 from trainer.evaluation.robustness.kinds import Kind
 
-Mask = NDArray[np.bool_]
-#: From pictures to features (n, R, V) and boxes (R, 4), as the corpus has them.
+#: Pictures to features (n, R, V) and boxes (R, 4), as the corpus has them.
 Extract = Callable[[Sequence[Image.Image]], tuple[NDArray[np.float16], NDArray[np.float32]]]
 
 _FEATURE_CHANGES: dict[str, Callable[[Tensor, Tensor, float, int], tuple[Tensor, Tensor]]] = {

@@ -1,4 +1,4 @@
-"""One page of Mallard, the XML that GNOME's help is written in: its running text, its description, its figures."""
+"""Read a page of Mallard, the XML of GNOME's help: its running text, its description, its figures."""
 
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
@@ -60,7 +60,7 @@ def read_page(path: Path) -> Page:
 
 
 def _depth(root: ElementTree.Element) -> int:
-    """How deep elements are nested, and no more than `_DEEPEST` + 1."""
+    """Return how deep elements are nested, at most `_DEEPEST` + 1."""
     depth, level = 0, [root]
     while level and depth <= _DEEPEST:
         depth, level = depth + 1, [child for element in level for child in element]
@@ -68,7 +68,7 @@ def _depth(root: ElementTree.Element) -> int:
 
 
 def _name(element: ElementTree.Element) -> str:
-    """The element's name: Mallard's without a namespace, "if:choose" and the like, else ""."""
+    """Return the element's name: Mallard's without a namespace, "if:choose" and the like, else ""."""
     if not isinstance(element.tag, str):  # a comment or a processing instruction
         return ""
     if element.tag.startswith(_MALLARD):
@@ -83,7 +83,7 @@ def _children(element: ElementTree.Element, name: str) -> Iterator[ElementTree.E
 
 
 def _inside(element: ElementTree.Element) -> list[ElementTree.Element]:
-    """The element's children, as a plain reader sees them: of alternatives the first whose condition holds.
+    """Return the element's children, as a plain reader sees them: of alternatives the first whose condition holds.
 
     Without this a page says everything twice, for GNOME and for GNOME classic.
     """
@@ -92,7 +92,7 @@ def _inside(element: ElementTree.Element) -> list[ElementTree.Element]:
 
 
 def _holds(element: ElementTree.Element) -> bool:
-    """Whether the element's condition holds where no platform, device or action is given.
+    """Return True if the element's condition holds where no platform, device or action is given.
 
     "a b" asks for both, "a,b" for one of them, "!a" for the absence of a.
     """
@@ -103,7 +103,7 @@ def _holds(element: ElementTree.Element) -> bool:
 
 
 def _shown(element: ElementTree.Element) -> Iterator[ElementTree.Element]:
-    """The element and all within it, less what only another reader would see."""
+    """Yield the element and all within it, less what only another reader would see."""
     yield element
     if _name(element) != "info":
         for child in _inside(element):
@@ -120,7 +120,7 @@ def _blocks(element: ElementTree.Element) -> Iterator[ElementTree.Element]:
 
 
 def _text(element: ElementTree.Element) -> str:
-    """The text within, its white space made single spaces."""
+    """Return the text within, its white space made single spaces."""
     return " ".join(_raw(element).split())
 
 

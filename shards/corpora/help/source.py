@@ -1,11 +1,10 @@
-"""The help corpus: pages of a manual in many languages, such as GNOME's, which Debian packages as gnome-user-docs.
+"""Make stories of the pages of a manual in many languages, such as GNOME's, in Debian's gnome-user-docs.
 
 A story is a page. In each language its document is the page's running text, its summary the one-sentence
 description that the page carries, both written by people. Documents are long, and most pages have no image:
 what the emoji corpus lacks. Pages are Mallard, as LANGUAGE/DOCUMENT/PAGE.page.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,39 +18,19 @@ from PIL import Image
 
 from shards.corpora import Progress
 from shards.corpora.grid import BATCH_SIZE, grid_boxes
-from shards.corpora.listing import Listing, list_files
-from shards.corpora.mallard import Page, read_page
+from shards.corpora.help.mallard import Page, read_page
+from shards.corpora.help.pages import FIRST, folder_language, unfit
+from shards.corpora.listing import Listing
 from shards.corpora.npm import RESNET, Package, fetch
 from shards.errors import InputError
 from shards.format.manifest import SPLITS
 from shards.format.pixels import DamagedImageError, decode, read_image_file, storable
 from shards.format.writer import split_of
-from shards.languages import find_language
 from shards.problems import Problems
 from shards.schema import Article, Images, Story
-from shards.text.lines import has_text
 
 if TYPE_CHECKING:
     from shards.corpora.features import GridFeatures
-
-#: Where systems keep the help of their programs, and the two manuals there that are gnome-user-docs.
-SYSTEM_PAGES = Path("/usr/share/help")
-DOCUMENTS = ("gnome-help", "system-admin-guide")
-
-#: A page is untranslated, and left out, when its summary is the English one or when more than this share of its text
-#: (in characters) is paragraphs of the English page: then most of it is not in its language.
-UNTRANSLATED_SHARE = 0.5
-
-#: Folders that are not named by their language's code alone.
-_FOLDERS = {
-    "C": "english",
-    "sr@latin": "serbian_latin",
-}
-#: Where two folders are one language: which is asked first for a page. The others are asked by name.
-_FIRST = ("C", "pt_BR")
-
-#: A page that is compressed, or an editor's copy.
-_PAGE_LIKE = re.compile(r"\.page\W", re.IGNORECASE)
 
 _RASTER = (".png", ".jpg", ".jpeg", ".gif", ".webp")
 
@@ -66,44 +45,6 @@ class _Entry:
     language: str
     name: str
     figures: tuple[str, ...]
-
-
-def list_pages(data: Path | None) -> Listing:
-    """List the pages below `data`, or those of the system's gnome-user-docs.
-
-    Counted, below `data`: "unknown file name", a page that is not LANGUAGE/DOCUMENT/*.page, or is compressed.
-
-    Raises: InputError when there are none.
-    """
-    root = data or SYSTEM_PAGES
-    if data is None and not root.is_dir():
-        raise InputError(
-            f"{root} is missing: `apt install gnome-user-docs`, or name a directory of pages with --data DIR"
-        )
-    listing = list_files(root, (".page",), lambda name: "unknown file name" if _PAGE_LIKE.search(name) else None)
-    files = []
-    for name, size in listing.files:
-        if name.count("/") < 1 or not name.endswith(".page"):
-            listing.problems.count("unknown file name", name)
-        elif data is not None or name.split("/")[1] in DOCUMENTS:
-            files.append((name, size))
-    if not any(folder_language(name.split("/")[0]) for name, _ in files):
-        raise InputError(
-            f"no Mallard page as LANGUAGE/DOCUMENT/*.page below {root}: `apt install gnome-user-docs`, "
-            "or name a directory that holds some with --data DIR"
-        )
-    # Beside the system's manuals lie others, which nobody asked for.
-    return Listing(root=root, files=tuple(files), problems=Problems() if data is None else listing.problems)
-
-
-def folder_language(folder: str) -> str | None:
-    """Return the language of a folder named as a locale ("C", "pt_BR", "sr@latin"); None for one that is not ours."""
-    if folder in _FOLDERS:
-        return _FOLDERS[folder]
-    place, _, script = folder.partition("@")
-    if script not in ("", "cyrillic"):  # English in Shavian, Catalan of Valencia
-        return None
-    return find_language(place) or find_language(place.partition("_")[0])
 
 
 class HelpSource:
@@ -179,11 +120,11 @@ class HelpSource:
                 yield Story(key=key, articles=tuple(articles), shared_images=shared, images=own)
 
     def problems(self) -> Problems:
-        """Counted: "page is not XML", "missing figure"."""
+        """Return the problems of opening. Counted: "page is not XML", "missing figure"."""
         return self._found
 
     def provenance(self) -> dict[str, Any]:
-        """The manuals, and by language what became of the pages.
+        """Return the manuals, and the counts of pages by language.
 
         Of a language's `pages`, some are `not_xml`, some are `without_text` (nothing but headings and links) or
         `without_summary`, some are `untranslated`; that leaves `articles`. `other_languages` are folders of languages
@@ -209,7 +150,7 @@ class HelpSource:
     def _articles_of(self, key: str, folders: Sequence[str]) -> Iterator[_Entry]:
         """Return the page `key` in each language that has a translation of it, by language."""
         by_language: dict[str, list[str]] = {}
-        for folder in sorted(folders, key=lambda f: (f not in _FIRST, len(f), f)):
+        for folder in sorted(folders, key=lambda f: (f not in FIRST, len(f), f)):
             if language := folder_language(folder):
                 by_language.setdefault(language, []).append(folder)
         english: Page | None = None
@@ -227,7 +168,7 @@ class HelpSource:
                     continue
                 if language == "english":
                     english = english or page
-                reasons.append(_unfit(page, english if language != "english" else None))
+                reasons.append(unfit(page, english if language != "english" else None))
                 if reasons[-1] is None:
                     counts["articles"] += 1
                     yield _Entry(language=language, name=name, figures=self._resolve(name, page))
@@ -236,7 +177,7 @@ class HelpSource:
                 counts[reasons[0] if reasons and reasons[0] else "not_xml"] += 1
 
     def _resolve(self, name: str, page: Page) -> tuple[str, ...]:
-        """Real paths of the page's images: in its own folder, else in the English one. Drawings are skipped."""
+        """Return real paths of the page's images: in its own folder, else in the English one. Drawings are skipped."""
         folder, _, rest = name.partition("/")
         found: list[str] = []
         for src in dict.fromkeys(page.figures):
@@ -261,7 +202,7 @@ class HelpSource:
     def _features(
         self, figures: Sequence[str], problems: Problems
     ) -> tuple[dict[str, NDArray[np.float16]], dict[str, bytes] | None]:
-        """(36, 2048) of every figure that can be read; and its file, where the pixels are kept."""
+        """Return (36, 2048) of every figure that can be read; and its file, where the pixels are kept."""
         features: dict[str, NDArray[np.float16]] = {}
         files: dict[str, bytes] = {}
         for first in range(0, len(figures), BATCH_SIZE):  # a screenshot takes megabytes
@@ -283,24 +224,10 @@ class HelpSource:
         return features, files if self._pixels else None
 
 
-def _unfit(page: Page, english: Page | None) -> str | None:
-    """Why the page makes no article, as in the provenance; None when it does."""
-    if not any(map(has_text, page.paragraphs)):
-        return "without_text"
-    if not has_text(page.summary):
-        return "without_summary"
-    if english is not None:
-        originals = set(english.paragraphs)
-        same = sum(len(paragraph) for paragraph in page.paragraphs if paragraph in originals)
-        if page.summary == english.summary or same > UNTRANSLATED_SHARE * sum(map(len, page.paragraphs)):
-            return "untranslated"
-    return None
-
-
 def _images(
     entries: Sequence[_Entry], features: dict[str, NDArray[np.float16]], files: dict[str, bytes] | None
 ) -> tuple[Images | None, dict[str, Images] | None]:
-    """The images that a story's articles share, and those of the articles that have others."""
+    """Return the images that a story's articles share, and those of the articles that have others."""
     figures = {entry.language: tuple(f for f in entry.figures if f in features) for entry in entries}
     made = {
         each: Images(
