@@ -1,14 +1,14 @@
-"""Predictions that a page shows of an evaluation: of a group the best, the middle, the worst, and one drawn."""
+"""Choose and read the predictions that a page shows: of a group the best, the middle, the worst, and one drawn."""
 
 import io
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from launcher.pages.evaluation import Example, Place
 from launcher.preview import read_images, spoken_key
 from shards.batch.reader import Reader
 from shards.batch.spans import UnreadableError
@@ -18,34 +18,14 @@ from shards.schema import Images
 from shards.stream.images import ImageRule, image_owners
 from trainer.evaluation.predictions import Prediction
 
-Place = Literal["best", "middle", "worst", "drawn"]
 #: Larger files are made smaller before they go into a page.
 _LARGE, _SIDE = 64 << 10, 440
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Example:
-    """group: what it is the best, middle or worst of, by ROUGE-L.  name: of its story.
-
-    document: of the source language.  images: what the network saw of them, with their files where the corpus keeps
-    them; None for none.  problem: why one of the two is not there, as it could not be read.
-    sizes: width and height of what is in each file.
-    """
-
-    group: str
-    place: Place
-    row: Prediction
-    name: str
-    document: str | None
-    images: Images | None
-    sizes: tuple[tuple[int, int], ...] = ()
-    problem: str | None = None
 
 
 def choose(
     rows: Sequence[Prediction], group_of: Callable[[Prediction], str], seed: int
 ) -> list[tuple[str, Place, Prediction]]:
-    """Four of every group, groups in order of their names: each of another story where there are as many.
+    """Return four of every group, groups in order of their names: each of another story where there are as many.
 
     The same rows and seed give the same choice, in whatever order they come.
     """
@@ -91,10 +71,10 @@ def read(
 
     document_of: the side whose article is the document. rule: whose images were shown.
     """
-    there = corpus.article_rows({row.story for _, _, row in chosen})
+    rows = corpus.article_rows({row.story for _, _, row in chosen})
     found = []
     for group, place, row in chosen:
-        source, target = (there[row.story, language] for language in (row.source, row.target))
+        source, target = (rows[row.story, language] for language in (row.source, row.target))
         owner = int(image_owners(np.asarray(corpus.articles), np.array(source), np.array(target), rule))
         document: str | None = None
         images: Images | None = None
@@ -124,7 +104,7 @@ def read(
 
 
 def _seen(images: Images, most: int) -> tuple[Images, tuple[tuple[int, int], ...]]:
-    """The first `most` images, their files no larger than a page wants them; with the sizes of what is in these."""
+    """Return the first `most` images, their files small enough for a page, and the width and height of each file."""
     small = [_small(file) for file in images.pixels[:most]] if images.pixels else []
     files = tuple(file for file, _ in small) or None
     sizes = tuple(size for _, size in small)

@@ -1,4 +1,4 @@
-"""`d2tv annotate KEY --ratings FILE ...`: what the annotators of a page found."""
+"""Print what the annotators of a page found: `d2tv annotate KEY --ratings FILE ...`."""
 
 import json
 from collections.abc import Sequence

@@ -64,7 +64,7 @@ class Results:
 
 
 def work_out(key: Key, found: Sequence[Ratings], *, baseline: str, samples: int, seed: int) -> Results:
-    """The results of all systems, tested against the baseline by paired bootstrap over stories.
+    """Return the results of all systems, tested against the baseline by paired bootstrap over stories.
 
     A pair is one annotator's ratings of two systems' summaries of one example: what is missing on either side leaves
     the pair out, so a severe annotator's half-filled file harms no system.
@@ -106,7 +106,7 @@ def work_out(key: Key, found: Sequence[Ratings], *, baseline: str, samples: int,
 
 
 def _scores(key: Key, found: Sequence[Ratings]) -> Scores:
-    """A row an example and annotator; NaN where nothing is rated."""
+    """Return a row an example and annotator; NaN where nothing is rated."""
     columns: dict[str, dict[str, list[float]]] = {
         system: {criterion: [] for criterion in CRITERIA} for system in key.systems
     }

@@ -7,14 +7,14 @@ from typing import Any
 from launcher.annotation.key import CRITERIA, SCALE, Key
 from launcher.annotation.ratings import Ratings
 from launcher.annotation.results import Agreed, Result, Results
-from launcher.comparison.sheet import Cell, Part, Sheet, words
+from launcher.pages.sheet import Cell, Part, Sheet, words
 
 #: As D2TV's Table 3 heads its columns.
 _SHORT = {"fluency": "Flu.", "conciseness": "Con.", "informativeness": "Inf."}
 
 
 def sheets(key: Key, found: Sequence[Ratings], results: Results) -> list[Sheet]:
-    """The means (D2TV's Table 3), the agreement, and how much of the page each annotator has rated."""
+    """Return the means (D2TV's Table 3), the agreement, and how much of the page each annotator has rated."""
     return [_means(key, results), _agreement(results), _annotators(key, found)]
 
 
@@ -57,7 +57,7 @@ def _means(key: Key, results: Results) -> Sheet:
 
 
 def _best(of: Sequence[Result]) -> float | None:
-    """The highest mean, as far as two digits show it, where there is something that it is higher than."""
+    """Return the highest mean in two digits; None where all are equal."""
     means = {round(one.mean, 2) for one in of if one.mean is not None}
     return max(means) if len(means) > 1 else None
 
@@ -112,7 +112,7 @@ def _annotators(key: Key, found: Sequence[Ratings]) -> Sheet:
 
 
 def as_json(key: Key, found: Sequence[Ratings], results: Results, *, baseline: str) -> dict[str, Any]:
-    """The same, with every number."""
+    """Return all numbers of the results."""
     total = len(key.summaries) * len(CRITERIA)
     return {
         "page": key.page,

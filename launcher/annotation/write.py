@@ -1,4 +1,4 @@
-"""`d2tv annotate RUN ...`: a page on which people rate what systems wrote, without knowing which wrote what."""
+"""Write a page on which people rate what systems wrote, without knowing which wrote what: `d2tv annotate RUN ...`."""
 
 import hashlib
 import json
@@ -10,13 +10,13 @@ from typing import Literal
 
 from launcher.annotation.key import CRITERIA, SCALE, Item, Key, check_replaceable, key_path, write_key
 from launcher.annotation.sample import MOST_SYSTEMS, draw, in_directions, shuffled
-from launcher.examples import Example, Place, read
+from launcher.examples import read
 from launcher.pages.annotation import Question, annotation_page
-from launcher.pages.page import write_page
+from launcher.pages.evaluation import Example, Place
 from shards.batch.reader import Reader
 from shards.batch.spans import UnreadableError
 from shards.errors import InputError
-from shards.files.write import check_output
+from shards.files.write import check_output, write_output
 from shards.format.index import Corpus
 from shards.printable import one_line
 from trainer.evaluation.compare.held_out import HeldOut, recipe_of
@@ -126,7 +126,7 @@ def write_annotation(words: Sequence[str], wanted: Wanted) -> None:
     )
     check_replaceable(key_file, key)
     write_key(key_file, key)
-    write_page(out, annotation_page(key.page, questions, CRITERIA, SCALE))
+    write_output(out, annotation_page(key.page, questions, CRITERIA, SCALE))
     left_out = max(map(len, of_models.values())) - len(common)
     for line in notes + _told(key, texts, examples, chosen, len(possible), left_out, wanted):
         print(line)
@@ -135,7 +135,7 @@ def write_annotation(words: Sequence[str], wanted: Wanted) -> None:
 
 
 def _examples(chosen: Sequence[ExampleKey], held_out: HeldOut, runs: Sequence[Path], wanted: Wanted) -> list[Example]:
-    """The documents, references and images of examples, without a prediction.
+    """Read the documents, references and images of examples, without a prediction.
 
     `InputError` where the corpus is another one than the systems', or not to be found.
     """
@@ -150,7 +150,7 @@ def _examples(chosen: Sequence[ExampleKey], held_out: HeldOut, runs: Sequence[Pa
 
 
 def _rows(chosen: Sequence[ExampleKey], corpus: Corpus, reader: Reader, *, references: bool) -> Iterator[Prediction]:
-    """The examples, with their references where they are wanted. `InputError` for one that cannot be read."""
+    """Yield the examples, with references where they are wanted. Raises `InputError` for one that is unreadable."""
     there = corpus.article_rows({story for story, _, _ in chosen})
     for number, (story, source, target) in enumerate(chosen):
         try:

@@ -1,9 +1,9 @@
-"""Systems side by side: a row for each kind, target, source or direction."""
+"""Lay out systems side by side: a row a kind, target, source or direction."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
-from launcher.comparison.sheet import Cell, Part, Sheet, words
+from launcher.pages.sheet import Cell, Part, Sheet, words
 from trainer.evaluation.compare.significance import Tests
 from trainer.evaluation.compare.systems import SHORT, Scores
 from trainer.evaluation.predictions import Key
@@ -14,7 +14,7 @@ By = Literal["kind", "target", "source", "direction"]
 def rows(
     scores: Scores, *, split: str, by: By, baseline: str, measures: Sequence[str], samples: int, seed: int
 ) -> Sheet:
-    """All systems against the baseline; every example counts alike."""
+    """Test all systems against the baseline; every example counts alike."""
     tests = Tests(scores, baseline, samples=samples, seed=seed)
     groups = [
         (name, len(places), [tests.mean(system, measure, places) for measure in measures for system in scores.names])

@@ -1,11 +1,11 @@
 """Count a corpus and a mixture over it, from the index alone: no shard is read."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from launcher.pages.corpus import CorpusFacts, Direction, Ints, LanguageFacts, Lengths, MixtureFacts
 from shards.format.index import Corpus
 from shards.format.manifest import SPLITS
 from shards.languages import LANGUAGE_CODES
@@ -13,98 +13,17 @@ from shards.locations import shown
 from shards.stream.mixture import direction_weights
 from trainer.recipe import Recipe
 
-#: Articles a language whose characters are counted. More would only move the digits that nobody reads.
+#: Articles a language whose characters are counted: more would move the last digits alone.
 SAMPLE = 400
-#: And the longest by their bytes, so that the longest by its characters is among them, or nearly.
+#: And the longest by bytes, for the longest by characters is among them, or nearly.
 _LONGEST = 16
 
 #: Directions shown of each sort.
 SHOWN = 5
 
-Ints = NDArray[np.int64]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Lengths:
-    """Characters (Unicode code points) of a language's documents or summaries; all 0 where it has none."""
-
-    median: int
-    most: int  # the 95th percentile
-    longest: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LanguageFacts:
-    """One language in one split. At most one article of a story is in it, so articles are stories too."""
-
-    name: str
-    code: str  # BCP 47, or the name itself where none is known
-    articles: int
-    document: Lengths
-    summary: Lengths
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CorpusFacts:
-    """A corpus, and one split of it.
-
-    totals: split -> (stories, articles, edges, directions that have an example).
-    counts_TS: (L, L) examples by [target, source].  images: how many articles have 0, 1, 2, .. images.
-    sampled: whether some language has more articles than were measured.
-    pixels: image files of the split and their bytes; None where the corpus keeps features alone.
-    """
-
-    location: str
-    name: str
-    content_hash: str
-    totals: dict[str, tuple[int, int, int, int]]
-    split: str
-    languages: tuple[LanguageFacts, ...]
-    counts_TS: Ints
-    images: Ints
-    sampled: bool
-    pixels: tuple[int, int] | None
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(language.name for language in self.languages)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Direction:
-    """One direction in a mixture. passes: how often its examples come in an epoch-equivalent."""
-
-    source: str
-    target: str
-    examples: int
-    share: float
-    passes: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MixtureFacts:
-    """The stream that a recipe's mixture draws from a split, by direction.
-
-    An epoch-equivalent is as many slots as the split has examples.  shares_TS, passes_TS: (L, L) by [target, source].
-    left_out: directions that have examples and no share.  run: the whole run in epoch-equivalents.
-    """
-
-    recipe: str
-    settings: str
-    changes: int
-    shares_TS: NDArray[np.float64]
-    passes_TS: NDArray[np.float64]
-    kinds: dict[str, float]
-    rarest: tuple[Direction, ...]
-    commonest: tuple[Direction, ...]
-    most_passes: tuple[Direction, ...]
-    left_out: int
-    epoch: int
-    run: float
-
 
 def corpus_facts(corpus: Corpus, split: str) -> CorpusFacts:
-    """The facts of `corpus`, with those of one split in detail. Seconds for a million articles."""
+    """Return the facts of `corpus`, with those of one split in detail. Takes seconds for a million articles."""
     table = np.asarray(corpus.articles)
     of_split = np.array([name.startswith(f"{split}-") for name in corpus.shards])
     rows = np.flatnonzero(of_split[table["shard"]])
@@ -125,13 +44,13 @@ def corpus_facts(corpus: Corpus, split: str) -> CorpusFacts:
         languages=tuple(languages),
         counts_TS=corpus.direction_counts(split),
         images=np.bincount(table["images"][rows], minlength=1).astype(np.int64),
-        sampled=sampled,
+        sample=SAMPLE if sampled else None,
         pixels=_pixels(corpus, of_split),
     )
 
 
 def mixture_facts(facts: CorpusFacts, recipe: Recipe, name: str) -> MixtureFacts | None:
-    """Return the facts of the stream that `recipe` draws from the split; None where that has no examples.
+    """Return the stream that `recipe` draws from the split; None where that has no examples.
 
     Raises `InputError` as `direction_weights`.
     """
@@ -189,8 +108,8 @@ def _pixels(corpus: Corpus, of_split: NDArray[np.bool_]) -> tuple[int, int] | No
 
 
 def _totals(corpus: Corpus, split: str) -> tuple[int, int, int, int]:
-    told = corpus.manifest["splits"][split]
-    return told["stories"], told["articles"], told["edges"], int((corpus.direction_counts(split) > 0).sum())
+    counts = corpus.manifest["splits"][split]
+    return counts["stories"], counts["articles"], counts["edges"], int((corpus.direction_counts(split) > 0).sum())
 
 
 def _language_facts(corpus: Corpus, table: NDArray[np.void], name: str, rows: Ints) -> LanguageFacts:
@@ -206,7 +125,7 @@ def _language_facts(corpus: Corpus, table: NDArray[np.void], name: str, rows: In
 
 
 def _lengths(text: NDArray[np.uint8], begin: Ints, length: Ints) -> Lengths:
-    """Of texts that lie at `begin` and are `length` bytes long, all or a sample of them."""
+    """Measure texts of `length` bytes at `begin`, all or a sample of them."""
     count = len(begin)
     if not count:
         return Lengths(median=0, most=0, longest=0)
@@ -222,7 +141,7 @@ def _lengths(text: NDArray[np.uint8], begin: Ints, length: Ints) -> Lengths:
 
 
 def _characters(text: NDArray[np.uint8], begin: int, length: int) -> int:
-    """Code points of UTF-8: all bytes but those that continue one."""
+    """Count the code points of UTF-8: all bytes but those that continue one."""
     part = np.frombuffer(text[begin : begin + length], np.uint8)
     return length - int(np.count_nonzero((part & 0xC0) == 0x80))
 

@@ -1,4 +1,4 @@
-"""`d2tv inspect`: a corpus on a terminal, and on request as a page."""
+"""Print a corpus and write its page: `d2tv inspect`."""
 
 import sys
 import textwrap
@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 from rich.text import Text
 
-from launcher.inspection.facts import SAMPLE, CorpusFacts, Direction, MixtureFacts, corpus_facts, mixture_facts
-from launcher.inspection.views import RAMP, levels, mixture_lines, percent, pixels_line
-from shards.files.write import check_output
+from launcher.inspection.facts import corpus_facts, mixture_facts
+from launcher.pages.colours import RAMP, levels
+from launcher.pages.corpus import CorpusFacts, Direction, MixtureFacts, corpus_page
+from shards.files.write import check_output, write_output
 from shards.format.index import open_corpus
 from shards.printable import one_line
 from trainer.recipe import load_recipe
+from trainer.runs.words import percent
 from trainer.terminal.progress import stage
 from trainer.terminal.text import Console
 
@@ -43,9 +45,7 @@ def inspect_corpus(location: str, recipe_name: str, overrides: Sequence[str], *,
     else:
         _print_mixture(mixture, split, console)
     if html is not None:
-        from launcher.pages.corpus import write_corpus_page
-
-        write_corpus_page(html, facts, mixture)
+        write_output(html, corpus_page(facts, mixture))
         _say(console, f"page: {html}")
 
 
@@ -61,7 +61,7 @@ def _print_totals(facts: CorpusFacts, console: Console) -> None:
 
 
 def _print_heat_map(facts: CorpusFacts, console: Console) -> None:
-    """Examples by direction. Colours on a terminal that has enough of them, digits elsewhere."""
+    """Print examples by direction, in colours on a terminal that has enough of them, in digits elsewhere."""
     counts = facts.counts_TS
     room = console.width - _LABEL - _TOTAL
     shown = np.arange(len(facts.languages))
@@ -102,7 +102,7 @@ def _print_heat_map(facts: CorpusFacts, console: Console) -> None:
 
 
 def _print_languages(facts: CorpusFacts, console: Console) -> None:
-    of = f" (of {SAMPLE} articles a language and the longest)" if facts.sampled else ""
+    of = "" if facts.sample is None else f" (of {facts.sample} articles a language and the longest)"
     _say(console, "")
     _say(console, f"{facts.split}: lengths in characters{of}")
     _say(console, f"{'':<20}{'':>10}{'document':>15}{'':>9}{'summary':>15}")
@@ -122,12 +122,12 @@ def _print_images(facts: CorpusFacts, console: Console) -> None:
     for images, count in enumerate(facts.images.tolist()):
         share = count / articles if articles else 0.0
         _say(console, f"{images:>8}{count:>12,}{share:>9.1%}  {'#' * round(40 * share)}".rstrip())
-    _say(console, pixels_line(facts))
+    _say(console, facts.pixels_line)
 
 
 def _print_mixture(mixture: MixtureFacts, split: str, console: Console) -> None:
     _say(console, "")
-    for sentence in mixture_lines(mixture, split):
+    for sentence in mixture.lines(split):
         for line in textwrap.wrap(sentence, console.width, subsequent_indent="  "):
             _say(console, line)
     _print_directions("the rarest", mixture.rarest, console, heading=True)

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from shards.errors import InputError
-from trainer.telemetry.metrics import parse_record
 from trainer.recipe import load_recipe
+from trainer.telemetry.metrics import parse_record
 
 
 def check_run_files(run: Path) -> None:

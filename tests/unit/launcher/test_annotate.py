@@ -20,7 +20,7 @@ from launcher.annotation.ratings import read_ratings
 from launcher.annotation.results import work_out
 from launcher.annotation.sample import draw, shuffled
 from launcher.cli import main
-from launcher.pages.page import visible
+from launcher.pages.templates import visible
 from shards.errors import InputError
 from shards.format.index import Corpus
 from shards.format.merge import finish_corpus
