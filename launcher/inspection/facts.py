@@ -1,7 +1,5 @@
 """Count a corpus and a mixture over it, from the index alone: no shard is read."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -63,48 +61,60 @@ def mixture_facts(facts: CorpusFacts, recipe: Recipe, name: str) -> MixtureFacts
     anchors = recipe.training.steps * batch.groups_per_step * batch.group_size // batch.sources_per_target
     shares_TS = direction_weights(counts_TS, facts.names, recipe.mixture, slots=anchors)
     passes_TS = np.divide(shares_TS * epoch, counts_TS, out=np.zeros_like(shares_TS), where=counts_TS > 0)
-    mms = float(np.trace(shares_TS))
     # Ties in the order of (target, source), so that the same corpus shows the same.
     used = np.flatnonzero(shares_TS)
-    rarest = used[np.argsort(counts_TS.flat[used], kind="stable")]
-    commonest = used[np.argsort(-counts_TS.flat[used], kind="stable")]
-    by_passes = used[np.argsort(-passes_TS.flat[used], kind="stable")]
-    settings = recipe.mixture.model_dump(mode="json", exclude={"changes"}, exclude_none=True)
+    orders = {"the rarest": counts_TS, "the commonest": -counts_TS, "the most passes": -passes_TS}
 
-    def directions(chosen: Sequence[int] | Ints) -> tuple[Direction, ...]:
-        return tuple(
-            Direction(
-                source=facts.names[place % len(facts.names)],
-                target=facts.names[place // len(facts.names)],
-                examples=int(counts_TS.flat[place]),
-                share=float(shares_TS.flat[place]),
-                passes=float(passes_TS.flat[place]),
-            )
-            for place in map(int, chosen)
+    def direction(place: int) -> Direction:
+        return Direction(
+            source=facts.names[place % len(facts.names)],
+            target=facts.names[place // len(facts.names)],
+            examples=int(counts_TS.flat[place]),
+            share=float(shares_TS.flat[place]),
+            passes=float(passes_TS.flat[place]),
         )
 
     return MixtureFacts(
-        recipe=name,
-        settings=", ".join(f"{key} {_spoken(value)}" for key, value in settings.items()),
-        changes=len(recipe.mixture.changes),
+        lines=_describe(facts, recipe, name, shares_TS, anchors * batch.sources_per_target / epoch),
         shares_TS=shares_TS,
         passes_TS=passes_TS,
-        kinds={"mms": mms, "mxls": float(shares_TS.sum()) - mms},
-        rarest=directions(rarest[:SHOWN]),
-        commonest=directions(commonest[:SHOWN]),
-        most_passes=directions(by_passes[:SHOWN]),
-        left_out=int((counts_TS > 0).sum()) - len(used),
-        epoch=epoch,
-        run=anchors * batch.sources_per_target / epoch,
+        directions={
+            title: tuple(map(direction, used[np.argsort(order_TS.flat[used], kind="stable")][:SHOWN].tolist()))
+            for title, order_TS in orders.items()
+        },
     )
 
 
-def _pixels(corpus: Corpus, of_split: NDArray[np.bool_]) -> tuple[int, int] | None:
+def _describe(
+    facts: CorpusFacts, recipe: Recipe, name: str, shares_TS: NDArray[np.float64], run: float
+) -> tuple[str, ...]:
+    """Describe a mixture in a few sentences. run: the whole run in epoch-equivalents."""
+    settings = recipe.mixture.model_dump(mode="json", exclude={"changes"}, exclude_none=True)
+    words = [
+        f"{key} {' and '.join(map(str, value)) if isinstance(value, list) else value}"
+        for key, value in settings.items()
+    ]
+    mms = float(np.trace(shares_TS))
+    lines = [
+        f"mixture of recipe {name}: {', '.join(words)}",
+        f"mms {mms:.1%}, mxls {float(shares_TS.sum()) - mms:.1%} of the slots",
+        f"an epoch-equivalent is {facts.counts_TS.sum():,} slots, the examples of {facts.split}; the recipe's run is "
+        f"{run:.3g} of them",
+    ]
+    if left_out := int((facts.counts_TS > 0).sum()) - np.count_nonzero(shares_TS):
+        lines.append(f"{left_out:,} directions that have examples get no share")
+    if changes := len(recipe.mixture.changes):
+        lines.append(f"this is how the run begins: the mixture changes {changes} times on the way")
+    return tuple(lines)
+
+
+def _pixels(corpus: Corpus, of_split: NDArray[np.bool_]) -> str:
     if corpus.pixels is None:
-        return None
+        return "pixels are not stored: the corpus has the images' features alone"
     table = np.asarray(corpus.pixels)
     lengths = table["length"][of_split[table["shard"]]]
-    return len(lengths), int(lengths.sum(dtype=np.int64))
+    size = int(lengths.sum(dtype=np.int64)) / 1e6
+    return f"pixels are stored: {len(lengths):,} image files of {size:,.1f} MB, one copy of images that articles share"
 
 
 def _totals(corpus: Corpus, split: str) -> tuple[int, int, int, int]:
@@ -144,7 +154,3 @@ def _characters(text: NDArray[np.uint8], begin: int, length: int) -> int:
     """Count the code points of UTF-8: all bytes but those that continue one."""
     part = np.frombuffer(text[begin : begin + length], np.uint8)
     return length - int(np.count_nonzero((part & 0xC0) == 0x80))
-
-
-def _spoken(value: object) -> str:
-    return " and ".join(map(str, value)) if isinstance(value, list) else str(value)

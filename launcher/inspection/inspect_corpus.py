@@ -2,7 +2,7 @@
 
 import sys
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ from rich.text import Text
 
 from launcher.inspection.facts import corpus_facts, mixture_facts
 from launcher.pages.colours import RAMP, levels
-from launcher.pages.corpus import CorpusFacts, Direction, MixtureFacts, corpus_page
+from launcher.pages.corpus import CorpusFacts, MixtureFacts, corpus_page
 from shards.files.write import check_output, write_output
 from shards.format.index import open_corpus
 from shards.printable import one_line
@@ -43,7 +43,7 @@ def inspect_corpus(location: str, recipe_name: str, overrides: Sequence[str], *,
     if mixture is None:
         _say(console, f"{split} has no examples: there is nothing to mix")
     else:
-        _print_mixture(mixture, split, console)
+        _print_mixture(mixture, console)
     if html is not None:
         write_output(html, corpus_page(facts, mixture))
         _say(console, f"page: {html}")
@@ -122,21 +122,16 @@ def _print_images(facts: CorpusFacts, console: Console) -> None:
     for images, count in enumerate(facts.images.tolist()):
         share = count / articles if articles else 0.0
         _say(console, f"{images:>8}{count:>12,}{share:>9.1%}  {'#' * round(40 * share)}".rstrip())
-    _say(console, facts.pixels_line)
+    _say(console, facts.pixels)
 
 
-def _print_mixture(mixture: MixtureFacts, split: str, console: Console) -> None:
+def _print_mixture(mixture: MixtureFacts, console: Console) -> None:
     _say(console, "")
-    for sentence in mixture.lines(split):
+    for sentence in mixture.lines:
         for line in textwrap.wrap(sentence, console.width, subsequent_indent="  "):
             _say(console, line)
-    _print_directions("the rarest", mixture.rarest, console, heading=True)
-    _print_directions("the commonest", mixture.commonest, console)
-    _print_directions("the most passes", mixture.most_passes, console)
-
-
-def _print_directions(title: str, directions: Iterable[Direction], console: Console, *, heading: bool = False) -> None:
-    _say(console, f"{title:<46}{'examples':>12}{'share':>11}{'passes':>9}" if heading else title)
-    for direction in directions:
-        pair = f"{direction.source} -> {direction.target}"
-        _say(console, f"  {pair:<44}{direction.examples:>12,}{percent(direction.share):>11}{direction.passes:>9.3g}")
+    for number, (title, directions) in enumerate(mixture.directions.items()):
+        _say(console, title if number else f"{title:<46}{'examples':>12}{'share':>11}{'passes':>9}")
+        for one in directions:
+            pair = f"{one.source} -> {one.target}"
+            _say(console, f"  {pair:<44}{one.examples:>12,}{percent(one.share):>11}{one.passes:>9.3g}")

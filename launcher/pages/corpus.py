@@ -40,7 +40,7 @@ class CorpusFacts:
     totals: split -> (stories, articles, edges, directions that have an example).
     counts_TS: (L, L) examples by [target, source].  images: how many articles have 0, 1, 2, .. images.
     sample: articles a language whose lengths were measured; None where all were.
-    pixels: image files of the split and their bytes; None where the corpus keeps features alone.
+    pixels: a sentence on the image files of the split.
     """
 
     location: str
@@ -52,21 +52,11 @@ class CorpusFacts:
     counts_TS: Ints
     images: Ints
     sample: int | None
-    pixels: tuple[int, int] | None
+    pixels: str
 
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(language.name for language in self.languages)
-
-    @property
-    def pixels_line(self) -> str:
-        """Say whether the images themselves are in the corpus."""
-        if self.pixels is None:
-            return "pixels are not stored: the corpus has the images' features alone"
-        files, size = self.pixels
-        return (
-            f"pixels are stored: {files:,} image files of {size / 1e6:,.1f} MB, one copy of images that articles share"
-        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,36 +74,14 @@ class Direction:
 class MixtureFacts:
     """The stream that a recipe's mixture draws from a split, by direction.
 
-    An epoch-equivalent is as many slots as the split has examples.  shares_TS, passes_TS: (L, L) by [target, source].
-    left_out: directions that have examples and no share.  run: the whole run in epoch-equivalents.
+    lines: sentences on it.  shares_TS: of slots; passes_TS: in an epoch-equivalent, which is as many slots as the split
+    has examples; (L, L) by [target, source].  directions: title -> some of them.
     """
 
-    recipe: str
-    settings: str
-    changes: int
+    lines: tuple[str, ...]
     shares_TS: NDArray[np.float64]
     passes_TS: NDArray[np.float64]
-    kinds: dict[str, float]
-    rarest: tuple[Direction, ...]
-    commonest: tuple[Direction, ...]
-    most_passes: tuple[Direction, ...]
-    left_out: int
-    epoch: int
-    run: float
-
-    def lines(self, split: str) -> list[str]:
-        """Describe the mixture in a few sentences."""
-        lines = [
-            f"mixture of recipe {self.recipe}: {self.settings}",
-            ", ".join(f"{kind} {share:.1%}" for kind, share in self.kinds.items()) + " of the slots",
-            f"an epoch-equivalent is {self.epoch:,} slots, the examples of {split}; the recipe's run is "
-            f"{self.run:.3g} of them",
-        ]
-        if self.left_out:
-            lines.append(f"{self.left_out:,} directions that have examples get no share")
-        if self.changes:
-            lines.append(f"this is how the run begins: the mixture changes {self.changes} times on the way")
-        return lines
+    directions: dict[str, tuple[Direction, ...]]
 
 
 def corpus_page(facts: CorpusFacts, mixture: MixtureFacts | None) -> str:
@@ -140,24 +108,9 @@ def corpus_page(facts: CorpusFacts, mixture: MixtureFacts | None) -> str:
         mixture=mixture,
         maps=maps,
         totals=[[split, *map(count, numbers)] for split, numbers in facts.totals.items()],
-        directions={} if mixture is None else _directions(mixture),
         languages=_languages(facts, mixture),
         images=facts.images.tolist(),
     )
-
-
-def _directions(mixture: MixtureFacts) -> dict[str, list[list[str]]]:
-    return {
-        title: [
-            [f"{one.source} → {one.target}", count(one.examples), percent(one.share), f"{one.passes:.3g}"]
-            for one in directions
-        ]
-        for title, directions in (
-            ("The rarest", mixture.rarest),
-            ("The commonest", mixture.commonest),
-            ("The most passes", mixture.most_passes),
-        )
-    }
 
 
 def _languages(facts: CorpusFacts, mixture: MixtureFacts | None) -> Table:

@@ -56,9 +56,8 @@ def read_scores(report: Mapping[str, Any], key: str) -> dict[str, Any]:
     return {
         "words": _describe(report),
         "notes": lines(report),
-        "kinds": _kinds(report),
+        **_kinds(report),
         "similarity": similarity_in_words(report),
-        "behaviour": _behaviour(report),
         "baselines": _baselines(report),
         "classes": _classes(report),
         "languages": _languages(report),
@@ -83,34 +82,26 @@ def _describe(report: Mapping[str, Any]) -> str:
     return ", ".join([*words, f"ROUGE as {profile_in(report)}"])
 
 
-def _kinds(report: Mapping[str, Any]) -> Table:
-    """Tabulate NLL, ROUGE and what models scored, by kind."""
+def _kinds(report: Mapping[str, Any]) -> dict[str, Table | None]:
+    """Tabulate NLL, ROUGE and what models scored, by kind; beside it how the summaries are written."""
     scores, nll = _scores_of(report, "by_kind"), _scores_of(report, "nll")
-    quality = _present(scores, _QUALITY) or TYPES
-    rows = []
+    quality, behaviour = _present(scores, _QUALITY) or TYPES, _present(scores, _BEHAVIOUR)
+    rows, beside = [], []
     for kind in sorted({*scores, *nll}):
         of_kind = nll.get(kind, {})
         better = of_kind.get("better_by")
         found = [decimals(of_kind.get(key), 3) for key in ("model", "unigram")]
         found.append("–" if better is None else f"{better:.1%}")
         rows.append([kind.upper(), *found, *_cells(scores.get(kind, {}), quality)])
+        beside.append([kind.upper(), *_cells(scores.get(kind, {}), behaviour)])
     rouge = sum(name.startswith("rouge") for name in quality)
     groups = [("", 1), ("NLL a token", 3), ("ROUGE F1, per cent", rouge)]
     if len(quality) > rouge:
         groups.append(("with models", len(quality) - rouge))
-    return Table(["kind", "model", "unigram", "better by", *(LABELS[name] for name in quality)], rows, groups)
-
-
-def _behaviour(report: Mapping[str, Any]) -> Table | None:
-    scores = _scores_of(report, "by_kind")
-    measures = _present(scores, _BEHAVIOUR)
-    if not measures:
-        return None
-    rows = [
-        [kind.upper(), *_cells(scores.get(kind, {}), measures)]
-        for kind in sorted({*scores, *_scores_of(report, "nll")})
-    ]
-    return Table(["kind", *(LABELS[name] for name in measures)], rows)
+    return {
+        "kinds": Table(["kind", "model", "unigram", "better by", *_labels(quality)], rows, groups),
+        "behaviour": Table(["kind", *_labels(behaviour)], beside) if behaviour else None,
+    }
 
 
 def _baselines(report: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -120,33 +111,29 @@ def _baselines(report: Mapping[str, Any]) -> dict[str, Any] | None:
     system = report.get("system")
     model = one_line(str(system.get("name"))) if isinstance(system, dict) else "model"
     lost, rows = losses(report), []
-    for kind, of_model in _scores_of(report, "by_kind").items():
+    for kind, scores in _scores_of(report, "by_kind").items():
         below = {loss.measure: BELOW_BY_CHANCE if loss.by_chance else BELOW for loss in lost.get(kind, ())}
         marked = [
-            f"{below.get(name, '')} {cell}".strip() for name, cell in zip(TYPES, _cells(of_model, TYPES), strict=True)
+            f"{below.get(name, '')} {cell}".strip() for name, cell in zip(TYPES, _cells(scores, TYPES), strict=True)
         ]
         rows.append([kind.upper(), model, *marked])
         for name, label in BASELINES.items():
             if of_kind := baseline_means(report, name).get(kind):
                 rows.append(["", label, *_cells(of_kind, TYPES)])
+    of_model = _scores_of(report, "by_target")
     by_target = {label: baseline_means(report, name, "by_target") for name, label in BASELINES.items()}
     by_target = {label: found for label, found in by_target.items() if found}
+    targets = [
+        [target, *(_two(of.get(target, {}).get("rouge1")) for of in (of_model, *by_target.values()))]
+        for target in of_model
+    ]
     told = told_of_baselines(report)
     return {
         "lost": [line for line in told if line.startswith(BELOW)],
-        "table": Table(["kind", "system", *(LABELS[name] for name in TYPES)], rows),
+        "table": Table(["kind", "system", *_labels(TYPES)], rows),
         "marks": (BELOW, BELOW_BY_CHANCE),
         "notes": "; ".join(one_line(line) for line in told if not line.startswith(BELOW)),
-        "targets": Table(
-            ["target", model, *by_target],
-            [
-                [
-                    target,
-                    *(_cells(of, ("rouge1",))[0] for of in (means, *(of.get(target, {}) for of in by_target.values()))),
-                ]
-                for target, means in _scores_of(report, "by_target").items()
-            ],
-        ),
+        "targets": Table(["target", model, *by_target], targets),
     }
 
 
@@ -167,9 +154,7 @@ def _classes(report: Mapping[str, Any]) -> Table | None:
         for name in CLASSES
         if name in scores
     ]
-    return Table(
-        ["training pairs of a direction", "directions", "examples", *(LABELS[name] for name in measures)], rows
-    )
+    return Table(["training pairs of a direction", "directions", "examples", *_labels(measures)], rows)
 
 
 def _languages(report: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -196,7 +181,7 @@ def _languages(report: Mapping[str, Any]) -> dict[str, Any] | None:
         "averaged": "macro" in report,
         "dots": dots(names, series, "ROUGE-L by language", _two) if len(names) <= DRAWN else None,
         "table": Table(
-            ["language", *[LABELS[name] for name in measures] * len(shown)],
+            ["language", *_labels(measures) * len(shown)],
             [[name, *(cell for of in shown.values() for cell in _cells(of.get(name, {}), measures))] for name in names],
             [("", 1), *((label, len(measures)) for label in shown)],
         ),
@@ -294,6 +279,10 @@ def _pair(name: str) -> Pair | None:
 
 def _present(scores: Scores, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in names if any(name in of for of in scores.values()))
+
+
+def _labels(names: Sequence[str]) -> list[str]:
+    return [LABELS[name] for name in names]
 
 
 def _cells(scores: Mapping[str, float], names: Sequence[str]) -> list[str]:

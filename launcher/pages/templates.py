@@ -11,7 +11,7 @@ from launcher.pages import colours
 from launcher.pages.writing import written_in
 from shards.format.pixels import suffix_of
 from shards.printable import one_line
-from trainer.runs.words import count, duration, figure, moment
+from trainer.runs.words import count, duration, figure, moment, percent
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -63,7 +63,7 @@ def _environment() -> "Environment":
         "fixed": lambda value, digits=1: f"{value:.{digits}f}",
         "moment": moment,
         "one_line": lambda value: one_line(str(value)),
-        "percent": lambda value: "–" if value is None else f"{value:.1%}",
+        "share": percent,
         "written_in": lambda language: Markup(written_in(language)),  # nothing of it comes from a corpus
     }
     environment.globals["colours"] = colours
