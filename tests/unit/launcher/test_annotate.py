@@ -1,4 +1,4 @@
-"""`d2tv annotate`: what is drawn and hidden on the page, and what comes of the files that annotators saved."""
+"""Test `d2tv annotate`: the examples that are drawn, what the page hides, and the results of saved files."""
 
 import json
 import random
@@ -208,7 +208,7 @@ def test_the_order_of_one_page_says_nothing_of_anothers() -> None:
 
 
 def both(capsys: pytest.CaptureFixture[str], key: Path, *files: Path, more: tuple[str, ...] = ()) -> tuple[str, Any]:
-    """What is printed, and the JSON."""
+    """Return what is printed, and the JSON."""
     out = key.parent / "results.json"
     words = ["annotate", str(key), "--ratings", *map(str, files), "--json", str(out), "--format", "markdown", *more]
     assert main(words) == 0

@@ -1,4 +1,4 @@
-"""`d2tv evaluate`: which directions, and the page of an evaluation, of real ones and of strange texts."""
+"""Test the directions and the page of `d2tv evaluate`, of real evaluations and of strange texts."""
 
 import dataclasses
 import io

@@ -1,4 +1,4 @@
-"""`d2tv inspect` against a slow count over stories and tars, on terminals and pages of all sizes."""
+"""Test `d2tv inspect` against a slow count over stories and tars, on terminals and pages of all sizes."""
 
 import io
 import json

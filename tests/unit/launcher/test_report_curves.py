@@ -1,4 +1,4 @@
-"""The pictures of `d2tv report`: what is drawn of many points, round numbers at the axes, values of any size."""
+"""Test the pictures of `d2tv report`: points drawn of many, round numbers at axes, values of any size."""
 
 import math
 import re

@@ -1,4 +1,4 @@
-"""`d2tv watch`: the state in words, and a screen of 80 columns."""
+"""Test `d2tv watch`: the state in words, and a screen of 80 columns."""
 
 import io
 import json

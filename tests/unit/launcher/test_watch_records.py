@@ -1,4 +1,4 @@
-"""A run's records as `d2tv watch` and `d2tv report` read them: from a file that grows, is replaced, cut, not there."""
+"""Test the reading of a run's records from a file that grows, is replaced, cut or missing."""
 
 import json
 import os
