@@ -83,11 +83,11 @@ def spoken_key(key: str) -> str:
 def _closest(keys: Sequence[str], wanted: str) -> list[str]:
     """Return up to three keys most like `wanted`; of very many, its neighbours and those that hold it are compared."""
     ordered = sorted(keys)
-    place = bisect.bisect_left(ordered, wanted)
+    index = bisect.bisect_left(ordered, wanted)
     near = ordered
     if len(keys) > _COMPARED:
         holding = [key for key in keys if wanted.lower() in key.lower()]
-        near = ordered[max(place - _COMPARED // 2, 0) : place + _COMPARED // 2] + holding[:_COMPARED]
+        near = ordered[max(index - _COMPARED // 2, 0) : index + _COMPARED // 2] + holding[:_COMPARED]
     matcher = difflib.SequenceMatcher(b=wanted, autojunk=False)
 
     def likeness(key: str) -> float:
@@ -117,7 +117,7 @@ def view_story(corpus: Corpus, number: int, keys: Sequence[str]) -> StoryView:
             row = int(rows[same[0]])
             images = read_images(corpus, reader, row)
             sizes = tuple(each.size for each in reader.pixels(row)) if images.pixels else ()
-            languages = tuple(articles[place].language for place in same)
+            languages = tuple(articles[index].language for index in same)
             sequences.append(ImageSequence(languages=languages, images=images, sizes=sizes))
     finally:
         reader.close()

@@ -72,14 +72,14 @@ def work_out(key: Key, found: Sequence[Ratings], *, baseline: str, samples: int,
     scores = _scores(key, found)
     tests = Tests(scores, baseline, samples=samples, seed=seed)
     columns, made = scores.columns, []
-    for group, places in _groups(scores):
+    for group, indices in _groups(scores):
         for system in key.systems:
             for criterion in CRITERIA:
-                ratings = [value for place in places if not math.isnan(value := columns[system][criterion][place])]
+                ratings = [value for index in indices if not math.isnan(value := columns[system][criterion][index])]
                 sides = columns[system][criterion], columns[baseline][criterion]
-                both = [place for place in places if not any(math.isnan(side[place]) for side in sides)]
+                both = [index for index in indices if not any(math.isnan(side[index]) for side in sides)]
                 number = tests.mean(system, criterion, both) if both else None
-                made.append((group, system, criterion, ratings, len(places) - len(ratings), len(both), number))
+                made.append((group, system, criterion, ratings, len(indices) - len(ratings), len(both), number))
     outcomes = tests.outcomes()
     results = []
     for group, system, criterion, rated, missing, pairs, number in made:
@@ -123,14 +123,14 @@ def _scores(key: Key, found: Sequence[Ratings]) -> Scores:
 
 
 def _groups(scores: Scores) -> Iterator[tuple[str, list[int]]]:
-    directions = [(f"{source} → {target}", places) for (source, target), places in by_direction(scores.keys)]
+    directions = [(f"{source} → {target}", indices) for (source, target), indices in by_direction(scores.keys)]
     if len(directions) > _DIRECTIONS:
         kinds = {"within a language": True, "across languages": False}
         directions = [
-            (name, [place for place, key in enumerate(scores.keys) if (key[1] == key[2]) is own])
+            (name, [index for index, key in enumerate(scores.keys) if (key[1] == key[2]) is own])
             for name, own in kinds.items()
         ]
-        directions = [(name, places) for name, places in directions if places]
+        directions = [(name, indices) for name, indices in directions if indices]
     yield from directions
     if len(directions) > 1:
         yield ALL, list(range(len(scores.keys)))

@@ -30,18 +30,18 @@ def blocks(
     numbers: dict[tuple[str, str], list[list[int]]] = {}
 
     def add(source: str, target: str, groups: Sequence[Sequence[int]]) -> None:
-        places = [place for group in groups for place in group]
+        indices = [index for group in groups for index in group]
         # A direction counts once, however many examples it has.
         weights = [1 / len(group) for group in groups for _ in group] if len(groups) > 1 else None
         numbers[source, target] = [
-            [tests.mean(name, measure, places, weights) for measure in measures] for name in scores.names
+            [tests.mean(name, measure, indices, weights) for measure in measures] for name in scores.names
         ]
 
-    for (source, target), places in directions.items():
-        add(source, target, [places])
+    for (source, target), indices in directions.items():
+        add(source, target, [indices])
     for side in (0, 1):
         for language in sorted({direction[side] for direction in directions}):
-            of = [places for direction, places in directions.items() if direction[side] == language]
+            of = [indices for direction, indices in directions.items() if direction[side] == language]
             add(*((language, AVERAGE) if side == 0 else (AVERAGE, language)), of)
     add(AVERAGE, AVERAGE, list(directions.values()))
     outcomes = tests.outcomes()
@@ -85,9 +85,9 @@ def _cell(outcomes: list[list[Tested]] | None, number: int, measures: Sequence[s
     if outcomes is None:
         return words("–")
     parts = []
-    for place, one in enumerate(outcomes[number]):
-        rivals = [of[place].mean for of in outcomes]
-        best = len(rivals) > 1 and _is_best(one.mean, rivals, measures[place])
+    for index, one in enumerate(outcomes[number]):
+        rivals = [of[index].mean for of in outcomes]
+        best = len(rivals) > 1 and _is_best(one.mean, rivals, measures[index])
         parts.append(Part(text=f"{one.mean:.2f}", mark=one.mark, best=best))
     return Cell(parts=tuple(parts), own=own)
 

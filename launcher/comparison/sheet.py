@@ -77,8 +77,8 @@ def _tex(text: str) -> str:
 def as_text(sheet: Sheet) -> Table:
     """Return a table for the terminal."""
     shown = Table(caption=sheet.note, caption_justify="left")
-    for place, column in enumerate(sheet.head):
-        is_label = place < sheet.labels  # scores may fold, names may not be cut
+    for index, column in enumerate(sheet.head):
+        is_label = index < sheet.labels  # scores may fold, names may not be cut
         shown.add_column(column, justify="left" if is_label else "right", no_wrap=is_label, overflow="fold")
     for number, row in enumerate(sheet.rows):
         if number and number in sheet.rules:

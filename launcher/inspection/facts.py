@@ -65,13 +65,13 @@ def mixture_facts(facts: CorpusFacts, recipe: Recipe, name: str) -> MixtureFacts
     used = np.flatnonzero(shares_TS)
     orders = {"the rarest": counts_TS, "the commonest": -counts_TS, "the most passes": -passes_TS}
 
-    def direction(place: int) -> Direction:
+    def direction(index: int) -> Direction:
         return Direction(
-            source=facts.names[place % len(facts.names)],
-            target=facts.names[place // len(facts.names)],
-            examples=int(counts_TS.flat[place]),
-            share=float(shares_TS.flat[place]),
-            passes=float(passes_TS.flat[place]),
+            source=facts.names[index % len(facts.names)],
+            target=facts.names[index // len(facts.names)],
+            examples=int(counts_TS.flat[index]),
+            share=float(shares_TS.flat[index]),
+            passes=float(passes_TS.flat[index]),
         )
 
     return MixtureFacts(
@@ -141,11 +141,11 @@ def _lengths(text: NDArray[np.uint8], begin: Ints, length: Ints) -> Lengths:
         return Lengths(median=0, most=0, longest=0)
     # The same sample every time. Drawn apart from the longest, which would shift the percentiles.
     chosen = np.sort(np.random.default_rng(0).choice(count, SAMPLE, replace=False)) if count > SAMPLE else range(count)
-    characters = [_characters(text, int(begin[place]), int(length[place])) for place in chosen]
+    characters = [_characters(text, int(begin[index]), int(length[index])) for index in chosen]
     longest = max(characters)
     if count > SAMPLE:
-        for place in np.argpartition(length, -_LONGEST)[-_LONGEST:]:
-            longest = max(longest, _characters(text, int(begin[place]), int(length[place])))
+        for index in np.argpartition(length, -_LONGEST)[-_LONGEST:]:
+            longest = max(longest, _characters(text, int(begin[index]), int(length[index])))
     median, most = np.percentile(characters, [50, 95])
     return Lengths(median=round(median), most=round(most), longest=longest)
 

@@ -28,7 +28,7 @@ def ticks(low: float, high: float, count: int) -> list[float]:
     power = 10.0 ** math.floor(math.log10(raw))
     unit = power * next(size for size in (1, 2, 5, 10) if size * power >= raw * 0.999)
     first, last = math.ceil(low / unit - 1e-9), math.floor(high / unit + 1e-9)
-    return [place * unit for place in range(first, last + 1)]
+    return [index * unit for index in range(first, last + 1)]
 
 
 def time_ticks(first: float, last: float) -> list[tuple[float, str]]:
@@ -37,16 +37,16 @@ def time_ticks(first: float, last: float) -> list[tuple[float, str]]:
     unit = next((unit for unit in _SPANS if span / unit <= _MOST_TICKS), _DAY * math.ceil(span / _MOST_TICKS / _DAY))
     found: list[tuple[float, str]] = []
     day = None
-    for place in range(math.ceil(first / unit), math.floor(last / unit) + 1):
+    for index in range(math.ceil(first / unit), math.floor(last / unit) + 1):
         try:
-            when = datetime.fromtimestamp(place * unit, UTC)
+            when = datetime.fromtimestamp(index * unit, UTC)
         except (ValueError, OverflowError, OSError):
             return found
         text = when.strftime("%H:%M:%S" if unit < _MINUTE else "%H:%M")
         if when.date() != day:
             text = when.strftime("%b %d") if unit >= _DAY or text.startswith("00:00") else f"{when:%b %d} {text}"
         day = when.date()
-        found.append((place * unit, text))
+        found.append((index * unit, text))
     return found
 
 
@@ -70,8 +70,8 @@ class ValueAxis:
 
     def y(self, value: float) -> float:
         """Return the height of a finite value."""
-        place = math.log10(value) if self.logarithmic else _clipped(value)
-        return self._bottom - (place - self._low) / (self._high - self._low) * (self._bottom - self._top)
+        position = math.log10(value) if self.logarithmic else _clipped(value)
+        return self._bottom - (position - self._low) / (self._high - self._low) * (self._bottom - self._top)
 
     def ticks(self) -> list[float]:
         """Return round values on the axis."""

@@ -115,11 +115,11 @@ def corpus_page(facts: CorpusFacts, mixture: MixtureFacts | None) -> str:
 
 def _languages(facts: CorpusFacts, mixture: MixtureFacts | None) -> Table:
     rows = []
-    for place, one in enumerate(facts.languages):
-        sums = facts.counts_TS[:, place].sum(), facts.counts_TS[place].sum()
+    for index, one in enumerate(facts.languages):
+        sums = facts.counts_TS[:, index].sum(), facts.counts_TS[index].sum()
         row = [one.name, one.code, count(one.articles), *map(count, sums)]
         if mixture is not None:
-            row.append(f"{mixture.shares_TS[place].sum():.2%}")
+            row.append(f"{mixture.shares_TS[index].sum():.2%}")
         for of in (one.document, one.summary):
             row += map(count, (of.median, of.most, of.longest))
         rows.append(row)

@@ -29,7 +29,7 @@ _PARTS = 100
 class Chart:
     """Curves to draw together.
 
-    curves: by name; those in `dashed` are drawn so.  colours: their numbers, where they are not the curves' places.
+    curves: by name; those in `dashed` are drawn so.  colours: their numbers, where they are not the curves' indices.
     spell: a value in words.  from_zero: begin the axis at 0 where nothing is below.
     exact: draw all points, as of settings; measurements are drawn as medians in front of them.
     titled: a single curve goes by the title, not by its name.  along: what the curves go over.
@@ -93,8 +93,8 @@ def _draw_curve(
     lines, pale = [], []
     count = len(curve.values)
     for part in stretches(curve, marks.breaks):
-        places = thin(part.steps, part.values, _PLOT)
-        line = path([part.steps[place] for place in places], [part.values[place] for place in places])
+        indices = thin(part.steps, part.values, _PLOT)
+        line = path([part.steps[index] for index in indices], [part.values[index] for index in indices])
         if count > 4 * _PARTS and not of.exact:
             pale.append(line)
             lines.append(path(*medians(part, max(_PARTS * len(part.values) // count, 1))))

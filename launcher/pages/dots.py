@@ -42,8 +42,8 @@ def dots(
     for name in names:
         found = [(of, of.values[name]) for of in series if name in of.values]
         tips = ", ".join(f"{of.label} {spell(value)}" for of, value in found)
-        places = [(of.look, x(value)) for of, value in found if math.isfinite(value)]
-        rows.append({"name": name, "tip": f"{name}: {tips}", "places": places})
+        points = [(of.look, x(value)) for of, value in found if math.isfinite(value)]
+        rows.append({"name": name, "tip": f"{name}: {tips}", "points": points})
     shown = [of for of in series if of.values]
     axis = [(x(tick), tick) for tick in ticks(low, high, 8)]
     return {"label": label, "series": shown, "left": left, "ticks": axis, "rows": rows}

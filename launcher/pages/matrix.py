@@ -58,8 +58,8 @@ def by_pair(names: Sequence[str], values: Mapping[Pair, float], missing: float) 
 
 
 def _cells(count: int, look: Callable[[int, int], str], tip: Callable[[int, int], str]) -> list[list[tuple[str, str]]]:
-    places = range(count)
-    return [[(look(target, source), tip(target, source)) for source in places] for target in places]
+    indices = range(count)
+    return [[(look(target, source), tip(target, source)) for source in indices] for target in indices]
 
 
 def _scale(values: Values, steps: NDArray[np.int64], spell: Callable[[float], str]) -> list[tuple[int, str]]:

@@ -26,9 +26,9 @@ def colours(sequences: Sequence[NDArray[np.float16]]) -> list[list[list[str]]]:
     some_SV = flat_NV[:: -(-len(flat_NV) // _SAMPLE)]
     values_S, vectors_SS = np.linalg.eigh(some_SV @ some_SV.T)
     shares_N3 = np.full((len(flat_NV), 3), 0.5)
-    for channel, place in enumerate(range(len(values_S) - 1, -1, -1)[:3]):
-        if values_S[place] > 1e-9 * values_S[-1]:
-            component_N = flat_NV @ (some_SV.T @ vectors_SS[:, place])
+    for channel, index in enumerate(range(len(values_S) - 1, -1, -1)[:3]):
+        if values_S[index] > 1e-9 * values_S[-1]:
+            component_N = flat_NV @ (some_SV.T @ vectors_SS[:, index])
             # An axis has no direction of its own, and a library may turn it.
             component_N *= np.sign(component_N[np.argmax(np.abs(component_N))])
             shares_N3[:, channel] = (component_N - component_N.min()) / max(np.ptp(component_N), 1e-12)
@@ -45,11 +45,11 @@ def canvases(
     sizes: width and height of each file, where files are kept.  count: say in labels how many images there are.
     """
     drawn: list[dict[str, Any]] = []
-    for place, (roi_RV, boxes_R4) in enumerate(zip(images.roi_IRV, images.boxes_IR4, strict=True)):
+    for index, (roi_RV, boxes_R4) in enumerate(zip(images.roi_IRV, images.boxes_IR4, strict=True)):
         file, wide, high = None, _SIDE, _SIDE
         if images.pixels:
-            file = images.pixels[place]
-            wide, high = (max(round(_SIDE * side / max(sizes[place])), 1) for side in sizes[place])
+            file = images.pixels[index]
+            wide, high = (max(round(_SIDE * side / max(sizes[index])), 1) for side in sizes[index])
         size_R = (boxes_R4[:, 2] - boxes_R4[:, 0]) * (boxes_R4[:, 3] - boxes_R4[:, 1])
         norms_R = np.linalg.norm(roi_RV.astype(np.float32), axis=1)
         regions = []
@@ -57,11 +57,11 @@ def canvases(
             x1, y1, x2, y2 = boxes_R4[region].tolist()  # shares of width and height
             box = (wide * x1, high * y1, max(wide * (x2 - x1), 0), max(high * (y2 - y1), 0))
             tip = f"region {region}: ({x1:.3f}, {y1:.3f}) to ({x2:.3f}, {y2:.3f}), norm {norms_R[region]:.3g}"
-            regions.append((colours_IR[place][region], box, tip))
+            regions.append((colours_IR[index][region], box, tip))
         norm = f"{norms_R.min():.3g} – {norms_R.max():.3g}" if len(norms_R) else "none"
         drawn.append(
             {
-                "label": f"image {place + 1}" + (f" of {len(images.roi_IRV)}" if count else ""),
+                "label": f"image {index + 1}" + (f" of {len(images.roi_IRV)}" if count else ""),
                 "file": file,
                 "width": wide,
                 "height": high,

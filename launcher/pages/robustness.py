@@ -30,7 +30,7 @@ def robustness_page(name: str, report: Mapping[str, Any]) -> str:
         report=report,
         without=report.get("without_rouge", 0),
         profile=profile_of(report),
-        told=describe_sources(sources),
+        losses=describe_sources(sources),
         sources=_sources(sources),
         measure=NAMES[_SHOWN],
         charts=list(_charts(kinds, severities)),
@@ -122,12 +122,12 @@ def _strengths(kinds: Mapping[str, Any], severities: Sequence[str]) -> Table:
 
 def _left_out(report: Mapping[str, Any], kinds: Mapping[str, Any]) -> list[str]:
     """Say what is not in the tables, and why."""
-    told = [f"Left out: {', '.join(names)}: {why}." for why, names in by_reason(report["left_out"]).items()]
+    lines = [f"Left out: {', '.join(names)}: {why}." for why, names in by_reason(report["left_out"]).items()]
     for name, kind in kinds.items():
         if kind["languages_passed_over"]:
-            told.append(f"{name} is not defined for documents in {', '.join(kind['languages_passed_over'])}.")
+            lines.append(f"{name} is not defined for documents in {', '.join(kind['languages_passed_over'])}.")
         if kind["passed_over"]:
-            told.append(f"{name} does not apply to {kind['passed_over']:,} examples.")
+            lines.append(f"{name} does not apply to {kind['passed_over']:,} examples.")
         if kind["unreadable"]:
-            told.append(f"{name}: {kind['unreadable']:,} examples could not be read.")
-    return told
+            lines.append(f"{name}: {kind['unreadable']:,} examples could not be read.")
+    return lines

@@ -101,7 +101,7 @@ def _charts(history: History) -> list[dict[str, Any]]:
             curves={f"training {kind}": curve for kind, curve in training.items()}
             | {f"held-out {kind}": curve for kind, curve in held_out.items()},
             dashed=frozenset(f"held-out {kind}" for kind in held_out),
-            colours={f"{when} {kind}": place for place, kind in enumerate(kinds) for when in ("training", "held-out")},
+            colours={f"{when} {kind}": index for index, kind in enumerate(kinds) for when in ("training", "held-out")},
         ),
         Chart(title="Learning rate", unit="", curves=rate("learning_rate"), from_zero=True, exact=True),
         *(

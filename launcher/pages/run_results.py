@@ -80,8 +80,8 @@ def target_languages(history: History) -> dict[str, Any] | None:
             row += [decimals(now, 3), change, decimals(training.get(kind, {}).get(name), 3)]
         rows.append(row)
     series = [
-        Series(label=f"{label} {kind}", values=of.get(kind, {}), colour=place, ring=label == "training")
-        for place, kind in enumerate(kinds)
+        Series(label=f"{label} {kind}", values=of.get(kind, {}), colour=index, ring=label == "training")
+        for index, kind in enumerate(kinds)
         for label, of in (("training", training), ("held-out", held_out))
     ]
     validated = history.last_validation if held_out else None

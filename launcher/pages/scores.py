@@ -127,12 +127,12 @@ def _baselines(report: Mapping[str, Any]) -> dict[str, Any] | None:
         [target, *(_two(of.get(target, {}).get("rouge1")) for of in (of_model, *by_target.values()))]
         for target in of_model
     ]
-    told = told_of_baselines(report)
+    notes = told_of_baselines(report)
     return {
-        "lost": [line for line in told if line.startswith(BELOW)],
+        "lost": [line for line in notes if line.startswith(BELOW)],
         "table": Table(["kind", "system", *_labels(TYPES)], rows),
         "marks": (BELOW, BELOW_BY_CHANCE),
-        "notes": "; ".join(one_line(line) for line in told if not line.startswith(BELOW)),
+        "notes": "; ".join(one_line(line) for line in notes if not line.startswith(BELOW)),
         "targets": Table(["target", model, *by_target], targets),
     }
 
@@ -172,9 +172,9 @@ def _languages(report: Mapping[str, Any]) -> dict[str, Any] | None:
         Series(
             label=f"ROUGE-L {label}",
             values={name: of[name]["rougeL"] for name in of if "rougeL" in of[name]},
-            colour=place,
+            colour=index,
         )
-        for place, (label, of) in enumerate(sides.items())
+        for index, (label, of) in enumerate(sides.items())
     ]
     shown = {label: of for label, of in sides.items() if of}
     return {
@@ -205,10 +205,10 @@ def _directions(report: Mapping[str, Any], key: str) -> dict[str, Any] | None:
 
     def tip(source: str, target: str) -> str:
         pair = (source, target)
-        told = [f"{label} {values[pair]:.2f}" for label, values in measures.items() if pair in values]
+        parts = [f"{label} {values[pair]:.2f}" for label, values in measures.items() if pair in values]
         if of := counts.get(pair):
-            told.append(f"{of.get('examples', 0):,.0f} examples, {of.get('train_pairs', 0):,.0f} training pairs")
-        return f"{source} → {target}: {', '.join(told) or 'none'}"
+            parts.append(f"{of.get('examples', 0):,.0f} examples, {of.get('train_pairs', 0):,.0f} training pairs")
+        return f"{source} → {target}: {', '.join(parts) or 'none'}"
 
     return {"languages": len(names), "map": heat_maps(key, names, measures, tip, "scores by direction")}
 

@@ -50,8 +50,8 @@ def medians(part: Curve, count: int) -> tuple[list[float], list[float]]:
     """Return the middle steps and median values of `count` parts of a stretch; of one part, the median at both ends."""
     steps: list[float] = []
     values: list[float] = []
-    for place in range(count):
-        begin, end = place * len(part.steps) // count, (place + 1) * len(part.steps) // count
+    for index in range(count):
+        begin, end = index * len(part.steps) // count, (index + 1) * len(part.steps) // count
         if end > begin:
             steps.append((part.steps[begin] + part.steps[end - 1]) / 2)
             values.append(median(part.values[begin:end]))

@@ -12,8 +12,8 @@ def sparkline(values: Sequence[float], width: int) -> str:
     """Return the means of `width` stretches of `values`, or fewer values themselves, as letters of a height."""
     count = min(width, len(values))
     means = []
-    for place in range(count):
-        stretch = values[place * len(values) // count : (place + 1) * len(values) // count]
+    for index in range(count):
+        stretch = values[index * len(values) // count : (index + 1) * len(values) // count]
         finite = [value for value in stretch if math.isfinite(value)]
         # Shares are summed, for the sum of finite values need not be finite.
         means.append(sum(value / len(finite) for value in finite) if finite else None)

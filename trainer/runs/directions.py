@@ -55,10 +55,10 @@ def sum_directions(lines: Sequence[bytes]) -> Directions:
         if used == KEPT or (sums and sum(of[2] for of in sums.values()) >= ENOUGH * len(sums)):
             break
         after, until, used = 0, max(until, record["step"]), used + 1
-        for place, key in enumerate(("nats", "tokens", "examples")):
+        for index, key in enumerate(("nats", "tokens", "examples")):
             values = record.get(key)
             for name, value in values.items() if isinstance(values, dict) else ():
-                sums.setdefault(name, [0.0, 0.0, 0.0])[place] += number(value) or 0.0
+                sums.setdefault(name, [0.0, 0.0, 0.0])[index] += number(value) or 0.0
     found = []
     for name, (nats, tokens, examples) in sums.items():
         source, arrow, target = name.partition(">")

@@ -171,10 +171,10 @@ def _check(path: Path) -> None:
             raise InputError(f"{path} is a checkpoint: name its run, {run}")
         raise InputError(f"{path} is an exported model, not a run: name the directory that the training had as run=")
     try:
-        there = [entry.name for entry in path.iterdir()]
+        names = [entry.name for entry in path.iterdir()]
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): mend its permissions") from error
-    if there and not set(there) & set(_OF_A_RUN):
+    if names and not set(names) & set(_OF_A_RUN):
         raise InputError(
             f"{path} is no run: it holds neither recipe.yaml nor metrics.jsonl; name the directory that the training "
             "was given as run="
