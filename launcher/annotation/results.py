@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -35,9 +35,9 @@ class Result:
     ratings: int
     missing: int
     pairs: int
-    difference: Difference | None
-    p: float
-    mark: str
+    difference: Difference | None = None
+    p: float = 1.0
+    mark: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,33 +71,32 @@ def work_out(key: Key, found: Sequence[Ratings], *, baseline: str, samples: int,
     """
     scores = _scores(key, found)
     tests = Tests(scores, baseline, samples=samples, seed=seed)
-    columns, made = scores.columns, []
+    columns = scores.columns
+    drafts: list[tuple[Result, int | None]] = []
     for group, indices in _groups(scores):
         for system in key.systems:
             for criterion in CRITERIA:
-                ratings = [value for index in indices if not math.isnan(value := columns[system][criterion][index])]
+                rated = [value for index in indices if not math.isnan(value := columns[system][criterion][index])]
                 sides = columns[system][criterion], columns[baseline][criterion]
                 both = [index for index in indices if not any(math.isnan(side[index]) for side in sides)]
-                number = tests.mean(system, criterion, both) if both else None
-                made.append((group, system, criterion, ratings, len(indices) - len(ratings), len(both), number))
+                draft = Result(
+                    group=group,
+                    system=system,
+                    criterion=criterion,
+                    mean=sum(rated) / len(rated) if rated else None,
+                    ratings=len(rated),
+                    missing=len(indices) - len(rated),
+                    pairs=len(both),
+                )
+                drafts.append((draft, tests.mean(system, criterion, both) if both else None))
     outcomes = tests.outcomes()
     results = []
-    for group, system, criterion, rated, missing, pairs, number in made:
-        outcome = None if number is None else outcomes[number]
-        results.append(
-            Result(
-                group=group,
-                system=system,
-                criterion=criterion,
-                mean=sum(rated) / len(rated) if rated else None,
-                ratings=len(rated),
-                missing=missing,
-                pairs=pairs,
-                difference=None if outcome is None else outcome.difference,
-                p=1.0 if outcome is None else outcome.p,
-                mark="" if outcome is None else outcome.mark,
-            )
-        )
+    for draft, number in drafts:
+        if number is None:
+            results.append(draft)
+        else:
+            of = outcomes[number]
+            results.append(replace(draft, difference=of.difference, p=of.p, mark=of.mark))
     return Results(
         results=tuple(results),
         agreement=tuple(_agreed(key, found, criterion) for criterion in CRITERIA),
