@@ -1,14 +1,14 @@
-"""Choose predictions for a page: of each group the best, the middle, the worst, and one drawn at random."""
+"""Choose and read the predictions that a page shows: of a group the best, the middle, the worst, and one drawn."""
 
 import io
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from launcher.pages.evaluation import Example, Place
 from launcher.preview import read_images, spoken_key
 from shards.batch.reader import Reader
 from shards.batch.spans import UnreadableError
@@ -18,35 +18,14 @@ from shards.schema import Images
 from shards.stream.images import ImageRule, image_owners
 from trainer.evaluation.predictions import Prediction
 
-Place = Literal["best", "middle", "worst", "drawn"]
-#: Bytes above which an image is made smaller for a page, and the side that it then has.
+#: Larger files are made smaller before they go into a page.
 _LARGE, _SIDE = 64 << 10, 440
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Example:
-    """A prediction with its document and images.
-
-    group: of which it is the best, middle or worst by ROUGE-L.  name: of its story.
-    document: of the source language.  images: those that the network saw, with files where the corpus keeps them;
-    None for none.  problem: the reason why one of the two could not be read.
-    sizes: width and height of the picture in each file.
-    """
-
-    group: str
-    place: Place
-    row: Prediction
-    name: str
-    document: str | None
-    images: Images | None
-    sizes: tuple[tuple[int, int], ...] = ()
-    problem: str | None = None
 
 
 def choose(
     rows: Sequence[Prediction], group_of: Callable[[Prediction], str], seed: int
 ) -> list[tuple[str, Place, Prediction]]:
-    """Return four of every group, groups sorted by name, each of another story where there are as many.
+    """Return four of every group, groups in order of their names: each of another story where there are as many.
 
     The choice depends on rows and seed, not on the rows' order.
     """
@@ -92,10 +71,10 @@ def read(
 
     document_of: the side whose article is the document. rule: which article's images were shown.
     """
-    there = corpus.article_rows({row.story for _, _, row in chosen})
+    rows = corpus.article_rows({row.story for _, _, row in chosen})
     found = []
     for group, place, row in chosen:
-        source, target = (there[row.story, language] for language in (row.source, row.target))
+        source, target = (rows[row.story, language] for language in (row.source, row.target))
         owner = int(image_owners(np.asarray(corpus.articles), np.array(source), np.array(target), rule))
         document: str | None = None
         images: Images | None = None
@@ -125,7 +104,7 @@ def read(
 
 
 def _seen(images: Images, most: int) -> tuple[Images, tuple[tuple[int, int], ...]]:
-    """Return the first `most` images with files small enough for a page, and the sizes of their pictures."""
+    """Return the first `most` images, their files small enough for a page, and the width and height of each file."""
     small = [_small(file) for file in images.pixels[:most]] if images.pixels else []
     files = tuple(file for file, _ in small) or None
     sizes = tuple(size for _, size in small)

@@ -1,4 +1,4 @@
-"""`d2tv preview`: one story of a corpus as a page."""
+"""Find a story of a corpus and write its page: `d2tv preview`."""
 
 import bisect
 import difflib
@@ -6,63 +6,32 @@ import heapq
 import re
 import urllib.parse
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from launcher.pages.story import ImageSequence, StoryView, story_page
 from shards.batch.reader import Reader, ReaderConfig
 from shards.batch.spans import UnreadableError
 from shards.errors import InputError
-from shards.files.write import check_output
+from shards.files.write import check_output, write_output
 from shards.format.index import Corpus, open_corpus
 from shards.format.manifest import SPLITS
 from shards.format.stores import open_storage
 from shards.format.writer import encode_key
 from shards.locations import shown
-from shards.schema import Article, Images
+from shards.schema import Images
 from shards.stream.images import image_numbers
 from trainer.terminal.progress import stage
 from trainer.terminal.text import Console
 
 _BLOCK = 1 << 20
-#: Keys that one that does not exist is compared with: comparing a million would take a minute.
+#: Keys that are compared with one that does not exist: a million would take a minute.
 _COMPARED = 5000
-#: How the writer ends a key that was too long for a file name.
+#: The writer's end of a key that was too long for a file name.
 _CUT = re.compile(r"~[0-9a-f]{32}$")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ImageSequence:
-    """Images and the languages whose articles have them.
-
-    images: their files are there where the corpus keeps them.  sizes: width and height of what is in each file.
-    """
-
-    languages: tuple[str, ...]
-    images: Images
-    sizes: tuple[tuple[int, int], ...]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StoryView:
-    """A story as it lies in the corpus.
-
-    key: as stored, percent-encoded.  name: as a person wrote it, as far as it was kept.
-    edges: split -> (source, target) pairs.  A story has edges in its own split alone.
-    """
-
-    location: str
-    number: int
-    key: str
-    name: str
-    split: str
-    shard: str
-    articles: tuple[Article, ...]
-    sequences: tuple[ImageSequence, ...]
-    edges: tuple[tuple[str, str], ...]
 
 
 def preview(location: str, story: str, out: Path | None) -> None:
@@ -70,23 +39,20 @@ def preview(location: str, story: str, out: Path | None) -> None:
 
     Raises `InputError` for a story that is not there or cannot be read, and a page that cannot be written.
     """
-    from launcher.pages.page import write_page
-    from launcher.pages.story import story_page
-
     check_output(out)
     with stage("opening the corpus", out=Console(stderr=True)):
         corpus = open_corpus(location)
     keys = corpus.story_keys()
     view = view_story(corpus, find_story(keys, story), keys)
     path = out or Path(f"preview-{view.key}.html")
-    write_page(path, story_page(view))
+    write_output(path, story_page(view))
     print(path)
 
 
 def find_story(keys: Sequence[str], wanted: str) -> int:
-    """The number of the story that a person means by its key (plain or as stored), its number, or a prefix of its key.
+    """Return the number of a story named by its key (plain or as stored), its number, or a prefix of its key.
 
-    They are tried in that order, so a key that is a number is found by it. `InputError` with the closest keys.
+    They are tried in that order, so a key that is a number is found by it. Raises `InputError` with the closest keys.
     """
     try:
         exact = {wanted, encode_key(wanted)}
@@ -109,25 +75,25 @@ def find_story(keys: Sequence[str], wanted: str) -> int:
 
 
 def spoken_key(key: str) -> str:
-    """A stored key as a person would write it; what was cut off shows as "…"."""
+    """Return a stored key as a person would write it; what was cut off shows as "…"."""
     kept = _CUT.sub("", key)
     name = urllib.parse.unquote(kept, errors="replace")
     return name if kept == key else name.rstrip("\ufffd") + "…"
 
 
 def _closest(keys: Sequence[str], wanted: str) -> list[str]:
-    """Up to three keys that are most like `wanted`; of very many, only its neighbours and those that hold it."""
+    """Return up to three keys most like `wanted`; of very many, its neighbours and those that hold it are compared."""
     ordered = sorted(keys)
-    place = bisect.bisect_left(ordered, wanted)
+    index = bisect.bisect_left(ordered, wanted)
     near = ordered
     if len(keys) > _COMPARED:
         holding = [key for key in keys if wanted.lower() in key.lower()]
-        near = ordered[max(place - _COMPARED // 2, 0) : place + _COMPARED // 2] + holding[:_COMPARED]
+        near = ordered[max(index - _COMPARED // 2, 0) : index + _COMPARED // 2] + holding[:_COMPARED]
     matcher = difflib.SequenceMatcher(b=wanted, autojunk=False)
 
     def likeness(key: str) -> float:
         matcher.set_seq1(key)
-        # Who mistypes a key has most often its beginning right.
+        # Of a mistyped key, the beginning is most often right.
         begun = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(key, wanted, strict=False)))
         return matcher.ratio() + 0.5 * begun / max(len(wanted), 1)
 
@@ -152,7 +118,7 @@ def view_story(corpus: Corpus, number: int, keys: Sequence[str]) -> StoryView:
             row = int(rows[same[0]])
             images = read_images(corpus, reader, row)
             sizes = tuple(each.size for each in reader.pixels(row)) if images.pixels else ()
-            languages = tuple(articles[place].language for place in same)
+            languages = tuple(articles[index].language for index in same)
             sequences.append(ImageSequence(languages=languages, images=images, sizes=sizes))
     finally:
         reader.close()
@@ -170,7 +136,10 @@ def view_story(corpus: Corpus, number: int, keys: Sequence[str]) -> StoryView:
 
 
 def read_images(corpus: Corpus, reader: Reader, row: int) -> Images:
-    """The images of article `row`, one or more, with their files where the corpus keeps them. `UnreadableError`."""
+    """Read the images of article `row`, one or more, with their files where the corpus keeps them.
+
+    Raises `UnreadableError`.
+    """
     count = int(corpus.articles["images"][row])
     regions, width = int(corpus.manifest["regions"]), int(corpus.manifest["feature_size"])
     roi_IRV, boxes_IR4 = np.empty((count, regions, width), np.float16), np.empty((count, regions, 4), np.float32)
@@ -182,7 +151,7 @@ def read_images(corpus: Corpus, reader: Reader, row: int) -> Images:
 
 
 def _edges(corpus: Corpus, split: str, first: int, last: int) -> tuple[tuple[str, str], ...]:
-    """(source, target) languages of the edges into articles `first` .. `last`, in the order of directions."""
+    """Return the languages (source, target) of edges into articles `first` .. `last`, in the order of directions."""
     edges, language = corpus.edges[split], np.asarray(corpus.articles)["language"]
     found: list[tuple[str, str]] = []
     for begin in range(0, len(edges), _BLOCK):

@@ -1,9 +1,9 @@
-"""`d2tv report`: a run as one page."""
+"""Write the page of a run: `d2tv report`."""
 
 from pathlib import Path
 
-from launcher.pages.page import write_page
-from shards.files.write import check_output
+from launcher.pages.run import run_page
+from shards.files.write import check_output, write_output
 from shards.printable import one_line
 from trainer.runs.directory import RunDirectory
 from trainer.terminal.progress import stage
@@ -15,11 +15,9 @@ def report(path: Path, out: Path | None) -> None:
 
     Raises `InputError` for a directory that is no run, or a page that cannot be written.
     """
-    from launcher.pages.run import run_page
-
     check_output(out)
     run = RunDirectory(path)
     out = out or path / "report.html"
     with stage("reading the run", out=Console(stderr=True)):
-        write_page(out, run_page(run))
+        write_output(out, run_page(run))
     print(f"page: {one_line(str(out))}")

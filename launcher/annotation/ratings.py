@@ -94,7 +94,7 @@ def _entries(path: Path, value: Any, what: str) -> list[tuple[str, Any]]:
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON. `ValueError` for a key that comes twice, of which one would be lost."""
+    """Return an object of JSON. Raises `ValueError` for a key that comes twice, of which one would be lost."""
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]

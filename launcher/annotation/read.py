@@ -1,4 +1,4 @@
-"""`d2tv annotate KEY --ratings FILE ...`: what the annotators of a page found."""
+"""Print what the annotators of a page found: `d2tv annotate KEY --ratings FILE ...`."""
 
 import json
 from collections.abc import Sequence
@@ -47,8 +47,8 @@ def show_ratings(key_file: Path, paths: Sequence[Path], asked: Asked) -> None:
         text = json.dumps(as_json(key, found, results, baseline=baseline), indent=1) + "\n"
         write_output(asked.json, text, "name another --json")
     console = Console()
-    for place, sheet in enumerate(sheets(key, found, results)):
-        if place:
+    for index, sheet in enumerate(sheets(key, found, results)):
+        if index:
             print()
         if asked.format == "text":
             console.print(as_text(sheet))

@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -35,9 +35,9 @@ class Result:
     ratings: int
     missing: int
     pairs: int
-    difference: Difference | None
-    p: float
-    mark: str
+    difference: Difference | None = None
+    p: float = 1.0
+    mark: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,40 +64,39 @@ class Results:
 
 
 def work_out(key: Key, found: Sequence[Ratings], *, baseline: str, samples: int, seed: int) -> Results:
-    """The results of all systems, tested against the baseline by paired bootstrap over stories.
+    """Return the results of all systems, tested against the baseline by paired bootstrap over stories.
 
     A pair is one annotator's ratings of two systems' summaries of one example: what is missing on either side leaves
     the pair out, so a severe annotator's half-filled file harms no system.
     """
     scores = _scores(key, found)
     tests = Tests(scores, baseline, samples=samples, seed=seed)
-    columns, made = scores.columns, []
-    for group, places in _groups(scores):
+    columns = scores.columns
+    drafts: list[tuple[Result, int | None]] = []
+    for group, indices in _groups(scores):
         for system in key.systems:
             for criterion in CRITERIA:
-                ratings = [value for place in places if not math.isnan(value := columns[system][criterion][place])]
+                rated = [value for index in indices if not math.isnan(value := columns[system][criterion][index])]
                 sides = columns[system][criterion], columns[baseline][criterion]
-                both = [place for place in places if not any(math.isnan(side[place]) for side in sides)]
-                number = tests.mean(system, criterion, both) if both else None
-                made.append((group, system, criterion, ratings, len(places) - len(ratings), len(both), number))
+                both = [index for index in indices if not any(math.isnan(side[index]) for side in sides)]
+                draft = Result(
+                    group=group,
+                    system=system,
+                    criterion=criterion,
+                    mean=sum(rated) / len(rated) if rated else None,
+                    ratings=len(rated),
+                    missing=len(indices) - len(rated),
+                    pairs=len(both),
+                )
+                drafts.append((draft, tests.mean(system, criterion, both) if both else None))
     outcomes = tests.outcomes()
     results = []
-    for group, system, criterion, rated, missing, pairs, number in made:
-        outcome = None if number is None else outcomes[number]
-        results.append(
-            Result(
-                group=group,
-                system=system,
-                criterion=criterion,
-                mean=sum(rated) / len(rated) if rated else None,
-                ratings=len(rated),
-                missing=missing,
-                pairs=pairs,
-                difference=None if outcome is None else outcome.difference,
-                p=1.0 if outcome is None else outcome.p,
-                mark="" if outcome is None else outcome.mark,
-            )
-        )
+    for draft, number in drafts:
+        if number is None:
+            results.append(draft)
+        else:
+            of = outcomes[number]
+            results.append(replace(draft, difference=of.difference, p=of.p, mark=of.mark))
     return Results(
         results=tuple(results),
         agreement=tuple(_agreed(key, found, criterion) for criterion in CRITERIA),
@@ -106,7 +105,7 @@ def work_out(key: Key, found: Sequence[Ratings], *, baseline: str, samples: int,
 
 
 def _scores(key: Key, found: Sequence[Ratings]) -> Scores:
-    """A row an example and annotator; NaN where nothing is rated."""
+    """Return a row an example and annotator; NaN where nothing is rated."""
     columns: dict[str, dict[str, list[float]]] = {
         system: {criterion: [] for criterion in CRITERIA} for system in key.systems
     }
@@ -123,14 +122,14 @@ def _scores(key: Key, found: Sequence[Ratings]) -> Scores:
 
 
 def _groups(scores: Scores) -> Iterator[tuple[str, list[int]]]:
-    directions = [(f"{source} → {target}", places) for (source, target), places in by_direction(scores.keys)]
+    directions = [(f"{source} → {target}", indices) for (source, target), indices in by_direction(scores.keys)]
     if len(directions) > _DIRECTIONS:
         kinds = {"within a language": True, "across languages": False}
         directions = [
-            (name, [place for place, key in enumerate(scores.keys) if (key[1] == key[2]) is own])
+            (name, [index for index, key in enumerate(scores.keys) if (key[1] == key[2]) is own])
             for name, own in kinds.items()
         ]
-        directions = [(name, places) for name, places in directions if places]
+        directions = [(name, indices) for name, indices in directions if indices]
     yield from directions
     if len(directions) > 1:
         yield ALL, list(range(len(scores.keys)))

@@ -32,8 +32,8 @@ def draw(keys: Sequence[Key], count: int, seed: int) -> list[Key]:
     whatever the order of the keys.
     """
     ordered, pools = sorted(keys), []
-    for direction, places in by_direction(ordered):
-        pool = [ordered[place] for place in places]
+    for direction, indices in by_direction(ordered):
+        pool = [ordered[index] for index in indices]
         random.Random(f"{seed} {direction}").shuffle(pool)
         pools.append(pool)
     random.Random(f"{seed}").shuffle(pools)
@@ -44,8 +44,8 @@ def draw(keys: Sequence[Key], count: int, seed: int) -> list[Key]:
         for pool in pools:
             if not pool or len(found) == count:
                 continue
-            place = next((place for place, key in enumerate(pool) if key[0] not in stories), 0)
-            found.append(pool.pop(place))
+            index = next((index for index, key in enumerate(pool) if key[0] not in stories), 0)
+            found.append(pool.pop(index))
             stories.add(found[-1][0])
     return sorted(found, key=lambda key: (key[2], key[1]))
 

@@ -7,14 +7,15 @@ from typing import Any
 from launcher.annotation.key import CRITERIA, SCALE, Key
 from launcher.annotation.ratings import Ratings
 from launcher.annotation.results import Agreed, Result, Results
-from launcher.comparison.sheet import Cell, Part, Sheet, words
+from launcher.pages.sheet import Cell, Part, Sheet, words
+from trainer.runs.words import decimals
 
 #: As D2TV's Table 3 heads its columns.
 _SHORT = {"fluency": "Flu.", "conciseness": "Con.", "informativeness": "Inf."}
 
 
 def sheets(key: Key, found: Sequence[Ratings], results: Results) -> list[Sheet]:
-    """The means (D2TV's Table 3), the agreement, and how much of the page each annotator has rated."""
+    """Return the means (D2TV's Table 3), the agreement, and how much of the page each annotator has rated."""
     return [_means(key, results), _agreement(results), _annotators(key, found)]
 
 
@@ -26,12 +27,12 @@ def _means(key: Key, results: Results) -> Sheet:
     for group in groups:
         rules.add(len(rows))
         best = {name: _best([table[group, system, name] for system in key.systems]) for name in CRITERIA}
-        for place, system in enumerate(key.systems):
+        for index, system in enumerate(key.systems):
             of = [table[group, system, name] for name in CRITERIA]
             made, missing = sum(one.ratings for one in of), sum(one.missing for one in of)
             rows.append(
                 (
-                    words(group if place == 0 else ""),
+                    words(group if index == 0 else ""),
                     words(system),
                     *(_cell(one, best[one.criterion]) for one in of),
                     words(f"{made:,}" + (f" of {made + missing:,}" if missing else "")),
@@ -57,7 +58,7 @@ def _means(key: Key, results: Results) -> Sheet:
 
 
 def _best(of: Sequence[Result]) -> float | None:
-    """The highest mean, as far as two digits show it, where there is something that it is higher than."""
+    """Return the highest mean in two digits; None where all are equal."""
     means = {round(one.mean, 2) for one in of if one.mean is not None}
     return max(means) if len(means) > 1 else None
 
@@ -71,18 +72,17 @@ def _cell(one: Result, best: float | None) -> Cell:
 def _agreement(results: Results) -> Sheet:
     rows = []
     for one in results.agreement:
-        kappa = "–" if one.of is None or one.of.kappa is None else f"{one.of.kappa:.2f}"
-        observed, chance = ("–", "–") if one.of is None else (f"{one.of.observed:.2f}", f"{one.of.expected:.2f}")
-        cells = (one.criterion, kappa, observed, chance, f"{one.summaries:,}", f"{one.left_out:,}")
+        of = (None, None, None) if one.of is None else (one.of.kappa, one.of.observed, one.of.expected)
+        cells = (one.criterion, *(decimals(value, 2) for value in of), f"{one.summaries:,}", f"{one.left_out:,}")
         rows.append(tuple(words(cell) for cell in cells))
     some = results.agreement[0]
     people = f"{some.annotators} annotator{'s' if some.annotators != 1 else ''}"
     note = f"Fleiss' kappa (1971) of {people}, {len(SCALE)} categories without order"
-    told = [f"{one.criterion} {why}" for one in results.agreement if (why := _undefined(one))]
+    undefined = [f"{one.criterion} {why}" for one in results.agreement if (why := _undefined(one))]
     if some.annotators < 2:
         note += "; it is of two annotators or more"
-    elif told:
-        note += "; " + "; ".join(told)
+    elif undefined:
+        note += "; " + "; ".join(undefined)
     if any(one.left_out for one in results.agreement):
         note += "; left out: summaries that not all of them have rated"
     return Sheet(
@@ -112,7 +112,7 @@ def _annotators(key: Key, found: Sequence[Ratings]) -> Sheet:
 
 
 def as_json(key: Key, found: Sequence[Ratings], results: Results, *, baseline: str) -> dict[str, Any]:
-    """The same, with every number."""
+    """Return all numbers of the results."""
     total = len(key.summaries) * len(CRITERIA)
     return {
         "page": key.page,

@@ -1,4 +1,4 @@
-"""`d2tv annotate RUN ...`: a page on which people rate what systems wrote, without knowing which wrote what."""
+"""Write a page on which people rate what systems wrote, without knowing which wrote what: `d2tv annotate RUN ...`."""
 
 import hashlib
 import json
@@ -10,13 +10,13 @@ from typing import Literal
 
 from launcher.annotation.key import CRITERIA, SCALE, Item, Key, check_replaceable, key_path, write_key
 from launcher.annotation.sample import MOST_SYSTEMS, draw, in_directions, shuffled
-from launcher.examples import Example, Place, read
+from launcher.examples import read
 from launcher.pages.annotation import Question, annotation_page
-from launcher.pages.page import write_page
+from launcher.pages.evaluation import Example, Place
 from shards.batch.reader import Reader
 from shards.batch.spans import UnreadableError
 from shards.errors import InputError
-from shards.files.write import check_output
+from shards.files.write import check_output, write_output
 from shards.format.index import Corpus
 from shards.printable import one_line
 from trainer.evaluation.compare.split_scorer import SplitScorer, recipe_of
@@ -79,8 +79,8 @@ def write_annotation(words: Sequence[str], wanted: Wanted) -> None:
         with stage("reading predictions", out=console):
             of_models: dict[str, dict[ExampleKey, str]] = {}
             for system in models:
-                of_models[system.name], told = read_texts(system, held_out)
-                notes += [f"{system.name}: {one}" for one in told]
+                of_models[system.name], lines = read_texts(system, held_out)
+                notes += [f"{system.name}: {line}" for line in lines]
             common = set.intersection(*(set(of) for of in of_models.values()))
             if not common:
                 names = ", ".join(of_models)
@@ -126,9 +126,9 @@ def write_annotation(words: Sequence[str], wanted: Wanted) -> None:
     )
     check_replaceable(key_file, key)
     write_key(key_file, key)
-    write_page(out, annotation_page(key.page, questions, CRITERIA, SCALE))
+    write_output(out, annotation_page(key.page, questions, CRITERIA, SCALE))
     left_out = max(map(len, of_models.values())) - len(common)
-    for line in notes + _told(key, texts, examples, chosen, len(possible), left_out, wanted):
+    for line in notes + _describe(key, texts, examples, chosen, len(possible), left_out, wanted):
         print(line)
     print(f"page: {one_line(str(out))}")
     print(f"key: {one_line(str(key_file))} (says which system wrote what: not for annotators)")
@@ -137,7 +137,7 @@ def write_annotation(words: Sequence[str], wanted: Wanted) -> None:
 def _examples(
     chosen: Sequence[ExampleKey], held_out: SplitScorer, runs: Sequence[Path], wanted: Wanted
 ) -> list[Example]:
-    """The documents, references and images of examples, without a prediction.
+    """Read the documents, references and images of examples, without a prediction.
 
     `InputError` where the corpus is another one than the systems', or not to be found.
     """
@@ -152,11 +152,11 @@ def _examples(
 
 
 def _rows(chosen: Sequence[ExampleKey], corpus: Corpus, reader: Reader, *, references: bool) -> Iterator[Prediction]:
-    """The examples, with their references where they are wanted. `InputError` for one that cannot be read."""
-    there = corpus.article_rows({story for story, _, _ in chosen})
+    """Yield the examples, with references where they are wanted. Raises `InputError` for one that is unreadable."""
+    articles = corpus.article_rows({story for story, _, _ in chosen})
     for number, (story, source, target) in enumerate(chosen):
         try:
-            reference = reader.article(there[story, target]).summary if references else ""
+            reference = reader.article(articles[story, target]).summary if references else ""
         except UnreadableError as error:
             raise InputError(f"{error}: `d2tv verify {corpus.location}` lists all that is damaged") from error
         yield Prediction(
@@ -173,10 +173,10 @@ def _rows(chosen: Sequence[ExampleKey], corpus: Corpus, reader: Reader, *, refer
 
 def _check_articles(corpus: Corpus, chosen: Sequence[ExampleKey]) -> None:
     """`InputError` where the predictions are of other texts than the corpus'."""
-    there = corpus.article_rows({story for story, _, _ in chosen})
+    articles = corpus.article_rows({story for story, _, _ in chosen})
     for story, *languages in chosen:
         for language in languages:
-            if (story, language) not in there:
+            if (story, language) not in articles:
                 raise InputError(
                     f"{corpus.location} has no article of {story} in {language}: name the corpus that the systems were "
                     "evaluated on with --corpus DIR"
@@ -190,7 +190,7 @@ def _hash(questions: Sequence[Question]) -> str:
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
-def _told(
+def _describe(
     key: Key,
     texts: Mapping[str, Mapping[ExampleKey, str]],
     examples: Sequence[Example],

@@ -1,11 +1,11 @@
-"""`d2tv compare`: evaluations side by side, with marks where a difference is no chance."""
+"""Compare evaluations side by side, with marks where a difference is no chance: `d2tv compare`."""
 
 from collections.abc import Sequence
 from typing import Literal
 
-from launcher.comparison.blocks import as_sheet, blocks
+from launcher.comparison.blocks import blocks
 from launcher.comparison.rows import By, rows
-from launcher.comparison.sheet import Sheet
+from launcher.pages.sheet import Sheet
 from shards.errors import InputError, did_you_mean
 from shards.languages import language_name
 from trainer.evaluation.compare.systems import parse_systems, read_systems
@@ -23,8 +23,11 @@ def compare(
     seed: int,
     corpus: str | None = None,
 ) -> Sheet:
-    """runs: RUN or NAME=RUN,RUN,... (`parse_systems`). languages: both sides of a direction are among them; None: any.
-    baseline: a name; None: the first. corpus: of files of predictions. `InputError` where they cannot be compared."""
+    """Return the table of a comparison. Raises `InputError` where the runs cannot be compared.
+
+    runs: RUN or NAME=RUN,RUN,... (`parse_systems`). languages: of both sides of a direction; None: any.
+    baseline: a name; None: the first. corpus: of files of predictions.
+    """
     systems = parse_systems(runs)
     if len(systems) < 2 and by != "blocks":
         raise InputError("name at least two runs, the first is what the others are compared with; or --by blocks")
@@ -38,7 +41,13 @@ def compare(
     if by != "blocks":
         return rows(scores, split=split, by=by, baseline=baseline, measures=measures, samples=samples, seed=seed)
     order = None if languages is None else list(dict.fromkeys(language_name(word) for word in languages))
-    found = blocks(
-        scores, split=split, baseline=baseline, measures=measures, samples=samples, seed=seed, languages=order
+    return blocks(
+        scores,
+        f"{', '.join(names)} – d2tv compare",
+        split=split,
+        baseline=baseline,
+        measures=measures,
+        samples=samples,
+        seed=seed,
+        languages=order,
     )
-    return as_sheet(found, f"{', '.join(names)} – d2tv compare")

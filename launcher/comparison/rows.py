@@ -1,9 +1,9 @@
-"""Systems side by side: a row for each kind, target, source or direction."""
+"""Lay out systems side by side: a row a kind, target, source or direction."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
-from launcher.comparison.sheet import Cell, Part, Sheet, words
+from launcher.pages.sheet import Cell, Part, Sheet, words
 from trainer.evaluation.compare.significance import Tests
 from trainer.evaluation.compare.systems import SHORT, Scores
 from trainer.evaluation.predictions import Key
@@ -14,11 +14,11 @@ By = Literal["kind", "target", "source", "direction"]
 def rows(
     scores: Scores, *, split: str, by: By, baseline: str, measures: Sequence[str], samples: int, seed: int
 ) -> Sheet:
-    """All systems against the baseline; every example counts alike."""
+    """Test all systems against the baseline; every example counts alike."""
     tests = Tests(scores, baseline, samples=samples, seed=seed)
     groups = [
-        (name, len(places), [tests.mean(system, measure, places) for measure in measures for system in scores.names])
-        for name, places in _groups(scores.keys, by)
+        (name, len(indices), [tests.mean(system, measure, indices) for measure in measures for system in scores.names])
+        for name, indices in _groups(scores.keys, by)
     ]
     outcomes = tests.outcomes()
     columns = [(measure, name) for measure in measures for name in scores.names]
@@ -52,8 +52,8 @@ def _groups(keys: Sequence[Key], by: By) -> Iterator[tuple[str, list[int]]]:
         "direction": lambda key: f"{key[1]}>{key[2]}",
     }[by]
     groups: dict[str, list[int]] = {}
-    for place, key in enumerate(keys):
-        groups.setdefault(name_of(key), []).append(place)
+    for index, key in enumerate(keys):
+        groups.setdefault(name_of(key), []).append(index)
     yield from sorted(groups.items())
     if len(groups) > 1:
         yield "all", list(range(len(keys)))

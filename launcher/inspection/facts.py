@@ -1,12 +1,9 @@
 """Count a corpus and a mixture over it, from the index alone: no shard is read."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
-from shards.arrays import Ints
+from launcher.pages.corpus import CorpusFacts, Direction, Ints, LanguageFacts, Lengths, MixtureFacts
 from shards.format.index import Corpus
 from shards.format.manifest import SPLITS
 from shards.languages import LANGUAGE_CODES
@@ -14,96 +11,17 @@ from shards.locations import shown
 from shards.stream.mixture import direction_weights
 from trainer.recipe import Recipe
 
-#: Articles a language whose characters are counted. More would only move the digits that nobody reads.
+#: Articles a language whose characters are counted: more would move the last digits alone.
 SAMPLE = 400
-#: And the longest by their bytes, so that the longest by its characters is among them, or nearly.
+#: And the longest by bytes, for the longest by characters is among them, or nearly.
 _LONGEST = 16
 
 #: Directions shown of each sort.
 SHOWN = 5
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Lengths:
-    """Characters (Unicode code points) of a language's documents or summaries; all 0 where it has none."""
-
-    median: int
-    most: int  # the 95th percentile
-    longest: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LanguageFacts:
-    """One language in one split. At most one article of a story is in it, so articles are stories too."""
-
-    name: str
-    code: str  # BCP 47, or the name itself where none is known
-    articles: int
-    document: Lengths
-    summary: Lengths
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CorpusFacts:
-    """A corpus, and one split of it.
-
-    totals: split -> (stories, articles, edges, directions that have an example).
-    counts_TS: (L, L) examples by [target, source].  images: how many articles have 0, 1, 2, .. images.
-    sampled: whether some language has more articles than were measured.
-    pixels: image files of the split and their bytes; None where the corpus keeps features alone.
-    """
-
-    location: str
-    name: str
-    content_hash: str
-    totals: dict[str, tuple[int, int, int, int]]
-    split: str
-    languages: tuple[LanguageFacts, ...]
-    counts_TS: Ints
-    images: Ints
-    sampled: bool
-    pixels: tuple[int, int] | None
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(language.name for language in self.languages)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Direction:
-    """One direction in a mixture. passes: how often its examples come in an epoch-equivalent."""
-
-    source: str
-    target: str
-    examples: int
-    share: float
-    passes: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MixtureFacts:
-    """The stream that a recipe's mixture draws from a split, by direction.
-
-    An epoch-equivalent is as many slots as the split has examples.  shares_TS, passes_TS: (L, L) by [target, source].
-    left_out: directions that have examples and no share.  run: the whole run in epoch-equivalents.
-    """
-
-    recipe: str
-    settings: str
-    changes: int
-    shares_TS: NDArray[np.float64]
-    passes_TS: NDArray[np.float64]
-    kinds: dict[str, float]
-    rarest: tuple[Direction, ...]
-    commonest: tuple[Direction, ...]
-    most_passes: tuple[Direction, ...]
-    left_out: int
-    epoch: int
-    run: float
-
-
 def corpus_facts(corpus: Corpus, split: str) -> CorpusFacts:
-    """The facts of `corpus`, with those of one split in detail. Seconds for a million articles."""
+    """Return the facts of `corpus`, with those of one split in detail. Takes seconds for a million articles."""
     table = np.asarray(corpus.articles)
     of_split = np.array([name.startswith(f"{split}-") for name in corpus.shards])
     rows = np.flatnonzero(of_split[table["shard"]])
@@ -124,13 +42,13 @@ def corpus_facts(corpus: Corpus, split: str) -> CorpusFacts:
         languages=tuple(languages),
         counts_TS=corpus.direction_counts(split),
         images=np.bincount(table["images"][rows], minlength=1).astype(np.int64),
-        sampled=sampled,
+        sample=SAMPLE if sampled else None,
         pixels=_pixels(corpus, of_split),
     )
 
 
 def mixture_facts(facts: CorpusFacts, recipe: Recipe, name: str) -> MixtureFacts | None:
-    """Return the facts of the stream that `recipe` draws from the split; None where that has no examples.
+    """Return the stream that `recipe` draws from the split; None where that has no examples.
 
     Raises `InputError` as `direction_weights`.
     """
@@ -143,53 +61,65 @@ def mixture_facts(facts: CorpusFacts, recipe: Recipe, name: str) -> MixtureFacts
     anchors = recipe.training.steps * batch.groups_per_step * batch.group_size // batch.sources_per_target
     shares_TS = direction_weights(counts_TS, facts.names, recipe.mixture, slots=anchors)
     passes_TS = np.divide(shares_TS * epoch, counts_TS, out=np.zeros_like(shares_TS), where=counts_TS > 0)
-    mms = float(np.trace(shares_TS))
     # Ties in the order of (target, source), so that the same corpus shows the same.
     used = np.flatnonzero(shares_TS)
-    rarest = used[np.argsort(counts_TS.flat[used], kind="stable")]
-    commonest = used[np.argsort(-counts_TS.flat[used], kind="stable")]
-    by_passes = used[np.argsort(-passes_TS.flat[used], kind="stable")]
-    settings = recipe.mixture.model_dump(mode="json", exclude={"changes"}, exclude_none=True)
+    orders = {"the rarest": counts_TS, "the commonest": -counts_TS, "the most passes": -passes_TS}
 
-    def directions(chosen: Sequence[int] | Ints) -> tuple[Direction, ...]:
-        return tuple(
-            Direction(
-                source=facts.names[place % len(facts.names)],
-                target=facts.names[place // len(facts.names)],
-                examples=int(counts_TS.flat[place]),
-                share=float(shares_TS.flat[place]),
-                passes=float(passes_TS.flat[place]),
-            )
-            for place in map(int, chosen)
+    def direction(index: int) -> Direction:
+        return Direction(
+            source=facts.names[index % len(facts.names)],
+            target=facts.names[index // len(facts.names)],
+            examples=int(counts_TS.flat[index]),
+            share=float(shares_TS.flat[index]),
+            passes=float(passes_TS.flat[index]),
         )
 
     return MixtureFacts(
-        recipe=name,
-        settings=", ".join(f"{key} {_spoken(value)}" for key, value in settings.items()),
-        changes=len(recipe.mixture.changes),
+        lines=_describe(facts, recipe, name, shares_TS, anchors * batch.sources_per_target / epoch),
         shares_TS=shares_TS,
         passes_TS=passes_TS,
-        kinds={"mms": mms, "mxls": float(shares_TS.sum()) - mms},
-        rarest=directions(rarest[:SHOWN]),
-        commonest=directions(commonest[:SHOWN]),
-        most_passes=directions(by_passes[:SHOWN]),
-        left_out=int((counts_TS > 0).sum()) - len(used),
-        epoch=epoch,
-        run=anchors * batch.sources_per_target / epoch,
+        directions={
+            title: tuple(map(direction, used[np.argsort(order_TS.flat[used], kind="stable")][:SHOWN].tolist()))
+            for title, order_TS in orders.items()
+        },
     )
 
 
-def _pixels(corpus: Corpus, of_split: NDArray[np.bool_]) -> tuple[int, int] | None:
+def _describe(
+    facts: CorpusFacts, recipe: Recipe, name: str, shares_TS: NDArray[np.float64], run: float
+) -> tuple[str, ...]:
+    """Describe a mixture in a few sentences. run: the whole run in epoch-equivalents."""
+    settings = recipe.mixture.model_dump(mode="json", exclude={"changes"}, exclude_none=True)
+    words = [
+        f"{key} {' and '.join(map(str, value)) if isinstance(value, list) else value}"
+        for key, value in settings.items()
+    ]
+    mms = float(np.trace(shares_TS))
+    lines = [
+        f"mixture of recipe {name}: {', '.join(words)}",
+        f"mms {mms:.1%}, mxls {float(shares_TS.sum()) - mms:.1%} of the slots",
+        f"an epoch-equivalent is {facts.counts_TS.sum():,} slots, the examples of {facts.split}; the recipe's run is "
+        f"{run:.3g} of them",
+    ]
+    if left_out := int((facts.counts_TS > 0).sum()) - np.count_nonzero(shares_TS):
+        lines.append(f"{left_out:,} directions that have examples get no share")
+    if changes := len(recipe.mixture.changes):
+        lines.append(f"this is how the run begins: the mixture changes {changes} times on the way")
+    return tuple(lines)
+
+
+def _pixels(corpus: Corpus, of_split: NDArray[np.bool_]) -> str:
     if corpus.pixels is None:
-        return None
+        return "pixels are not stored: the corpus has the images' features alone"
     table = np.asarray(corpus.pixels)
     lengths = table["length"][of_split[table["shard"]]]
-    return len(lengths), int(lengths.sum(dtype=np.int64))
+    size = int(lengths.sum(dtype=np.int64)) / 1e6
+    return f"pixels are stored: {len(lengths):,} image files of {size:,.1f} MB, one copy of images that articles share"
 
 
 def _totals(corpus: Corpus, split: str) -> tuple[int, int, int, int]:
-    told = corpus.manifest["splits"][split]
-    return told["stories"], told["articles"], told["edges"], int((corpus.direction_counts(split) > 0).sum())
+    counts = corpus.manifest["splits"][split]
+    return counts["stories"], counts["articles"], counts["edges"], int((corpus.direction_counts(split) > 0).sum())
 
 
 def _language_facts(corpus: Corpus, table: NDArray[np.void], name: str, rows: Ints) -> LanguageFacts:
@@ -205,26 +135,22 @@ def _language_facts(corpus: Corpus, table: NDArray[np.void], name: str, rows: In
 
 
 def _lengths(text: NDArray[np.uint8], begin: Ints, length: Ints) -> Lengths:
-    """Of texts that lie at `begin` and are `length` bytes long, all or a sample of them."""
+    """Measure texts of `length` bytes at `begin`, all or a sample of them."""
     count = len(begin)
     if not count:
         return Lengths(median=0, most=0, longest=0)
     # The same sample every time. Drawn apart from the longest, which would shift the percentiles.
     chosen = np.sort(np.random.default_rng(0).choice(count, SAMPLE, replace=False)) if count > SAMPLE else range(count)
-    characters = [_characters(text, int(begin[place]), int(length[place])) for place in chosen]
+    characters = [_characters(text, int(begin[index]), int(length[index])) for index in chosen]
     longest = max(characters)
     if count > SAMPLE:
-        for place in np.argpartition(length, -_LONGEST)[-_LONGEST:]:
-            longest = max(longest, _characters(text, int(begin[place]), int(length[place])))
+        for index in np.argpartition(length, -_LONGEST)[-_LONGEST:]:
+            longest = max(longest, _characters(text, int(begin[index]), int(length[index])))
     median, most = np.percentile(characters, [50, 95])
     return Lengths(median=round(median), most=round(most), longest=longest)
 
 
 def _characters(text: NDArray[np.uint8], begin: int, length: int) -> int:
-    """Code points of UTF-8: all bytes but those that continue one."""
+    """Count the code points of UTF-8: all bytes but those that continue one."""
     part = np.frombuffer(text[begin : begin + length], np.uint8)
     return length - int(np.count_nonzero((part & 0xC0) == 0x80))
-
-
-def _spoken(value: object) -> str:
-    return " and ".join(map(str, value)) if isinstance(value, list) else str(value)

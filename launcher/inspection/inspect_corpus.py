@@ -1,19 +1,21 @@
-"""`d2tv inspect`: a corpus on a terminal, and on request as a page."""
+"""Print a corpus and write its page: `d2tv inspect`."""
 
 import sys
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from rich.text import Text
 
-from launcher.inspection.facts import SAMPLE, CorpusFacts, Direction, MixtureFacts, corpus_facts, mixture_facts
-from launcher.inspection.views import RAMP, levels, mixture_lines, percent, pixels_line
-from shards.files.write import check_output
+from launcher.inspection.facts import corpus_facts, mixture_facts
+from launcher.pages.colours import RAMP, levels
+from launcher.pages.corpus import CorpusFacts, MixtureFacts, corpus_page
+from shards.files.write import check_output, write_output
 from shards.format.index import open_corpus
 from shards.printable import one_line
 from trainer.recipe import load_recipe
+from trainer.runs.words import percent
 from trainer.terminal.progress import stage
 from trainer.terminal.text import Console
 
@@ -39,29 +41,27 @@ def inspect_corpus(location: str, recipe_name: str, overrides: Sequence[str], *,
     _print_languages(facts, console)
     _print_images(facts, console)
     if mixture is None:
-        _say(console, f"{split} has no examples: there is nothing to mix")
+        _print_line(console, f"{split} has no examples: there is nothing to mix")
     else:
-        _print_mixture(mixture, split, console)
+        _print_mixture(mixture, console)
     if html is not None:
-        from launcher.pages.corpus import write_corpus_page
-
-        write_corpus_page(html, facts, mixture)
-        _say(console, f"page: {html}")
+        write_output(html, corpus_page(facts, mixture))
+        _print_line(console, f"page: {html}")
 
 
-def _say(console: Console, line: str | Text) -> None:
+def _print_line(console: Console, line: str | Text) -> None:
     console.print(one_line(line) if isinstance(line, str) else line, soft_wrap=True)
 
 
 def _print_totals(facts: CorpusFacts, console: Console) -> None:
-    _say(console, f"{facts.location}: {facts.name}, {len(facts.languages)} languages, {facts.content_hash[:16]}")
-    _say(console, f"{'':<12}{'stories':>12}{'articles':>12}{'examples':>14}{'directions':>12}")
+    _print_line(console, f"{facts.location}: {facts.name}, {len(facts.languages)} languages, {facts.content_hash[:16]}")
+    _print_line(console, f"{'':<12}{'stories':>12}{'articles':>12}{'examples':>14}{'directions':>12}")
     for split, (stories, articles, edges, directions) in facts.totals.items():
-        _say(console, f"{split:<12}{stories:>12,}{articles:>12,}{edges:>14,}{directions:>12,}")
+        _print_line(console, f"{split:<12}{stories:>12,}{articles:>12,}{edges:>14,}{directions:>12,}")
 
 
 def _print_heat_map(facts: CorpusFacts, console: Console) -> None:
-    """Examples by direction. Colours on a terminal that has enough of them, digits elsewhere."""
+    """Print examples by direction, in colours on a terminal that has enough of them, in digits elsewhere."""
     counts = facts.counts_TS
     room = console.width - _LABEL - _TOTAL
     shown = np.arange(len(facts.languages))
@@ -70,14 +70,14 @@ def _print_heat_map(facts: CorpusFacts, console: Console) -> None:
     cell = 2 if 2 * len(shown) <= room else 1
     level, part = levels(counts[np.ix_(shown, shown)]), counts[np.ix_(shown, shown)]
     coloured = console.is_terminal and console.color_system in ("256", "truecolor")
-    _say(console, "")
-    _say(console, f"{facts.split}: examples by direction (rows: target language, columns: source language)")
+    _print_line(console, "")
+    _print_line(console, f"{facts.split}: examples by direction (rows: target language, columns: source language)")
     if len(shown) < len(facts.languages):
-        _say(console, f"(the {len(shown)} largest of {len(facts.languages)} languages; all with --html)")
-    codes = [facts.languages[place].code[: _LABEL - 1] for place in shown]
+        _print_line(console, f"(the {len(shown)} largest of {len(facts.languages)} languages; all with --html)")
+    codes = [facts.languages[index].code[: _LABEL - 1] for index in shown]
     for line in range(depth := max(map(len, codes))):
         letters = (code.rjust(depth)[line] for code in codes)
-        _say(console, " " * _LABEL + "".join(letter.ljust(cell) for letter in letters).rstrip())
+        _print_line(console, " " * _LABEL + "".join(letter.ljust(cell) for letter in letters).rstrip())
     for code, row, total in zip(codes, level, part.sum(axis=1), strict=True):
         text = Text(f"{code:<{_LABEL}}")
         for step in row.tolist():
@@ -85,7 +85,7 @@ def _print_heat_map(facts: CorpusFacts, console: Console) -> None:
                 text.append(("█" if step else "·") * cell, style=RAMP[step - 1] if step else "bright_black")
             else:
                 text.append((str(step) if step else ".").ljust(cell))
-        _say(console, text.append(f"{int(total):>{_TOTAL},}"))
+        _print_line(console, text.append(f"{int(total):>{_TOTAL},}"))
     legend = Text(" " * _LABEL)
     for step in range(1, len(RAMP) + 1):
         if (of_step := part[level == step]).size:
@@ -94,49 +94,44 @@ def _print_heat_map(facts: CorpusFacts, console: Console) -> None:
             entry.append(f" {low:,}  " if low == high else f" {low:,}-{high:,}  ", style="default")
             if len(legend) + len(entry) > console.width:
                 legend.rstrip()
-                _say(console, legend)
+                _print_line(console, legend)
                 legend = Text(" " * _LABEL)
             legend.append(entry)
     legend.rstrip()
-    _say(console, legend)
+    _print_line(console, legend)
 
 
 def _print_languages(facts: CorpusFacts, console: Console) -> None:
-    of = f" (of {SAMPLE} articles a language and the longest)" if facts.sampled else ""
-    _say(console, "")
-    _say(console, f"{facts.split}: lengths in characters{of}")
-    _say(console, f"{'':<20}{'':>10}{'document':>15}{'':>9}{'summary':>15}")
-    _say(console, f"{'':<20}{'articles':>10}" + f"{'median':>8}{'95%':>7}{'longest':>9}" * 2)
+    of = "" if facts.sample is None else f" (of {facts.sample} articles a language and the longest)"
+    _print_line(console, "")
+    _print_line(console, f"{facts.split}: lengths in characters{of}")
+    _print_line(console, f"{'':<20}{'':>10}{'document':>15}{'':>9}{'summary':>15}")
+    _print_line(console, f"{'':<20}{'articles':>10}" + f"{'median':>8}{'95%':>7}{'longest':>9}" * 2)
     for language in facts.languages:
         numbers = "".join(
             f"{lengths.median:>8,}{lengths.most:>7,}{lengths.longest:>9,}"
             for lengths in (language.document, language.summary)
         )
-        _say(console, f"{language.name:<20}{language.articles:>10,}{numbers}")
+        _print_line(console, f"{language.name:<20}{language.articles:>10,}{numbers}")
 
 
 def _print_images(facts: CorpusFacts, console: Console) -> None:
     articles = int(facts.images.sum())
-    _say(console, "")
-    _say(console, f"{facts.split}: images an article")
+    _print_line(console, "")
+    _print_line(console, f"{facts.split}: images an article")
     for images, count in enumerate(facts.images.tolist()):
         share = count / articles if articles else 0.0
-        _say(console, f"{images:>8}{count:>12,}{share:>9.1%}  {'#' * round(40 * share)}".rstrip())
-    _say(console, pixels_line(facts))
+        _print_line(console, f"{images:>8}{count:>12,}{share:>9.1%}  {'#' * round(40 * share)}".rstrip())
+    _print_line(console, facts.pixels)
 
 
-def _print_mixture(mixture: MixtureFacts, split: str, console: Console) -> None:
-    _say(console, "")
-    for sentence in mixture_lines(mixture, split):
+def _print_mixture(mixture: MixtureFacts, console: Console) -> None:
+    _print_line(console, "")
+    for sentence in mixture.lines:
         for line in textwrap.wrap(sentence, console.width, subsequent_indent="  "):
-            _say(console, line)
-    _print_directions("the rarest", mixture.rarest, console, heading=True)
-    _print_directions("the commonest", mixture.commonest, console)
-    _print_directions("the most passes", mixture.most_passes, console)
-
-
-def _print_directions(title: str, directions: Iterable[Direction], console: Console, *, heading: bool = False) -> None:
-    _say(console, f"{title:<46}{'examples':>12}{'share':>11}{'passes':>9}" if heading else title)
-    for direction in directions:
-        pair = f"{direction.source} -> {direction.target}"
-        _say(console, f"  {pair:<44}{direction.examples:>12,}{percent(direction.share):>11}{direction.passes:>9.3g}")
+            _print_line(console, line)
+    for number, (title, directions) in enumerate(mixture.directions.items()):
+        _print_line(console, title if number else f"{title:<46}{'examples':>12}{'share':>11}{'passes':>9}")
+        for one in directions:
+            pair = f"{one.source} -> {one.target}"
+            _print_line(console, f"  {pair:<44}{one.examples:>12,}{percent(one.share):>11}{one.passes:>9.3g}")

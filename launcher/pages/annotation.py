@@ -1,17 +1,14 @@
-"""The page of `d2tv annotate`: summaries to be rated, with nothing in it that says which system wrote one."""
+"""Show summaries to be rated without a trace of which system wrote one: the page of `d2tv annotate`."""
 
+import base64
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from markupsafe import Markup
 
-from launcher.pages.page import data_uri, page
-from launcher.pages.templates import render
-from launcher.pages.writing import written_in
+from launcher.pages.templates import FOLDER, render
 from shards.schema import Images
-
-_FOLDER = Path(__file__).parent
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,29 +32,19 @@ class Question:
 def annotation_page(
     page_hash: str, questions: Sequence[Question], criteria: Mapping[str, str], scale: Sequence[int]
 ) -> str:
-    """The whole document, which works offline, and runs its own script alone.
+    """Return the page, which works offline and runs its own script alone.
 
-    criteria: name -> what it means, as annotators are told. scale: worst to best.
+    criteria: name -> what annotators are told that it means. scale: worst to best.
     """
-    body = render(
+    script = (FOLDER / "annotation.js").read_text(encoding="utf-8")
+    return render(
         "annotation.html.jinja",
+        title="Rating summaries",
         page_hash=page_hash,
         questions=questions,
         criteria=criteria,
         scale=scale,
         total=len(criteria) * sum(len(question.summaries) for question in questions),
-        summaries=max(len(question.summaries) for question in questions),
-        written_in=lambda language: Markup(written_in(language)),  # attributes, escaped there
-        pictures=_pictures,
+        script=Markup(script),
+        digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
-    return page(
-        "Rating summaries",
-        body,
-        (_FOLDER / "annotation.css").read_text(encoding="utf-8"),
-        (_FOLDER / "annotation.js").read_text(encoding="utf-8"),
-    )
-
-
-def _pictures(images: Images | None) -> list[str]:
-    """The addresses of the images themselves; of a corpus that keeps features alone there are none to show."""
-    return [data_uri(file) for file in images.pixels] if images is not None and images.pixels else []

@@ -1,24 +1,18 @@
-"""Numbers of many languages on one axis: a row a language, a dot a number."""
+"""Draw numbers of many languages on one axis: a row a language, a dot a number."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from launcher.pages.curves import ticks
-from launcher.pages.page import escape
-from trainer.runs.words import figure
+from launcher.pages.axes import ticks
 
-STYLE = """
-.key { display: inline-flex; align-items: center; gap: .3rem; margin-right: .8rem; }
-.keys svg { display: inline-block; }
-.dots .rule { stroke: var(--line); } .dots .ring, .keys .ring { fill: none; stroke-width: 1.5; }
-.dots .row { fill: transparent; } .dots .row:hover { fill: var(--ink); fill-opacity: .06; }
-"""
+_WIDTH, _MARGIN, _LETTER = 900, 36, 6.2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Dots:
-    """values: by language. colour: its number among those of the curves. ring: not a full dot."""
+class Series:
+    """values: by language. colour: its number among those of the curves. ring: an open dot."""
 
     label: str
     values: Mapping[str, float]
@@ -27,49 +21,29 @@ class Dots:
 
     @property
     def look(self) -> str:
+        """The classes of its dots."""
         return f"k{self.colour} {'ring' if self.ring else ''}"
 
 
-def dots(names: Sequence[str], series: Sequence[Dots], label: str, spell: Callable[[float], str]) -> str:
-    """A picture with its legend; empty where no number is finite. spell: a number in a tooltip."""
+def dots(
+    names: Sequence[str], series: Sequence[Series], label: str, spell: Callable[[float], str]
+) -> dict[str, Any] | None:
+    """Place numbers for the macro `dots` of parts.html.jinja, in the order of `names`; None where none is finite."""
     finite = [value for of in series for value in of.values.values() if math.isfinite(value)]
     if not finite:
-        return ""
+        return None
     low, high = min(finite), max(finite)
-    span, left, width = (high - low) or 1.0, 24 + 6.2 * max(map(len, names)), 900
-    height = 17 * len(names) + 26
+    left = 24 + _LETTER * max(map(len, names))
 
     def x(value: float) -> float:
-        return left + 6 + (width - left - 36) * (value - low) / span
+        return left + 6 + (_WIDTH - left - _MARGIN) * (value - low) / ((high - low) or 1.0)
 
-    parts = [
-        f'<div class="wide"><svg class="dots" role="img" aria-label="{escape(label)}" '
-        f'width="{width}" height="{height}" viewBox="0 0 {width} {height}">'
-    ]
-    for tick in ticks(low, high, 8):
-        parts.append(
-            f'<line class="rule" x1="{x(tick):.1f}" x2="{x(tick):.1f}" y1="0" y2="{height - 22}"></line>'
-            f'<text class="number" x="{x(tick):.1f}" y="{height - 6}" text-anchor="middle">{figure(tick)}</text>'
-        )
-    for row, name in enumerate(names):
-        y = 17 * row + 9
-        tips = []
-        for of in series:
-            value = of.values.get(name)
-            if value is None:
-                continue
-            tips.append(f"{of.label} {spell(value)}")
-            if math.isfinite(value):
-                parts.append(f'<circle class="{of.look}" cx="{x(value):.1f}" cy="{y}" r="4"></circle>')
-        parts.append(f'<text x="{left - 8:.0f}" y="{y + 4}" text-anchor="end">{escape(name)}</text>')
-        parts.append(
-            f'<rect class="row" x="0" y="{17 * row}" width="{width}" height="17"><title>'
-            f"{escape(f'{name}: ' + ', '.join(tips))}</title></rect>"
-        )
-    legend = "".join(
-        f'<span class="key"><svg width="12" height="12" aria-hidden="true"><circle class="{of.look}" cx="6" '
-        f'cy="6" r="4"></circle></svg> {escape(of.label)}</span>'
-        for of in series
-        if of.values
-    )
-    return f'<p class="soft keys">{legend}</p>{"".join(parts)}</svg></div>'
+    rows = []
+    for name in names:
+        found = [(of, of.values[name]) for of in series if name in of.values]
+        tips = ", ".join(f"{of.label} {spell(value)}" for of, value in found)
+        points = [(of.look, x(value)) for of, value in found if math.isfinite(value)]
+        rows.append({"name": name, "tip": f"{name}: {tips}", "points": points})
+    shown = [of for of in series if of.values]
+    axis = [(x(tick), tick) for tick in ticks(low, high, 8)]
+    return {"label": label, "series": shown, "left": left, "ticks": axis, "rows": rows}

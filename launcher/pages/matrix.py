@@ -1,76 +1,72 @@
-"""A picture of a number for every direction: rows are target languages, columns source languages."""
+"""Draw numbers of directions as heat maps: rows are target languages, columns source languages."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from launcher.inspection.views import RAMP, levels
-from launcher.pages.page import escape
+from launcher.pages.colours import LETTERS, RAMP, levels, linear_levels
 
-_CELL = 16
-_LETTER = 6.2  # pixels of a letter of the labels, about
+#: More languages than this are not drawn.
+DRAWN = 100
 
-STYLE = (
-    "".join(f".s{step} {{ fill: {colour}; }} " for step, colour in enumerate(RAMP, 1))
-    + ".s0 { fill: var(--none); } .matrix rect:hover { stroke: var(--ink); stroke-width: 2; }"
-)
+Pair = tuple[str, str]  # (source, target) by name
+Values = NDArray[np.float64] | NDArray[np.int64]
 
 
-def matrix(
-    names: Sequence[str],
-    values_TS: NDArray[np.float64] | NDArray[np.int64],
-    tip: Callable[[int, int], str],
-    label: str,
-) -> str:
-    """An SVG of `values_TS` (L, L) by [target, source] with a tooltip a cell: `tip(target, source)`.
+def heat_map(
+    names: Sequence[str], values_TS: Values, tip: Callable[[int, int], str], label: str, spell: Callable[[float], str]
+) -> dict[str, Any]:
+    """Colour (L, L) values by [target, source] in equal ratios for the macro `heat_map` of parts.html.jinja.
 
-    Colours go in equal ratios from the least to the most.
+    A value that is not above 0 has no colour.  tip: of (target, source). spell: a value in the legend.
     """
     steps_TS = levels(values_TS)
-    return grid(names, lambda target, source: f"s{steps_TS[target, source]}", tip, label)
+    cells = _cells(len(names), lambda target, source: f"s{steps_TS[target, source]}", tip)
+    return {"names": names, "label": label, "cells": cells, "scale": _scale(values_TS, steps_TS, spell), "choices": ()}
 
 
-def grid(names: Sequence[str], look: Callable[[int, int], str], tip: Callable[[int, int], str], label: str) -> str:
-    """An SVG with a cell for every direction, of the classes that `look(target, source)` says."""
-    left = top = 12 + _LETTER * max(map(len, names))
-    width, height = left + _CELL * len(names) + 4, top + _CELL * len(names) + 4
-    parts = [
-        f'<div class="wide"><svg class="matrix" role="img" aria-label="{escape(label)}" '
-        f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}">'
-    ]
-    for place, name in enumerate(names):
-        middle = _CELL * (place + 0.5)
-        parts.append(f'<text x="{left - 6:.0f}" y="{top + middle + 4:.0f}" text-anchor="end">{escape(name)}</text>')
-        x, y = left + middle + 4, top - 6
-        parts.append(f'<text transform="translate({x:.0f} {y:.0f}) rotate(-90)">{escape(name)}</text>')
-    for target in range(len(names)):
-        for source in range(len(names)):
-            parts.append(
-                f'<rect class="{look(target, source)}" x="{left + _CELL * source:.0f}" '
-                f'y="{top + _CELL * target:.0f}" width="{_CELL - 1}" height="{_CELL - 1}">'
-                f"<title>{escape(tip(target, source))}</title></rect>"
-            )
-    return "\n".join([*parts, "</svg></div>"])
+def heat_maps(
+    key: str,
+    names: Sequence[str],
+    measures: Mapping[str, Mapping[Pair, float]],
+    tip: Callable[[str, str], str],
+    label: str,
+) -> dict[str, Any]:
+    """Colour directions by one of several measures, in equal differences; a direction without a value has no colour.
+
+    key: of this picture among those of the page.  measures: name -> value by direction. tip: of (source, target).
+    """
+    choices, steps = [], []
+    for letter, (measure, values) in zip(LETTERS, measures.items(), strict=False):
+        values_TS = by_pair(names, values, np.nan)
+        steps.append((letter, linear_levels(values_TS)))
+        scale = _scale(values_TS, steps[-1][1], lambda value: f"{value:.3g}")
+        choices.append({"letter": letter, "name": measure, "scale": scale})
+    cells = _cells(
+        len(names),
+        lambda target, source: " ".join(f"{letter}{steps_TS[target, source]}" for letter, steps_TS in steps),
+        lambda target, source: tip(names[source], names[target]),
+    )
+    return {"names": names, "label": label, "cells": cells, "key": key, "choices": choices}
 
 
-def legend(values: NDArray[np.float64] | NDArray[np.int64], spell: Callable[[float], str]) -> str:
-    """What the colours of `matrix` stand for: the least and the most of each that occurs."""
-    return f'<p class="soft keys">{keys(values, levels(values), spell)}</p>'
+def by_pair(names: Sequence[str], values: Mapping[Pair, float], missing: float) -> NDArray[np.float64]:
+    """Return the values (L, L) by [target, source] in the order of `names`."""
+    return np.array([[values.get((source, target), missing) for source in names] for target in names], np.float64)
 
 
-def keys(
-    values: NDArray[np.float64] | NDArray[np.int64], step: NDArray[np.int64], spell: Callable[[float], str]
-) -> str:
-    """A patch of each colour with the least and the most of the values that have its step."""
-    marks = []
-    for number in range(1, len(RAMP) + 1):
-        of_step = values[step == number]
-        if of_step.size:
+def _cells(count: int, look: Callable[[int, int], str], tip: Callable[[int, int], str]) -> list[list[tuple[str, str]]]:
+    indices = range(count)
+    return [[(look(target, source), tip(target, source)) for source in indices] for target in indices]
+
+
+def _scale(values: Values, steps: NDArray[np.int64], spell: Callable[[float], str]) -> list[tuple[int, str]]:
+    """Return (step, its range) of each step that occurs."""
+    keys = []
+    for step in range(1, len(RAMP) + 1):
+        if (of_step := values[steps == step]).size:
             low, high = spell(float(of_step.min())), spell(float(of_step.max()))
-            text = low if low == high else f"{low} – {high}"
-            marks.append(
-                f'<span class="key"><svg width="12" height="12" aria-hidden="true"><rect class="s{number}" width="12" '
-                f'height="12"></rect></svg> {escape(text)}</span>'
-            )
-    return " ".join(marks)
+            keys.append((step, low if low == high else f"{low} – {high}"))
+    return keys

@@ -1,31 +1,21 @@
-"""The regions of an image as boxes on the picture, or on an empty canvas where a corpus keeps features alone."""
+"""Draw the regions of images as boxes on the picture, or on an empty canvas where a corpus keeps features alone."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from launcher.pages.page import data_uri, escape
+from shards.schema import Images
 
 _SIDE = 220
 #: Regions whose features tell the principal components.
 _SAMPLE = 512
 
-STYLE = """
-.images { display: flex; flex-wrap: wrap; gap: 1rem; } figure { margin: 0; width: 222px; }
-figcaption { font-size: .8rem; }
-.canvas { background: var(--panel); border: 1px solid var(--line); }
-.canvas rect { fill-opacity: .55; stroke: var(--ink); stroke-opacity: .5; }
-.canvas rect:hover { fill-opacity: .9; stroke-opacity: 1; }
-.canvas.picture { background: none; } .canvas.picture rect { fill-opacity: 0; stroke-opacity: .8; }
-.canvas.picture rect:hover { fill-opacity: .6; stroke-opacity: 1; }
-"""
-
 
 def colours(sequences: Sequence[NDArray[np.float16]]) -> list[list[list[str]]]:
-    """A colour a region by sequence, image and region: its first three principal components as red, green, blue.
+    """Return a colour a region by sequence, image and region: its first three principal components as red, green, blue.
 
     sequences: each (I, R, V). The components are those of all regions together, so regions that look alike to the
     network look alike here, within an image and between two.
@@ -36,9 +26,9 @@ def colours(sequences: Sequence[NDArray[np.float16]]) -> list[list[list[str]]]:
     some_SV = flat_NV[:: -(-len(flat_NV) // _SAMPLE)]
     values_S, vectors_SS = np.linalg.eigh(some_SV @ some_SV.T)
     shares_N3 = np.full((len(flat_NV), 3), 0.5)
-    for channel, place in enumerate(range(len(values_S) - 1, -1, -1)[:3]):
-        if values_S[place] > 1e-9 * values_S[-1]:
-            component_N = flat_NV @ (some_SV.T @ vectors_SS[:, place])
+    for channel, index in enumerate(range(len(values_S) - 1, -1, -1)[:3]):
+        if values_S[index] > 1e-9 * values_S[-1]:
+            component_N = flat_NV @ (some_SV.T @ vectors_SS[:, index])
             # An axis has no direction of its own, and a library may turn it.
             component_N *= np.sign(component_N[np.argmax(np.abs(component_N))])
             shares_N3[:, channel] = (component_N - component_N.min()) / max(np.ptp(component_N), 1e-12)
@@ -47,47 +37,40 @@ def colours(sequences: Sequence[NDArray[np.float16]]) -> list[list[list[str]]]:
     return [[list(islice(regions, roi_IRV.shape[1])) for _ in roi_IRV] for roi_IRV in sequences]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Picture:
-    """An image file, PNG or JPEG, and the width and height of what is in it."""
+def canvases(
+    images: Images, sizes: Sequence[tuple[int, int]], colours_IR: Sequence[list[str]], *, count: bool
+) -> list[dict[str, Any]]:
+    """Place the regions of images for the macro `images` of parts.html.jinja, the largest of an image first.
 
-    file: bytes
-    size: tuple[int, int]
-
-
-def canvas(
-    roi_RV: NDArray[np.float16],
-    boxes_R4: NDArray[np.float32],
-    colours_R: list[str],
-    label: str,
-    picture: Picture | None = None,
-) -> str:
-    """An SVG of one image's regions, the largest at the bottom; a tooltip a region with its box and norm.
-
-    picture: what the regions are of, and are then drawn on as outlines. Boxes are shares of its width and height.
+    sizes: width and height of each file, where files are kept.  count: say in labels how many images there are.
     """
-    wide = high = _SIDE
-    under = ""
-    if picture is not None:
-        wide, high = (max(round(_SIDE * side / max(picture.size)), 1) for side in picture.size)
-        under = f'<image href="{data_uri(picture.file)}" width="{wide}" height="{high}"></image>'
-    size = (boxes_R4[:, 2] - boxes_R4[:, 0]) * (boxes_R4[:, 3] - boxes_R4[:, 1])
-    norms = np.linalg.norm(roi_RV.astype(np.float32), axis=1)
-    parts = [
-        f'<figure><svg class="canvas{" picture" if picture else ""}" role="img" aria-label="{escape(label)}" '
-        f'width="{wide}" height="{high}" viewBox="0 0 {wide} {high}">{under}'
-    ]
-    for region in np.argsort(-size, kind="stable").tolist():
-        x1, y1, x2, y2 = (float(edge) for edge in boxes_R4[region])
-        tip = f"region {region}: ({x1:.3f}, {y1:.3f}) to ({x2:.3f}, {y2:.3f}), norm {norms[region]:.3g}"
-        parts.append(
-            f'<rect fill="{colours_R[region]}" x="{wide * x1:.1f}" y="{high * y1:.1f}" '
-            f'width="{max(wide * (x2 - x1), 0):.1f}" height="{max(high * (y2 - y1), 0):.1f}">'
-            f"<title>{escape(tip)}</title></rect>"
+    drawn: list[dict[str, Any]] = []
+    for index, (roi_RV, boxes_R4) in enumerate(zip(images.roi_IRV, images.boxes_IR4, strict=True)):
+        file, wide, high = None, _SIDE, _SIDE
+        if images.pixels:
+            file = images.pixels[index]
+            wide, high = (max(round(_SIDE * side / max(sizes[index])), 1) for side in sizes[index])
+        size_R = (boxes_R4[:, 2] - boxes_R4[:, 0]) * (boxes_R4[:, 3] - boxes_R4[:, 1])
+        norms_R = np.linalg.norm(roi_RV.astype(np.float32), axis=1)
+        regions = []
+        for region in np.argsort(-size_R, kind="stable").tolist():
+            x1, y1, x2, y2 = boxes_R4[region].tolist()  # shares of width and height
+            box = (wide * x1, high * y1, max(wide * (x2 - x1), 0), max(high * (y2 - y1), 0))
+            tip = f"region {region}: ({x1:.3f}, {y1:.3f}) to ({x2:.3f}, {y2:.3f}), norm {norms_R[region]:.3g}"
+            regions.append((colours_IR[index][region], box, tip))
+        norm = f"{norms_R.min():.3g} – {norms_R.max():.3g}" if len(norms_R) else "none"
+        drawn.append(
+            {
+                "label": f"image {index + 1}" + (f" of {len(images.roi_IRV)}" if count else ""),
+                "file": file,
+                "width": wide,
+                "height": high,
+                "regions": regions,
+                "facts": (
+                    f"roi {roi_RV.shape} {roi_RV.dtype}",
+                    f"boxes {boxes_R4.shape} {boxes_R4.dtype}",
+                    f"norms {norm}",
+                ),
+            }
         )
-    norm = f"{norms.min():.3g} – {norms.max():.3g}" if len(norms) else "none"
-    parts.append(
-        f'</svg><figcaption>{escape(label)}<br><span class="soft">roi {roi_RV.shape} {roi_RV.dtype}<br>'
-        f"boxes {boxes_R4.shape} {boxes_R4.dtype}<br>norms {norm}</span></figcaption></figure>"
-    )
-    return "\n".join(parts)
+    return drawn

@@ -1,117 +1,94 @@
-"""The page of `d2tv report`: one run from its recipe, records and evaluations, whatever of them there is."""
+"""Show one run from its recipe, records and evaluations: the page of `d2tv report`."""
 
 import time
-from collections.abc import Mapping
+from typing import Any
 
-from launcher.pages import choice, curves, dots, matrix, run_results, timeline
-from launcher.pages.curves import Chart, Marks, chart
-from launcher.pages.page import escape, page
+from launcher.pages import run_results, timeline
+from launcher.pages.curves import Chart, Marks, draw
+from launcher.pages.templates import render
 from trainer.runs.directory import RunDirectory
-from trainer.runs.history import Curve
+from trainer.runs.events import Spike
+from trainer.runs.history import Curve, History
 from trainer.runs.state import State, state_of
-from trainer.runs.words import duration, figure, moment, number
+from trainer.runs.words import count, duration, figure, percent
 
-_STYLE = (
-    matrix.STYLE
-    + choice.STYLE
-    + dots.STYLE
-    + curves.STYLE
-    + timeline.STYLE
-    + run_results.STYLE
-    + """
-.facts { display: grid; grid-template-columns: repeat(auto-fill, minmax(10.5rem, 1fr)); gap: .75rem 1rem;
-  margin: 1rem 0; }
-.facts div { border-left: 3px solid var(--line); padding-left: .6rem; } .facts dd { margin: 0; font-size: 1.15rem; }
-.facts dt { color: var(--soft); font-size: .85rem; } .state { font-weight: 600; }
-.not-begun, .beginning, .evaluating { color: var(--accent); } .training, .finished { color: var(--c2); }
-.silent, .stopped { color: var(--c5); } .failed { color: var(--bad); }
-details summary { cursor: pointer; margin: .75rem 0 .25rem; } pre { overflow-x: auto; background: var(--panel);
-  padding: .75rem 1rem; border-radius: 6px; font-size: .85rem; }
-nav { display: flex; flex-wrap: wrap; gap: .25rem .9rem; margin: .75rem 0; }
-"""
+#: Curves of numbers of the train records: title, unit, the record's key.
+_RATES = (
+    ("Gradient norm", "global, before clipping", "gradient_norm"),
+    ("Examples a second", "", "examples_per_second"),
+    ("Target tokens a second", "", "target_tokens_per_second"),
+    ("Seconds a step", "", "step_seconds"),
+    ("Data wait", "share of a step's time", "data_wait_share"),
+    ("MFU", "model FLOP/s over the peak", "mfu"),
+    ("Slowest rank", "seconds a step over the median rank", "slowest_rank_lag_seconds"),
 )
+_SHARES = ("data_wait_share", "mfu")
 
 
 def run_page(run: RunDirectory, now: float | None = None) -> str:
-    """The whole document, as the run is at `now` (a Unix time; default: this moment). Loads nothing."""
+    """Return the page of a run as it is at `now`, a Unix time; None: this moment."""
     now = time.time() if now is None else now
-    state = state_of(run, now)
-    sections = {
-        "Curves": _curves(run),
-        "Course": _course(run),
-        "Directions": run_results.directions(run.history),
-        "Target languages": run_results.target_languages(run.history),
-        "Evaluation": run_results.evaluations(run),
-        "Placeholders": run_results.placeholders(run.path / "unreadable.jsonl"),
-        "Recipe": _recipe(run),
-    }
-    links = "".join(f'<a href="#{_anchor(title)}">{title}</a>' for title in sections)
-    body = [_head(run, state, now), f"<nav>{links}</nav>"]
-    body += [f'<h2 id="{_anchor(title)}">{title}</h2>\n{html}' for title, html in sections.items()]
-    return page(f"{run.name} – d2tv report", "\n".join(body), _STYLE)
+    history, state = run.history, state_of(run, now)
+    return render(
+        "run.html.jinja",
+        title=f"{run.name} – d2tv report",
+        run=run,
+        now=now,
+        state=state,
+        words=_words(run),
+        facts=_facts(run, state),
+        charts=_charts(history),
+        timeline=timeline.timeline(history),
+        starts=timeline.start_rows(history),
+        events=timeline.event_rows(history),
+        directions=run_results.directions(history),
+        targets=run_results.target_languages(history),
+        evaluations=run_results.evaluations(run),
+        placeholders=run_results.placeholders(run),
+    )
 
 
-def _anchor(title: str) -> str:
-    return title.lower().replace(" ", "-")
+def _words(run: RunDirectory) -> str:
+    settings = {"objective ": run.objective, "corpus ": run.corpus, "": run.setting("training", "precision")}
+    return " · ".join([str(run.path), *(f"{label}{value}" for label, value in settings.items() if value)])
 
 
-def _head(run: RunDirectory, state: State, now: float) -> str:
+def _facts(run: RunDirectory, state: State) -> dict[str, str]:
     history = run.history
-    words = [str(run.path)]
-    for label, keys in (("objective", ("objective", "name")), ("corpus", ("corpus", "path"))):
-        value = run.setting(*keys)
-        if value is not None:
-            words.append(f"{label} {value}")
-    precision = run.setting("training", "precision")
-    if precision:
-        words.append(str(precision))
-    facts = {"steps": f"{state.step:,}" + (f" of {run.planned:,}" if run.planned else "")}
+    facts = {"steps": count(state.step) + (f" of {run.planned:,}" if run.planned else "")}
     if state.left_seconds is not None and state.phase in ("training", "evaluating", "beginning"):
         facts["left, about"] = duration(state.left_seconds)
     if history.training_seconds:
         facts["time in steps"] = duration(history.training_seconds)
-    began = next((life.began for life in history.lives if life.began is not None), None)
+    began = next((start.began for start in history.starts if start.began is not None), None)
     if began is not None and history.last_time is not None:
         facts["since the first start"] = duration(history.last_time - began)
-    if history.lives:
-        facts["restarts"] = f"{history.restarts:,}"
-        if ranks := history.lives[-1].world_size:
-            facts["ranks"] = f"{ranks:,}"
+    if history.starts:
+        facts["restarts"] = count(history.restarts)
+    if history.world_size:
+        facts["ranks"] = count(history.world_size)
     if history.recent:
-        facts["examples"] = f"{history.examples:,.0f}"
-        facts["target tokens"] = f"{history.target_tokens:,.0f}"
-        for key, label in (("skipped_steps", "skipped steps"), ("unreadable", "placeholders")):
-            count = number(history.last_train.get(key))
-            if count is not None:
-                facts[label] = f"{count:,.0f}"
+        facts["examples"] = count(history.examples)
+        facts["target tokens"] = count(history.target_tokens)
+        facts |= {name: count(number) for name, number in history.problem_counts().items()}
     for kind, curve in history.curves.get("held-out", {}).items():
         facts[f"held-out NLL {kind}"] = figure(curve.values[-1])
     for name in ("latest", "best"):
         if found := run.checkpoint(name):
             facts[f"{name} checkpoint"] = found
-    cells = "".join(f"<div><dt>{escape(term)}</dt><dd>{escape(fact)}</dd></div>" for term, fact in facts.items())
-    return (
-        f'<h1>{escape(run.name)}</h1><p class="soft">{escape(" · ".join(words))}</p>'
-        f'<p><span class="state {state.phase.replace(" ", "-")}">{escape(state.words)}</span> '
-        f'<span class="soft">(as of {moment(now)} UTC)</span></p><dl class="facts">{cells}</dl>'
-    )
+    return facts
 
 
-def _percent(value: float) -> str:
-    return f"{100 * value:.3g}%"
+def _charts(history: History) -> list[dict[str, Any]]:
+    curves = history.curves
+    rates, loss = curves.get("rates", {}), curves.get("loss", {})
+    training, held_out = curves.get("nll", {}), curves.get("held-out", {})
+    kinds = list(dict.fromkeys([*training, *held_out]))
 
+    def rate(key: str) -> dict[str, Curve]:
+        return {key.replace("_", " "): rates[key]} if key in rates else {}
 
-def _curves(run: RunDirectory) -> str:
-    history = run.history
-    found, rates, loss = history.curves, history.curves.get("rates", {}), history.curves.get("loss", {})
-
-    def only(*names: str) -> Mapping[str, Curve]:
-        return {name.replace("_", " "): rates[name] for name in names if name in rates}
-
-    held_out = {f"held-out {kind}": curve for kind, curve in found.get("held-out", {}).items()}
-    nll = {f"training {kind}": curve for kind, curve in found.get("nll", {}).items()} | held_out
-    kinds = list(dict.fromkeys([*found.get("nll", {}), *found.get("held-out", {})]))
-    charts = (
+    charts = [
         Chart(title="Loss", unit="J", curves={name: curve for name, curve in loss.items() if name == "total"}),
         Chart(
             title="Loss by term",
@@ -121,67 +98,34 @@ def _curves(run: RunDirectory) -> str:
         Chart(
             title="NLL by kind",
             unit="nats a target token",
-            curves=nll,
-            dashed=frozenset(held_out),
-            colours={f"{when} {kind}": place for place, kind in enumerate(kinds) for when in ("training", "held-out")},
+            curves={f"training {kind}": curve for kind, curve in training.items()}
+            | {f"held-out {kind}": curve for kind, curve in held_out.items()},
+            dashed=frozenset(f"held-out {kind}" for kind in held_out),
+            colours={f"{when} {kind}": index for index, kind in enumerate(kinds) for when in ("training", "held-out")},
         ),
-        Chart(title="Learning rate", unit="", curves=only("learning_rate"), from_zero=True, exact=True),
-        Chart(title="Gradient norm", unit="global, before clipping", curves=only("gradient_norm"), from_zero=True),
-        Chart(title="Examples a second", unit="", curves=only("examples_per_second"), from_zero=True),
-        Chart(title="Target tokens a second", unit="", curves=only("target_tokens_per_second"), from_zero=True),
-        Chart(title="Seconds a step", unit="", curves=only("step_seconds"), from_zero=True),
-        Chart(
-            title="Data wait",
-            unit="share of a step's time",
-            curves=only("data_wait_share"),
-            spell=_percent,
-            from_zero=True,
+        Chart(title="Learning rate", unit="", curves=rate("learning_rate"), from_zero=True, exact=True),
+        *(
+            Chart(
+                title=title,
+                unit=unit,
+                curves=rate(key),
+                spell=percent if key in _SHARES else figure,
+                from_zero=True,
+            )
+            for title, unit, key in _RATES
         ),
-        Chart(title="MFU", unit="model FLOP/s over the peak", curves=only("mfu"), spell=_percent, from_zero=True),
-        Chart(
-            title="Slowest rank",
-            unit="seconds a step over the median rank",
-            curves=only("slowest_rank_lag_seconds"),
-            from_zero=True,
-        ),
-        Chart(title="Loss scale", unit="fp16", curves=only("loss_scale"), exact=True),
+        Chart(title="Loss scale", unit="fp16", curves=rate("loss_scale"), exact=True),
         Chart(
             title="What the objective tells of itself",
             unit="",
-            curves=found.get("scalars", {}),
+            curves=curves.get("scalars", {}),
             exact=True,
-            title_says_it=False,
+            titled=False,
         ),
-    )
+    ]
     marks = Marks(
-        last_step=max((curve.steps[-1] for group in found.values() for curve in group.values()), default=0),
+        last_step=max((curve.steps[-1] for group in curves.values() for curve in group.values()), default=0),
         breaks=history.breaks(),
-        spikes={event.step: timeline.spike_in_words(event) for event in history.of_kind("spike")},
+        spikes={spike.step: spike.words for spike in history.of_type(Spike)},
     )
-    drawn = [html for one in charts if (html := chart(one, marks))]
-    if not drawn:
-        return "<p>No step is logged yet.</p>"
-    return (
-        '<p class="soft">Over steps. Dotted lines: the run went on, or went back, from there; red triangles: spikes of '
-        "the loss; red crosses: values that are not finite. Point at a place for its numbers.</p>"
-        f'<div class="charts">{"".join(drawn)}</div>'
-    )
-
-
-def _course(run: RunDirectory) -> str:
-    html = timeline.timeline(run.history)
-    if not html:
-        return "<p>Nothing is recorded yet.</p>"
-    note = ""
-    if len(run.history.lives) > 1:
-        note = (
-            " What a start did after the checkpoint that the next one went on from is not in the records: those steps "
-            "were taken again."
-        )
-    return f'<p class="soft">Real time, UTC.{note}</p>{html}'
-
-
-def _recipe(run: RunDirectory) -> str:
-    if not run.recipe_text:
-        return "<p>recipe.yaml is not written yet.</p>"
-    return f"<details><summary>recipe.yaml, resolved</summary><pre>{escape(run.recipe_text)}</pre></details>"
+    return [drawn for chart in charts if (drawn := draw(chart, marks)) is not None]

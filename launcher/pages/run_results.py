@@ -1,182 +1,128 @@
-"""Show a run's results by direction and language: NLL, held-out NLL, evaluations, placeholders."""
+"""Prepare a run's results by direction and language: NLL, held-out NLL, evaluations, placeholders."""
 
 import math
 import re
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from launcher.pages import matrix, scores
-from launcher.pages.dots import Dots, dots
-from launcher.pages.page import escape, table
+from launcher.pages.dots import Series, dots
+from launcher.pages.matrix import DRAWN, by_pair, heat_map
+from launcher.pages.scores import read_scores
+from launcher.pages.tables import Table
 from shards.printable import one_line
 from trainer.runs.directions import LEAST_EXAMPLES
 from trainer.runs.directory import RunDirectory
 from trainer.runs.history import History
-from trainer.runs.tail import read_records
-from trainer.runs.words import figure
+from trainer.runs.words import count, decimals, figure
 
 _WORST, _LISTED = 20, 100
 
-STYLE = """
-.beside { display: flex; flex-wrap: wrap; gap: 0 3rem; align-items: flex-start; }
-.beside > div { min-width: 0; max-width: 100%; }
-"""
 
-
-def directions(history: History) -> str:
-    """The heat map of NLL by direction and the worst ones."""
+def directions(history: History) -> dict[str, Any] | None:
+    """Return the heat map of training NLL by direction and the worst ones; None where no sums are recorded."""
     found = history.directions()
     if found is None:
-        return "<p>No sums by direction are recorded yet (older releases recorded none).</p>"
+        return None
     names = found.languages
-    by_pair = {(one.source, one.target): one for one in found.found}
+    of_pair = {(one.source, one.target): one for one in found.found}
 
     def tip(target: int, source: int) -> str:
-        one = by_pair.get((names[source], names[target]))
+        one = of_pair.get((names[source], names[target]))
         pair = f"{names[source]} → {names[target]}: "
         if one is None:
             return f"{pair}none trained on in these steps"
         return f"{pair}{figure(one.nll)} nats a token, {one.tokens:,.0f} tokens of {one.examples:,.0f} examples"
 
-    label = "training NLL by direction"
+    picture = None
+    if len(names) <= DRAWN:
+        # A direction without a finite value has no colour; its tooltip says why.
+        values = {pair: one.nll for pair, one in of_pair.items() if math.isfinite(one.nll)}
+        label = "training NLL by direction"
+        picture = heat_map(names, by_pair(names, values, 0.0), tip, label, lambda value: f"{value:.3g}")
     rows = [
-        [f"{one.source} → {one.target}", _nats(one.nll), f"{one.tokens:,.0f}", f"{one.examples:,.0f}"]
+        [f"{one.source} → {one.target}", decimals(one.nll, 3), count(one.tokens), count(one.examples)]
         for one in found.worst(_WORST)
     ]
-    enough = any(one.examples >= LEAST_EXAMPLES for one in found.found)
-    least = f", of those with {LEAST_EXAMPLES} examples or more" if enough else ""
-    return "\n".join(
-        [
-            f'<p class="soft">Training NLL in nats a target token over steps {found.after + 1:,} to {found.until:,}, '
-            f"{len(found.found):,} directions; a direction's NLL is its own branch's. A row is a target language, a "
-            "column a source language. Point at a cell for its numbers; colours go in equal ratios.</p>",
-            '<div class="beside"><div>',
-            _heat_map(names, {(s, t): one.nll for (s, t), one in by_pair.items()}, tip, label),
-            f"</div><div><h3>The worst directions{least}</h3>",
-            table(["direction", "NLL", "target tokens", "examples"], rows),
-            "</div></div>",
-        ]
-    )
+    return {
+        "first": found.after + 1,
+        "last": found.until,
+        "count": len(found.found),
+        "languages": len(names),
+        "map": picture,
+        "least": LEAST_EXAMPLES if any(one.examples >= LEAST_EXAMPLES for one in found.found) else None,
+        "worst": Table(["direction", "NLL", "target tokens", "examples"], rows),
+    }
 
 
-def _heat_map(
-    names: Sequence[str],
-    values: Mapping[tuple[str, str], float],
-    tip: Callable[[int, int], str],
-    label: str,
-) -> str:
-    """values: by (source, target); a cell without a finite value above 0 has no colour, its tooltip says why."""
-    if len(names) > scores.DRAWN:
-        return f"<p>{len(names):,} languages are too many for a picture.</p>"
-    values_TS: NDArray[np.float64] = np.zeros((len(names), len(names)))
-    places = {name: place for place, name in enumerate(names)}
-    for (source, target), value in values.items():
-        values_TS[places[target], places[source]] = value if math.isfinite(value) else 0.0
-    return matrix.matrix(names, values_TS, tip, label) + matrix.legend(values_TS, lambda value: f"{value:.3g}")
+def target_languages(history: History) -> dict[str, Any] | None:
+    """Return NLL by target language and kind: held-out, its change since the first validation, and recent training.
 
-
-def target_languages(history: History) -> str:
-    """NLL by target language: held-out, how it moved since the first validation, and recent training."""
+    None where no NLL by target language is recorded.
+    """
     held_out, first = history.held_out_by_target(), history.held_out_by_target(first=True)
-    training = {kind: history.by_target(kind) for kind in ("mms", "mxls")}
-    kinds = [kind for kind in ("mms", "mxls") if held_out.get(kind) or training[kind]]
+    training = history.training_by_target()
+    kinds = list(dict.fromkeys([*training, *held_out]))
     if not kinds:
-        return "<p>No NLL by target language is recorded yet (older releases recorded none).</p>"
-    names = sorted({name for of in (held_out, training) for kind in kinds for name in of.get(kind, {})})
+        return None
 
     def badness(name: str) -> float:
-        shown = [of[kind][name] for of in (held_out, training) for kind in kinds if name in of.get(kind, {})]
-        of_held_out = [held_out[kind][name] for kind in kinds if name in held_out.get(kind, {})]
-        value = max(of_held_out or shown)
+        known = [of[kind][name] for of in (held_out, training) for kind in of if name in of[kind]]
+        value = max([of[name] for of in held_out.values() if name in of] or known)
         return value if value == value else math.inf
 
+    names = sorted({name for of in (held_out, training) for values in of.values() for name in values})
     names.sort(key=badness, reverse=True)
-    heading = ["target language", *["held-out", "since the first", "training"] * len(kinds)]
     rows = []
     for name in names:
         row = [name]
         for kind in kinds:
             now, then = held_out.get(kind, {}).get(name), first.get(kind, {}).get(name)
-            row.append(_nats(now))
-            row.append(f"{now - then:+.3f}" if now is not None and then is not None else "–")
-            row.append(_nats(training[kind].get(name)))
+            change = "–" if now is None or then is None else f"{now - then:+.3f}"
+            row += [decimals(now, 3), change, decimals(training.get(kind, {}).get(name), 3)]
         rows.append(row)
-    told = "held-out stories" if held_out else "no held-out NLL by language is recorded"
-    if held_out and history.last_validation is not None:
-        told += f" at step {history.last_validation['step']:,}"
-    groups = [("", 1), *((kind.upper(), 3) for kind in kinds)]
     series = [
-        Dots(label=f"{label} {kind}", values=values, colour=place, ring=label == "training")
-        for place, kind in enumerate(kinds)
-        for label, values in (("training", training[kind]), ("held-out", held_out.get(kind, {})))
+        Series(label=f"{label} {kind}", values=of.get(kind, {}), colour=index, ring=label == "training")
+        for index, kind in enumerate(kinds)
+        for label, of in (("training", training), ("held-out", held_out))
     ]
-    plot = dots(names, series, "NLL by target language", _nats)
-    return (
-        f'<p class="soft">Nats a target token: {escape(told)}; training: the last {len(history.recent)} logged '
-        f"intervals. The highest first.</p>{plot}<details><summary>Numbers</summary>{table(heading, rows, groups)}"
-        "</details>"
-    )
-
-
-def _nats(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
-
-
-def evaluations(run: RunDirectory) -> str:
-    """A part for every report in evaluation/, the run's own first."""
-    reports = run.evaluations() | run.kept_evaluations()
-    if not reports:
-        return "<p>None is made yet: it comes after the last step, or by <code>d2tv evaluate</code>.</p>"
-    return "\n".join(_evaluation(split, report, run.path) for split, report in reports.items())
-
-
-def _evaluation(name: str, report: Mapping[str, Any] | None, run: Path) -> str:
-    """name: a split, or `<label>/<split>`."""
-    shown = escape(one_line(name))
-    title = f"<h3>{shown}</h3>"
-    if report is None:
-        return f"{title}<p>evaluation/{shown}.json cannot be read.</p>"
-    parts = {
-        "Baselines": scores.beside_baselines(report),
-        "By resource class": scores.by_class(report),
-        "By language": scores.by_language(report),
-        "By direction": scores.by_direction(report, re.sub(r"[^A-Za-z0-9]+", "-", name)),
-        "In another language": scores.wrong_language(report),
+    validated = history.last_validation if held_out else None
+    return {
+        "held_out": bool(held_out),
+        "step": None if validated is None else validated["step"],
+        "recent": len(history.recent),
+        "dots": dots(names, series, "NLL by target language", lambda value: decimals(value, 3)),
+        "table": Table(
+            ["target language", *["held-out", "since the first", "training"] * len(kinds)],
+            rows,
+            [("", 1), *((kind.upper(), 3) for kind in kinds)],
+        ),
     }
-    folded = "".join(f"<details><summary>{name}</summary>{part}</details>" for name, part in parts.items() if part)
-    more = ""
-    if (run / "evaluation" / f"{name}.html").is_file():
-        more = f'<p class="soft">evaluation/{shown}.html has the table of the paper and examples with their images.</p>'
-    return "\n".join([title, scores.described(report), scores.by_kind(report), folded, more])
 
 
-def placeholders(path: Path) -> str:
-    """The examples that could not be read, by direction, those with the most first."""
-    counts: Counter[tuple[str, str]] = Counter()
-    newest: dict[tuple[str, str], Mapping[str, Any]] = {}
-    for record in read_records(path):
-        pair = str(record.get("source")), str(record.get("target"))
-        counts[pair] += 1
-        newest[pair] = record
-    if not counts:
-        return "<p>None: every example could be read.</p>"
-    rows = [
-        [
-            f"{source} → {target}",
-            f"{count:,}",
-            f"{newest[source, target]['step']:,}",
-            one_line(str(newest[source, target].get("problem"))),
-        ]
-        for (source, target), count in counts.most_common(_LISTED)
+def evaluations(run: RunDirectory) -> list[dict[str, Any]]:
+    """Return every report in evaluation/, the run's own first: name (a split or `<label>/<split>`), scores, page."""
+    reports = run.evaluations() | run.kept_evaluations()
+    return [
+        {
+            "name": one_line(name),
+            # As part of an id.
+            "scores": None if report is None else read_scores(report, re.sub(r"[^A-Za-z0-9]+", "-", name)),
+            "has_page": run.has_evaluation_page(name),
+        }
+        for name, report in reports.items()
     ]
-    left_out = len(counts) - len(rows)
-    more = f"<p>and {left_out:,} directions more.</p>" if left_out else ""
-    return (
-        f'<p class="soft">{counts.total():,} examples that could not be read, in {len(counts):,} directions.</p>'
-        f'<div class="told">{table(["direction", "examples", "last at step", "its problem"], rows)}</div>{more}'
-    )
+
+
+def placeholders(run: RunDirectory) -> dict[str, Any] | None:
+    """Return the examples that could not be read, by direction, those with the most first; None where all could."""
+    found = run.placeholders()
+    rows = [
+        [f"{one.source} → {one.target}", count(one.examples), count(one.step), one.problem] for one in found[:_LISTED]
+    ]
+    if not found:
+        return None
+    return {
+        "examples": sum(one.examples for one in found),
+        "directions": len(found),
+        "more": len(found) - len(rows),
+        "table": Table(["direction", "examples", "last at step", "its problem"], rows),
+    }

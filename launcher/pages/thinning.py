@@ -1,4 +1,4 @@
-"""What of a curve of thousands of points is drawn."""
+"""Choose the points to draw of a curve of thousands."""
 
 import math
 from bisect import bisect_left
@@ -9,7 +9,7 @@ from trainer.runs.history import Curve
 
 
 def thin(steps: Sequence[int], values: Sequence[float], columns: int) -> list[int]:
-    """Places to draw, in order: of every one of `columns` stretches of steps the first, last, lowest and highest.
+    """Return the places to draw, in order: the first, last, lowest and highest of each of `columns` stretches of steps.
 
     All values are finite. Few points are all drawn.
     """
@@ -30,7 +30,7 @@ def thin(steps: Sequence[int], values: Sequence[float], columns: int) -> list[in
 
 
 def stretches(curve: Curve, breaks: Sequence[int]) -> list[Curve]:
-    """The parts that are drawn joined: without values that are not finite, and none across a break."""
+    """Return the parts that are drawn joined: none across a break or a value that is not finite."""
     parts: list[Curve] = []
     joined, life = False, 0
     for step, value in zip(curve.steps, curve.values, strict=True):
@@ -47,11 +47,11 @@ def stretches(curve: Curve, breaks: Sequence[int]) -> list[Curve]:
 
 
 def medians(part: Curve, count: int) -> tuple[list[float], list[float]]:
-    """The middle step and the median value of `count` parts of a stretch; of one part, the median at both its ends."""
+    """Return the middle steps and median values of `count` parts of a stretch; of one part, the median at both ends."""
     steps: list[float] = []
     values: list[float] = []
-    for place in range(count):
-        begin, end = place * len(part.steps) // count, (place + 1) * len(part.steps) // count
+    for index in range(count):
+        begin, end = index * len(part.steps) // count, (index + 1) * len(part.steps) // count
         if end > begin:
             steps.append((part.steps[begin] + part.steps[end - 1]) / 2)
             values.append(median(part.values[begin:end]))

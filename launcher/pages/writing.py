@@ -1,6 +1,5 @@
-"""Which way a text runs on a page."""
+"""Mark up the language and the writing direction of a text."""
 
-from launcher.pages.page import escape
 from shards.languages import LANGUAGE_CODES
 
 #: Languages that are written from right to left.
@@ -8,11 +7,11 @@ _RIGHT_TO_LEFT = {"ar", "fa", "ps", "ur"}
 
 
 def written_in(language: str | None) -> str:
-    """The attributes of an element whose text is in `language`; where it is none of ours, the letters tell.
+    """Return the attributes of an element whose text is in `language`; of an unknown one, the letters decide.
 
-    Letters alone are no guide for a known language: an Urdu headline may begin with a Latin name.
+    Letters alone mislead for a known language: an Urdu headline may begin with a Latin name.
     """
     code = LANGUAGE_CODES.get(language or "")
     if code is None:
         return 'dir="auto"'
-    return f'lang="{escape(code)}" dir="{"rtl" if code in _RIGHT_TO_LEFT else "ltr"}"'
+    return f'lang="{code}" dir="{"rtl" if code in _RIGHT_TO_LEFT else "ltr"}"'

@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import get_args
 
-from launcher.comparison.blocks import as_sheet, blocks
-from launcher.comparison.sheet import Sheet, as_latex, as_markdown, as_page, as_text, words
+from launcher.comparison.blocks import blocks
+from launcher.comparison.sheet import as_latex, as_markdown, as_text
+from launcher.pages.sheet import Sheet, as_page, words
 from launcher.study.claims import Outcome, check_claims, places_by_direction
 from launcher.study.costs import machine, read_costs
 from launcher.study.definition import Definition, DirectionKind, Trial
@@ -33,8 +34,10 @@ def write_results(
     scores = _read(definition, trials)
     by_seed = [_read(definition, [t for t in trials if t.seed == seed]) for seed in definition.seeds]
     subset = trials[0].recipe.mixture.languages
-    found = blocks(
+    count = len(definition.seeds)
+    table = blocks(
         scores,
+        f"{out.name}: {len(definition.models)} models, {count} seed{'s' if count > 1 else ''} each",
         split="test",
         baseline=definition.baseline,
         measures=TYPES,
@@ -42,8 +45,6 @@ def write_results(
         seed=_SEED,
         languages=None if subset is None else [language_name(word) for word in subset],
     )
-    count = len(definition.seeds)
-    table = as_sheet(found, f"{out.name}: {len(definition.models)} models, {count} seed{'s' if count > 1 else ''} each")
     outcomes = check_claims(definition.claims, scores, by_seed, TYPES, samples=samples, seed=_SEED)
     claims, spread = _claims(outcomes, count), _spread(definition, by_seed)
     text = "\n".join(

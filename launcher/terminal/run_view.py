@@ -1,4 +1,4 @@
-"""The terminal view of a run: what matters of it on one screen of 80 columns."""
+"""Show a run on one screen of 80 columns: the view of `d2tv watch`."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,8 @@ from rich.text import Text
 from launcher.terminal.sparkline import sparkline
 from shards.printable import one_line
 from trainer.runs.directory import RunDirectory
-from trainer.runs.history import RECENT, Curve, Event
+from trainer.runs.events import Event, RolledBack, Saved, Spike
+from trainer.runs.history import RECENT, Curve
 from trainer.runs.state import Phase, State, state_of
 from trainer.runs.words import duration, figure, number, size
 
@@ -35,24 +36,21 @@ _NAMED = 12  # languages and directions that are named, as far as there is room
 
 
 def view(run: RunDirectory, now: float, width: int) -> RenderableType:
-    """Everything at `now`, a Unix time, in `width` columns."""
+    """Return the view at `now`, a Unix time, in `width` columns."""
     state = state_of(run, now)
     parts: list[RenderableType] = [_title(run, now), _progress(run, state), Text(state.words, _COLOURS[state.phase])]
-    if run.history.records or run.history.passed_over:
+    if run.history.records or run.history.unreadable_lines:
         parts += [Text(""), _curves(run, width), Text(""), _facts(run, now, width)]
     return Group(*parts)
 
 
 def _title(run: RunDirectory, now: float) -> Table:
-    words = []
-    objective = run.setting("objective", "name")
-    if objective:
-        words.append(one_line(str(objective)))
-    corpus = run.setting("corpus", "path")
-    if corpus:
-        words.append(f"corpus {one_line(PurePath(str(corpus)).name)}")
-    history = run.history
-    if history.lives and (ranks := history.lives[-1].world_size):
+    words, history = [], run.history
+    if run.objective:
+        words.append(one_line(str(run.objective)))
+    if run.corpus:
+        words.append(f"corpus {one_line(PurePath(str(run.corpus)).name)}")
+    if ranks := history.world_size:
         words.append(f"{ranks} rank{'s' * (ranks > 1)}")
     if history.restarts:
         words.append(f"{history.restarts} restart{'s' * (history.restarts > 1)}")
@@ -79,7 +77,7 @@ def _progress(run: RunDirectory, state: State) -> RenderableType:
 
 
 def _curves(run: RunDirectory, width: int) -> RenderableType:
-    """Loss by term and NLL by kind, beside each other where there is room."""
+    """Return loss by term and NLL by kind, beside each other where there is room."""
     curves = run.history.curves
     loss = [(one_line(name), curve, RECENT) for name, curve in curves.get("loss", {}).items()]
     nll = [
@@ -98,10 +96,10 @@ def _curves(run: RunDirectory, width: int) -> RenderableType:
 
 
 def _table(title: str, curves: Sequence[tuple[str, Curve, int]], width: int) -> Table:
-    """A line a curve: its name, its last value, how the mean of the last few moved, and all of it."""
+    """Return a line a curve: name, last value, change of the mean of the last `late` values, and all of it."""
     names = max((len(name) for name, _, _ in curves), default=0)
     names = min(max(names, len(title)), _LONGEST_NAME)
-    # Where names are long, the line is worth more than the change.
+    # Long names leave no room for both.
     changes = width - names - 17 >= _SHORTEST_LINE
     line = min(max(width - names - (17 if changes else 9), 1), _LONGEST_LINE)
     grid = Table.grid(padding=(0, 1))
@@ -143,7 +141,7 @@ def _facts(run: RunDirectory, now: float, width: int) -> Table:
         ("checkpoint", _checkpoint(run, now)),
         ("last spike", _spike(run, now)),
         ("last rollback", _rollback(run, now)),
-        ("passed over", _passed_over(run)),
+        ("passed over", _unreadable_lines(run)),
         *_worst(run, width - _LABELS),
     ):
         if text:
@@ -184,24 +182,22 @@ def _examples(run: RunDirectory) -> Text | None:
     if not history.recent:
         return None
     text = Text(f"{history.examples:,.0f} trained on")
-    for key, label in (("unreadable", "placeholders"), ("skipped_steps", "skipped steps")):
-        count = number(history.last_train.get(key))
-        if count is not None:
-            text.append(", ").append(f"{count:,.0f} {label}", "yellow" if count else "")
+    for name, count in sorted(history.problem_counts().items()):
+        text.append(", ").append(f"{count:,} {name}", "yellow" if count else "")
     return text
 
 
 def _checkpoint(run: RunDirectory, now: float) -> Text | None:
-    events = run.history.of_kind("checkpoint")
-    committed = [event for event in events if event.record.get("committed")]
-    failed = len(events) - len(committed)
+    saves = run.history.of_type(Saved)
+    committed = [save for save in saves if save.problem is None]
+    failed = len(saves) - len(committed)
     text = Text()
     if committed:
-        record = committed[-1].record
-        text.append(f"step {committed[-1].step:,}{_ago(committed[-1], run, now)}")
-        bytes_, seconds = number(record.get("bytes")), number(record.get("seconds"))
-        if bytes_:
-            text.append(f", {size(bytes_)}" + (f" in {duration(seconds)}" if seconds is not None else ""))
+        newest = committed[-1]
+        text.append(f"step {newest.step:,}{_ago(newest, run, now)}")
+        if newest.bytes:
+            took = f" in {duration(newest.seconds)}" if newest.seconds is not None else ""
+            text.append(f", {size(newest.bytes)}{took}")
     elif latest := run.checkpoint("latest"):
         text.append(latest)
     elif not failed:
@@ -210,40 +206,37 @@ def _checkpoint(run: RunDirectory, now: float) -> Text | None:
         text.append(f"; best: {best}")
     if failed:
         text.append("; " if text else "").append(f"{failed} could not be written", "red")
-        if not events[-1].record.get("committed"):
-            text.append(f", the last: {one_line(str(events[-1].record.get('problem')))}", "red")
+        if saves[-1].problem is not None:
+            text.append(f", the last: {saves[-1].problem}", "red")
     return text
 
 
 def _spike(run: RunDirectory, now: float) -> str:
-    spikes = run.history.of_kind("spike")
+    spikes = run.history.of_type(Spike)
     if not spikes:
         return ""
-    record = spikes[-1].record
-    text = f"step {spikes[-1].step:,}{_ago(spikes[-1], run, now)}: loss {figure(number(record.get('loss')))}"
-    text += f", usually {figure(number(record.get('usual')))}"
-    named = record.get("directions")
-    if isinstance(named, list) and named and isinstance(named[0], dict):
-        text += f"; {_arrow(str(named[0].get('direction')))} {figure(number(named[0].get('nll')))}"
+    last = spikes[-1]
+    text = f"step {last.step:,}{_ago(last, run, now)}: loss {figure(last.loss)}, usually {figure(last.usual)}"
+    if last.directions:
+        text += f"; {_arrow(last.directions[0].name)} {figure(last.directions[0].nll)}"
     return text
 
 
 def _rollback(run: RunDirectory, now: float) -> str:
-    events = run.history.of_kind("rollback")
-    if not events:
+    rollbacks = run.history.of_type(RolledBack)
+    if not rollbacks:
         return ""
-    came_from = number(events[-1].record.get("from_step"))
-    start = f"from step {came_from:,.0f} " if came_from is not None else ""
-    return f"{start}to step {events[-1].step:,}{_ago(events[-1], run, now)}"
+    last = rollbacks[-1]
+    start = f"from step {last.from_step:,} " if last.from_step is not None else ""
+    return f"{start}to step {last.step:,}{_ago(last, run, now)}"
 
 
-def _passed_over(run: RunDirectory) -> str:
-    """Lines of metrics.jsonl that are no records."""
-    count = run.history.passed_over
+def _unreadable_lines(run: RunDirectory) -> str:
+    count = run.history.unreadable_lines
     if not count:
         return ""
-    what = "1 line that is no record" if count == 1 else f"{count:,} lines that are no records"
-    return f"{what}, in metrics.jsonl"
+    lines = "1 line that is no record" if count == 1 else f"{count:,} lines that are no records"
+    return f"{lines}, in metrics.jsonl"
 
 
 def _ago(event: Event, run: RunDirectory, now: float) -> str:
@@ -252,12 +245,12 @@ def _ago(event: Event, run: RunDirectory, now: float) -> str:
 
 
 def _worst(run: RunDirectory, width: int) -> list[tuple[str, str]]:
-    """Languages by recent training NLL, of every kind, and directions."""
-    rows: list[tuple[str, str]] = []
-    for kind in ("mms", "mxls"):
-        by_target = run.history.by_target(kind)
-        if len(by_target) > 1:
-            rows.append((f"  {kind}", _named(by_target, width)))
+    """Return the languages, by kind, and the directions of the highest recent training NLL."""
+    rows = [
+        (f"  {one_line(kind)}", _named(by_target, width))
+        for kind, by_target in run.history.training_by_target().items()
+        if len(by_target) > 1
+    ]
     directions = run.history.directions()
     if directions is not None and len(directions.found) > 1:
         worst = {f"{one.source}>{one.target}": one.nll for one in directions.worst(_NAMED)}
@@ -266,7 +259,7 @@ def _worst(run: RunDirectory, width: int) -> list[tuple[str, str]]:
 
 
 def _named(values: Mapping[str, float], width: int) -> str:
-    """As many as there is room for, the highest first; NaN is the highest."""
+    """Name as many as there is room for, the highest first; NaN is the highest."""
     text = ""
     for name, value in sorted(values.items(), key=lambda item: -item[1] if item[1] == item[1] else -math.inf)[:_NAMED]:
         more = f"{', ' if text else ''}{_arrow(name)} {value:.2f}"

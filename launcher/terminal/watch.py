@@ -1,4 +1,4 @@
-"""`d2tv watch`: the view of a run, once or again and again until Ctrl-C."""
+"""Show a run once, or again and again until Ctrl-C: `d2tv watch`."""
 
 import io
 import math
@@ -16,7 +16,7 @@ from trainer.terminal.text import Console
 
 
 def watch(path: Path, *, once: bool, interval: float) -> None:
-    """Show the run at `path`, every `interval` seconds; once where that is wished or where no terminal is.
+    """Show the run at `path` every `interval` seconds; once if `once`, or if the output is no terminal.
 
     Raises `InputError` for a directory that is no run. Ctrl-C ends it.
     """
@@ -31,7 +31,7 @@ def watch(path: Path, *, once: bool, interval: float) -> None:
         if once or not console.is_terminal or console.is_dumb_terminal:
             console.print(view(run, time.time(), console.width))
             return
-        # Else the terminal would be left without its cursor.
+        # Without a handler the terminal would be left without its cursor.
         signal.signal(signal.SIGTERM, _leave)
         with Live(
             view(run, time.time(), console.width), console=console, auto_refresh=False, vertical_overflow="ellipsis"
@@ -45,5 +45,5 @@ def watch(path: Path, *, once: bool, interval: float) -> None:
 
 
 def _leave(number: int, _: object) -> None:
-    """A signal ends it as it would have, behind the end of the view."""
+    """Exit with the signal's status, after the view has ended."""
     raise SystemExit(128 + number)

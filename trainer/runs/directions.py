@@ -1,4 +1,4 @@
-"""NLL by direction, from the newest directions records."""
+"""Sum NLL by direction over the newest directions records."""
 
 import math
 from collections.abc import Sequence
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from trainer.runs.words import number
 from trainer.telemetry.metrics import parse_record
 
-#: The newest so many records are summed at most, and no more than it takes to have ENOUGH examples a direction.
+#: At most so many of the newest records are summed, and no more than give ENOUGH examples a direction.
 KEPT, ENOUGH = 20, 50
-#: Directions of fewer examples are not called the worst while others are there: theirs is chance.
+#: Directions of fewer examples are not called the worst, if there are others: theirs is chance.
 LEAST_EXAMPLES = 5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Direction:
-    """nll: nats a target token, over `tokens` of `examples`."""
+    """NLL of a direction, in nats a target token, over `tokens` of `examples`."""
 
     source: str
     target: str
@@ -26,7 +26,7 @@ class Direction:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Directions:
-    """Over the steps from `after` (not included) to `until`. found: those that had target tokens."""
+    """Sums over the steps from `after` (not included) to `until`. found: directions that had target tokens."""
 
     after: int
     until: int
@@ -34,17 +34,17 @@ class Directions:
 
     @property
     def languages(self) -> list[str]:
-        """Of any of them, by name."""
+        """Languages of any direction, by name."""
         return sorted({name for one in self.found for name in (one.source, one.target)})
 
     def worst(self, count: int) -> list[Direction]:
-        """Those of the highest NLL, the worst first; NaN is the worst there is."""
+        """Return the directions of the highest NLL, the worst first; NaN is the highest."""
         enough = [one for one in self.found if one.examples >= LEAST_EXAMPLES] or list(self.found)
         return sorted(enough, key=lambda one: -one.nll if one.nll == one.nll else -math.inf)[:count]
 
 
 def sum_directions(lines: Sequence[bytes]) -> Directions:
-    """The sum of the newest of the records in `lines`, of which there is at least one line."""
+    """Sum the newest of the records in `lines`, one or more."""
     sums: dict[str, list[float]] = {}
     after, until, used = 0, 0, 0
     for line in reversed(lines):
@@ -55,10 +55,10 @@ def sum_directions(lines: Sequence[bytes]) -> Directions:
         if used == KEPT or (sums and sum(of[2] for of in sums.values()) >= ENOUGH * len(sums)):
             break
         after, until, used = 0, max(until, record["step"]), used + 1
-        for place, key in enumerate(("nats", "tokens", "examples")):
+        for index, key in enumerate(("nats", "tokens", "examples")):
             values = record.get(key)
             for name, value in values.items() if isinstance(values, dict) else ():
-                sums.setdefault(name, [0.0, 0.0, 0.0])[place] += number(value) or 0.0
+                sums.setdefault(name, [0.0, 0.0, 0.0])[index] += number(value) or 0.0
     found = []
     for name, (nats, tokens, examples) in sums.items():
         source, arrow, target = name.partition(">")

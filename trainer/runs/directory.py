@@ -1,5 +1,8 @@
-"""A run directory, read without the trainer: what its recipe says, its records, its checkpoints and evaluations."""
+"""Read a run directory: its recipe, records, checkpoints and evaluations."""
 
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +12,28 @@ from shards.files.strict_yaml import read_yaml
 from shards.format.manifest import SPLITS
 from shards.printable import one_line
 from trainer.runs.history import History
-from trainer.runs.tail import Tail
+from trainer.runs.tail import Tail, read_records
 
-#: What a run directory holds, each from some moment on; before the first of them it is empty.
+#: Names in a run directory; a run that has not begun has none of them.
 _OF_A_RUN = (
     *("recipe.yaml", "metrics.jsonl", "unreadable.jsonl", "checkpoints", "evaluation", "stacks", "report.html"),
     *(".lock", ".ranks.lock"),  # trainer/runs/lock.py
 )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Placeholders:
+    """Examples of a direction that could not be read. step, problem: of the newest one."""
+
+    source: str
+    target: str
+    examples: int
+    step: int
+    problem: str
+
+
 class RunDirectory:
-    """Read again at every `refresh`. `recipe` is what recipe.yaml says, whichever release wrote it; empty before that.
+    """A run, read again at every `refresh`. recipe: of recipe.yaml, of any release; empty before it is written.
 
     Raises `InputError` for a directory that is no run.
     """
@@ -39,7 +53,7 @@ class RunDirectory:
         return one_line(self.path.resolve().name)
 
     def refresh(self) -> None:
-        """Read what was written since."""
+        """Read the recipe and the records that were written since the last time."""
         self._read_recipe()
         if self._tail.renewed():
             self.history = History()
@@ -47,14 +61,14 @@ class RunDirectory:
             self.history.add(line)
 
     def setting(self, *keys: str) -> Any:
-        """A value of the recipe, None where it has none."""
+        """Return a value of the recipe, None where it has none."""
         value: Any = self.recipe
         for key in keys:
             value = value.get(key) if isinstance(value, dict) else None
         return value
 
     def count(self, *keys: str) -> int | None:
-        """A setting that is a whole number above 0."""
+        """Return a setting that is a whole number above 0; None for anything else."""
         value = self.setting(*keys)
         return value if type(value) is int and value > 0 else None
 
@@ -63,27 +77,60 @@ class RunDirectory:
         """Steps that the run will take."""
         return self.count("training", "steps")
 
+    @property
+    def objective(self) -> Any:
+        """The objective's name in the recipe, None where it has none."""
+        return self.setting("objective", "name")
+
+    @property
+    def corpus(self) -> Any:
+        """The corpus' path in the recipe, None where it has none."""
+        return self.setting("corpus", "path")
+
     def checkpoint(self, name: str) -> str | None:
-        """The checkpoint that `latest` or `best` names."""
+        """Return the checkpoint that `latest` or `best` names, None where there is none."""
         try:
             named = read_regular(self.path / "checkpoints" / name, most=4096)
             return one_line(named.decode(errors="replace").strip())
         except OSError:
             return None
 
+    def placeholders(self) -> list[Placeholders]:
+        """Return the directions of examples that could not be read, those with the most first."""
+        counts: Counter[tuple[str, str]] = Counter()
+        newest: dict[tuple[str, str], Mapping[str, Any]] = {}
+        for record in read_records(self.path / "unreadable.jsonl"):
+            pair = str(record.get("source")), str(record.get("target"))
+            counts[pair] += 1
+            newest[pair] = record
+        return [
+            Placeholders(
+                source=pair[0],
+                target=pair[1],
+                examples=count,
+                step=newest[pair]["step"],
+                problem=one_line(str(newest[pair].get("problem"))),
+            )
+            for pair, count in counts.most_common()
+        ]
+
     def evaluations(self) -> dict[str, dict[str, Any] | None]:
-        """Reports of the run's own evaluations by split; None for one that cannot be read."""
+        """Return the reports of the run's own evaluations by split; None for one that cannot be read."""
         return self._reports("*.json")
 
     def kept_evaluations(self) -> dict[str, dict[str, Any] | None]:
-        """The same for those of something else (trainer/evaluation/kept.py), by `<label>/<split>`."""
+        """Return the same of those kept beside them (trainer/evaluation/kept.py), by `<label>/<split>`."""
         return self._reports("*/*.json")
+
+    def has_evaluation_page(self, name: str) -> bool:
+        """Return True if the evaluation `name`, as the keys of these are, has a page."""
+        return (self.path / "evaluation" / f"{name}.html").is_file()
 
     def _reports(self, pattern: str) -> dict[str, dict[str, Any] | None]:
         found: dict[str, dict[str, Any] | None] = {}
         folder = self.path / "evaluation"
         for path in sorted(folder.glob(pattern)):
-            if path.stem not in SPLITS:  # such as what perturbations cost
+            if path.stem not in SPLITS:  # such as test-robustness.json
                 continue
             try:
                 report = read_json(path)
@@ -113,7 +160,7 @@ class RunDirectory:
 
 
 def _check(path: Path) -> None:
-    """Refuse what is no run, and say what is."""
+    """Raise `InputError` for a path that is no run."""
     if not path.exists():
         raise InputError(f"there is no {path}: name the directory that the training was given as run=")
     if not path.is_dir():
@@ -124,10 +171,10 @@ def _check(path: Path) -> None:
             raise InputError(f"{path} is a checkpoint: name its run, {run}")
         raise InputError(f"{path} is an exported model, not a run: name the directory that the training had as run=")
     try:
-        there = [entry.name for entry in path.iterdir()]
+        names = [entry.name for entry in path.iterdir()]
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): mend its permissions") from error
-    if there and not set(there) & set(_OF_A_RUN):
+    if names and not set(names) & set(_OF_A_RUN):
         raise InputError(
             f"{path} is no run: it holds neither recipe.yaml nor metrics.jsonl; name the directory that the training "
             "was given as run="

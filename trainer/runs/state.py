@@ -1,4 +1,4 @@
-"""How a run is doing, in words: from its records and the time, no process is asked."""
+"""Judge from its records and the time how a run is doing; no process is asked."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,9 +17,9 @@ Phase = Literal["not begun", "beginning", "training", "evaluating", "silent", "f
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class State:
-    """words: the phase as a sentence.  left_seconds: about how long the remaining steps take, where steps are taken.
+    """The state of a run. words: the phase as a sentence.  step: reached, as far as it is recorded.
 
-    step: reached, as far as it is recorded.
+    left_seconds: of the remaining steps, about; None where no steps are taken.
     """
 
     phase: Phase
@@ -29,24 +29,24 @@ class State:
 
 
 def state_of(run: RunDirectory, now: float) -> State:
-    """`now` is a Unix time."""
+    """Return the state of a run at `now`, a Unix time."""
     history, planned = run.history, run.planned
     if not history.records:
         begun = "its recipe is written, nothing is recorded" if run.recipe else "the directory holds no records"
         return State(phase="not begun", words=f"not begun: {begun} yet", step=0)
-    life = history.lives[-1]
-    step = max(history.step, life.step)
+    start = history.starts[-1]
+    step = max(history.step, start.step)
     age = max(now - history.last_time, 0.0) if history.last_time is not None else None
     since = duration(age) if age is not None else "an unknown time"
-    if life.outcome is not None:
-        return _ended(life.outcome, step, since)
+    if start.outcome is not None:
+        return _ended(start.outcome, step, since)
     if planned is not None and step >= planned:
         if any(report and report.get("step") == step for report in run.evaluations().values()):
             return State(phase="finished", words=f"finished at step {step:,}; last record {since} ago", step=step)
         words = f"all steps are taken: evaluating, or silent, for {since}"
         return State(phase="evaluating", words=words, step=step)
     left = _left(run, step)
-    if history.step <= life.step:
+    if history.step <= start.step:
         words = f"beginning from step {step:,}: last record {since} ago, no step is logged yet"
         return State(phase="beginning", words=words, step=step, left_seconds=left)
     usual = _usual_interval(history)
@@ -70,7 +70,7 @@ def _ended(outcome: str, step: int, since: str) -> State:
 
 
 def _left(run: RunDirectory, step: int) -> float | None:
-    """Seconds of the remaining steps at the recent pace, and of the validations between them."""
+    """Return the seconds of the remaining steps at the recent pace, and of the validations between them."""
     history, planned = run.history, run.planned
     steps = sum(number(record.get("steps")) or 0.0 for record in history.recent)
     seconds = sum(
@@ -86,7 +86,7 @@ def _left(run: RunDirectory, step: int) -> float | None:
 
 
 def _usual_interval(history: History) -> float:
-    """Seconds between train records: the median of the last ones; where there is one, the time of its steps."""
+    """Return the seconds between train records: the median of the last ones; of a single one, the time of its steps."""
     last = history.times.values[-9:]
     if len(last) > 1:
         return median(after - before for before, after in pairwise(last))

@@ -1,6 +1,6 @@
-"""The records of a file that is being written: read once, then only what is new.
+"""Read the lines of a file that is being written, each once.
 
-The file need not be there yet. A run that goes on puts another file in its place, a line may be half-written or cut.
+The file may not exist yet, a run that goes on replaces it, and its last line may be incomplete.
 """
 
 import os
@@ -12,46 +12,46 @@ from shards.errors import InputError
 from shards.files.read import open_regular
 from trainer.telemetry.metrics import parse_record
 
-#: Bytes before the place of reading that must still be what they were.
+#: Bytes before the read position that are compared, so that a replaced file is noticed.
 _SEEN = 64
 
 
 class Tail:
-    """Hands out every whole line once. `renewed` first, then `lines`, again and again."""
+    """A file that grows. Call `renewed`, then `lines`, again and again."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: BinaryIO | None = None
-        self._place = 0
+        self._position = 0
         self._seen = b""
 
     def renewed(self) -> bool:
-        """Return True if `lines` begins at the beginning: the file is new, another one, shorter, or gone.
+        """Return True if `lines` starts from the beginning: the file is new, another one, shorter, or gone.
 
-        Raises `InputError` where it lies there and cannot be read.
+        Raises `InputError` where it exists and cannot be read.
         """
-        if self._file is not None and self._goes_on(self._file):
+        if self._file is not None and self._has_grown(self._file):
             return False
-        was_there = self._file is not None
+        was_open = self._file is not None
         self.close()
         try:
             self._file = open_regular(self._path)
         except FileNotFoundError:
-            return was_there
+            return was_open
         except OSError as error:
             raise InputError(f"{self._path} cannot be read ({error.strerror}): mend its permissions") from error
         return True
 
     def lines(self) -> Iterator[bytes]:
-        """The whole lines that were appended since; one that has no end yet comes later."""
+        """Yield the whole lines that were appended since the last call."""
         if self._file is None:
             return
         try:
-            self._file.seek(self._place)
+            self._file.seek(self._position)
             for line in self._file:
                 if not line.endswith(b"\n"):
                     return
-                self._place += len(line)
+                self._position += len(line)
                 self._seen = line[-_SEEN:]
                 yield line
         except OSError:  # a network file system lost it: `renewed` opens it again
@@ -60,23 +60,23 @@ class Tail:
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
-        self._file, self._place, self._seen = None, 0, b""
+        self._file, self._position, self._seen = None, 0, b""
 
-    def _goes_on(self, file: BinaryIO) -> bool:
-        """Return True if what lies under the name now is what was read so far, and perhaps more.
+    def _has_grown(self, file: BinaryIO) -> bool:
+        """Return True if the file of that name holds what was read so far, and perhaps more.
 
-        The open file keeps its inode from being given to another one.
+        The open file keeps its inode from being reused.
         """
         try:
             now, read = os.stat(self._path), os.fstat(file.fileno())
-            same = (now.st_dev, now.st_ino) == (read.st_dev, read.st_ino) and now.st_size >= self._place
-            return same and os.pread(file.fileno(), len(self._seen), self._place - len(self._seen)) == self._seen
+            same = (now.st_dev, now.st_ino) == (read.st_dev, read.st_ino) and now.st_size >= self._position
+            return same and os.pread(file.fileno(), len(self._seen), self._position - len(self._seen)) == self._seen
         except OSError:
             return False
 
 
 def read_records(path: Path) -> Iterator[dict[str, Any]]:
-    """The records of a file as it is now; none where there is no file."""
+    """Yield the records of a file as it is now; none where there is no file."""
     tail = Tail(path)
     tail.renewed()
     try:

@@ -1,11 +1,11 @@
-"""Numbers and names as a person reads them, on a terminal and on a page."""
+"""Read the numbers of records, and write them for terminals and pages."""
 
 import math
 from datetime import UTC, datetime
 
 
 def number(value: object) -> float | None:
-    """A number of a record, NaN and the infinities among them; None for anything else."""
+    """Return a number of a record, NaN and the infinities among them; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
@@ -15,13 +15,28 @@ def number(value: object) -> float | None:
 
 
 def whole(value: object) -> int | None:
-    """A number of a record as a whole one; None for anything else, NaN and the infinities too."""
+    """Return a number of a record as a whole one; None for anything else, NaN and the infinities too."""
     found = number(value)
     return round(found) if found is not None and abs(found) < 1 << 53 else None
 
 
+def count(value: float) -> str:
+    """Write a whole number with a comma between thousands."""
+    return f"{value:,.0f}"
+
+
+def decimals(value: float | None, digits: int) -> str:
+    """Write a number with so many decimals; a dash for none."""
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def percent(share: float) -> str:
+    """Write three digits of a share in per cent, however small it is."""
+    return f"{100 * share:.3g}%"
+
+
 def duration(seconds: float) -> str:
-    """About how long: two units at most."""
+    """Write seconds in two units at most."""
     seconds = max(seconds, 0.0)
     if not math.isfinite(seconds):
         return "–"
@@ -41,7 +56,7 @@ def duration(seconds: float) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes in powers of 1000, as the trainer says them."""
+    """Write bytes in powers of 1000."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 999.5:
             return f"{count:.0f} {unit}" if unit in ("B", "kB") else f"{count:.3g} {unit}"
@@ -50,7 +65,7 @@ def size(count: float) -> str:
 
 
 def figure(value: float | None) -> str:
-    """Four digits of a number that may be of any size, or none at all."""
+    """Write four digits of a number of any size; a dash for none."""
     if value is None:
         return "–"
     if not math.isfinite(value):
@@ -61,7 +76,7 @@ def figure(value: float | None) -> str:
 
 
 def moment(time: float | None) -> str:
-    """A Unix time as date and time of day, UTC."""
+    """Write a Unix time as date and time of day, UTC."""
     if time is None:
         return "–"
     try:

@@ -1,4 +1,4 @@
-"""`d2tv annotate`: what is drawn and hidden on the page, and what comes of the files that annotators saved."""
+"""Test `d2tv annotate`: the examples that are drawn, what the page hides, and the results of saved files."""
 
 import json
 import random
@@ -20,7 +20,7 @@ from launcher.annotation.ratings import read_ratings
 from launcher.annotation.results import work_out
 from launcher.annotation.sample import draw, shuffled
 from launcher.cli import main
-from launcher.pages.page import visible
+from launcher.pages.templates import visible
 from shards.errors import InputError
 from shards.format.index import Corpus
 from shards.format.merge import finish_corpus
@@ -208,7 +208,7 @@ def test_the_order_of_one_page_says_nothing_of_anothers() -> None:
 
 
 def both(capsys: pytest.CaptureFixture[str], key: Path, *files: Path, more: tuple[str, ...] = ()) -> tuple[str, Any]:
-    """What is printed, and the JSON."""
+    """Return what is printed, and the JSON."""
     out = key.parent / "results.json"
     words = ["annotate", str(key), "--ratings", *map(str, files), "--json", str(out), "--format", "markdown", *more]
     assert main(words) == 0

@@ -1,4 +1,4 @@
-"""The page of `d2tv annotate` in a real browser, offline: rated, reloaded, saved, loaded and read back."""
+"""Test the page of `d2tv annotate` in a real browser, offline: rated, reloaded, saved, loaded and read back."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""`d2tv compare`: runs side by side in every form, and what cannot be compared."""
+"""Test `d2tv compare`: runs side by side in every form, and refusals."""
 
 import random
 import re

@@ -1,4 +1,4 @@
-"""`d2tv evaluate`: which directions, and the page of an evaluation, of real ones and of strange texts."""
+"""Test the directions and the page of `d2tv evaluate`, of real evaluations and of strange texts."""
 
 import dataclasses
 import io
@@ -12,13 +12,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from markupsafe import escape
 from PIL import Image
 
 from launcher.cli import main
-from launcher.examples import Example, Place, choose, read
-from launcher.pages.choice import linear_levels
-from launcher.pages.evaluation import evaluation_page
-from launcher.pages.page import escape
+from launcher.evaluation_page import build_page
+from launcher.examples import choose, read
+from launcher.pages.colours import linear_levels
+from launcher.pages.evaluation import Example, Place
+from launcher.pages.templates import visible
 from shards.batch.reader import Reader, ReaderConfig
 from shards.format.index import Corpus
 from shards.format.merge import finish_corpus
@@ -155,7 +157,7 @@ def test_the_page_says_how_rouge_was_counted_and_what_has_none(tmp_path: Path) -
         "no_segmenter": {"<b>": {"references": 3, "documents": 0, "why": "<script>"}},
     }
     report = report_of(rows, {}) | {"rouge": rouge}
-    (tmp_path / "page.html").write_text(evaluation_page("run", report, rows, []), encoding="utf-8")
+    (tmp_path / "page.html").write_text(build_page("run", report, rows, []), encoding="utf-8")
     page = Page(tmp_path / "page.html")
     page.loads_nothing()
     assert "ROUGE as normalized" in page.source
@@ -165,15 +167,15 @@ def test_the_page_says_how_rouge_was_counted_and_what_has_none(tmp_path: Path) -
     assert "11 examples of test" in section(page, "By source and target")
     assert "1 examples have no ROUGE" in section(page, "By source and target")
     nothing = [dataclasses.replace(row, scores={**row.scores, **dict.fromkeys(ROUGE)}) for row in rows]
-    assert "No example has ROUGE" in evaluation_page("run", report_of(nothing, {}), nothing, [])
+    assert "No example has ROUGE" in build_page("run", report_of(nothing, {}), nothing, [])
     assert choose(nothing, lambda row: row.target, 0) == [], "none is the best, the middle or the worst"
-    assert "ROUGE as unicode" in evaluation_page("run", report_of(rows, {}), rows, []), "of an earlier release"
+    assert "ROUGE as unicode" in build_page("run", report_of(rows, {}), rows, []), "of an earlier release"
 
 
 def test_numbers_of_the_page(tmp_path: Path) -> None:
     rows = predictions(("english", "french", "urdu"), 4)
     report = report_of(rows, {"english": 9000, "french": 10})
-    (tmp_path / "page.html").write_text(evaluation_page("run", report, rows, []), encoding="utf-8")
+    (tmp_path / "page.html").write_text(build_page("run", report, rows, []), encoding="utf-8")
     page = Page(tmp_path / "page.html")
     page.loads_nothing()
     macro = report["macro"]["by_class"]
@@ -211,7 +213,7 @@ def test_strange_texts_stay_texts_and_run_their_own_way(tmp_path: Path) -> None:
         Example(group="MXLS", place="best", row=rows[1], name=strange, document=strange * 60, images=None),
         Example(group="MXLS", place="worst", row=rows[3], name="x", document=None, images=None, problem="torn"),
     ]
-    (tmp_path / "page.html").write_text(evaluation_page(strange, report_of(rows, {}), rows, examples), encoding="utf-8")
+    (tmp_path / "page.html").write_text(build_page(strange, report_of(rows, {}), rows, examples), encoding="utf-8")
     page = Page(tmp_path / "page.html")
     page.loads_nothing()
     assert not page.all("img")
@@ -227,7 +229,7 @@ def test_strange_texts_stay_texts_and_run_their_own_way(tmp_path: Path) -> None:
 
 def test_44_languages_are_a_page_that_a_browser_opens_gladly(tmp_path: Path) -> None:
     rows = predictions(tuple(LANGUAGE_CODES)[:44], 1)
-    source = evaluation_page("run", report_of(rows, {}), rows, [])
+    source = build_page("run", report_of(rows, {}), rows, [])
     assert len(source) < 1_500_000
     assert source.count("<title>") >= 44 * 44
 
@@ -325,7 +327,7 @@ def test_an_example_shows_the_images_that_the_network_saw(tmp_path: Path) -> Non
     page = tmp_path / "page.html"
     rows = [row for _, _, row in chosen]
     report = report_of(rows, {})
-    page.write_text(evaluation_page("run", report, rows, [target, source, big, none]), encoding="utf-8")
+    page.write_text(build_page("run", report, rows, [target, source, big, none]), encoding="utf-8")
     Page(page).loads_nothing()
     assert len(Page(page).all("image")) == 2 + 2 + 2
 
@@ -336,7 +338,7 @@ def test_an_example_shows_the_images_that_the_network_saw(tmp_path: Path) -> Non
     assert torn.images is None
     assert torn.problem is not None
     assert "image 1 of" in torn.problem
-    source_page = evaluation_page("run", report, rows, [torn])
-    assert escape(torn.problem) in source_page
-    assert escape(str(torn.document)) in source_page
+    source_page = build_page("run", report, rows, [torn])
+    assert escape(visible(torn.problem)) in source_page
+    assert escape(visible(str(torn.document))) in source_page
     reader.close()

@@ -1,4 +1,4 @@
-"""`d2tv inspect` against a slow count over stories and tars, on terminals and pages of all sizes."""
+"""Test `d2tv inspect` against a slow count over stories and tars, on terminals and pages of all sizes."""
 
 import io
 import json
@@ -17,7 +17,7 @@ from launcher.cli import main
 from launcher.inspection import facts as facts_module
 from launcher.inspection import inspect_corpus as inspection
 from launcher.inspection.facts import corpus_facts
-from launcher.inspection.views import levels
+from launcher.pages.colours import levels
 from shards.format.index import Corpus
 from shards.format.merge import finish_corpus
 from shards.format.writer import split_of, write_shard
@@ -146,8 +146,8 @@ def test_long_corpora_are_sampled(tiny_corpus: Corpus, monkeypatch: pytest.Monke
     whole = corpus_facts(tiny_corpus, "train")
     monkeypatch.setattr(facts_module, "SAMPLE", 20)
     sampled = corpus_facts(tiny_corpus, "train")
-    assert sampled.sampled
-    assert not whole.sampled
+    assert sampled.sample == 20
+    assert whole.sample is None
     for one, other in zip(whole.languages, sampled.languages, strict=True):
         assert (one.document.longest, one.summary.longest) == (other.document.longest, other.summary.longest)
         assert one.articles == other.articles

@@ -1,4 +1,4 @@
-"""`d2tv preview`: every story can be found by what a person has of its key, and shown as it is."""
+"""Test that `d2tv preview` finds every story by a part of its key, and shows it as it is."""
 
 import base64
 import io

@@ -1,4 +1,4 @@
-"""`d2tv report`: pages of runs of all kinds, against sums written out, and opened in a browser."""
+"""Test `d2tv report`: pages of runs of all kinds, against sums written out, and opened in a browser."""
 
 import json
 import math
@@ -20,7 +20,7 @@ SECTIONS = ["Curves", "Course", "Directions", "Target languages", "Evaluation", 
 
 
 def page_of(run: Path) -> Page:
-    """The page of a run by the command: well-formed, with all sections, loading nothing."""
+    """Return the page of a run by the command, after checking that it has all sections and loads nothing."""
     assert main(["report", str(run)]) == 0
     page = Page(run / "report.html")
     page.loads_nothing()
@@ -31,7 +31,7 @@ def page_of(run: Path) -> Page:
 
 
 def section(page: Page, title: str) -> str:
-    """The source of a section."""
+    """Return the source of a section."""
     begin = page.source.index(f">{title}</h2>")
     end = page.source.find("<h2", begin)
     return page.source[begin : end if end > 0 else None]
@@ -42,7 +42,7 @@ def tips(page: Page) -> list[str]:
 
 
 def evaluation(languages: Sequence[str]) -> dict[str, Any]:
-    """What the first release wrote; test_evaluation_page.py has what this one writes."""
+    """Return a report of the first release; test_evaluation_page.py has those of this one."""
 
     def scores(value: float) -> dict[str, float]:
         return {"rouge1": value, "rouge2": value / 2, "rougeL": value - 1}
@@ -71,7 +71,7 @@ def placeholder(
 
 @pytest.fixture(scope="module")
 def eventful(tmp_path_factory: pytest.TempPathFactory) -> Page:
-    """The page of a finished run of four languages that met everything there is."""
+    """Return the page of a finished run of four languages with every kind of event."""
     run = tmp_path_factory.mktemp("reports") / "eventful"
     write_recipe(run, *CLOCK)
     write_records(run, eventful_records(FOUR, 2000, every=100))
@@ -141,7 +141,7 @@ def test_the_curves(eventful: Page) -> None:
 
 
 def test_the_directions(eventful: Page) -> None:
-    """NLL of the newest sums, by the formula of the records."""
+    """Compare NLL of the newest sums with the formula of the records."""
     last = [record for record in eventful_records(FOUR, 2000, every=100) if record["kind"] == "directions"][-1]
     expected = {name: last["nats"][name] / last["tokens"][name] for name in last["nats"]}
     found = {
@@ -217,7 +217,7 @@ def test_a_browser_shows_it_without_a_word(eventful: Page, tmp_path: Path) -> No
 
 
 def test_44_languages_and_20_000_intervals(tmp_path: Path) -> None:
-    """The page stays one that a browser opens gladly, and has every extreme."""
+    """Keep the page small, with every extreme in it."""
     languages = tuple(LANGUAGE_CODES)[:44]
     write_recipe(tmp_path, "training.steps=200000")
     records: list[dict[str, Any]] = [start()]
@@ -252,7 +252,7 @@ def test_a_run_that_has_not_begun(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 def test_a_run_of_an_older_release(tmp_path: Path) -> None:
-    """No sums by direction, no languages, no times of spikes and validations, no ends."""
+    """Show a run without sums by direction, languages, times of spikes and validations, and ends."""
     write_recipe(tmp_path, *CLOCK)
     new = ("nll_by_target", "mfu", "slowest_rank", "slowest_rank_lag_seconds", "target_tokens_per_second", "restarts")
     records = []
@@ -272,6 +272,23 @@ def test_a_run_of_an_older_release(tmp_path: Path) -> None:
     assert "not ended" in course
     assert course.count('<path class="spike"') == 2  # at the times of their steps
     assert dict(re.findall(r"<dt>(restarts)</dt><dd>(\d+)</dd>", page.source)) == {"restarts": "2"}
+
+
+def test_a_kind_without_data_is_shown_nowhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Follow the kinds of the records, as of the recipe `mms`."""
+    write_recipe(tmp_path, *CLOCK)
+    of_kind = {"nll": {"mms": 2.0}, "nll_by_target": {"mms": {"urdu": 2.0, "hindi": 3.0}}}
+    counts = {"examples": {"mms": 320.0}, "target_tokens": {"mms": 12800.0}, "loss": {"total": 2.0, "mms_ce": 2.0}}
+    validation = {"kind": "validation", "step": 10, **of_kind, "time": BEGAN + 30}
+    write_records(tmp_path, [start(), train(10, **of_kind, **counts), validation])
+    page = page_of(tmp_path)
+    assert main(["watch", str(tmp_path), "--once"]) == 0
+    shown = capsys.readouterr().out
+    without_recipe = page.source[: page.source.index('id="recipe"')]
+    for text in (shown, without_recipe):
+        assert "mxls" not in text.lower()
+    assert "held-out mms" in shown
+    assert "<td>urdu</td><td>2.000</td><td>+0.000</td><td>2.000</td></tr>" in without_recipe
 
 
 def test_nothing_is_finite(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The pictures of `d2tv report`: what is drawn of many points, round numbers at the axes, values of any size."""
+"""Test the pictures of `d2tv report`: points drawn of many, round numbers at axes, values of any size."""
 
 import math
 import re
@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.pages.curves import Chart, Marks, chart, ticks
+from launcher.pages.axes import ticks, time_ticks
+from launcher.pages.curves import Chart, Marks, draw
 from launcher.pages.thinning import medians, stretches, thin
-from launcher.pages.timeline import time_ticks
 from trainer.runs.history import Curve
 
 
@@ -67,14 +67,17 @@ def test_moments_are_round_and_say_the_day_once() -> None:
 
 @pytest.mark.parametrize("value", [0.0, 5.0, -5.0, 1.7e308, 5e-324])
 def test_a_curve_that_does_not_move_is_drawn(value: float) -> None:
-    html = chart(
+    drawn = draw(
         Chart(title="t", unit="", curves={"c": Curve([1, 2], [value, value])}),
         Marks(last_step=2, breaks=[], spikes={}),
     )
-    assert re.search(r'<path class="k0" d="M[\d.]+ [\d.]+L[\d.]+ [\d.]+"', html)
+    assert drawn is not None
+    [(look, path)] = drawn["curves"][0]["paths"]
+    assert look == "k0"
+    assert re.fullmatch(r"M[\d.]+ [\d.]+L[\d.]+ [\d.]+", path)
 
 
 def test_nothing_recorded_is_nothing_drawn() -> None:
     marks = Marks(last_step=0, breaks=[], spikes={})
-    assert chart(Chart(title="t", unit="", curves={}), marks) == ""
-    assert chart(Chart(title="t", unit="", curves={"c": Curve()}), marks) == ""
+    assert draw(Chart(title="t", unit="", curves={}), marks) is None
+    assert draw(Chart(title="t", unit="", curves={"c": Curve()}), marks) is None

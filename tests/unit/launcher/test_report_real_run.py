@@ -1,4 +1,4 @@
-"""`d2tv watch` and `d2tv report` of what the trainer really writes."""
+"""Test `d2tv watch` and `d2tv report` on a run of the real trainer."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`d2tv watch`: the state in words, and a screen of 80 columns."""
+"""Test `d2tv watch`: the state in words, and a screen of 80 columns."""
 
 import io
 import json
@@ -103,8 +103,8 @@ def test_languages_and_directions_are_ranked_by_recent_sums(tmp_path: Path) -> N
     write_records(tmp_path, records)
     history = RunDirectory(tmp_path).history
     last = list(range(90, 410, 10))
-    assert history.by_target("mms") == {"hindi": pytest.approx(sum(3 + step / 1000 for step in last) / 32)}
-    assert history.by_target("mxls") == {"hindi": 1.0, "urdu": 5.0}
+    assert history.training_by_target()["mms"] == {"hindi": pytest.approx(sum(3 + step / 1000 for step in last) / 32)}
+    assert history.training_by_target()["mxls"] == {"hindi": 1.0, "urdu": 5.0}
     found = history.directions()
     assert found is not None
     # 500 has 2 directions and 80 examples, with 400 three of 140, with 200 four of 200: enough.

@@ -1,4 +1,4 @@
-"""The command `d2tv watch`: what it refuses, and a terminal of its own that it follows a run on."""
+"""Test the command `d2tv watch`: its refusals, and a run that it follows on a terminal."""
 
 import os
 import pty

@@ -1,4 +1,4 @@
-"""A run's records as `d2tv watch` and `d2tv report` read them: from a file that grows, is replaced, cut, not there."""
+"""Test the reading of a run's records from a file that grows, is replaced, cut or missing."""
 
 import json
 import os
@@ -98,12 +98,12 @@ def test_a_run_that_goes_back_is_followed(tmp_path: Path) -> None:
     with open(tmp_path / "metrics.jsonl", "ab") as file:
         file.write(json.dumps(train(160)).encode()[:50])
     run.refresh()
-    assert (run.history.step, len(run.history.lives)) == (150, 1)
+    assert (run.history.step, len(run.history.starts)) == (150, 1)
     log = MetricsLog(tmp_path / "metrics.jsonl", 100)
     log.write(start(100, restarts=1))
     log.write(train(110))
     run.refresh()
-    assert (run.history.step, len(run.history.lives), run.history.restarts) == (110, 2, 1)
+    assert (run.history.step, len(run.history.starts), run.history.restarts) == (110, 2, 1)
     assert run.history.curves["nll"]["mms"].steps == list(range(10, 120, 10))
     log.rewind(100)
     run.refresh()

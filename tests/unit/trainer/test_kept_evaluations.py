@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from launcher.pages.run_results import evaluations
+from launcher.pages.run import run_page
 from tests.runs import start, write_recipe, write_records
 from trainer.evaluation.kept import (
     choose,
@@ -171,7 +171,7 @@ def test_the_report_shows_them_behind_the_runs_own(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
     assert list(run.evaluations()) == ["test"]
     assert list(run.kept_evaluations()) == ["<script>/test", "<script>/validation", "directions-en-any/test"]
-    page = evaluations(run)
+    page = run_page(run)
     assert page.index("<h3>test</h3>") < page.index("<h3>directions-en-any/test</h3>")
     assert "evaluation/directions-en-any/test.html has" in page
     assert "<script>" not in page

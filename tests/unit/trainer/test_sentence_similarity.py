@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from launcher.cli import main
-from launcher.pages.scores import by_kind, by_language
+from launcher.pages.scores import read_scores
 from launcher.train import main as train
 from shards.format.index import Corpus
 from tests.checkpoints import write_checkpoint
@@ -120,8 +120,9 @@ def test_an_evaluation_scores_what_is_known_and_names_the_rest(
     assert told is not None
     assert told.endswith(f": hindi {facts['unscored']['hindi']}, urdu {facts['unscored']['urdu']}")
     assert told in (evaluated / "evaluation" / "test.html").read_text()
-    assert ">USE</th>" in by_kind(report)
-    assert ">USE</th>" in by_language(report)
+    scores = read_scores(report, "test")
+    assert "USE" in scores["kinds"].heading
+    assert "USE" in scores["languages"]["table"].heading
     capsys.readouterr()
     words = [f"a={evaluated}", f"b={evaluated}", "--measure", SIMILARITY, "--format", "markdown"]
     assert main(["compare", *words, "--samples", "100"]) == 0

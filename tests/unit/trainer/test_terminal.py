@@ -9,7 +9,8 @@ import pytest
 from rich.table import Table
 
 from launcher.cli import main
-from launcher.comparison.sheet import Sheet, as_latex, as_markdown, words
+from launcher.comparison.sheet import as_latex, as_markdown
+from launcher.pages.sheet import Sheet, words
 from shards.printable import one_line, printable
 from trainer import markdown
 from trainer.terminal.progress import stage
