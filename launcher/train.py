@@ -20,6 +20,7 @@ from shards.printable import error_line
 from trainer.liveness.exit_codes import BAD_INPUT, FINISHED, STOPPED
 from trainer.liveness.stop import EarlyStop, StopSignal
 from trainer.liveness.waits import FIRST_RANK_PRINTS_SECONDS, PEER_PRINTS_SECONDS, UNEXPECTED_SECONDS
+from trainer.terminal.log import log
 from trainer.terminal.output import make_output_unbreakable
 from trainer.terminal.text import PrintableStream
 
@@ -108,7 +109,7 @@ def _train(options: argparse.Namespace, early: EarlyStop) -> int:
         leave()
     except InputError as error:
         # Only this rank may have met it (a damaged shard, say), so it prints whichever rank it is.
-        print(f"error: rank {ranks.rank}: {error_line(error)}", file=sys.stderr, flush=True)
+        log.error(error_line(error), extra={"rank": ranks.rank})
         signals.close()
         watchdog.close("failed")
         return BAD_INPUT
@@ -150,7 +151,7 @@ def end_at_once(kind: type[BaseException], error: BaseException, trace: Tracebac
 def refuse(error: InputError) -> int:
     """Print an error once a host: its ranks see the same input, so the first prints and the others wait."""
     if os.environ.get("LOCAL_RANK", "0") == "0":
-        print(f"error: {error_line(error)}", file=sys.stderr, flush=True)
+        log.error(error_line(error))
     else:
         time.sleep(FIRST_RANK_PRINTS_SECONDS)
     return BAD_INPUT

@@ -32,6 +32,7 @@ from trainer.ranks import Ranks
 from trainer.recipe import Recipe
 from trainer.runs.lock import FileLock, read_owner
 from trainer.telemetry.metrics import validation_history
+from trainer.terminal.log import log
 from trainer.terminal.progress import stage
 from trainer.verdicts import is_evaluated
 
@@ -79,7 +80,7 @@ def train(run: Run) -> bool:
     except InputError as error:
         # Before the threads are waited for, which may be in the middle of slow reads: the launcher ends this process
         # as soon as another rank has left. Only this rank may have met it, so it prints whichever rank it is.
-        print(f"error: rank {ranks.rank}: {error_line(error)}", file=sys.stderr, flush=True)
+        log.error(error_line(error), extra={"rank": ranks.rank})
         raise PeerError from error
     finally:
         trainer.close()
@@ -87,7 +88,7 @@ def train(run: Run) -> bool:
         run.outcome = "stopped"
         if ranks.is_first:
             steps = run.plan.recipe.training.steps
-            print(f"stopped at step {trainer.step} of {steps}: the same command goes on from there")
+            log.info(f"stopped at step {trainer.step} of {steps}: the same command goes on from there")
     return finished
 
 
@@ -113,7 +114,9 @@ def evaluate(run: Run) -> None:
             run.observers.emit(EvaluationEnded(report=report))
             print_report(report, validation_history(recipe.run / "metrics.jsonl"), recipe.run)
     elif ranks.is_first:
-        print(f"the test split holds no example of evaluation.directions={recipe.evaluation.directions}: none scored")
+        log.info(
+            f"the test split holds no example of evaluation.directions={recipe.evaluation.directions}: none scored"
+        )
     run.outcome = "finished"
 
 
@@ -134,7 +137,7 @@ def _only_evaluation(run: Path, ranks: Ranks, begin_batch: Callable[[], None]) -
             break
         if ranks.is_first and not printed:
             printed = True
-            print(f"waiting for the evaluation of test in {path.parent} by {read_owner(path) or 'another process'}")
+            log.info(f"waiting for the evaluation of test in {path.parent} by {read_owner(path) or 'another process'}")
         time.sleep(EVALUATION_POLL_SECONDS)
     try:
         yield

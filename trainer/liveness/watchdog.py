@@ -31,6 +31,7 @@ from trainer.liveness.waits import GOODBYE_SECONDS
 from trainer.liveness.watched_rank import DUMP_SIGNAL
 from trainer.ranks import Ranks
 from trainer.recipe.sections import WatchdogSection
+from trainer.terminal.log import log
 
 _MONITOR = Path(__file__).with_name("monitor.py")
 #: A host that is gone is noticed after idle + count x interval = 12 s of silence.
@@ -207,7 +208,7 @@ class Watchdog:
         self._warn(f"it is watched no more: {why}")
 
     def _warn(self, problem: str) -> None:
-        print(f"warning: rank {self._ranks.rank}: {problem}", file=sys.stderr, flush=True)
+        log.warning(problem, extra={"rank": self._ranks.rank})
 
     def _release(self) -> None:
         """Undo what was prepared for the monitor."""

@@ -2,7 +2,6 @@
 
 import json
 import math
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from shards.errors import InputError
 from shards.files.read import parse_json, read_regular
 from shards.files.write import write_atomically
+from trainer.terminal.log import log
 
 #: A log that is larger is no longer read as a whole.
 _MOST_BYTES = 1 << 34
@@ -57,7 +57,7 @@ class MetricsLog:
             raise InputError(f"{path} cannot be written: {error}") from error
         if bad and not self._warned_of_bad:
             self._warned_of_bad = True
-            print(f"warning: {passed_over(path, len(bad), bad[0])}", file=sys.stderr, flush=True)
+            log.warning(passed_over(path, len(bad), bad[0]))
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Append a record. One that a full disk does not take is lost, with one warning: it ends no training."""
@@ -70,8 +70,7 @@ class MetricsLog:
             self._cut, problem = True, str(error)
         if problem and not self._warned_of_loss:
             self._warned_of_loss = True
-            warning = f"warning: {self._path} cannot be written, lines of it are lost: {problem}"
-            print(warning, file=sys.stderr, flush=True)
+            log.warning(f"{self._path} cannot be written, lines of it are lost: {problem}")
 
     def close(self) -> None:
         self._file.close()

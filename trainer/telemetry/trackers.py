@@ -6,7 +6,6 @@ printed once, and that tracker gets no more.
 
 import importlib.util
 import secrets
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +16,7 @@ from trainer.events import Ended, Event, Recorded, RolledBack
 from trainer.liveness.waits import TRACKER_FINISH_SECONDS
 from trainer.recipe import Recipe
 from trainer.recipe.sections import TrackingSection
+from trainer.terminal.log import log
 
 #: Records whose numbers are curves over steps. Those by direction are too many: they are in metrics.jsonl alone.
 _KINDS = ("train", "validation", "checkpoint", "spike", "evaluation")
@@ -71,8 +71,7 @@ class Trackers:
         try:
             action()
         except Exception as error:  # their libraries raise what they like, also their transports' errors
-            what = reason(error, 1000)
-            print(f"warning: {name} gets no more of this run: {what}", file=sys.stderr, flush=True)
+            log.warning(f"{name} gets no more of this run: {reason(error, 1000)}")
             return False
         return True
 

@@ -5,7 +5,6 @@ import os
 import platform
 import secrets
 import socket
-import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from trainer.telemetry.prometheus.node_metrics import NodeMetrics
 from trainer.telemetry.prometheus.run_metrics import RunFacts, RunMetrics
 from trainer.telemetry.prometheus.server import MetricsServer
 from trainer.telemetry.prometheus.targets import Target, TargetFile
+from trainer.terminal.log import log
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 #: Addresses that mean any of this host's.
@@ -165,7 +165,7 @@ class Endpoint:
                 target.touch()
 
     def _warn(self, message: str) -> None:
-        print(f"warning: rank {self._served.ranks.rank}: {message}", file=sys.stderr, flush=True)
+        log.warning(message, extra={"rank": self._served.ranks.rank})
 
 
 def _loopback_identity() -> str:
