@@ -1,4 +1,4 @@
-"""Decoding a story for all its target languages against a loop over directions; and ROUGE against `rouge-score`.
+"""Decode a story for all its target languages, against a loop over directions.
 
     python -m benchmarks.decode --json OUT [--quick] [--threads N]
 
@@ -14,7 +14,6 @@ time, which other programs disturb least (by the clock: `_wall`), and a figure t
 """
 
 import argparse
-import os
 import statistics
 import sys
 import tempfile
@@ -27,7 +26,6 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import scoring
 from benchmarks.decode_plain import PlainDecoder, batches_by_direction
 from benchmarks.decode_work import Size, Work, articles, emoji
 from benchmarks.loader import machine
@@ -51,9 +49,6 @@ FIGURES = {
     "decode_cpu_share": "processor time over wall time and threads; far below 1 beside other programs",
     "decode_speedup_emoji": "the recipe d2tv on data/emoji, whose documents are some ten tokens",
     "decode_speedup_emoji_wall": "the same by the clock",
-    "rouge_speedup": scoring.FIGURES["rouge_speedup"],
-    "rouge_speedup_low": "the lowest round",
-    "rouge_cpu_share": "processor time over wall time and processes",
 }
 
 Step = Callable[[], dict[int, str]]
@@ -150,12 +145,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check_output(options.json)
     with stage("decoding, ours and plain"):
         figures = measure(QUICK if options.quick else FULL, options.threads)
-    pairs, sample, rounds = (450, 90, 1) if options.quick else (100_000, 5_000, 3)
-    processes = 1 if options.quick else len(os.sched_getaffinity(0))
-    rouge = scoring.measure(pairs=pairs, sample=sample, rounds=rounds, processes=processes)
-    figures |= {"rouge_speedup": rouge["rouge_speedup"], "rouge_speedup_low": rouge["rouge_speedup_low"]}
-    figures |= {"rouge_cpu_share": rouge["cpu_share"], "machine": machine()}
-    table = Table("figure", "value", "what it is", title=f"decoding and scoring, {machine()}", title_justify="left")
+    figures["machine"] = machine()
+    table = Table("figure", "value", "what it is", title=f"decoding, {machine()}", title_justify="left")
     for name, what in FIGURES.items():
         value = figures[name]
         table.add_row(name, "none" if value is None else f"{value:,.4g}", what)
