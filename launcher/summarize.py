@@ -18,6 +18,7 @@ from launcher.documents import Defaults, Document, is_jsonl, read_documents
 from models.config import Decoding
 from shards.batch.collate import Lengths, collate_articles
 from shards.batch.types import Batch, ImageRows
+from shards.corpora import SOURCES
 from shards.errors import InputError
 from shards.format.pixels import DamagedImageError, read_image
 from shards.languages import language_name
@@ -27,8 +28,6 @@ from trainer.terminal.progress import stage, track
 from trainer.terminal.text import Console, data_output
 from trainer.trained import Model, data_of, find_trained, load_model, trained_recipe
 
-#: Corpora whose image features this program computes itself (shards/corpora/features.py).
-_GRID_CORPORA = ("emoji", "help")
 #: For progress; standard output is for summaries.
 _ERRORS = Console(stderr=True)
 #: Documents in a batch.
@@ -113,7 +112,8 @@ class Summarizer:
             )
         if request.images and self._model.network.vision is None:
             raise InputError(f"{request.where}: {self._path} was trained without images: leave them out")
-        if request.images and self._data.get("name") not in _GRID_CORPORA:
+        source = SOURCES.get(str(self._data.get("name")))
+        if request.images and not (source and source.grid_features):
             raise InputError(
                 f"{request.where}: {self._path} was trained on image features that were made elsewhere (corpus "
                 f"{self._data.get('name')}), which cannot be made of a picture here: leave the images out"

@@ -135,7 +135,7 @@ def sum_over_ranks(values: torch.Tensor) -> torch.Tensor:
 
 
 class PeerError(Exception):
-    """Another rank met an input error, and has reported it."""
+    """An input error that is printed already: by another rank, or by this one before it leaves with the others."""
 
 
 def raise_together(problem: InputError | None) -> None:

@@ -54,8 +54,7 @@ class SkippedSteps:
     def checkpoint_to_return_to(self, next_slot: int) -> Path:
         """Return the checkpoint to go back to (all ranks call this). next_slot: the first that is not read yet.
 
-        Raises `InputError` (`PeerError` on other ranks than 0) where there
-        is none, or training has been back there before.
+        Raises `InputError` (`PeerError` on other ranks than 0) where there is none, or training returned to it before.
         """
         checkpoint = newest_sound_checkpoint(self._recipe.run / "checkpoints", self._ranks)
         slots_a_step = self._recipe.batch.groups_per_step * self._recipe.batch.group_size

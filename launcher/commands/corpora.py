@@ -3,6 +3,12 @@
 import argparse
 from pathlib import Path
 
+from shards.corpora import SOURCES
+
+
+def _those(can: str) -> str:
+    return ", ".join(name for name, entry in SOURCES.items() if getattr(entry, can))
+
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the parsers; a command imports what it needs when it runs."""
@@ -12,7 +18,9 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
         description="Build a corpus: WebDataset shards, index and tokenizer. Killed, the same command goes on.",
         epilog="On a cluster: `--part i/n` in every task of a job array, then once the same with --finish for --part.",
     )
-    prepare.add_argument("source", metavar="SOURCE", help="emoji, help (Mallard pages) or crosssum (XL-Sum, CrossSum)")
+    prepare.add_argument(
+        "source", metavar="SOURCE", help="; ".join(f"{name}: {SOURCES[name].made_from}" for name in SOURCES)
+    )
     prepare.add_argument("--data", type=Path, metavar="DIR", help="the source's files (help: /usr/share/help)")
     prepare.add_argument("--out", type=Path, metavar="DIR", help="corpus directory (default: data/SOURCE)")
     prepare.add_argument(
@@ -25,12 +33,14 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
         "--max-problems", type=int, default=1000, metavar="N", help="bad input to bear with (default: %(default)s)"
     )
     prepare.add_argument(
-        "--without-images", action="store_true", help="crosssum: text alone, files of features are not read"
+        "--without-images",
+        action="store_true",
+        help=f"{_those('without_images')}: text alone, files of features are not read",
     )
     prepare.add_argument(
         "--pixels",
         action="store_true",
-        help="emoji, help: keep the images beside their features (default: features alone)",
+        help=f"{_those('keeps_pixels')}: keep the images beside their features (default: features alone)",
     )
     prepare.add_argument("--vocab-size", type=int, metavar="N", help="SentencePiece pieces (default: the source's)")
     prepare.add_argument("--stories", type=int, metavar="N", help="only the first so many stories, for trials")

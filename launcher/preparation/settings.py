@@ -3,11 +3,8 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from shards.corpora import entry_of
 from shards.errors import InputError
-
-#: source -> pieces and character coverage of its tokenizer. The smaller the vocabulary, the fewer rare Han characters
-#: it has room for: the others are spelled in bytes.
-_TOKENIZERS = {"emoji": (16000, 0.99), "help": (8000, 0.995), "crosssum": (32000, 0.9995)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,12 +42,15 @@ class Share:
 
 
 def settings_for(source: str, *, vocab_size: int | None = None, **others: Any) -> PrepareSettings:
-    """Return the settings of a corpus, with the tokenizer that fits its source where none is asked for."""
-    pieces, coverage = _TOKENIZERS.get(source, _TOKENIZERS["emoji"])
+    """Return the settings of a corpus, with the tokenizer that fits its source where none is asked for.
+
+    Raises: InputError for an unknown source.
+    """
+    entry = entry_of(source)
     return PrepareSettings(
         source=source,
-        vocab_size=pieces if vocab_size is None else vocab_size,
-        character_coverage=coverage,
+        vocab_size=entry.pieces if vocab_size is None else vocab_size,
+        character_coverage=entry.coverage,
         **others,
     )
 
@@ -73,8 +73,8 @@ def check(settings: PrepareSettings, share: Share) -> None:
     ):
         if value is not None and value < 1:
             raise InputError(f"{name} {value}: it must be at least 1")
-    if settings.pixels and settings.source == "crosssum":
-        raise InputError("--pixels: the files of crosssum hold features and no images: leave it out")
+    if settings.pixels and not entry_of(settings.source).keeps_pixels:
+        raise InputError(f"--pixels: the files of {settings.source} hold features and no images: leave it out")
     if share.max_problems < 0:
         raise InputError(f"--max-problems {share.max_problems}: it must be at least 0")
     if share.part and share.finish:

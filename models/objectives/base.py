@@ -29,8 +29,9 @@ class Outputs:
 
     row_nll: detached sum of the plain -log p of a row's summary, in nats; zero where a branch did not train on
     the row (a monolingual row has no student, a placeholder has neither). row_tokens: the tokens summed over.
-    real_tokens, computed_tokens: text tokens, and the places that self-attention computed for them; what is more is
-    padding (linear layers compute none).
+    real_tokens: tokens of the texts that are encoded and the summaries that are decoded, shared ones once.
+    computed_tokens: the places that self-attention computed for them; what is more is padding (linear layers compute
+    none).
     """
 
     terms: dict[str, Term]

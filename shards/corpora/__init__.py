@@ -1,6 +1,7 @@
-"""Open sources of stories: one file or folder a corpus, each an implementation of `Source`."""
+"""Open sources of stories: a corpus is a file or folder with its `Source`, and an entry in `SOURCES`."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -9,13 +10,6 @@ from shards.corpora.npm import Package
 from shards.errors import InputError, did_you_mean
 from shards.problems import Problems
 from shards.schema import Story
-
-#: the names `open_source` knows, and what each is made from.
-SOURCES: dict[str, str] = {
-    "emoji": "Unicode's names and keywords of 1,966 characters, drawn by four vendors; fetched with npm",
-    "help": "Mallard pages such as GNOME's user help, from Debian's gnome-user-docs or --data",
-    "crosssum": "XL-Sum and CrossSum JSONL with MM-Sum HDF5 features, from --data",
-}
 
 #: Told (what is being done, how far, of how much) while a source is opened, when that takes long.
 Progress = Callable[[str, int, int], None]
@@ -56,6 +50,127 @@ class Source(Protocol):
         """Return what the corpus was made from, for its manifest: JSON-able, and free of paths and times."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Opening:
+    """Hold what a source is opened with: its files, and the arguments of `open_source`."""
+
+    listing: Listing | None
+    cache: Path
+    work: Path
+    pixels: bool
+    stories: int | None
+    max_problems: int | None
+    progress: Progress | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """Declare a source: the one place that names it.
+
+    made_from: for `d2tv prepare --help`.  open: imports the source's module, so that none need load the others'
+    libraries.  list_files: its files below `--data`, None for a source that is downloaded.  pieces, coverage: of its
+    tokenizer where none are asked for; the fewer pieces, the fewer rare Han characters have one, and others are spelled
+    in bytes.  keeps_pixels: its stories can bring their image files.  grid_features: its features are those of
+    shards/corpora/features.py, so that a model can be given pictures.  without_images: its texts can be read alone.
+    """
+
+    made_from: str
+    open: Callable[[Opening], Source]
+    list_files: Callable[[Path | None, bool], Listing | None]
+    pieces: int
+    coverage: float
+    keeps_pixels: bool = False
+    grid_features: bool = False
+    without_images: bool = False
+
+
+def _open_emoji(opening: Opening) -> Source:
+    from shards.corpora.emoji import EmojiSource
+
+    return EmojiSource(opening.cache, stories=opening.stories, pixels=opening.pixels)
+
+
+def _no_files(data: Path | None, without_images: bool) -> None:
+    if data is not None:
+        raise InputError("the emoji corpus is downloaded: leave out --data")
+
+
+def _open_help(opening: Opening) -> Source:
+    from shards.corpora.help.source import HelpSource
+
+    assert opening.listing is not None
+    return HelpSource(
+        opening.listing,
+        opening.cache,
+        pixels=opening.pixels,
+        stories=opening.stories,
+        max_problems=opening.max_problems,
+        progress=opening.progress,
+    )
+
+
+def _help_files(data: Path | None, without_images: bool) -> Listing:
+    from shards.corpora.help.pages import list_pages
+
+    return list_pages(data)
+
+
+def _open_crosssum(opening: Opening) -> Source:
+    from shards.corpora.crosssum.source import CrossSumSource
+
+    assert opening.listing is not None
+    return CrossSumSource(
+        opening.listing,
+        opening.work,
+        stories=opening.stories,
+        max_problems=opening.max_problems,
+        progress=opening.progress,
+    )
+
+
+def _crosssum_files(data: Path | None, without_images: bool) -> Listing:
+    from shards.corpora.crosssum.files import list_data
+
+    return list_data(data, without_images=without_images)
+
+
+SOURCES: dict[str, Entry] = {
+    "emoji": Entry(
+        made_from="Unicode's names and keywords of 1,966 characters, drawn by four vendors, fetched with npm",
+        open=_open_emoji,
+        list_files=_no_files,
+        pieces=16000,
+        coverage=0.99,
+        keeps_pixels=True,
+        grid_features=True,
+    ),
+    "help": Entry(
+        made_from="Mallard pages such as GNOME's user help, from Debian's gnome-user-docs or --data",
+        open=_open_help,
+        list_files=_help_files,
+        pieces=8000,
+        coverage=0.995,
+        keeps_pixels=True,
+        grid_features=True,
+    ),
+    "crosssum": Entry(
+        made_from="XL-Sum and CrossSum JSONL with MM-Sum HDF5 features, from --data",
+        open=_open_crosssum,
+        list_files=_crosssum_files,
+        pieces=32000,
+        coverage=0.9995,
+        without_images=True,
+    ),
+}
+
+
+def entry_of(name: str) -> Entry:
+    """Return the entry of the source called `name`; InputError for an unknown one."""
+    if name not in SOURCES:
+        raise InputError(f"unknown corpus {name!r}{did_you_mean(name, SOURCES)}; known: {', '.join(SOURCES)}")
+    return SOURCES[name]
+
+
 def open_source(
     name: str,
     *,
@@ -77,42 +192,27 @@ def open_source(
 
     Raises: InputError for an unknown name, for data that is missing or beyond use, for too many problems.
     """
-    # Imported on demand: a source's own module may import ours, and none need load the others' libraries.
-    listing = data_files(name, data, without_images=without_images)
-    if name == "emoji":
-        from shards.corpora.emoji import EmojiSource
-
-        return EmojiSource(cache, stories=stories, pixels=pixels)
-    assert listing is not None
-    if name == "help":
-        from shards.corpora.help.source import HelpSource
-
-        return HelpSource(listing, cache, pixels=pixels, stories=stories, max_problems=max_problems, progress=progress)
-    assert not pixels
-    from shards.corpora.crosssum.source import CrossSumSource
-
-    return CrossSumSource(listing, work, stories=stories, max_problems=max_problems, progress=progress)
+    opening = Opening(
+        listing=data_files(name, data, without_images=without_images),
+        cache=cache,
+        work=work,
+        pixels=pixels,
+        stories=stories,
+        max_problems=max_problems,
+        progress=progress,
+    )
+    return SOURCES[name].open(opening)
 
 
 def data_files(name: str, data: Path | None, *, without_images: bool = False) -> Listing | None:
     """Return the files that the source called `name` would read from the directory `data`; None for one that has none.
 
-    without_images: of crosssum, the texts alone; files of features need not be there, and are not read.
+    without_images: the texts alone; files of features need not be there, and are not read.
 
     Raises: InputError for an unknown name, for a directory that is missing or holds nothing for this source.
     """
-    if without_images and name in SOURCES and name != "crosssum":
-        raise InputError(f"--without-images is for crosssum: leave it out for {name}")
-    if name == "emoji":
-        if data is not None:
-            raise InputError("the emoji corpus is downloaded: leave out --data")
-        return None
-    if name == "help":
-        from shards.corpora.help.pages import list_pages
-
-        return list_pages(data)
-    if name == "crosssum":
-        from shards.corpora.crosssum.files import list_data
-
-        return list_data(data, without_images=without_images)
-    raise InputError(f"unknown corpus {name!r}{did_you_mean(name, SOURCES)}; known: {', '.join(SOURCES)}")
+    entry = entry_of(name)
+    if without_images and not entry.without_images:
+        others = " and ".join(other for other, its in SOURCES.items() if its.without_images)
+        raise InputError(f"--without-images is for {others}: leave it out for {name}")
+    return entry.list_files(data, without_images)
