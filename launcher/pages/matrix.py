@@ -49,7 +49,7 @@ def heat_maps(
         lambda target, source: " ".join(f"{letter}{steps_TS[target, source]}" for letter, steps_TS in steps),
         lambda target, source: tip(names[source], names[target]),
     )
-    return {"names": names, "label": label, "cells": cells, "key": key, "choices": choices}
+    return {"names": names, "label": label, "cells": cells, "scale": (), "key": key, "choices": choices}
 
 
 def by_pair(names: Sequence[str], values: Mapping[Pair, float], missing: float) -> NDArray[np.float64]:
