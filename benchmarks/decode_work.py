@@ -22,7 +22,7 @@ from shards.schema import Article, Images, Story
 from shards.stream.sampler import Groups
 from shards.text.sentencepiece_tokenizer import train_sentencepiece
 from shards.text.tokenizer import Tokenizer, open_tokenizer
-from tests.tiny import words_of
+from tests.support.tiny import words_of
 from trainer.evaluation.heldout import choose_examples, take_groups
 from trainer.recipe import load_recipe
 

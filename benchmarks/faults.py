@@ -36,12 +36,12 @@ from benchmarks.loader import machine
 from benchmarks.output import run, write_figures
 from shards.files.write import check_output
 from shards.format.index import Corpus
-from tests.tiny import make_corpus, tiny_overrides
+from tests.support.tiny import make_corpus, tiny_overrides
 from trainer.checkpoint.directory import damage, whole_checkpoints
 from trainer.liveness.exit_codes import STOPPED
 from trainer.terminal.progress import stage, track
 
-_DS_CONFIG = Path(__file__).resolve().parent.parent / "tests" / "fp32.json"
+_DS_CONFIG = Path(__file__).resolve().parent.parent / "tests" / "support" / "fp32.json"
 #: Seconds between failures: a bad day on a large cluster.
 _MEAN_TIME_BETWEEN_FAILURES = 1800.0
 QUICK_KILLS = 4

@@ -33,7 +33,7 @@ from benchmarks.output import write_figures
 from shards.files.write import check_output
 from shards.languages import LANGUAGE_CODES
 from shards.schema import Unreadable
-from tests.tiny import make_corpus
+from tests.support.tiny import make_corpus
 from trainer.assemble import Run, assemble
 from trainer.distributed import join, leave
 from trainer.evaluation.scoring.rouge import TYPES

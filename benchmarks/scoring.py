@@ -25,7 +25,7 @@ from rich.table import Table
 from benchmarks.loader import machine
 from benchmarks.output import run, write_figures
 from shards.files.write import check_output
-from tests.sentences import SENTENCES
+from tests.support.sentences import SENTENCES
 from trainer.evaluation.scoring.measures import Pair
 from trainer.evaluation.scoring.score import score, score_rouge
 from trainer.evaluation.scoring.tokenizers import Tokenizer

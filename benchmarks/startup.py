@@ -25,8 +25,8 @@ from rich.table import Table
 from benchmarks.loader import machine
 from benchmarks.output import run, write_figures
 from shards.files.write import check_output
-from tests.runs import eventful_records, write_recipe, write_records
-from tests.tiny import make_corpus
+from tests.support.runs import eventful_records, write_recipe, write_records
+from tests.support.tiny import make_corpus
 from trainer.evaluation.predictions import Prediction, write_predictions
 from trainer.terminal.progress import track
 

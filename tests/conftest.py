@@ -12,8 +12,8 @@ import torch.distributed as dist
 from shards.format.index import Corpus
 from tests.support.forkserver import Program
 from tests.support.hostile.oracle import Oracle
+from tests.support.tiny import make_corpus
 from tests.support.waiting import HANGING
-from tests.tiny import make_corpus
 from trainer.ranks import Ranks
 
 torch.set_num_threads(1)
@@ -43,7 +43,7 @@ def alone() -> Iterator[Ranks]:
 
 @pytest.fixture(scope="session")
 def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
-    """The corpus of tests/tiny.py, made once. Read it; a test that damages one makes its own copy."""
+    """The corpus of tests/support/tiny.py, made once. Read it; a test that damages one makes its own copy."""
     return make_corpus(tmp_path_factory.mktemp("tiny") / "corpus")
 
 

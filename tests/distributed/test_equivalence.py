@@ -11,8 +11,8 @@ from shards.batch.reader import Reader
 from shards.format.index import Corpus
 from shards.stream.partition import Partition
 from shards.text.tokenizer import open_tokenizer
-from tests.distributed.harness import run_job
-from tests.tiny import tiny_overrides
+from tests.support.harness import run_job
+from tests.support.tiny import tiny_overrides
 from trainer.assemble import build_collator, build_network
 from trainer.loop import total_loss
 from trainer.plan import build_sampler

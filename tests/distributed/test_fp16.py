@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from shards.format.index import Corpus
-from tests.distributed.harness import ROOT, run_job
-from tests.tiny import tiny_overrides
+from tests.support.forkserver import ROOT
+from tests.support.harness import run_job
+from tests.support.tiny import tiny_overrides
 
 SHIPPED = ROOT / "ds_configs" / "zero2_fp16.json"
 ATTEMPTS = 24

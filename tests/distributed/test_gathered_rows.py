@@ -8,7 +8,7 @@ import torch
 
 from models.losses.gather import gather_rows
 from tests.distributed.contrast_job import DIM, loss_of, rows_of_all
-from tests.distributed.harness import run_ranks
+from tests.support.harness import run_ranks
 
 RANKS, ROWS = 3, 4
 

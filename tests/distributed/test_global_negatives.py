@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from shards.format.index import Corpus
-from tests.distributed.harness import run_job
 from tests.distributed.test_equivalence import assert_close, overrides, train_plainly
+from tests.support.harness import run_job
 from trainer.telemetry.metrics import read_metrics
 
 STEPS = 8

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from shards.format.index import Corpus
-from tests.distributed.harness import run_job
 from tests.numerics.test_sharing import assert_compiled_layers_compute_the_same
-from tests.tiny import tiny_overrides
+from tests.support.harness import run_job
+from tests.support.tiny import tiny_overrides
 
 STEPS = 4
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from shards.format.index import Corpus
-from tests.distributed.harness import run_job
-from tests.tiny import tiny_overrides
+from tests.support.harness import run_job
+from tests.support.tiny import tiny_overrides
 from trainer.events import (
     Logged,
     PhaseBegan,

@@ -12,8 +12,9 @@ from deepspeed.accelerator import get_accelerator
 
 from shards.errors import InputError
 from shards.format.index import Corpus
-from tests.distributed.harness import ROOT, run_job
-from tests.tiny import tiny_overrides
+from tests.support.forkserver import ROOT
+from tests.support.harness import run_job
+from tests.support.tiny import tiny_overrides
 from trainer.ds_config import load_ds_config
 from trainer.recipe import load_recipe
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from shards.format.index import Corpus
-from tests.distributed.harness import FP32, ROOT, run_job, run_ranks
-from tests.tiny import tiny_overrides
+from tests.support.forkserver import ROOT
+from tests.support.harness import FP32, run_job, run_ranks
+from tests.support.tiny import tiny_overrides
 from trainer.checkpoint.directory import read_state, whole_checkpoints
 from trainer.checkpoint.sharded_state import model_weights
 

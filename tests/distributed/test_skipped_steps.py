@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from shards.format.index import Corpus
-from tests.distributed.harness import run_job
-from tests.tiny import tiny_overrides
+from tests.support.harness import run_job
+from tests.support.tiny import tiny_overrides
 
 ATTEMPTS = 8
 #: Steps taken, then the attempts that are poisoned until the limit of three.

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from shards.format.index import Corpus
-from tests.distributed.harness import run_job
-from tests.tiny import tiny_overrides
+from tests.support.harness import run_job
+from tests.support.tiny import tiny_overrides
 
 SLOW = 0.3  # seconds, far above what a step of the tiny network takes
 

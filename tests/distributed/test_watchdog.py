@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.distributed.harness import free_port
 from tests.distributed.watchdog_job import monitors
 from tests.support.forkserver import Program
+from tests.support.harness import free_port
 from tests.support.waiting import HANGING, until
 from trainer.liveness.exit_codes import HUNG, PEER_DIED
 from trainer.liveness.watchdog import Watchdog, _accept, _call, _listen

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from tests.distributed.harness import FP32
-from tests.tiny import make_corpus, tiny_overrides
+from tests.support.harness import FP32
+from tests.support.tiny import make_corpus, tiny_overrides
 from trainer.assemble import assemble
 from trainer.distributed import join, leave
 from trainer.loop import total_loss

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.numerics import xlsum_reference
-from tests.sentences import SENTENCES
+from tests.support.sentences import SENTENCES
 from trainer.evaluation.scoring.score import score_rouge
 from trainer.evaluation.scoring.tokenizers import Tokenizer
 

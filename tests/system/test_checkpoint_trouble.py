@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from shards.format.index import Corpus
-from tests.system.launch import Training
-from tests.tiny import tiny_overrides
+from tests.support.launch import Training
+from tests.support.tiny import tiny_overrides
 from trainer.checkpoint.directory import damage, identity, read_state, whole_checkpoints
 from trainer.evaluation.report import read_report
 from trainer.liveness.exit_codes import BAD_INPUT, FINISHED

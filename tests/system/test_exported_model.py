@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 from models.ragged import cross_layout, self_layout
 from shards.format.index import Corpus
 from tests.support.forkserver import run as d2tv
-from tests.system.launch import Training
-from tests.tiny import tiny_overrides
+from tests.support.launch import Training
+from tests.support.tiny import tiny_overrides
 from trainer.checkpoint.sharded_state import model_weights
 from trainer.evaluation.predictions import read_predictions
 from trainer.trained import open_model

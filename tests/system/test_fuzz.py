@@ -24,7 +24,7 @@ from shards.format.index import Corpus
 from shards.format.pixels import DamagedImageError, read_image, storable
 from tests.support.hostile.oracle import TIMES, Oracle
 from tests.support.hostile.values import VALUES, changed_bytes, changed_json, changed_text, put_instead
-from tests.tiny import make_corpus, tiny_overrides
+from tests.support.tiny import make_corpus, tiny_overrides
 from tests.unit.launcher.test_compare import write_run as write_evaluated
 from trainer.ds_config import load_ds_config
 from trainer.ds_keys import check_ds_keys

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from shards.format.index import Corpus
-from tests.checkpoints import recipe_in, write_checkpoint
-from tests.crosssum_tree import CrossSumTree
+from tests.support.checkpoints import recipe_in, write_checkpoint
+from tests.support.crosssum_tree import CrossSumTree
 from tests.support.hostile.corpora import damage, read_all
 from tests.support.hostile.oracle import TIMES, Oracle, tree_state
 from tests.support.hostile.runs import write_run
 from tests.support.hostile.values import INSTEAD, changed_bytes, changed_json, changed_text, put_instead
-from tests.tiny import make_corpus, tiny_overrides
+from tests.support.tiny import make_corpus, tiny_overrides
 from trainer.checkpoint.directory import described, seal
 from trainer.plan import plan_run
 from trainer.ranks import Ranks

@@ -15,8 +15,8 @@ from shards.stream.mixture import MixtureConfig
 from shards.stream.partition import Partition
 from shards.stream.sampler import Sampler
 from tests.support.forkserver import ROOT
+from tests.support.tiny import make_corpus, tiny_collator
 from tests.support.waiting import HANGING
-from tests.tiny import make_corpus, tiny_collator
 
 
 @pytest.mark.long

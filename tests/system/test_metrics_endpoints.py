@@ -18,10 +18,10 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from shards.format.index import Corpus
-from tests.distributed.harness import FP32, ROOT, free_port
-from tests.support.forkserver import Program
+from tests.support.forkserver import ROOT, Program
+from tests.support.harness import FP32, free_port
+from tests.support.tiny import tiny_overrides
 from tests.support.waiting import HANGING, until
-from tests.tiny import tiny_overrides
 from trainer.evaluation.scoring.rouge import ROUGE
 from trainer.liveness.exit_codes import BAD_INPUT, FINISHED, STOPPED
 from trainer.telemetry.metrics import read_metrics

@@ -24,10 +24,10 @@ import psutil
 import pytest
 
 from shards.format.index import Corpus
-from tests.monitoring import MONITORING, dashboards, panel_queries
-from tests.system.launch import Training
-from tests.system.prometheus import Prometheus, missing
-from tests.tiny import tiny_overrides
+from tests.support.launch import Training
+from tests.support.monitoring import MONITORING, dashboards, panel_queries
+from tests.support.prometheus import Prometheus, missing
+from tests.support.tiny import tiny_overrides
 from trainer.liveness.exit_codes import FINISHED
 
 pytestmark = [

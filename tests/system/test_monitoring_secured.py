@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from prometheus_client import CollectorRegistry, Gauge
 
-from tests.system.prometheus import Prometheus, missing
+from tests.support.prometheus import Prometheus, missing
 from trainer.telemetry.prometheus.server import MetricsServer
 from trainer.telemetry.prometheus.targets import Target, TargetFile
 

@@ -11,7 +11,7 @@ from shards.batch.reader import Reader
 from shards.corpora.npm import EMOJI_IMAGES, fetch, read_members
 from shards.files.caches import default_cache
 from shards.format.index import open_corpus
-from tests.system.prepare import run
+from tests.support.prepare import run
 
 #: The first characters have few drawings, so it is quick.
 OPTIONS = ("--stories=45", "--stories-per-shard=20", "--pixels")

@@ -22,9 +22,9 @@ from shards.errors import InputError
 from shards.files.caches import default_cache
 from shards.files.lock import locked
 from shards.format.index import Corpus, open_corpus
-from tests.crosssum_tree import REGIONS, WIDTH, CrossSumTree
+from tests.support.crosssum_tree import REGIONS, WIDTH, CrossSumTree
+from tests.support.prepare import Prepare, run
 from tests.support.waiting import until
-from tests.system.prepare import Prepare, run
 
 STORIES, STORIES_PER_SHARD = 120, 6
 

@@ -14,10 +14,11 @@ import pytest
 
 from launcher.processes import Family
 from shards.format.index import Corpus
-from tests.distributed.harness import FP32, ROOT
+from tests.support.forkserver import ROOT
 from tests.support.forkserver import run as d2tv
-from tests.system.launch import Launched, Training
-from tests.tiny import tiny_overrides
+from tests.support.harness import FP32
+from tests.support.launch import Launched, Training
+from tests.support.tiny import tiny_overrides
 from trainer.checkpoint.directory import whole_checkpoints
 from trainer.evaluation.predictions import read_predictions
 from trainer.liveness.exit_codes import BAD_INPUT, FINISHED, STOPPED

@@ -7,9 +7,9 @@ import pytest
 
 from launcher.cli import main
 from shards.format.index import Corpus
-from tests.system.launch import Training
-from tests.tiny import tiny_overrides
-from tests.unit.shards.http_server import serving
+from tests.support.http_server import serving
+from tests.support.launch import Training
+from tests.support.tiny import tiny_overrides
 
 CANARY = "canary4dove"
 

@@ -13,12 +13,13 @@ import psutil
 import pytest
 
 from shards.format.index import Corpus, open_corpus
-from tests.crosssum_tree import CrossSumTree
-from tests.distributed.harness import FP32, ROOT, free_port
+from tests.support import prepare
+from tests.support.crosssum_tree import CrossSumTree
+from tests.support.forkserver import ROOT
+from tests.support.harness import FP32, free_port
+from tests.support.slurm import NODES, Job, Slurm, missing
+from tests.support.tiny import tiny_overrides
 from tests.support.waiting import until
-from tests.system import prepare
-from tests.system.slurm import NODES, Job, Slurm, missing
-from tests.tiny import tiny_overrides
 from trainer.checkpoint.directory import damage, read_state, whole_checkpoints
 from trainer.liveness.exit_codes import BAD_INPUT, STOPPED
 from trainer.telemetry.metrics import read_metrics

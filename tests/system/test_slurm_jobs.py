@@ -8,11 +8,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from shards.format.index import Corpus
-from tests.distributed.harness import FP32
-from tests.monitoring import MONITORING
+from tests.support.harness import FP32
+from tests.support.monitoring import MONITORING
+from tests.support.slurm import NODES, Slurm, missing
+from tests.support.tiny import tiny_overrides
 from tests.support.waiting import until
-from tests.system.slurm import NODES, Slurm, missing
-from tests.tiny import tiny_overrides
 
 pytestmark = [
     pytest.mark.long,

@@ -14,9 +14,10 @@ import pytest
 import yaml
 
 from shards.format.index import Corpus
-from tests.distributed.harness import FP32, ROOT
+from tests.support.forkserver import ROOT
+from tests.support.harness import FP32
+from tests.support.tiny import tiny_overrides
 from tests.support.waiting import HANGING, until
-from tests.tiny import tiny_overrides
 from trainer.checkpoint.directory import whole_checkpoints
 from trainer.evaluation.predictions import read_predictions
 from trainer.liveness.exit_codes import FINISHED, STOPPED

@@ -12,9 +12,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from shards.format.index import Corpus
 from tests.support.forkserver import run as d2tv
+from tests.support.launch import Launched, Training
+from tests.support.tiny import tiny_overrides
 from tests.support.waiting import HANGING
-from tests.system.launch import Launched, Training
-from tests.tiny import tiny_overrides
 from trainer.checkpoint.directory import damage, read_state, whole_checkpoints
 from trainer.evaluation.predictions import read_predictions
 from trainer.liveness.exit_codes import STOPPED

@@ -13,9 +13,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from shards.format.index import Corpus
 from shards.stream.mixture import MixtureConfig
 from shards.stream.sampler import Sampler
+from tests.support.launch import Training
+from tests.support.tiny import tiny_overrides
 from tests.support.waiting import HANGING
-from tests.system.launch import Training
-from tests.tiny import tiny_overrides
 from trainer.checkpoint.directory import read_state, whole_checkpoints
 
 STEPS, SLOTS_A_STEP, SEED = 12, 16, 0

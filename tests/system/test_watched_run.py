@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from shards.format.index import Corpus
-from tests.system.launch import Launched, Training
+from tests.support.launch import Launched, Training
+from tests.support.tiny import tiny_overrides
 from tests.system.test_survival import rank_processes
-from tests.tiny import tiny_overrides
 from trainer.liveness.exit_codes import FINISHED, HUNG, STOPPED
 
 

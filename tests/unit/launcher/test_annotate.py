@@ -25,10 +25,10 @@ from shards.errors import InputError
 from shards.format.index import Corpus
 from shards.format.merge import finish_corpus
 from shards.format.writer import write_shard
-from tests.annotations import ratings, write_ratings, write_system
-from tests.distributed.harness import ROOT
-from tests.pages import Page, says_nothing_to_the_console
-from tests.strange import LANGUAGES, strange_stories
+from tests.support.annotations import ratings, write_ratings, write_system
+from tests.support.forkserver import ROOT
+from tests.support.pages import Page, says_nothing_to_the_console
+from tests.support.strange import LANGUAGES, strange_stories
 from trainer.evaluation.predictions import read_predictions, write_predictions
 
 NAMES = ("mms", "vanilla", "dual")

@@ -10,7 +10,7 @@ import pytest
 from launcher.annotation.key import CRITERIA, Key, key_path, read_key
 from launcher.cli import main
 from shards.format.index import Corpus
-from tests.annotations import ratings, write_ratings, write_system
+from tests.support.annotations import ratings, write_ratings, write_system
 from tests.support.chromium import Tab, chromium
 
 COUNT = 6

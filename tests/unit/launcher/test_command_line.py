@@ -8,7 +8,7 @@ import pytest
 
 from launcher.cli import main
 from shards.format.index import Corpus
-from tests.tiny import tiny_overrides
+from tests.support.tiny import tiny_overrides
 from trainer.recipe import load_recipe
 from trainer.recipe.values import recipe_names
 
@@ -93,7 +93,7 @@ def test_a_damaged_checkpoint_is_not_evaluated(finished_run: Path, capsys: pytes
 def test_a_run_is_not_evaluated_on_another_corpus(
     finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from tests.tiny import make_corpus
+    from tests.support.tiny import make_corpus
 
     make_corpus(tmp_path / "other", seed=1, stories=40)
     assert "set corpus.path=" in refusal(["evaluate", str(finished_run), f"corpus.path={tmp_path / 'other'}"], capsys)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from launcher.cli import main
-from tests.pages import Page, says_nothing_to_the_console
+from tests.support.pages import Page, says_nothing_to_the_console
 from trainer.evaluation.predictions import Prediction, predictions_path, read_predictions, write_predictions
 
 LANGUAGES = ("english", "urdu")

@@ -27,10 +27,10 @@ from shards.format.merge import finish_corpus
 from shards.format.stores import open_storage
 from shards.format.writer import encode_key, write_shard
 from shards.languages import LANGUAGE_CODES
-from tests.checkpoints import recipe_in, write_checkpoint
-from tests.pages import Page, says_nothing_to_the_console
-from tests.runs import start, write_recipe, write_records
-from tests.strange import KEYS, LANGUAGES, image_file, strange_stories
+from tests.support.checkpoints import recipe_in, write_checkpoint
+from tests.support.pages import Page, says_nothing_to_the_console
+from tests.support.runs import start, write_recipe, write_records
+from tests.support.strange import KEYS, LANGUAGES, image_file, strange_stories
 from trainer.evaluation.averages import languages_found, summarise
 from trainer.evaluation.predictions import Prediction, read_predictions
 from trainer.evaluation.scoring.measures import MEASURES

@@ -9,8 +9,8 @@ import pytest
 from launcher.cli import main
 from shards.batch.reader import Reader, ReaderConfig
 from shards.format.index import Corpus
-from tests.checkpoints import recipe_in, write_checkpoint
-from tests.pages import Page, says_nothing_to_the_console
+from tests.support.checkpoints import recipe_in, write_checkpoint
+from tests.support.pages import Page, says_nothing_to_the_console
 from trainer.evaluation.predictions import read_predictions
 
 

@@ -23,9 +23,9 @@ from shards.format.merge import finish_corpus
 from shards.format.writer import split_of, write_shard
 from shards.languages import LANGUAGE_CODES
 from shards.schema import Story
-from tests.pages import Page, says_nothing_to_the_console
-from tests.strange import LANGUAGES, strange_stories
-from tests.tiny import make_corpus, make_stories
+from tests.support.pages import Page, says_nothing_to_the_console
+from tests.support.strange import LANGUAGES, strange_stories
+from tests.support.tiny import make_corpus, make_stories
 
 
 @pytest.fixture(scope="module")

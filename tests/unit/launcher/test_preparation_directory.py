@@ -12,7 +12,7 @@ from launcher.cli import main
 from launcher.preparation.directory import begin, clean, held, leave, note_parts, scratch
 from shards.errors import InputError
 from shards.files.write import partial_file
-from tests.crosssum_tree import CrossSumTree
+from tests.support.crosssum_tree import CrossSumTree
 
 SETTINGS = {"format_version": 2, "source": "help"}
 

@@ -17,10 +17,10 @@ from shards.format.index import Corpus
 from shards.format.merge import finish_corpus
 from shards.format.writer import encode_key, write_shard
 from shards.languages import LANGUAGE_CODES
-from tests.pages import Page, says_nothing_to_the_console
-from tests.strange import KEYS, LANGUAGES, REGIONS, WIDTH, strange_stories
-from tests.tiny import make_stories
-from tests.unit.shards.http_server import serving
+from tests.support.http_server import serving
+from tests.support.pages import Page, says_nothing_to_the_console
+from tests.support.strange import KEYS, LANGUAGES, REGIONS, WIDTH, strange_stories
+from tests.support.tiny import make_stories
 
 RIGHT_TO_LEFT = ("arabic", "urdu")
 

@@ -11,8 +11,17 @@ import pytest
 
 from launcher.cli import main
 from shards.languages import LANGUAGE_CODES
-from tests.pages import Page, says_nothing_to_the_console
-from tests.runs import BEGAN, checkpoint, directions, eventful_records, start, train, write_recipe, write_records
+from tests.support.pages import Page, says_nothing_to_the_console
+from tests.support.runs import (
+    BEGAN,
+    checkpoint,
+    directions,
+    eventful_records,
+    start,
+    train,
+    write_recipe,
+    write_records,
+)
 
 FOUR = ("english", "french", "hindi", "urdu")
 CLOCK = ("training.steps=2000", "training.validate_every=100", "checkpoint.every=100")

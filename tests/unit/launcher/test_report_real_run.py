@@ -7,9 +7,9 @@ import pytest
 
 from launcher.cli import main
 from shards.format.index import Corpus
-from tests.pages import Page, says_nothing_to_the_console
-from tests.system.launch import Training
-from tests.tiny import tiny_overrides
+from tests.support.launch import Training
+from tests.support.pages import Page, says_nothing_to_the_console
+from tests.support.tiny import tiny_overrides
 from trainer.telemetry.metrics import read_metrics
 
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.startup import commands, furnish
-from tests.distributed.harness import ROOT
+from tests.support.forkserver import ROOT
 
 #: Runs (name, words) one after the other in one process; prints which of the heavy packages each was the first to load.
 _RUN = """

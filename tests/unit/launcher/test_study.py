@@ -22,11 +22,12 @@ from launcher.study.results import write_results
 from launcher.study.run import is_finished
 from shards.errors import InputError
 from shards.format.index import Corpus
-from tests.checkpoints import write_checkpoint
-from tests.distributed.harness import FP32, ROOT
-from tests.pages import Page
+from tests.support.checkpoints import write_checkpoint
+from tests.support.forkserver import ROOT
+from tests.support.harness import FP32
+from tests.support.pages import Page
+from tests.support.tiny import tiny_overrides
 from tests.support.waiting import until
-from tests.tiny import tiny_overrides
 from tests.unit.launcher.test_compare import write_run
 from trainer.checkpoint.directory import identity
 

@@ -15,8 +15,8 @@ from launcher.summarize import Request, Summarizer
 from shards.corpora.npm import RESNET, fetch
 from shards.files.caches import default_cache
 from shards.format.index import Corpus
-from tests.checkpoints import recipe_in, write_checkpoint
-from tests.pretrained import save_mbart50
+from tests.support.checkpoints import recipe_in, write_checkpoint
+from tests.support.pretrained import save_mbart50
 
 TEXTS = ("sun moon star sea rain", "house road door bread milk fire tree leaf", "soleil lune étoile")
 

@@ -15,7 +15,7 @@ from launcher.train import main
 from shards.format.changes import fingerprint
 from shards.format.index import Corpus, open_corpus
 from shards.format.manifest import content_hash
-from tests.tiny import tiny_overrides
+from tests.support.tiny import tiny_overrides
 from trainer.checkpoint.directory import CORPUS, INDEX, TrainState
 from trainer.plan import plan_run
 from trainer.ranks import Ranks

@@ -18,8 +18,8 @@ from shards.format.index import ARTICLE, Corpus
 from shards.format.manifest import content_hash
 from shards.format.merge import finish_corpus
 from shards.format.writer import write_shard
-from tests.strange import LANGUAGES, strange_stories
-from tests.tiny import make_corpus, make_stories
+from tests.support.strange import LANGUAGES, strange_stories
+from tests.support.tiny import make_corpus, make_stories
 
 SHARD = "train-000001.tar"
 

@@ -13,7 +13,16 @@ from rich.console import Console
 from launcher.terminal.run_view import view
 from launcher.terminal.sparkline import sparkline
 from shards.languages import LANGUAGE_CODES
-from tests.runs import BEGAN, checkpoint, directions, eventful_records, start, train, write_recipe, write_records
+from tests.support.runs import (
+    BEGAN,
+    checkpoint,
+    directions,
+    eventful_records,
+    start,
+    train,
+    write_recipe,
+    write_records,
+)
 from trainer.runs.directory import RunDirectory
 from trainer.runs.state import state_of
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from launcher.cli import main
-from tests.distributed.harness import ROOT
-from tests.runs import start, train, write_recipe, write_records
+from tests.support.forkserver import ROOT
+from tests.support.runs import start, train, write_recipe, write_records
 from tests.support.waiting import until
 from trainer.telemetry.metrics import MetricsLog
 

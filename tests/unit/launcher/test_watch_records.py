@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.runs import checkpoint, directions, eventful_records, start, train, write_recipe, write_records
+from tests.support.runs import checkpoint, directions, eventful_records, start, train, write_recipe, write_records
 from trainer.runs.directions import KEPT
 from trainer.runs.directory import RunDirectory
 from trainer.runs.history import History

@@ -17,7 +17,7 @@ from models.backbones.build import build_backbone
 from models.config import TextConfig
 from shards.errors import InputError
 from shards.text.tokenizer import open_tokenizer
-from tests.pretrained import hub_repository, hub_without_network, save_mt5
+from tests.support.pretrained import hub_repository, hub_without_network, save_mt5
 
 WORDS, WIDTH = 50, 16
 SPECIAL = {"mt5": (0, 1), "mbart": (1, 2)}

@@ -16,7 +16,7 @@ from models.ragged import cross_layout, self_layout
 from models.synthetic import tiny_config
 from shards.errors import InputError
 from shards.text.tokenizer import Tokenizer, open_tokenizer
-from tests.pretrained import save_mbart50, save_mt5
+from tests.support.pretrained import save_mbart50, save_mt5
 from trainer.export.model import export_text
 
 LENGTHS, TARGETS, READS = [7, 2, 11], [4, 6, 1], [1, 0, 2]

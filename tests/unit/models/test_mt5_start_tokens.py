@@ -17,7 +17,7 @@ from shards.errors import InputError
 from shards.languages import LANGUAGE_CODES
 from shards.text.start_tokens import CROSSSUM_SENTINELS
 from shards.text.tokenizer import open_tokenizer
-from tests.pretrained import save_mt5
+from tests.support.pretrained import save_mt5
 
 WIDTH = 64
 

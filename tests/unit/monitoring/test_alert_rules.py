@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.monitoring import MONITORING, ROOT, RULES, alerts, recorded, rule_groups, unknown
+from tests.support.monitoring import MONITORING, ROOT, RULES, alerts, recorded, rule_groups, unknown
 
 SCENARIOS = sorted(Path(__file__).with_name("rules").glob("*.yml"))
 needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="no promtool here: apt install prometheus")

@@ -12,7 +12,7 @@ from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from launcher.monitoring import build_dashboards
-from tests.monitoring import MONITORING, alerts, dashboards, panel_queries, selectors, served_series, unknown
+from tests.support.monitoring import MONITORING, alerts, dashboards, panel_queries, selectors, served_series, unknown
 
 register_default_plugins()
 BOARDS = dashboards()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.monitoring import MONITORING, ROOT
+from tests.support.monitoring import MONITORING, ROOT
 from trainer.telemetry.prometheus.metric_table import CLUSTER
 
 SCRIPT = MONITORING / "slurm_jobs.sh"

@@ -14,7 +14,7 @@ from shards.schema import Images, Story
 from shards.stream.images import ImageRule
 from shards.stream.sampler import Groups
 from shards.text.tokenizer import Tokenizer, open_tokenizer
-from tests.tiny import make_stories
+from tests.support.tiny import make_stories
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from shards.stream.bundles import BundledSampler
 from shards.stream.mixture import MixtureConfig, Segment, segments
 from shards.stream.partition import Partition
 from shards.stream.sampler import Groups, Sampler
-from tests.tiny import tiny_collator
+from tests.support.tiny import tiny_collator
 from tests.unit.shards.test_loader_partition import rows_of
 from tests.unit.shards.test_slot_sampler import FAR, at, corpus_of, languages_of, same
 

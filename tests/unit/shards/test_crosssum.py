@@ -13,7 +13,7 @@ from shards.errors import InputError
 from shards.languages import LANGUAGE_CODES
 from shards.problems import Problems
 from shards.schema import Story
-from tests.crosssum_tree import REGIONS, SIZE, WIDTH, CrossSumTree, features_of, url_hash
+from tests.support.crosssum_tree import REGIONS, SIZE, WIDTH, CrossSumTree, features_of, url_hash
 
 
 @pytest.fixture

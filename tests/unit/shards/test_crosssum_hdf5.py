@@ -12,7 +12,7 @@ from shards.corpora.crosssum.hdf5 import visit_names
 from shards.errors import InputError
 from shards.problems import Problems
 from shards.text.sentencepiece_tokenizer import train_sentencepiece
-from tests.crosssum_tree import REGIONS, WIDTH, CrossSumTree, features_of, url_hash
+from tests.support.crosssum_tree import REGIONS, WIDTH, CrossSumTree, features_of, url_hash
 from tests.unit.shards.test_crosssum import load, opened
 
 

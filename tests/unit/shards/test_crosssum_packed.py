@@ -18,7 +18,7 @@ from shards.corpora.listing import list_files
 from shards.errors import InputError
 from shards.problems import Problems
 from shards.schema import Story
-from tests.crosssum_tree import CrossSumTree
+from tests.support.crosssum_tree import CrossSumTree
 
 SPLITS = ("train", "validation", "test")
 

@@ -21,7 +21,7 @@ from shards.format.index import ARTICLE, Corpus, open_corpus
 from shards.format.manifest import content_hash
 from shards.format.merge import finish_corpus
 from shards.text.tokenizer import open_tokenizer
-from tests.tiny import make_corpus
+from tests.support.tiny import make_corpus
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import pytest
 from shards.errors import InputError
 from shards.storage.hub import directory_of
 from shards.text.tokenizer import open_tokenizer
-from tests.pretrained import hub_repository, hub_without_network, save_mt5
-from tests.tiny import WORDS
+from tests.support.pretrained import hub_repository, hub_without_network, save_mt5
+from tests.support.tiny import WORDS
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from shards.format.index import Corpus
 from shards.stream.mixture import MixtureConfig
 from shards.stream.partition import Partition
 from shards.stream.sampler import Groups, Sampler
-from tests.tiny import tiny_collator
+from tests.support.tiny import tiny_collator
 
 G, GROUPS_PER_STEP, STEPS = 4, 8, 3
 

@@ -18,8 +18,8 @@ from shards.format.index import Corpus, open_corpus
 from shards.stream.mixture import MixtureConfig
 from shards.stream.partition import Partition
 from shards.stream.sampler import Sampler
+from tests.support.tiny import tiny_collator
 from tests.support.waiting import HANGING
-from tests.tiny import tiny_collator
 from tests.unit.shards.test_loader_partition import rows_of
 
 G, PER_STEP = 4, 16

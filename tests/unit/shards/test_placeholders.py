@@ -14,7 +14,7 @@ from shards.batch.types import Batch
 from shards.format.index import Corpus, open_corpus
 from shards.stream.mixture import MixtureConfig
 from shards.stream.sampler import Groups, Sampler
-from tests.tiny import make_corpus, tiny_collator
+from tests.support.tiny import make_corpus, tiny_collator
 from tests.unit.shards.test_loader_partition import rows_of
 
 Damage = Callable[[Corpus], set[int]]

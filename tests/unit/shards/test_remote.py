@@ -29,9 +29,9 @@ from shards.stream.mixture import MixtureConfig
 from shards.stream.partition import Partition
 from shards.stream.sampler import Sampler
 from shards.text.tokenizer import open_tokenizer
+from tests.support.http_server import FileServer, images_of, serving
+from tests.support.tiny import tiny_collator
 from tests.support.users import STRANGER, needs_root
-from tests.tiny import tiny_collator
-from tests.unit.shards.http_server import FileServer, images_of, serving
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from shards.errors import InputError
 from shards.format.index import Corpus, open_corpus
 from shards.format.stores import open_storage
 from shards.storage.remote import RemoteStorage
-from tests.unit.shards.http_server import images_of
+from tests.support.http_server import images_of
 
 moto_server = pytest.importorskip("moto.server", reason="no S3 server to test with: pip install 'moto[server]' s3fs")
 boto3 = pytest.importorskip("boto3")

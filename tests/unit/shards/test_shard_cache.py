@@ -19,9 +19,9 @@ import pytest
 from shards.errors import InputError
 from shards.format.index import Corpus, open_corpus
 from shards.format.stores import open_storage
+from tests.support.http_server import FileServer, images_of, serving
 from tests.support.users import STRANGER, needs_root
 from tests.support.waiting import HANGING, until
-from tests.unit.shards.http_server import FileServer, images_of, serving
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ import hashlib, random, sys
 from pathlib import Path
 from shards.format.index import open_corpus
 from shards.format.stores import open_storage
-from tests.unit.shards.http_server import images_of
+from tests.support.http_server import images_of
 url, index, cache, limit, seed = sys.argv[1:]
 corpus = open_corpus(url, index_cache=Path(index))
 rows = list(range(len(corpus.articles)))

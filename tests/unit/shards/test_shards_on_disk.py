@@ -27,8 +27,8 @@ from shards.format.pixels import DamagedImageError, decode, storable, suffix_of
 from shards.format.writer import encode_key, index_path, shard_is_whole, split_of, write_shard
 from shards.schema import Article, Images, Story
 from shards.text.lines import has_text
-from tests import strange
-from tests.tiny import make_corpus, make_stories
+from tests.support import strange
+from tests.support.tiny import make_corpus, make_stories
 
 LANGUAGES = ("english", "chinese_simplified", "urdu")
 REGIONS, WIDTH = 3, 5

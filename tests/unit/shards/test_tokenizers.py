@@ -19,8 +19,8 @@ from shards.text.language_codes import MBART50_CODES
 from shards.text.sentencepiece_tokenizer import SentencePieceTokenizer, train_sentencepiece
 from shards.text.start_tokens import CROSSSUM_SENTINELS
 from shards.text.tokenizer import Tokenizer, open_tokenizer
-from tests.pretrained import save_mbart50, save_mt5, save_published
-from tests.tiny import WORDS
+from tests.support.pretrained import save_mbart50, save_mt5, save_published
+from tests.support.tiny import WORDS
 
 
 @pytest.fixture(scope="module")

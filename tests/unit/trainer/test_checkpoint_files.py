@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from shards.errors import InputError
 from shards.format.changes import fingerprint
-from tests.tiny import make_corpus
+from tests.support.tiny import make_corpus
 from trainer.checkpoint.directory import CORPUS, TrainState, check_resumable, damage, read_state, whole_checkpoints
 
 STATE = TrainState(step=30, attempts=32, seed=4, slot=512, world_size=2, corpus="c0ffee")

@@ -8,7 +8,7 @@ import torch
 from shards.errors import InputError
 from shards.format.index import Corpus
 from shards.text.tokenizer import open_tokenizer
-from tests.tiny import tiny_overrides
+from tests.support.tiny import tiny_overrides
 from trainer.assemble import build_evaluator
 from trainer.evaluation.averages import languages_found, summarise
 from trainer.evaluation.baselines.compute import as_rows

@@ -21,10 +21,10 @@ from shards.errors import InputError
 from shards.format.index import Corpus
 from shards.format.merge import finish_corpus
 from shards.stream.sampler import Groups
-from tests.checkpoints import recipe_in, write_checkpoint
-from tests.distributed.harness import ROOT
-from tests.pretrained import save_mbart50, save_mt5
-from tests.tiny import make_corpus, tiny_collator, tiny_overrides
+from tests.support.checkpoints import recipe_in, write_checkpoint
+from tests.support.forkserver import ROOT
+from tests.support.pretrained import save_mbart50, save_mt5
+from tests.support.tiny import make_corpus, tiny_collator, tiny_overrides
 from trainer.checkpoint.directory import CORPUS, identity
 from trainer.export.model import export_model
 from trainer.trained import open_model

@@ -17,10 +17,10 @@ from launcher.cli import main
 from models.objectives.base import Objective
 from shards.errors import InputError
 from shards.format.index import Corpus
-from tests.checkpoints import recipe_in, write_checkpoint
-from tests.distributed.harness import ROOT
-from tests.pretrained import save_mt5
-from tests.tiny import make_corpus
+from tests.support.checkpoints import recipe_in, write_checkpoint
+from tests.support.forkserver import ROOT
+from tests.support.pretrained import save_mt5
+from tests.support.tiny import make_corpus
 from trainer.checkpoint.directory import described, seal
 from trainer.checkpoint.sharded_state import file_name
 from trainer.trained import open_model, resolve_checkpoint, run_of

@@ -15,7 +15,7 @@ from shards.directions import parse_directions
 from shards.format.index import Corpus
 from shards.stream.sampler import Groups
 from shards.text.tokenizer import open_tokenizer
-from tests.tiny import tiny_collator
+from tests.support.tiny import tiny_collator
 from trainer.evaluation.heldout import choose_examples, concatenate, in_batches, share_of_rank
 from trainer.evaluation.unigram import UnigramBaseline
 from trainer.ranks import Ranks

@@ -19,7 +19,7 @@ from shards.format.index import Corpus, open_corpus
 from shards.format.merge import finish_corpus
 from shards.format.writer import write_shard
 from shards.stream.sampler import Groups
-from tests import strange
+from tests.support import strange
 from trainer.evaluation.heldout import choose_examples, take_groups
 from trainer.evaluation.robustness.corruptions import CORRUPTIONS, corrupted, why_not_usable
 from trainer.evaluation.robustness.kinds import KINDS, SEVERITIES

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from launcher.pages.run import run_page
-from tests.runs import start, write_recipe, write_records
+from tests.support.runs import start, write_recipe, write_records
 from trainer.evaluation.kept import (
     choose,
     evaluation_folder,

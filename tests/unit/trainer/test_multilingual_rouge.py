@@ -15,7 +15,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from rouge_score.tokenizers import DefaultTokenizer
 
 from shards.languages import LANGUAGE_CODES
-from tests.sentences import SENTENCES
+from tests.support.sentences import SENTENCES
 from trainer.evaluation.scoring.rouge import ROUGE, TYPES, Rouge
 from trainer.evaluation.scoring.score import mean_scores, score_rouge
 from trainer.evaluation.scoring.text import sentences

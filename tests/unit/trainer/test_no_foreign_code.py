@@ -11,7 +11,7 @@ from models.backbones.checkpoint_config import architecture
 from models.config import TextConfig
 from shards.errors import InputError
 from shards.text.tokenizer import open_tokenizer
-from tests.pretrained import save_mt5
+from tests.support.pretrained import save_mt5
 from trainer.evaluation.scoring.semantic import bertscore_f1, labse_similarity
 
 TEXTS = [("one", "one")]

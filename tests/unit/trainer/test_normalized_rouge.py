@@ -22,7 +22,7 @@ from shards.languages import LANGUAGE_CODES
 from shards.problems import Problems
 from shards.text.sentencepiece_tokenizer import train_sentencepiece
 from shards.text.tokenizer import Tokenizer, open_tokenizer
-from tests.sentences import SENTENCES
+from tests.support.sentences import SENTENCES
 from trainer.evaluation.scoring.score import score_rouge
 from trainer.evaluation.scoring.tokenizers import normalize
 

@@ -10,7 +10,7 @@ from deepspeed.accelerator import get_accelerator
 from shards.errors import InputError
 from shards.format.changes import fingerprint
 from shards.format.index import Corpus
-from tests.tiny import tiny_overrides
+from tests.support.tiny import tiny_overrides
 from trainer.checkpoint.directory import CORPUS, TrainState, described, seal, state_json
 from trainer.ds_config import arithmetic, load_ds_config, precision_of
 from trainer.plan import plan_run

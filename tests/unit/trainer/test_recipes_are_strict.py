@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from models.objectives.d2tv_config import D2TVConfig
 from shards.errors import InputError
-from tests.tiny import tiny_overrides
+from tests.support.tiny import tiny_overrides
 from trainer.recipe import load_recipe, load_saved_recipe
 from trainer.recipe.values import recipe_names
 

@@ -17,7 +17,7 @@ from models.config import TextConfig
 from shards.languages import LANGUAGE_CODES
 from shards.text.start_tokens import CROSSSUM_SENTINELS
 from shards.text.tokenizer import open_tokenizer
-from tests.pretrained import save_published
+from tests.support.pretrained import save_published
 
 WIDTH = 16
 #: Names and shapes, made small, of what D2TV's release has inside its mT5 (its `T5Stack` and model).

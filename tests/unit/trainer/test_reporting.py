@@ -11,8 +11,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from shards.format.index import Corpus
-from tests.intervals import INTERVAL, LANGUAGES, run_facts, saved
-from tests.tiny import make_corpus
+from tests.support.intervals import INTERVAL, LANGUAGES, run_facts, saved
+from tests.support.tiny import make_corpus
 from trainer.events import (
     Ended,
     Event,

@@ -14,8 +14,8 @@ from launcher.cli import main
 from launcher.robustness import robustness_table, show_robustness
 from shards.errors import InputError
 from shards.format.index import Corpus
-from tests.checkpoints import recipe_in, write_checkpoint
-from tests.pages import Page, says_nothing_to_the_console
+from tests.support.checkpoints import recipe_in, write_checkpoint
+from tests.support.pages import Page, says_nothing_to_the_console
 from trainer.evaluation.decoding import Predictions
 from trainer.evaluation.evaluate import Evaluator
 from trainer.evaluation.predictions import read_predictions

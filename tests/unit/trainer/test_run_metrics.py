@@ -12,8 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from shards.format.index import Corpus
 from shards.schema import Unreadable
 from shards.stream.mixture import MixtureConfig
-from tests.intervals import INTERVAL, run_facts, saved
-from tests.tiny import make_corpus
+from tests.support.intervals import INTERVAL, run_facts, saved
+from tests.support.tiny import make_corpus
 from trainer.interval import Interval
 from trainer.telemetry.prometheus.node_metrics import NodeMetrics
 from trainer.telemetry.prometheus.run_metrics import OTHER, RAREST, UNREADABLE, WORST, RunMetrics

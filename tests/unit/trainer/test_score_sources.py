@@ -10,8 +10,8 @@ import pytest
 from launcher.cli import main
 from shards.batch.reader import Reader, ReaderConfig
 from shards.format.index import Corpus
-from tests.checkpoints import recipe_in, write_checkpoint
-from tests.pages import Page
+from tests.support.checkpoints import recipe_in, write_checkpoint
+from tests.support.pages import Page
 from trainer.evaluation.heldout import choose_examples
 from trainer.evaluation.robustness.impact import describe_sources, lost_shares, sources
 from trainer.evaluation.robustness.kinds import KINDS, parse_kinds

@@ -8,7 +8,7 @@ import pytest
 
 from shards.errors import InputError
 from shards.languages import LANGUAGE_CODES
-from tests.sentences import SENTENCES
+from tests.support.sentences import SENTENCES
 from trainer.evaluation.describe import describe_rouge
 from trainer.evaluation.scoring import segmenters
 from trainer.evaluation.scoring.identify import identify

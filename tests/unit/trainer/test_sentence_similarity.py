@@ -16,9 +16,9 @@ from launcher.cli import main
 from launcher.pages.scores import read_scores
 from launcher.train import main as train
 from shards.format.index import Corpus
-from tests.checkpoints import write_checkpoint
-from tests.distributed.harness import FP32
-from tests.tiny import tiny_overrides
+from tests.support.checkpoints import write_checkpoint
+from tests.support.harness import FP32
+from tests.support.tiny import tiny_overrides
 from trainer.evaluation.describe import describe_similarity
 from trainer.evaluation.predictions import read_predictions
 from trainer.evaluation.scoring.measures import MEASURES, Pair

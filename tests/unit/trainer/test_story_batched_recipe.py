@@ -10,7 +10,7 @@ from shards.errors import InputError
 from shards.format.index import Corpus
 from shards.stream.bundles import BundledSampler
 from shards.stream.sampler import Sampler
-from tests.tiny import tiny_overrides
+from tests.support.tiny import tiny_overrides
 from tests.unit.launcher.test_train_refusals import Setup, plan
 from trainer.plan import build_sampler
 from trainer.recipe import Recipe, load_recipe

@@ -8,9 +8,9 @@ import pytest
 from shards.errors import InputError
 from shards.format.index import Corpus
 from shards.text.tokenizer import open_tokenizer
-from tests.checkpoints import recipe_in, write_checkpoint
-from tests.pretrained import save_mbart50, save_mt5
-from tests.tiny import tiny_overrides
+from tests.support.checkpoints import recipe_in, write_checkpoint
+from tests.support.pretrained import save_mbart50, save_mt5
+from tests.support.tiny import tiny_overrides
 from trainer.assemble import build_network
 from trainer.plan import check_lengths, plan_run
 from trainer.ranks import Ranks

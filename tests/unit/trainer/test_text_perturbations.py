@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from shards.languages import LANGUAGE_CODES
-from tests.sentences import SENTENCES
+from tests.support.sentences import SENTENCES
 from trainer.evaluation.robustness.draw import seeded
 from trainer.evaluation.robustness.keys import keyboard_neighbours, look_alikes, near_keys
 from trainer.evaluation.robustness.kinds import KINDS, SEVERITIES, Kind

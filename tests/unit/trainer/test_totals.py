@@ -9,7 +9,7 @@ import torch
 from models.network import Network
 from models.objectives.d2tv import D2TV, D2TVConfig
 from models.synthetic import EOS_ID, PAD_ID, random_batch, tiny_config
-from tests.intervals import INTERVAL
+from tests.support.intervals import INTERVAL
 from trainer.interval import RankFacts
 from trainer.telemetry.totals import Totals
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from shards.errors import InputError
+from tests.support.tiny import tiny_overrides
 from tests.support.waiting import until
-from tests.tiny import tiny_overrides
 from trainer.events import Ended, Recorded, RolledBack
 from trainer.recipe import Recipe, load_recipe
 from trainer.recipe.sections import TrackingSection

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.distributed.harness import FP32, ROOT, free_port
-from tests.support.forkserver import Program
+from tests.support.forkserver import ROOT, Program
+from tests.support.harness import FP32, free_port
 from tests.support.waiting import HANGING, until
 from trainer.telemetry.metrics import read_metrics
 

@@ -20,7 +20,8 @@ import psutil
 import torch
 from torch.utils.cpp_extension import get_default_build_root
 
-from tests.distributed.harness import ROOT, free_port
+from tests.support.forkserver import ROOT
+from tests.support.harness import free_port
 from tests.support.waiting import HANGING, until
 
 SCRIPTS = ROOT / "launcher" / "slurm"

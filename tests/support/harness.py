@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from tests.support.forkserver import ROOT, Program
+from tests.support.forkserver import Program
 from tests.support.waiting import HANGING
 
-FP32 = ROOT / "tests" / "fp32.json"
+FP32 = Path(__file__).with_name("fp32.json")
 
 
 def free_port() -> int:

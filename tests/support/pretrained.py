@@ -8,7 +8,7 @@ import pytest
 import sentencepiece
 from transformers import MBart50Tokenizer, T5Tokenizer
 
-from tests.tiny import WORDS
+from tests.support.tiny import WORDS
 
 
 def train(**settings: object) -> bytes:

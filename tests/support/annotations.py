@@ -7,7 +7,7 @@ from typing import Any
 
 from launcher.annotation.key import CRITERIA, Key
 from shards.format.index import Corpus
-from tests.runs import write_recipe
+from tests.support.runs import write_recipe
 from trainer.evaluation.predictions import Prediction, write_predictions
 
 #: (what the system is called, story, number of the example) -> its summary.

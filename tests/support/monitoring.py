@@ -11,7 +11,7 @@ import yaml
 
 from trainer.telemetry.prometheus.metric_table import METRICS
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 MONITORING = ROOT / "launcher" / "monitoring"
 RULES = MONITORING / "rules"
 #: What a target has, and what Prometheus gives every series that it scrapes.

@@ -9,7 +9,7 @@ from models.objectives.base import Objective
 from shards.format.changes import fingerprint
 from shards.format.index import Corpus
 from shards.text.tokenizer import open_tokenizer
-from tests.tiny import tiny_overrides
+from tests.support.tiny import tiny_overrides
 from trainer.assemble import build_network
 from trainer.checkpoint.directory import CORPUS, INDEX, TrainState, described, seal, state_json, step_directory
 from trainer.checkpoint.sharded_state import Snapshot, file_name, write_snapshot

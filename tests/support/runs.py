@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.tiny import tiny_overrides
+from tests.support.tiny import tiny_overrides
 from trainer.recipe import load_recipe
 
 #: When the first record was written.

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.distributed.harness import ROOT
+from tests.support.forkserver import ROOT
 from tests.support.waiting import HANGING
 
 

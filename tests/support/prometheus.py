@@ -15,8 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.distributed.harness import free_port
-from tests.monitoring import MONITORING, RULES
+from tests.support.harness import free_port
+from tests.support.monitoring import MONITORING, RULES
 from tests.support.waiting import HANGING, until
 
 #: So many times faster do rules wait, average and forget.
