@@ -128,7 +128,7 @@ def build_evaluator(
 
 @dataclass(kw_only=True, slots=True)
 class Run:
-    """A run that is put together. outcome: how it ends, unless that changes."""
+    """A run that is put together. outcome: how it ends; `train` and `evaluate` of trainer/run.py set it."""
 
     plan: Plan
     device: torch.device

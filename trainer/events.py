@@ -1,8 +1,8 @@
 """Events of a training, and who receives them.
 
 The loop emits events on every rank and never asks whether anyone listens. Rank 0 has the observers that report
-(metrics.jsonl, Prometheus, trackers, console); the other ranks have the watchdog's alone, and the first rank of a
-node its own metrics. A new sink is an `Observer` that `trainer.assemble.assemble` is given.
+(metrics.jsonl, Prometheus, trackers, console); every rank has the watchdog's, and an exporter of its node's metrics
+where it is the first of a node. A new sink is an `Observer` that `trainer.assemble.assemble` is given.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -68,7 +68,10 @@ class Parts:
 
 
 class Trainer:
-    """Train from `state` to the recipe's last step, validating and saving on the way. All ranks run it in step."""
+    """Train from `state` to the recipe's last step, validating and saving on the way. All ranks run it in step.
+
+    step: optimizer steps taken.  attempts: steps taken or skipped; the stream's position and dropout follow from it.
+    """
 
     def __init__(self, parts: Parts, state: TrainState, observers: Observers, stop: StopSignal) -> None:
         self.recipe, self.ranks, self.engine = parts.recipe, parts.ranks, parts.engine
@@ -181,7 +184,7 @@ class Trainer:
         self.step += taken
         times = {"seconds": seconds, "data_wait_seconds": data_wait}
         if taken:
-            self._skips.taken()
+            self._skips.reset()
             self.emit(StepTaken(step=self.step, skipped=self.attempts - self.step, **times))
             return
         self.emit(
@@ -202,7 +205,7 @@ class Trainer:
         self.step, self.attempts, self._unreadable.count = state.step, state.attempts, state.unreadable
         self.loader.close()
         self.loader = self._parts.open_loader(state.attempts)
-        self._skips.taken()
+        self._skips.reset()
         self.measurements.forget()
         self.checkpoints.returned_to(checkpoint, state)
         self._parts.validation.resume(state)

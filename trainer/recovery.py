@@ -35,8 +35,8 @@ class SkippedSteps:
     def too_many(self) -> bool:
         return self._in_a_row >= self._recipe.training.max_skipped_steps
 
-    def taken(self) -> None:
-        """Count a step that was taken, or a return to a checkpoint."""
+    def reset(self) -> None:
+        """Count anew, after a step that was taken or a return to a checkpoint."""
         self._in_a_row = 0
 
     def skipped(self) -> bool:
