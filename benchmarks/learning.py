@@ -33,7 +33,6 @@ from trainer.evaluation.scoring.score import mean_scores, score_rouge
 from trainer.recipe import load_saved_recipe
 from trainer.standalone import evaluate
 from trainer.telemetry.metrics import read_metrics
-from trainer.telemetry.totals import KINDS
 from trainer.trained import RECIPE
 
 #: ROUGE-1 that the default run must reach; what it has reached is in LOG.md.
@@ -66,7 +65,7 @@ def figures(where: Path, examples: int | None = None) -> dict[str, float | str]:
     }
     rows = read_predictions(evaluated, "test")
     leads = lead3(rows, where)
-    for kind in KINDS:
+    for kind in LEAST:
         places = [place for place, row in enumerate(rows) if (row.source == row.target) == (kind == "mms")]
         means = mean_scores([rows[place].scores for place in places])
         found |= {f"examples_{kind}": len(places), **{f"{name}_{kind}": score for name, score in means.items()}}

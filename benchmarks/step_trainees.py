@@ -127,7 +127,8 @@ class Ours:
         backward = clock.lap()
         self.engine.step()
         if variant not in self.totals:
-            self.totals[variant] = Totals(tuple(outputs.terms), int(languages or LANGUAGES), self.device)
+            branches = self.engine.module.branches
+            self.totals[variant] = Totals(tuple(outputs.terms), branches, int(languages or LANGUAGES), self.device)
         self.totals[variant].add_micro_batch(outputs, batch, loss, 0)
         self.totals[variant].add_step(seconds=0.0)
         self.steps += 1
@@ -179,6 +180,7 @@ class _Variants(Objective):
         d2tv, unshared = D2TV(D2TVConfig(), network), D2TV(D2TVConfig(), network, share=False)
         unshared.project = d2tv.project
         two_branch = D2TV(D2TVConfig(distillation="none", contrast=False), network)
+        self.branches = d2tv.branches  # of every variant
         self.variants = torch.nn.ModuleDict({"d2tv": d2tv, "two_branch": two_branch, "unshared": unshared})
 
     def counts(self, batch: Batch) -> dict[str, float]:

@@ -1,15 +1,18 @@
 """Parse language directions: `all`, `mms`, `mxls`, or patterns like `en-ru,*-ur`."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 from shards.errors import InputError
 from shards.languages import find_language, languages_in_corpus
 
 #: (source, target) as numbers in the corpus' languages.
 Direction = tuple[int, int]
+#: Monolingual directions (source = target), and cross-lingual ones.
+DirectionKind = Literal["mms", "mxls"]
 
 
-def direction_kind(source: object, target: object) -> str:
+def direction_kind(source: object, target: object) -> DirectionKind:
     """Return the kind of a direction: "mms" (monolingual) where both sides are one language, else "mxls"."""
     return "mms" if source == target else "mxls"
 

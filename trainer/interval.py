@@ -32,8 +32,8 @@ class Interval:
     total_loss: float  # J, the mean of the steps
     loss: dict[str, float]  # term -> average over its own count, before its weight; none of what had no count
     nll: dict[str, float]  # branch -> nats a target token; likewise
-    tokens: dict[str, list[float]]  # branch -> target tokens (L,); the teacher (mms) reads every row
-    nats_TS: NDArray[np.float64]  # of each direction's own branch: the teacher's on the diagonal, else the student's
+    tokens: dict[str, list[float]]  # branch -> target tokens (L,), of every row that it reads
+    nats_TS: NDArray[np.float64]  # of each direction's own branch (models.objectives.base.Branch)
     tokens_TS: NDArray[np.float64]  # and its target tokens
     examples_TS: NDArray[np.float64]  # examples trained on
     real_token_share: float  # of the positions that self-attention computes for texts, those that hold a token

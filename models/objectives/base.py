@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from models.network import Network
 from shards.batch.types import Batch
+from shards.directions import DirectionKind
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,8 +25,19 @@ class Term:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Branch:
+    """A way in which an objective reads examples, such as a teacher or a student. Metrics go by its name.
+
+    kinds: of the directions (shards.directions.direction_kind) whose own NLL is that of this branch.
+    """
+
+    name: str
+    kinds: frozenset[DirectionKind]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Outputs:
-    """Outputs of one forward pass. `row_nll` and `row_tokens` have the keys 'mms' and 'mxls', each (B,) float32.
+    """Outputs of one forward pass. `row_nll` and `row_tokens` have the branches' names as keys, each (B,) float32.
 
     row_nll: detached sum of the plain -log p of a row's summary, in nats; zero where a branch did not train on
     the row (a monolingual row has no student, a placeholder has neither). row_tokens: the tokens summed over.
@@ -50,6 +62,8 @@ class Objective(nn.Module, ABC):
     """
 
     network: Network
+    #: The same on all ranks.
+    branches: tuple[Branch, ...]
     #: Whether a forward pass exchanges something with the other ranks, and so waits for them.
     waits_for_ranks: bool = False
     #: Names of what `measure` gives, the same on all ranks.

@@ -21,9 +21,12 @@ from models.flops import BackboneSizes, step_flops
 from models.losses.contrast import contrast_anchors, target_oriented_contrast
 from models.losses.distillation import alpha, distillation_distance
 from models.network import Network, by_row, real_rows
-from models.objectives.base import Objective, Outputs, Term
+from models.objectives.base import Branch, Objective, Outputs, Term
 from models.objectives.d2tv_config import D2TVConfig
 from shards.batch.types import Batch
+
+#: The teacher reads the target document of every row, the student the source document of cross-lingual ones.
+BRANCHES = (Branch(name="mms", kinds=frozenset({"mms"})), Branch(name="mxls", kinds=frozenset({"mxls"})))
 
 
 class D2TV(Objective):
@@ -37,6 +40,8 @@ class D2TV(Objective):
         self.waits_for_ranks = config.contrast and config.negatives == "global"
         self.measured = () if config.distillation == "none" else ("kd_distance", "kd_floor")
         self.has_teacher, self.has_student = config.branches != "mxls", config.branches != "mms"
+        trained = {"mms": self.has_teacher, "mxls": self.has_student}
+        self.branches = tuple(branch for branch in BRANCHES if trained[branch.name])
         self._sizes = BackboneSizes.of(network.backbone.model.config)
         # "MLP is a fully-connected layer" (above Eq. 9): from the visual width to the text's.
         self.project = nn.Linear(network.config.vision.width, network.hidden_size) if config.contrast else None
@@ -117,7 +122,8 @@ class D2TV(Objective):
             terms["tco"] = self._contrast(visual_SV, summaries_TD, arranged, batch, counts["tco"])
         nll_T = torch.cat(nll)
         ones_T = torch.ones_like(nll_T)
-        branches = {"mms": arranged.teacher_B, "mxls": arranged.student_B}
+        text_of = {"mms": arranged.teacher_B, "mxls": arranged.student_B}
+        branches = {branch.name: text_of[branch.name] for branch in self.branches}
         return Outputs(
             terms=terms,
             row_nll={branch: by_row(nll_T, arranged, text_B) for branch, text_B in branches.items()},

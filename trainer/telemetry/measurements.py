@@ -41,7 +41,10 @@ class Measurements:
 
     def _totals_of(self, terms: Iterable[str]) -> Totals:
         ranks = self._ranks
-        return Totals(tuple(terms), self._languages, self._device, rank=ranks.rank, world_size=ranks.world_size)
+        branches = self._objective.branches
+        return Totals(
+            tuple(terms), branches, self._languages, self._device, rank=ranks.rank, world_size=ranks.world_size
+        )
 
     def step_ended(self, *, taken: bool, seconds: float) -> None:
         """Keep the micro-batches added since the last step if it was taken; forget them if it was skipped."""

@@ -10,12 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.objectives.base import Outputs
+from models.objectives.base import Branch, Outputs
 from shards.batch.types import Batch
 from trainer.distributed import sum_over_ranks
 from trainer.interval import Interval, RankFacts
 
-KINDS = ("mms", "mxls")
 #: How many micro-batches are added up together.
 _FOLDED = 64
 
@@ -45,16 +44,23 @@ class Totals:
     """
 
     def __init__(
-        self, terms: Sequence[str], languages: int, device: torch.device, *, rank: int = 0, world_size: int = 1
+        self,
+        terms: Sequence[str],
+        branches: Sequence[Branch],
+        languages: int,
+        device: torch.device,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
-        self._terms, self._languages = tuple(terms), languages
+        self._terms, self._branches, self._languages = tuple(terms), tuple(branches), languages
         self._rank, self._world_size = rank, world_size
         n, size = len(self._terms), languages * languages
         shapes = {
             "term_sums": n,
             "term_counts": n,
-            "branch_nats": len(KINDS),
-            "branch_tokens": len(KINDS) * languages,
+            "branch_nats": len(self._branches),
+            "branch_tokens": len(self._branches) * languages,
             "direction_nats": size,
             "direction_tokens": size,
             "direction_examples": size,
@@ -135,16 +141,14 @@ class Totals:
         for name, value in known.items():
             self._at(name, self._known).add_(value)
         target_B, direction_B, cross_B = (x.to(device, non_blocking=True) for x in (target_B, direction_B, cross_B))
-        for number, kind in enumerate(KINDS):
-            if kind not in taken[0].nll_B:
-                continue
-            of_kind_B = cross_B if kind == "mxls" else ~cross_B
-            nats_B = torch.cat([one.nll_B[kind] for one in taken]).double()
-            tokens_B = torch.cat([one.tokens_B[kind] for one in taken]).double()
+        for number, branch in enumerate(self._branches):
+            own_row_B = cross_B & ("mxls" in branch.kinds) | ~cross_B & ("mms" in branch.kinds)
+            nats_B = torch.cat([one.nll_B[branch.name] for one in taken]).double()
+            tokens_B = torch.cat([one.tokens_B[branch.name] for one in taken]).double()
             self._at("branch_nats", self._sums)[number] += nats_B.sum()
             self._at("branch_tokens", self._sums).index_add_(0, target_B + number * size, tokens_B)
             for what, values_B in (("nats", nats_B), ("tokens", tokens_B)):
-                own_B = torch.where(of_kind_B, values_B, 0.0)
+                own_B = torch.where(own_row_B, values_B, 0.0)
                 self._at(f"direction_{what}", self._sums).index_add_(0, direction_B, own_B)
 
     @property
@@ -172,15 +176,15 @@ class Totals:
         def matrix(name: str) -> NDArray[np.float64]:
             return self._at(name, values).numpy().reshape(self._languages, self._languages).copy()
 
-        nats, tokens = of("branch_nats"), np.reshape(of("branch_tokens"), (len(KINDS), -1))
+        nats, tokens = of("branch_nats"), np.reshape(of("branch_tokens"), (len(self._branches), -1))
         sums, counts, ranks = of("term_sums"), of("term_counts"), of("ranks")
         return Interval(
             steps=steps,
             seconds=seconds,
             total_loss=of("loss")[0] / steps,
             loss={term: sums[index] / counts[index] for index, term in enumerate(self._terms) if counts[index]},
-            nll={kind: nats[k] / float(tokens[k].sum()) for k, kind in enumerate(KINDS) if tokens[k].any()},
-            tokens={kind: tokens[k].tolist() for k, kind in enumerate(KINDS)},
+            nll={one.name: nats[k] / float(tokens[k].sum()) for k, one in enumerate(self._branches) if tokens[k].any()},
+            tokens={one.name: tokens[k].tolist() for k, one in enumerate(self._branches)},
             nats_TS=matrix("direction_nats"),
             tokens_TS=matrix("direction_tokens"),
             examples_TS=matrix("direction_examples"),

@@ -69,12 +69,14 @@ def test_finite_complete_and_counted(flags: str, name: str, dtype: torch.dtype) 
         assert term.sum.dtype == torch.float32
         assert term.sum.shape == ()
         assert term.sum.isfinite()
-    for branch in ("mms", "mxls"):
+    names = {branch.name for branch in objective.branches}
+    assert set(outputs.row_nll) == set(outputs.row_tokens) == names == {"mms", "mxls"} & set(outputs.terms)
+    for branch in names:
         nll_B, tokens_B = outputs.row_nll[branch], outputs.row_tokens[branch]
         assert nll_B.shape == tokens_B.shape == (len(batch),)
         assert not nll_B.requires_grad
         assert nll_B.isfinite().all()
-        assert tokens_B.sum().item() == objective.counts(batch).get(branch, 0.0)
+        assert tokens_B.sum().item() == objective.counts(batch)[branch]
         assert not nll_B[tokens_B == 0].any()
     total(outputs).backward()
     for parameter_name, parameter in objective.named_parameters():

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from models.network import Network
-from models.objectives.d2tv import D2TV, D2TVConfig
+from models.objectives.d2tv import BRANCHES, D2TV, D2TVConfig
 from models.synthetic import EOS_ID, PAD_ID, random_batch, tiny_config
 from tests.support.intervals import INTERVAL
 from trainer.interval import RankFacts
@@ -30,7 +30,7 @@ def test_totals_add_up_to_what_one_big_batch_gives(monkeypatch: pytest.MonkeyPat
     ]
     batches[1].weight_B[4] = 0
     outputs = [objective(batch, 0) for batch in batches]
-    totals = Totals(tuple(outputs[0].terms), 3, torch.device("cpu"))
+    totals = Totals(tuple(outputs[0].terms), BRANCHES, 3, torch.device("cpu"))
     assert totals.wants_flops
     for out, batch in zip(outputs, batches, strict=True):
         totals.add_micro_batch(out, batch, torch.tensor(1.5), 10)
@@ -93,7 +93,7 @@ def test_many_steps_add_up_as_few_do(monkeypatch: pytest.MonkeyPatch) -> None:
         batch, target_language_B=torch.tensor([0, 1, 1]), source_language_B=torch.tensor([1, 0, 1])
     )
     out = objective(batch, 0)
-    once, often = (Totals(tuple(out.terms), 2, torch.device("cpu")) for _ in range(2))
+    once, often = (Totals(tuple(out.terms), BRANCHES, 2, torch.device("cpu")) for _ in range(2))
     once.add_micro_batch(out, batch, torch.tensor(1.0), 7)
     once.add_step(seconds=1.0)
     for step in range(150):
@@ -126,7 +126,7 @@ def test_every_rank_finds_all_ranks_in_its_place(monkeypatch: pytest.MonkeyPatch
         return values
 
     monkeypatch.setattr("trainer.telemetry.totals.sum_over_ranks", remember)
-    both = [Totals(("mms",), 2, torch.device("cpu"), rank=rank, world_size=2) for rank in range(2)]
+    both = [Totals(("mms",), BRANCHES, 2, torch.device("cpu"), rank=rank, world_size=2) for rank in range(2)]
     facts = [RankFacts(busy_seconds=1.0, open_files=7.0), RankFacts(busy_seconds=2.0, device_peak_bytes=3.0)]
     for totals, own in zip(both, facts, strict=True):
         totals.add_step(seconds=1.0)
