@@ -8,19 +8,18 @@ host, from lengths.
 Shape suffixes as in models/ragged.py; X images, B rows of the batch.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from models.ragged import Layout, averaging, cross_layout, self_layout
+from models.sharing import Distinct, Rows, Side
 from shards.arrays import Ints
 from shards.batch.types import Batch
-
-Side = Literal["source", "target"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,7 +59,7 @@ class Arranged:
     computed_tokens: int  # places in the rows that their self-attention computes
 
     def to(self, device: torch.device, dtype: torch.dtype) -> "Arranged":
-        """The same on `device`, masks in the precision `dtype`, without waiting for the device."""
+        """Return the same on `device`, masks in the precision `dtype`, without waiting for the device."""
         values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
         for name, value in values.items():
             if isinstance(value, Layout):
@@ -68,20 +67,6 @@ class Arranged:
             elif isinstance(value, Tensor):
                 values[name] = value.to(device, non_blocking=True)
         return Arranged(**values)
-
-
-class _Distinct:
-    """Numbers things by their first appearance, and remembers which row that was."""
-
-    def __init__(self) -> None:
-        self.numbers: dict[Hashable, int] = {}
-        self.first: list[Any] = []
-
-    def number(self, key: Hashable, thing: Any) -> int:
-        if key not in self.numbers:
-            self.numbers[key] = len(self.first)
-            self.first.append(thing)
-        return self.numbers[key]
 
 
 def arrange(
@@ -101,7 +86,7 @@ def arrange(
     `batch` is on the host.
     """
     assert batch.cross_B.device.type == "cpu", "arrange a batch before it is moved"
-    rows = _Rows(batch, share)
+    rows = Rows(batch, share)
     work = _distinct_work(rows, teacher_rows, student_rows, summaries=summaries)
 
     document_ids = [rows.ids(side, row) for side, row in work.documents.first]
@@ -173,7 +158,7 @@ def arranged_lengths(
     share: bool = True,
 ) -> Lengths:
     """Return the lengths of what `arrange` lets the network compute of the same arguments."""
-    rows = _Rows(batch, share)
+    rows = Rows(batch, share)
     work = _distinct_work(rows, teacher_rows, student_rows, summaries=summaries, spare=False)
     documents = [len(rows.ids(side, row)) for side, row in work.documents.first]
     memories = [
@@ -191,12 +176,12 @@ def arranged_lengths(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Work:
-    """The distinct documents, images and summaries of a batch, each by the place where it first appears."""
+    """Distinct documents, images and summaries of a batch, each by the row where it first appears."""
 
-    documents: _Distinct  # (side, row)
-    memories: _Distinct  # (document, image sequence or -1)
-    decoded: _Distinct  # (row, memory): first the teacher's summaries, then the student's
-    summaries: _Distinct  # row, as texts of their own
+    documents: Distinct  # (side, row)
+    memories: Distinct  # (document, image sequence or -1)
+    decoded: Distinct  # (row, memory): first the teacher's summaries, then the student's
+    summaries: Distinct  # row, as texts of their own
     weights: list[float]  # of the decoded summaries
     teachers: int  # of the decoded summaries
     taught: list[int]  # the teacher's decoded summary for each of the student's; empty without a teacher
@@ -205,7 +190,7 @@ class _Work:
 
 
 def _distinct_work(
-    rows: "_Rows",
+    rows: Rows,
     teacher_rows: Sequence[int] | None,
     student_rows: Sequence[int] | None,
     *,
@@ -213,7 +198,7 @@ def _distinct_work(
     spare: bool = True,
 ) -> _Work:
     """Number what the branches' rows need. spare: a branch without rows runs on some row and counts nothing."""
-    documents, memories, decoded, read = _Distinct(), _Distinct(), _Distinct(), _Distinct()
+    documents, memories, decoded, read = Distinct(), Distinct(), Distinct(), Distinct()
     weights: list[float] = []
     taught: list[int] = []
     teachers, spares = 0, [(teacher_rows or student_rows or [0])[0]] if spare else []
@@ -253,45 +238,6 @@ def _distinct_work(
     )
 
 
-class _Rows:
-    """A batch's rows: whose article, whose images, which tokens."""
-
-    def __init__(self, batch: Batch, share: bool) -> None:
-        self.count, self.alone = len(batch), not share
-        self.real: list[int] = np.flatnonzero(batch.weight_B > 0).tolist()
-        self._key = {
-            "source": list(zip(batch.story_B.tolist(), batch.source_language_B.tolist(), strict=True)),
-            "target": list(zip(batch.story_B.tolist(), batch.target_language_B.tolist(), strict=True)),
-        }
-        self._ids = {
-            "source": (batch.source_ids_BM.numpy(), batch.source_mask_BM.numpy()),
-            "target": (batch.target_ids_BM.numpy(), batch.target_mask_BM.numpy()),
-            "summary": (batch.summary_ids_BN.numpy(), batch.summary_mask_BN.numpy()),
-        }
-        mask_BI = batch.image_mask_BI.numpy()
-        sequences = _Distinct()
-        self.sequence_B = np.full(len(batch), -1, np.int64)
-        for row in np.flatnonzero(mask_BI.any(axis=1)).tolist():
-            self.sequence_B[row] = sequences.number(int(batch.images_B[row]) if share else row, row)
-        most = mask_BI.shape[1]
-        self.shown: list[int] = mask_BI[sequences.first].sum(axis=1).tolist()  # images of each sequence
-        shown = [np.flatnonzero(mask_BI[row]) for row in sequences.first] or [np.zeros(1, np.int64)]
-        first = sequences.first or [0]
-        self.place_X = np.concatenate(shown)
-        self.image_X = np.concatenate([row * most + places for row, places in zip(first, shown, strict=True)])
-        self.sequence_sizes = [len(places) * batch.roi_BIRV.shape[2] for places in shown]
-
-    def identity(self, row: int, side: Side) -> Hashable:
-        """Of a row's article: story and language, of which there is one. Where rows share nothing, of the row."""
-        return row if self.alone else self._key[side][row]
-
-    def ids(self, what: Side | Literal["summary"], row: int) -> Ints:
-        ids, mask = self._ids[what]
-        # A placeholder that must run needs one token, whatever it is.
-        real: Ints = ids[row][mask[row]] if mask[row].any() else ids[row][:1]
-        return real
-
-
 def _flat(texts: Sequence[Ints]) -> Tensor:
     return torch.from_numpy(np.concatenate(texts))
 
@@ -301,7 +247,7 @@ def _sizes(texts: Sequence[Ints]) -> list[int]:
 
 
 def _ranges(texts: Ints, sizes: Ints) -> Ints:
-    """The tokens of `texts` in a stream of texts of `sizes`, one text after another."""
+    """Return the tokens of `texts` in a stream of texts of `sizes`, one text after another."""
     starts = np.cumsum(sizes) - sizes
     parts = [np.arange(starts[text], starts[text] + sizes[text]) for text in texts]
     return np.concatenate(parts) if parts else np.zeros(0, np.int64)

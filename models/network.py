@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import GenerationConfig
 from transformers.modeling_outputs import BaseModelOutput
 
-from models.arrangement import Arranged, Side, arrange
+from models.arrangement import Arranged, arrange
 from models.backbones.base import Backbone
 from models.backbones.build import build_backbone
 from models.backbones.memory import Memory
@@ -23,6 +23,7 @@ from models.dropout import dropout
 from models.fusion import Fusion
 from models.layers import LayerRunner
 from models.losses.linear_cross_entropy import linear_cross_entropy
+from models.sharing import Side
 from models.vision import VisualEncoder
 from shards.batch.types import Batch
 from shards.errors import InputError

@@ -54,7 +54,7 @@ def total_loss(outputs: Outputs, counts: Mapping[str, float]) -> torch.Tensor:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Parts:
-    """What a training computes with. `open_loader(attempt)` returns a loader that reads from there on."""
+    """Parts that a training computes with. `open_loader(attempt)` returns a loader that reads from there on."""
 
     recipe: Recipe
     corpus: Corpus

@@ -39,7 +39,7 @@ _UPKEEP_SECONDS = 60.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Served:
-    """What the metrics of a run are made of, beside its events."""
+    """Sources of a run's metrics beside its events."""
 
     recipe: Recipe
     ds_config: dict[str, Any]

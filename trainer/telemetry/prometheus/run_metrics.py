@@ -27,7 +27,7 @@ OTHER = "other"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunFacts:
-    """What does not change in a run. build, run: labels of the two `_info` metrics. peak_flops: of all ranks."""
+    """Facts that do not change in a run. build, run: labels of the two `_info` metrics. peak_flops: of all ranks."""
 
     languages: tuple[str, ...]
     counts_TS: NDArray[np.int64]  # examples of the training split

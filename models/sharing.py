@@ -1,0 +1,64 @@
+"""Tell which rows of a micro-batch have an article or images in common. Shape suffixes as in models/ragged.py."""
+
+from collections.abc import Hashable
+from typing import Any, Literal
+
+import numpy as np
+
+from shards.arrays import Ints
+from shards.batch.types import Batch
+
+Side = Literal["source", "target"]
+
+
+class Distinct:
+    """Number things by their first appearance, and keep what stood there."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[Hashable, int] = {}
+        self.first: list[Any] = []
+
+    def number(self, key: Hashable, thing: Any) -> int:
+        if key not in self.numbers:
+            self.numbers[key] = len(self.first)
+            self.first.append(thing)
+        return self.numbers[key]
+
+
+class Rows:
+    """Articles, image sequences and tokens of a batch's rows. share False: no two rows share anything."""
+
+    def __init__(self, batch: Batch, share: bool) -> None:
+        self.count, self.alone = len(batch), not share
+        self.real: list[int] = np.flatnonzero(batch.weight_B > 0).tolist()
+        self._key = {
+            "source": list(zip(batch.story_B.tolist(), batch.source_language_B.tolist(), strict=True)),
+            "target": list(zip(batch.story_B.tolist(), batch.target_language_B.tolist(), strict=True)),
+        }
+        self._ids = {
+            "source": (batch.source_ids_BM.numpy(), batch.source_mask_BM.numpy()),
+            "target": (batch.target_ids_BM.numpy(), batch.target_mask_BM.numpy()),
+            "summary": (batch.summary_ids_BN.numpy(), batch.summary_mask_BN.numpy()),
+        }
+        mask_BI = batch.image_mask_BI.numpy()
+        sequences = Distinct()
+        self.sequence_B = np.full(len(batch), -1, np.int64)
+        for row in np.flatnonzero(mask_BI.any(axis=1)).tolist():
+            self.sequence_B[row] = sequences.number(int(batch.images_B[row]) if share else row, row)
+        most = mask_BI.shape[1]
+        self.shown: list[int] = mask_BI[sequences.first].sum(axis=1).tolist()  # images of each sequence
+        shown = [np.flatnonzero(mask_BI[row]) for row in sequences.first] or [np.zeros(1, np.int64)]
+        first = sequences.first or [0]
+        self.place_X = np.concatenate(shown)
+        self.image_X = np.concatenate([row * most + places for row, places in zip(first, shown, strict=True)])
+        self.sequence_sizes = [len(places) * batch.roi_BIRV.shape[2] for places in shown]
+
+    def identity(self, row: int, side: Side) -> Hashable:
+        """Return the key of a row's article: its story and language; where rows share nothing, the row itself."""
+        return row if self.alone else self._key[side][row]
+
+    def ids(self, what: Side | Literal["summary"], row: int) -> Ints:
+        ids, mask = self._ids[what]
+        # A placeholder that must run needs one token, whatever it is.
+        real: Ints = ids[row][mask[row]] if mask[row].any() else ids[row][:1]
+        return real
