@@ -91,7 +91,7 @@ class Life:
 
 @dataclass(kw_only=True, slots=True)
 class Kills:
-    """What was counted over all runs. Times in seconds, one for each start or kill."""
+    """Counts over all runs. Times in seconds, one for each start or kill."""
 
     phases: Counter[str] = field(default_factory=Counter)
     unusable: list[str] = field(default_factory=list)

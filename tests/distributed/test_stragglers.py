@@ -1,4 +1,4 @@
-"""Which of two ranks the others wait for: by its data, by its forward pass, and where that cannot be told."""
+"""Find the rank that the others wait for: by its data, by its forward pass, and where that cannot be told."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ SLOW = 0.3  # seconds, far above what a step of the tiny network takes
 
 
 def facts(corpus: Corpus, tmp_path: Path, *words: str, **slow: Any) -> list[dict[str, float]]:
-    """What both ranks know of rank 0 and rank 1, added up over the steps but the first."""
+    """Return what both ranks know of rank 0 and rank 1, added up over the steps but the first."""
     overrides = [*tiny_overrides(corpus.directory, tmp_path / "run"), "batch.groups_per_micro_batch=2", *words]
     results = run_job(tmp_path / "job", world_size=2, overrides=overrides, steps=4, **slow)
     assert results[0]["facts"] == results[1]["facts"]

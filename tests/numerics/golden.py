@@ -33,7 +33,7 @@ AGAIN = "d2tv" + AGAIN_SUFFIX
 
 
 def machine() -> str:
-    """Where arithmetic is the same to the last bit: processor, torch build, threads."""
+    """Name what makes arithmetic the same to the last bit: processor, torch build, threads."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().split("\n\n")[0].splitlines() if cpuinfo.exists() else []
     fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}

@@ -41,7 +41,7 @@ def write_system(run: Path, corpus: Corpus, writer: Writer, *, recipe: bool = Tr
 
 
 def ratings(key: Key, annotator: str, value: Callable[[str, str, str, str], int | None]) -> dict[str, Any]:
-    """What a page saves. value: (item, letter, criterion, first system that wrote it) -> a rating; None: not rated."""
+    """Return what a page saves. value: (item, letter, criterion, first system that wrote it) -> a rating or None."""
     made: dict[str, dict[str, dict[str, int]]] = {}
     for number, item in key.items.items():
         for letter, systems in item.summaries.items():

@@ -1,4 +1,4 @@
-"""What a test asks of a page: that it is well-formed, loads nothing, and says what it should."""
+"""Check a page: that it is well-formed, loads nothing, and says what it should."""
 
 import base64
 import hashlib

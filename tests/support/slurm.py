@@ -153,7 +153,7 @@ class Slurm:
             until(self.idle, self.logs)
 
     def idle(self) -> bool:
-        """Whether both nodes are free."""
+        """Return True if both nodes are free."""
         states = self.call("sinfo", "--noheader", "--Node", "--format=%T", check=False).split()
         return states == ["idle"] * len(NODES)
 
@@ -191,7 +191,7 @@ class Job:
         return self.log.read_text() if self.log.exists() else ""
 
     def fields(self) -> dict[str, str]:
-        """What scontrol says of the job, by name."""
+        """Return what scontrol says of the job, by name."""
         shown = self.slurm.call("scontrol", "show", "job", "--oneliner", self.number)
         return dict(re.findall(r"(\w+)=(\S*)", shown.splitlines()[0]))
 
@@ -229,7 +229,7 @@ class Job:
 
 
 def _extensions() -> Path:
-    """Where torch keeps what other tests have compiled: to compile it again takes longer than most of them."""
+    """Return torch's cache of what other tests have compiled: to compile it again takes longer than most of them."""
     cuda = torch.version.cuda
     version = f"py{sys.version_info.major}{sys.version_info.minor}{sys.abiflags}"
     return Path(get_default_build_root()) / f"{version}_{'cu' + cuda.replace('.', '') if cuda else 'cpu'}"

@@ -34,7 +34,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 
 
 def test_tables_of_corpora(oracle: Oracle, sound: Corpus) -> None:
-    """What opens can be read to its end, whatever the hashes say; `verify` finds all that does not."""
+    """Read what opens to its end, whatever the hashes say; `verify` finds all that does not open."""
     for number in range(40 * TIMES):
         copy = Path(shutil.copytree(sound.directory, oracle.directory / "copy"))
         what = f"{number}: {damage(copy, oracle.draw)}"

@@ -1,4 +1,4 @@
-"""What a real run of two ranks on two nodes serves, against docs/metrics.md, from its first step to its last scrape."""
+"""Hold what two ranks on two nodes serve against docs/metrics.md, from the first step to the last scrape."""
 
 import json
 import re
@@ -198,7 +198,7 @@ def labels_of(family: Metric) -> set[frozenset[str]]:
 
 
 def wrong(served: Mapping[str, Metric], wanted: Mapping[str, Documented]) -> list[str]:
-    """What differs, in words."""
+    """Return what differs, in words."""
     problems = [f"{name} is served and not documented" for name in served.keys() - wanted.keys()]
     problems += [f"{name} is documented and not served" for name in wanted.keys() - served.keys()]
     for name in served.keys() & wanted.keys():

@@ -6,6 +6,7 @@ a row's source and target differs between the two. Shape suffixes: shards/schema
 """
 
 import functools
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from random import Random
@@ -59,7 +60,7 @@ def perturbation(kind: Kind, severity: int, material: Material) -> "Perturbation
     return (TextPerturbation if kind.is_text else ImagePerturbation)(kind, severity, material)
 
 
-class Perturbation:
+class Perturbation(ABC):
     """A transform for `Fetcher` that knows beforehand which examples it changes."""
 
     def __init__(self, kind: Kind, severity: int, material: Material) -> None:
@@ -67,21 +68,22 @@ class Perturbation:
         self._material, self._keys = material, material.corpus.story_keys()
         self._articles = np.asarray(material.corpus.articles)
 
+    @abstractmethod
     def __call__(self, fetched: Fetched) -> Fetched:
-        raise NotImplementedError
+        """Return the batch, perturbed."""
 
+    @abstractmethod
     def covers(self, groups: Groups) -> Mask:
         """Return True for each example that the kind applies to."""
-        raise NotImplementedError
 
     def changes(self, groups: Groups) -> Mask:
         """Return True for each example that differs afterwards."""
         touched = np.array([self._touches(story) for story in groups.story[:, 0].tolist()], bool)
         return touched & self.covers(groups)
 
+    @abstractmethod
     def forget(self) -> None:
         """Free the memory of what was made so far; it can be made again."""
-        raise NotImplementedError
 
     def _touches(self, story: int) -> bool:
         """Return True if the story is in the share that a kind of whole stories changes; always True for others."""
