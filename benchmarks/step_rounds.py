@@ -223,7 +223,8 @@ def real_token_share(corpus: Path, *, quick: bool) -> float:
         real = computed = 0
         with torch.no_grad():
             for number in range(1 if quick else 25):
-                outputs = objective(collate(sampler.groups(4 * number, 4)), 0)
+                batch = collate(sampler.groups(4 * number, 4))
+                outputs = objective(batch, 0, objective.counts(batch))
                 real, computed = real + outputs.real_tokens, computed + outputs.computed_tokens
     finally:
         reader.close()

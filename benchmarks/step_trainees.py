@@ -6,7 +6,7 @@ in shards/schema.py.
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,10 +117,10 @@ class Ours:
         name, _, languages = variant.partition("@")
         self.module.chosen = name
         clock = Clock(self.setup.device, apart)
-        counts = self.module.counts(batch)
-        everywhere = torch.tensor(list(counts.values()), dtype=torch.float64, device=self.device)
-        counts = dict(zip(counts, sum_over_ranks(everywhere).tolist(), strict=True))
-        outputs: Outputs = self.engine(batch, self.steps)
+        own = self.module.counts(batch)
+        everywhere = torch.tensor(list(own.values()), dtype=torch.float64, device=self.device)
+        counts = dict(zip(own, sum_over_ranks(everywhere).tolist(), strict=True))
+        outputs: Outputs = self.engine(batch, self.steps, own)
         loss = total_loss(outputs, counts)
         forward = clock.lap()
         self.engine.backward(self.ranks.world_size * loss, scale_wrt_gas=False)
@@ -191,8 +191,8 @@ class _Variants(Objective):
         operations: int = self._objective().flops(batch)
         return operations
 
-    def forward(self, batch: Batch, step: int) -> Outputs:
-        outputs: Outputs = self._objective()(batch, step)
+    def forward(self, batch: Batch, step: int, counts: Mapping[str, float]) -> Outputs:
+        outputs: Outputs = self._objective()(batch, step, counts)
         return outputs
 
     def _objective(self) -> Any:

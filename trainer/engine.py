@@ -13,12 +13,13 @@ from trainer.recipe import Recipe
 
 
 def build_engine(objective: Objective, recipe: Recipe, ds_config: dict[str, Any]) -> Any:
-    """Wrap `objective` for training. The optimizer is AdamW, on the CPU where DeepSpeed offloads it."""
+    """Wrap `objective` for training. The optimizer is AdamW, on the CPU where DeepSpeed offloads it.
+
+    Its groups carry `factor`, what the schedule's learning rate is multiplied by.
+    """
     settings = recipe.optimizer
     offload = ds_config["zero_optimization"].get("offload_optimizer", {}).get("device", "none") != "none"
-    decayed = [p for p in objective.parameters() if p.requires_grad and p.ndim > 1]
-    others = [p for p in objective.parameters() if p.requires_grad and p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    groups = _optimizer_groups(objective, settings.weight_decay)
     optimizer: torch.optim.Optimizer
     if offload:
         from deepspeed.ops.adam import DeepSpeedCPUAdam  # compiled at its first use, so only where it is needed
@@ -48,6 +49,17 @@ def build_engine(objective: Objective, recipe: Recipe, ds_config: dict[str, Any]
         # At its smallest scale it would end the process; the trainer counts such steps, and ends the run with a reason.
         scaler.raise_error_at_min_scale = False
     return engine
+
+
+def _optimizer_groups(objective: Objective, weight_decay: float) -> list[dict[str, Any]]:
+    """Return the optimizer's groups: of each of the objective's, the matrices, and what is not decayed."""
+    groups: list[dict[str, Any]] = []
+    for group in objective.parameter_groups():
+        for decay, is_matrix in ((weight_decay, True), (0.0, False)):
+            parameters = [parameter for parameter in group.parameters if (parameter.ndim > 1) is is_matrix]
+            if parameters:  # DeepSpeed cannot flatten a group of none
+                groups.append({"params": parameters, "weight_decay": decay, "factor": group.factor})
+    return groups
 
 
 def loss_scaler(engine: Any) -> Any | None:

@@ -31,6 +31,7 @@ class Interval:
     seconds: float
     total_loss: float  # J, the mean of the steps
     loss: dict[str, float]  # term -> average over its own count, before its weight; none of what had no count
+    watched: dict[str, float]  # figure of the objective's, no part of J -> its mean; likewise
     nll: dict[str, float]  # branch -> nats a target token; likewise
     tokens: dict[str, list[float]]  # branch -> target tokens (L,), of every row that it reads
     nats_TS: NDArray[np.float64]  # of each direction's own branch (models.objectives.base.Branch)

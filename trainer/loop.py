@@ -5,7 +5,7 @@ averaged over, one forward and one backward a micro-batch, one optimizer step. W
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -123,16 +123,17 @@ class Trainer:
         try:
             batches, data_wait = self.fetch()
             self.measurements.waited(data_wait)
-            counts, stopped = self._agree(batches)
+            own_counts = [self.engine.module.counts(batch) for batch in batches]
+            counts, stopped = self._agree(batches, own_counts)
         except (InputError, PeerError) as problem:
             self._save_and_end(problem)
         rate = learning_rate(self.step + 1, self.recipe)
         for group in self.engine.optimizer.param_groups:
-            group["lr"] = rate
-        for micro_step, batch in enumerate(batches):
+            group["lr"] = rate * group["factor"]
+        for micro_step, (batch, own) in enumerate(zip(batches, own_counts, strict=True)):
             torch.manual_seed(dropout_seed(self.recipe.training.seed, self.attempts, micro_step, self.ranks.rank))
             with self.measurements.forward():
-                outputs: Outputs = self.engine(batch, self.step)
+                outputs: Outputs = self.engine(batch, self.step, own)
             # DeepSpeed averages gradients over ranks; the counts are global already, so that is undone.
             loss = total_loss(outputs, counts)
             self.engine.backward(self.ranks.world_size * loss, scale_wrt_gas=False)
@@ -158,15 +159,14 @@ class Trainer:
             waited = time.perf_counter() - began  # from here on for the other ranks
         return batches, waited
 
-    def _agree(self, batches: list[StreamBatch]) -> tuple[dict[str, float], bool]:
+    def _agree(
+        self, batches: list[StreamBatch], own_counts: Sequence[Mapping[str, float]]
+    ) -> tuple[dict[str, float], bool]:
         """Return what each term is averaged over in the whole global batch, and True if any rank is to stop.
 
-        Raises `InputError` or `PeerError` where too many examples are placeholders.
+        own_counts: of each of `batches`. Raises `InputError` or `PeerError` where too many examples are placeholders.
         """
-        local: dict[str, float] = {}
-        for batch in batches:
-            for name, count in self.engine.module.counts(batch).items():
-                local[name] = local.get(name, 0.0) + count
+        local = {name: sum(counts[name] for counts in own_counts) for name in own_counts[0]}
         others = [float(self._stop.received), float(sum(len(batch.unreadable) for batch in batches))]
         *values, stops, unreadable = sum_over_ranks(
             torch.tensor([*local.values(), *others], dtype=torch.float64, device=self._parts.device)
@@ -237,7 +237,7 @@ class Trainer:
                 learning_rate=learning_rate(self.step, self.recipe),
                 gradient_norm=float(norm) if norm is not None else 0.0,
                 loss_scale=loss_scale(self.engine),
-                scalars=self.measurements.scalars,
+                scalars={**self.measurements.scalars, **interval.watched},
                 unreadable=self._unreadable.count,
                 groups=self.attempts * self.recipe.batch.groups_per_step,
             )

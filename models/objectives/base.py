@@ -6,7 +6,8 @@ counts, never means, and J depends neither on the world size nor on the accumula
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
@@ -36,6 +37,22 @@ class Branch:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Watched:
+    """A figure that is reported and no part of J, on one micro-batch: its sum over `count` things."""
+
+    sum: Tensor  # scalar, detached
+    count: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Group:
+    """Parameters that are trained at `factor` times the schedule's learning rate."""
+
+    parameters: Sequence[nn.Parameter]
+    factor: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Outputs:
     """Outputs of one forward pass. `row_nll` and `row_tokens` have the branches' names as keys, each (B,) float32.
 
@@ -44,6 +61,8 @@ class Outputs:
     real_tokens: tokens of the texts that are encoded and the summaries that are decoded, shared ones once.
     computed_tokens: the places that self-attention computed for them; what is more is padding (linear layers compute
     none).
+    scalars: what follows from the step alone, such as a term's weight.  watched: measured figures, averaged over the
+    steps and ranks of a logging interval. Their names, and those of the terms, are the same in every micro-batch.
     """
 
     terms: dict[str, Term]
@@ -52,6 +71,7 @@ class Outputs:
     scalars: dict[str, float]
     real_tokens: int
     computed_tokens: int
+    watched: dict[str, Watched] = field(default_factory=dict)
 
 
 class Objective(nn.Module, ABC):
@@ -79,8 +99,15 @@ class Objective(nn.Module, ABC):
         backward: what is real, and what is shared once (models/flops.py)."""
 
     @abstractmethod
-    def forward(self, batch: Batch, step: int) -> Outputs:
-        """Return the terms of a batch on the host; tensors go to the device here. step: optimizer steps so far."""
+    def forward(self, batch: Batch, step: int, counts: Mapping[str, float]) -> Outputs:
+        """Return the terms of a batch on the host; tensors go to the device here.
+
+        step: optimizer steps so far.  counts: what `counts` returned for this batch.
+        """
+
+    def parameter_groups(self) -> list[Group]:
+        """Return every trained parameter in exactly one group. Biases and norms are not decayed in any of them."""
+        return [Group(parameters=[parameter for parameter in self.parameters() if parameter.requires_grad])]
 
     def measure(self, batch: Batch) -> dict[str, Tensor]:
         """Measure figures of the objective on a batch of held-out cross-lingual examples, beside their NLL.

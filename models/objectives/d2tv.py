@@ -13,6 +13,8 @@ The teacher reads the target document of every row, the student the source docum
 rows only; both write the row's summary with the row's images.
 """
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -78,12 +80,12 @@ class D2TV(Objective):
         )
         return operations.training
 
-    def forward(self, batch: Batch, step: int) -> Outputs:
+    def forward(self, batch: Batch, step: int, counts: Mapping[str, float]) -> Outputs:
         """Compute one visual pass, one text-encoder call, one fusion and one decoder call, whatever the flags.
 
         `batch` is on the host: what to compute is decided there, and only that goes to the device.
         """
-        config, network, counts = self.config, self.network, self.counts(batch)
+        config, network = self.config, self.network
         rows = real_rows(batch)
         arranged = network.place(
             arrange(
@@ -165,7 +167,7 @@ class D2TV(Objective):
         return {name: torch.stack((of, count)) for name, of in sums.items()}
 
     def _distillation(
-        self, teacher_TD: Tensor, student_TD: Tensor, weight_T: Tensor, counts: dict[str, float], weight: float
+        self, teacher_TD: Tensor, student_TD: Tensor, weight_T: Tensor, counts: Mapping[str, float], weight: float
     ) -> dict[str, Term]:
         """Compute Eqs. 5 and 7 with the weights of Eqs. 3 and 6. The side that teaches is detached."""
         distance = self.config.distance

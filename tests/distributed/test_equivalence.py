@@ -12,6 +12,7 @@ from shards.format.index import Corpus
 from shards.stream.partition import Partition
 from shards.text.tokenizer import open_tokenizer
 from tests.support.harness import run_job
+from tests.support.objectives import outputs_of
 from tests.support.tiny import tiny_overrides
 from trainer.assemble import build_collator, build_network
 from trainer.loop import total_loss
@@ -67,7 +68,7 @@ def train_plainly(corpus: Corpus, words: list[str], steps: int) -> dict[str, Any
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step + 1, recipe)
         optimizer.zero_grad()
-        total_loss(objective(batch, step), objective.counts(batch)).backward()
+        total_loss(outputs_of(objective, batch, step), objective.counts(batch)).backward()
         if not first_gradient:
             first_gradient = {n: p.grad.clone() for n, p in objective.named_parameters() if p.grad is not None}
         torch.nn.utils.clip_grad_norm_(objective.parameters(), recipe.optimizer.gradient_clipping)

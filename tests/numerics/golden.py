@@ -56,12 +56,12 @@ def curves() -> dict[str, list[float]]:
             words = [*tiny_overrides(corpus.directory, Path(folder) / run), "optimizer.learning_rate=1e-3"]
             words += [f"training.steps={STEPS}", "objective.alpha_steps=50"]
             trainer = assemble(plan_run(load_recipe(name, words), FP32, ranks), device).trainer
-            objective, losses = trainer.engine.module, []
+            losses: list[float] = []
             forward = trainer.engine.forward
 
-            def watch(batch, step, forward=forward, objective=objective, losses=losses):  # type: ignore[no-untyped-def]
-                outputs = forward(batch, step)
-                losses.append(float(total_loss(outputs, objective.counts(batch)).detach()))
+            def watch(batch, step, counts, forward=forward, losses=losses):  # type: ignore[no-untyped-def]
+                outputs = forward(batch, step, counts)
+                losses.append(float(total_loss(outputs, counts).detach()))
                 return outputs
 
             trainer.engine.forward = watch

@@ -16,6 +16,7 @@ from models.network import Network
 from models.objectives.d2tv import D2TV, D2TVConfig
 from models.synthetic import EOS_ID, PAD_ID, random_batch, same_target, tiny_config
 from shards.batch.types import Batch
+from tests.support.objectives import outputs_of
 
 VARIANTS = {
     "mms": {"branches": "mms", "distillation": "none", "contrast": False},
@@ -105,7 +106,7 @@ def test_with_a_projection_of_the_features() -> None:
 
 def compare(objective: D2TV, batch: Batch) -> None:
     step = 20
-    outputs = objective(batch, step)
+    outputs = outputs_of(objective, batch, step)
     result, params = expected(objective, batch, step)
     assert set(outputs.terms) == set(result["terms"])
     for term, (total, count, weight) in result["terms"].items():
@@ -168,7 +169,7 @@ def test_the_floor_is_what_dropout_alone_makes_of_the_distance(distance: str) ->
 
 def gradients(objective: D2TV, batch: Batch, step: int, only: str = "") -> dict[str, Tensor]:
     objective.zero_grad()
-    terms = objective(batch, step).terms
+    terms = outputs_of(objective, batch, step).terms
     sum(t.weight * t.sum / t.count for n, t in terms.items() if n.startswith(only)).backward()
     return {n: p.grad.clone() for n, p in objective.named_parameters() if p.grad is not None}
 
@@ -194,7 +195,7 @@ def test_the_teaching_side_gets_no_gradient() -> None:
         return seen["text"]
 
     objective.network.encode = spy  # type: ignore[method-assign]
-    terms = objective(batch, 0).terms
+    terms = outputs_of(objective, batch, 0).terms
     terms["kd_teacher_to_student"].sum.backward(retain_graph=True)
     # Documents come in the order of the decoded summaries: the teacher's first.
     tokens = int(batch.target_mask_BM.sum())

@@ -11,6 +11,7 @@ from torch import Tensor
 from models.network import Network
 from models.objectives.d2tv import D2TV, D2TVConfig
 from models.synthetic import EOS_ID, PAD_ID, tiny_config
+from tests.support.objectives import outputs_of
 from tests.unit.models.test_marked_texts import MBART
 
 STEP, PERTURBATIONS = 10, 6
@@ -41,7 +42,7 @@ def step(objective: D2TV, scale: float = 1.0, weights: Mapping[str, float] | Non
     A bias is judged together with its weight: a key's has no gradient at all but what is rounded off. weights: other
     than the objective's, by term.
     """
-    terms = objective(mixed_batch(), STEP).terms
+    terms = outputs_of(objective, mixed_batch(), STEP).terms
     factor = {name: term.weight for name, term in terms.items()} | dict(weights or {})
     objective.zero_grad()
     (scale * sum(factor[name] * term.sum / term.count for name, term in terms.items())).backward()

@@ -15,6 +15,7 @@ from models.objectives.base import Outputs
 from models.objectives.d2tv import D2TV, D2TVConfig
 from models.synthetic import EOS_ID, PAD_ID, random_batch, same_target, tiny_config
 from shards.batch.types import Batch
+from tests.support.objectives import outputs_of
 from tests.unit.models.test_marked_texts import MBART
 
 BACKBONES = ["mt5", "mbart"]
@@ -37,7 +38,7 @@ def build(share: bool = True, dropout: float = 0.0, backbone: str = "mt5", **fla
 def run(objective: D2TV, batch: Batch) -> tuple[Outputs, dict[str, Tensor]]:
     torch.manual_seed(5)
     objective.zero_grad()
-    outputs = objective(batch, 20)
+    outputs = outputs_of(objective, batch, 20)
     sum(term.weight * term.sum / max(term.count, 1) for term in outputs.terms.values()).backward()
     return outputs, {name: p.grad.clone() for name, p in objective.named_parameters() if p.grad is not None}
 
@@ -148,7 +149,7 @@ def test_activation_checkpointing_changes_nothing(dropout: float, backbone: str)
     for name, objective in (("plain", plain), ("checkpointed", checkpointed)):
         sizes: list[int] = []
         with torch.autograd.graph.saved_tensors_hooks(lambda x, s=sizes: (s.append(x.numel()), x)[1], lambda x: x):
-            objective(batch, 0)
+            outputs_of(objective, batch, 0)
         kept[name] = sum(sizes)
     assert kept["checkpointed"] < 0.7 * kept["plain"]
     ours, theirs = run(checkpointed, batch), run(plain, batch)

@@ -19,6 +19,7 @@ INTERVAL = Interval(
     seconds=5.0,
     total_loss=8.0,
     loss={"mms": 4.0, "tco": 0.25},
+    watched={},
     nll={"mms": 3.5, "mxls": 3.75},
     tokens={"mms": [20.0, 10.0], "mxls": [0.0, 12.0]},
     nats_TS=np.array([[70.0, 0.0], [45.0, 0.0]]),

@@ -1,6 +1,6 @@
 """Measure training between two logged steps: losses and counts of all ranks, and what this rank waits for."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -34,16 +34,21 @@ class Measurements:
 
     def add(self, outputs: Outputs, batch: Batch, loss: torch.Tensor) -> None:
         """Add a micro-batch. loss: its share of J."""
-        totals = self._totals = self._totals or self._totals_of(outputs.terms)
+        totals = self._totals = self._totals or self._totals_of(outputs)
         flops = self._objective.flops(batch) if totals.wants_flops else 0
         totals.add_micro_batch(outputs, batch, loss, flops)
         self.scalars = outputs.scalars
 
-    def _totals_of(self, terms: Iterable[str]) -> Totals:
+    def _totals_of(self, outputs: Outputs) -> Totals:
         ranks = self._ranks
-        branches = self._objective.branches
         return Totals(
-            tuple(terms), branches, self._languages, self._device, rank=ranks.rank, world_size=ranks.world_size
+            tuple(outputs.terms),
+            self._objective.branches,
+            self._languages,
+            self._device,
+            watched=tuple(outputs.watched),
+            rank=ranks.rank,
+            world_size=ranks.world_size,
         )
 
     def step_ended(self, *, taken: bool, seconds: float) -> None:

@@ -23,7 +23,7 @@ _FOLDED = 64
 class _MicroBatch:
     """Sums of one micro-batch as they came: many small ones are cheaper to add up together."""
 
-    sums: list[torch.Tensor]  # scalars of the terms, on the device
+    sums: list[torch.Tensor]  # scalars of the terms and watched figures, on the device
     counts: list[float]
     nll_B: dict[str, torch.Tensor]
     tokens_B: dict[str, torch.Tensor]
@@ -50,15 +50,17 @@ class Totals:
         languages: int,
         device: torch.device,
         *,
+        watched: Sequence[str] = (),
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        self._terms, self._branches, self._languages = tuple(terms), tuple(branches), languages
+        self._terms, self._watched = tuple(terms), tuple(watched)
+        self._branches, self._languages = tuple(branches), languages
         self._rank, self._world_size = rank, world_size
-        n, size = len(self._terms), languages * languages
+        n, size = len(self._terms) + len(self._watched), languages * languages
         shapes = {
-            "term_sums": n,
-            "term_counts": n,
+            "sums": n,
+            "counts": n,
             "branch_nats": len(self._branches),
             "branch_tokens": len(self._branches) * languages,
             "direction_nats": size,
@@ -92,10 +94,11 @@ class Totals:
 
         `batch` is on the host. flops: 0 unless `wants_flops`.
         """
+        figures = [outputs.terms[name] for name in self._terms] + [outputs.watched[name] for name in self._watched]
         self._pending.append(
             _MicroBatch(
-                sums=[outputs.terms[name].sum.detach() for name in self._terms],
-                counts=[float(outputs.terms[name].count) for name in self._terms],
+                sums=[figure.sum.detach() for figure in figures],
+                counts=[float(figure.count) for figure in figures],
                 nll_B=outputs.row_nll,
                 tokens_B=outputs.row_tokens,
                 target_B=batch.target_language_B,
@@ -128,14 +131,14 @@ class Totals:
         if not taken:
             return
         device, size = self._sums.device, self._languages
-        sums = torch.stack([value for one in taken for value in one.sums]).view(len(taken), len(self._terms))
-        self._at("term_sums", self._sums).add_(sums.double().sum(dim=0))
+        sums = torch.stack([value for one in taken for value in one.sums]).view(len(taken), -1)
+        self._at("sums", self._sums).add_(sums.double().sum(dim=0))
         self._at("loss", self._sums).add_(torch.stack([one.loss for one in taken]).double().sum())
         target_B, cross_B = (torch.cat([getattr(one, f"{name}_B") for one in taken]) for name in ("target", "cross"))
         direction_B = target_B * size + torch.cat([one.source_B for one in taken])
         real_B = torch.cat([one.real_B for one in taken])
         self._at("direction_examples", self._known).index_add_(0, direction_B, real_B.double())
-        known = {"term_counts": torch.tensor([one.counts for one in taken], dtype=torch.float64).sum(dim=0)}
+        known = {"counts": torch.tensor([one.counts for one in taken], dtype=torch.float64).sum(dim=0)}
         for name in ("real_tokens", "computed_tokens", "flops"):
             known[name] = torch.tensor(float(sum(getattr(one, name) for one in taken)), dtype=torch.float64)
         for name, value in known.items():
@@ -177,12 +180,15 @@ class Totals:
             return self._at(name, values).numpy().reshape(self._languages, self._languages).copy()
 
         nats, tokens = of("branch_nats"), np.reshape(of("branch_tokens"), (len(self._branches), -1))
-        sums, counts, ranks = of("term_sums"), of("term_counts"), of("ranks")
+        ranks = of("ranks")
+        figures = list(zip((*self._terms, *self._watched), of("sums"), of("counts"), strict=True))
+        means = {name: total / count for name, total, count in figures if count}
         return Interval(
             steps=steps,
             seconds=seconds,
             total_loss=of("loss")[0] / steps,
-            loss={term: sums[index] / counts[index] for index, term in enumerate(self._terms) if counts[index]},
+            loss={name: mean for name, mean in means.items() if name in self._terms},
+            watched={name: mean for name, mean in means.items() if name in self._watched},
             nll={one.name: nats[k] / float(tokens[k].sum()) for k, one in enumerate(self._branches) if tokens[k].any()},
             tokens={one.name: tokens[k].tolist() for k, one in enumerate(self._branches)},
             nats_TS=matrix("direction_nats"),

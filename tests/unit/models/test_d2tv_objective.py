@@ -12,6 +12,7 @@ from models.objectives.d2tv import D2TV, D2TVConfig
 from models.synthetic import EOS_ID, PAD_ID, random_batch, tiny_config
 from shards.batch.types import Batch
 from shards.errors import InputError
+from tests.support.objectives import outputs_of
 
 FLAGS = {
     "mms": {"branches": "mms", "distillation": "none", "contrast": False},
@@ -63,7 +64,7 @@ def total(outputs: Outputs) -> torch.Tensor:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
 def test_finite_complete_and_counted(flags: str, name: str, dtype: torch.dtype) -> None:
     objective, batch = build(dropout=0.1, **FLAGS[flags]).to(dtype), BATCHES[name]
-    outputs = objective(batch, step=3)
+    outputs = outputs_of(objective, batch, 3)
     assert {n: t.count for n, t in outputs.terms.items()} == objective.counts(batch)
     for term in outputs.terms.values():
         assert term.sum.dtype == torch.float32
@@ -87,7 +88,7 @@ def test_finite_complete_and_counted(flags: str, name: str, dtype: torch.dtype) 
 @pytest.mark.parametrize("name", ["placeholders", "weights of zero"])
 def test_placeholders_train_nothing(name: str) -> None:
     objective = build()
-    total(objective(BATCHES[name], step=3)).backward()
+    total(outputs_of(objective, BATCHES[name], 3)).backward()
     assert not any(parameter.grad.any() for parameter in objective.parameters())
 
 
@@ -96,8 +97,8 @@ def test_a_placeholder_among_examples_changes_nothing() -> None:
     objective, batch = build(), random_batch(rows=5)
     without = Batch(**{f.name: getattr(batch, f.name)[:4] for f in dataclasses.fields(batch)})
     weight_B = torch.tensor([1.0, 1, 1, 1, 0])
-    with_it = objective(dataclasses.replace(batch, weight_B=weight_B), 3)
-    for name, term in objective(without, 3).terms.items():
+    with_it = outputs_of(objective, dataclasses.replace(batch, weight_B=weight_B), 3)
+    for name, term in outputs_of(objective, without, 3).terms.items():
         assert with_it.terms[name].count == term.count
         torch.testing.assert_close(with_it.terms[name].sum, term.sum)
 
@@ -108,15 +109,15 @@ def test_sums_do_not_depend_on_how_groups_are_split_into_micro_batches() -> None
         Batch(**{f.name: getattr(batch, f.name)[half] for f in dataclasses.fields(batch)})
         for half in (slice(0, 3), slice(3, 6))
     ]
-    parts = [objective(half, 3).terms for half in halves]
-    for name, term in objective(batch, 3).terms.items():
+    parts = [outputs_of(objective, half, 3).terms for half in halves]
+    for name, term in outputs_of(objective, batch, 3).terms.items():
         torch.testing.assert_close(term.sum, parts[0][name].sum + parts[1][name].sum)
         assert term.count == parts[0][name].count + parts[1][name].count
 
 
 def test_row_nll_is_the_networks() -> None:
     objective, batch = build(), random_batch(rows=6)
-    outputs = objective(batch, 3)
+    outputs = outputs_of(objective, batch, 3)
     with torch.no_grad():
         teacher, teacher_tokens = objective.network.row_nll(batch, "target")
         student, _ = objective.network.row_nll(batch, "source")
@@ -127,13 +128,14 @@ def test_row_nll_is_the_networks() -> None:
 
 def test_weights_follow_the_step() -> None:
     objective, batch = build(beta=0.3), random_batch()
-    weights = {step: {n: t.weight for n, t in objective(batch, step).terms.items()} for step in (0, 1000, 9000)}
+    terms = {step: outputs_of(objective, batch, step).terms for step in (0, 1000, 9000)}
+    weights = {step: {name: term.weight for name, term in of_step.items()} for step, of_step in terms.items()}
     expected = {0: (1.0, 0.0), 1000: (0.8, 0.2), 9000: (0.5, 0.5)}
     for step, (to_student, to_teacher) in expected.items():
         assert weights[step]["kd_teacher_to_student"] == pytest.approx(to_student)
         assert weights[step]["kd_student_to_teacher"] == pytest.approx(to_teacher)
         assert (weights[step]["mms"], weights[step]["mxls"], weights[step]["tco"]) == (1, 1, 0.3)
-    assert objective(batch, 1000).scalars == {"alpha": pytest.approx(0.8)}
+    assert outputs_of(objective, batch, 1000).scalars == {"alpha": pytest.approx(0.8)}
 
 
 def test_one_call_of_each_module(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,7 +146,7 @@ def test_one_call_of_each_module(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, method, lambda *given, run=run, name=method: (calls.append(name), run(*given))[1])
     for name, module in (("vision", network.vision), ("fusion", network.fusion)):
         module.register_forward_hook(lambda *_, name=name: calls.append(name))
-    objective(random_batch(), 3)
+    outputs_of(objective, random_batch(), 3)
     assert sorted(calls) == ["decode", "encode", "fusion", "vision"]
 
 
@@ -165,7 +167,7 @@ def test_no_logits_are_kept_for_backward() -> None:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        objective(batch, 3)
+        outputs_of(objective, batch, 3)
     tokens = int(objective.counts(batch)["mms"])
     assert sizes
     assert not any(len(size) > 1 and size[-1] == 50 and size[:-1].numel() >= tokens for size in sizes)
@@ -175,11 +177,11 @@ def test_without_vision_no_visual_parameter_exists() -> None:
     network = Network(tiny_config(vision=False), 50, PAD_ID, EOS_ID)
     objective = D2TV(D2TVConfig(contrast=False), network)
     assert all(name.startswith("network.backbone.") for name, _ in objective.named_parameters())
-    total(objective(random_batch(), 3)).backward()
+    total(outputs_of(objective, random_batch(), 3)).backward()
 
 
 def test_features_that_do_not_fit_are_an_input_error() -> None:
     with pytest.raises(InputError, match=r"4 images an article do not fit network\.vision\.max_images 3"):
-        build()(random_batch(images=4), 0)
+        outputs_of(build(), random_batch(images=4), 0)
     with pytest.raises(InputError, match="feature_size 12"):
-        build()(random_batch(features=13), 0)
+        outputs_of(build(), random_batch(features=13), 0)

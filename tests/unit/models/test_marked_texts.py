@@ -7,6 +7,7 @@ from models.config import TextConfig
 from models.network import Network
 from models.objectives.d2tv import D2TV, D2TVConfig
 from models.synthetic import random_batch, tiny_config
+from tests.support.objectives import outputs_of
 
 MBART = TextConfig(architecture="mbart", d_model=16, d_ff=24, num_heads=4, num_layers=2, max_position_embeddings=20)
 
@@ -25,10 +26,10 @@ def test_a_step_of_d2tv() -> None:
         begin += len(ids)
     assert begin == len(arranged.ids_T)
 
-    marked = objective(batch, 1).terms
+    marked = outputs_of(objective, batch, 1).terms
     sum(term.weight * term.sum for term in marked.values()).backward()
     assert [name for name, parameter in objective.named_parameters() if parameter.grad is None] == []
     objective.network.marks_texts = False
-    plain = objective(batch, 1).terms
+    plain = outputs_of(objective, batch, 1).terms
     torch.testing.assert_close(marked["mms"].sum, plain["mms"].sum)
     assert abs((marked["tco"].sum - plain["tco"].sum).item()) > 1e-6

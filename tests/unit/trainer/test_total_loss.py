@@ -11,6 +11,7 @@ from models.objectives.base import Outputs, Term
 from models.objectives.d2tv import D2TV, D2TVConfig
 from models.synthetic import EOS_ID, PAD_ID, random_batch, tiny_config
 from shards.batch.types import Batch
+from tests.support.objectives import outputs_of
 from trainer.loop import total_loss
 
 
@@ -26,7 +27,7 @@ def loss_and_gradient(objective: D2TV, parts: list[Batch], step: int) -> tuple[f
     objective.zero_grad()
     total = 0.0
     for part in parts:
-        loss = total_loss(objective(part, step), counts)
+        loss = total_loss(outputs_of(objective, part, step), counts)
         loss.backward()
         total += float(loss.detach())
     return total, torch.cat([p.grad.flatten() for p in objective.parameters() if p.grad is not None])

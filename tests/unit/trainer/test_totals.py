@@ -10,6 +10,7 @@ from models.network import Network
 from models.objectives.d2tv import BRANCHES, D2TV, D2TVConfig
 from models.synthetic import EOS_ID, PAD_ID, random_batch, tiny_config
 from tests.support.intervals import INTERVAL
+from tests.support.objectives import outputs_of
 from trainer.interval import RankFacts
 from trainer.telemetry.totals import Totals
 
@@ -29,7 +30,7 @@ def test_totals_add_up_to_what_one_big_batch_gives(monkeypatch: pytest.MonkeyPat
         for seed in (1, 2)
     ]
     batches[1].weight_B[4] = 0
-    outputs = [objective(batch, 0) for batch in batches]
+    outputs = [outputs_of(objective, batch, 0) for batch in batches]
     totals = Totals(tuple(outputs[0].terms), BRANCHES, 3, torch.device("cpu"))
     assert totals.wants_flops
     for out, batch in zip(outputs, batches, strict=True):
@@ -92,7 +93,7 @@ def test_many_steps_add_up_as_few_do(monkeypatch: pytest.MonkeyPatch) -> None:
     batch = dataclasses.replace(
         batch, target_language_B=torch.tensor([0, 1, 1]), source_language_B=torch.tensor([1, 0, 1])
     )
-    out = objective(batch, 0)
+    out = outputs_of(objective, batch, 0)
     once, often = (Totals(tuple(out.terms), BRANCHES, 2, torch.device("cpu")) for _ in range(2))
     once.add_micro_batch(out, batch, torch.tensor(1.0), 7)
     once.add_step(seconds=1.0)
