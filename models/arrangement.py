@@ -210,13 +210,15 @@ def _distinct_work(
         side = sides[branch]
         for row in of_branch or spares:
             sequence = int(rows.sequence_B[row])
-            document = documents.number((rows.identity(row, side), branch if rows.alone else ""), (side, row))
+            document = documents.number((rows.identity(side, row), branch if rows.alone else ""), (side, row))
             memory = memories.number((document, sequence), (document, sequence))
-            text = decoded.number((branch, memory, rows.identity(row, "target")), (row, memory))
+            # A student's summary is compared with its teacher's, which may have read another variant of the target.
+            teacher = int(text_B["teacher"][row])
+            text = decoded.number((branch, memory, teacher, rows.identity("summary", row)), (row, memory))
             if text == len(weights):
                 weights.append(0.0)
                 if branch == "student" and teacher_rows is not None:
-                    taught.append(int(text_B["teacher"][row]) if teacher_rows else 0)
+                    taught.append(teacher if teacher_rows else 0)
             if of_branch:
                 weights[text] += 1.0
                 text_B[branch][row] = text
@@ -224,7 +226,7 @@ def _distinct_work(
     summary_B = np.zeros(rows.count, np.int64)
     if summaries:
         for row in rows.real or spares:
-            summary_B[row] = read.number(rows.identity(row, "target"), row)
+            summary_B[row] = read.number(rows.identity("summary", row), row)
     return _Work(
         documents=documents,
         memories=memories,

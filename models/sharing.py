@@ -9,6 +9,7 @@ from shards.arrays import Ints
 from shards.batch.types import Batch
 
 Side = Literal["source", "target"]
+Text = Side | Literal["summary"]
 
 
 class Distinct:
@@ -31,10 +32,9 @@ class Rows:
     def __init__(self, batch: Batch, share: bool) -> None:
         self.count, self.alone = len(batch), not share
         self.real: list[int] = np.flatnonzero(batch.weight_B > 0).tolist()
-        self._key = {
-            "source": list(zip(batch.story_B.tolist(), batch.source_language_B.tolist(), strict=True)),
-            "target": list(zip(batch.story_B.tolist(), batch.target_language_B.tolist(), strict=True)),
-        }
+        source_language, target_language = batch.source_language_B.tolist(), batch.target_language_B.tolist()
+        self._story = batch.story_B.tolist()
+        self._language = {"source": source_language, "target": target_language, "summary": target_language}
         self._ids = {
             "source": (batch.source_ids_BM.numpy(), batch.source_mask_BM.numpy()),
             "target": (batch.target_ids_BM.numpy(), batch.target_mask_BM.numpy()),
@@ -53,11 +53,15 @@ class Rows:
         self.image_X = np.concatenate([row * most + places for row, places in zip(first, shown, strict=True)])
         self.sequence_sizes = [len(places) * batch.roi_BIRV.shape[2] for places in shown]
 
-    def identity(self, row: int, side: Side) -> Hashable:
-        """Return the key of a row's article: its story and language; where rows share nothing, the row itself."""
-        return row if self.alone else self._key[side][row]
+    def identity(self, what: Text, row: int) -> Hashable:
+        """Return the key of a row's text: its story, its language and the tokens themselves.
 
-    def ids(self, what: Side | Literal["summary"], row: int) -> Ints:
+        The tokens, because an article may come in several variants. Where rows share nothing, the row itself.
+        """
+        return row if self.alone else (self._story[row], self._language[what][row], self.ids(what, row).tobytes())
+
+    def ids(self, what: Text, row: int) -> Ints:
+        """Return the real tokens of a row's text."""
         ids, mask = self._ids[what]
         # A placeholder that must run needs one token, whatever it is.
         real: Ints = ids[row][mask[row]] if mask[row].any() else ids[row][:1]

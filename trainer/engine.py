@@ -62,6 +62,11 @@ def _optimizer_groups(objective: Objective, weight_decay: float) -> list[dict[st
     return groups
 
 
+def casts(engine: Any) -> bool:
+    """Return True if a forward pass of the engine computes in another precision than one of its module."""
+    return bool(engine.torch_autocast_enabled())
+
+
 def loss_scaler(engine: Any) -> Any | None:
     """Return fp16's dynamic loss scaler (`cur_scale`, `min_scale`); None where the loss is not scaled so."""
     scaler = getattr(engine.optimizer, "loss_scaler", None)  # stage 1 in bf16 has another optimizer, without one

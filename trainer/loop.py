@@ -21,8 +21,9 @@ from shards.format.index import Corpus
 from trainer.checkpoint.checkpoints import Checkpoints
 from trainer.checkpoint.directory import TrainState, read_state
 from trainer.checkpoint.sharded_state import restore
+from trainer.contract import Contract
 from trainer.distributed import PeerError, sum_over_ranks, together
-from trainer.engine import loss_scale
+from trainer.engine import casts, loss_scale
 from trainer.events import (
     Logged,
     MixtureChanged,
@@ -83,6 +84,7 @@ class Trainer:
         )
         self._parts = parts
         self.emit, self._stop = observers.emit, stop
+        self._contract = Contract(parts.engine.module, parts.recipe.objective.name, repeats=not casts(parts.engine))
         self._skips = SkippedSteps(parts.engine, parts.recipe, parts.ranks, observers.emit)
         self._unreadable = UnreadableExamples(parts.recipe, parts.ranks, state.unreadable, observers.emit)
 
@@ -124,6 +126,8 @@ class Trainer:
             batches, data_wait = self.fetch()
             self.measurements.waited(data_wait)
             own_counts = [self.engine.module.counts(batch) for batch in batches]
+            if self._contract.is_checking:
+                self._contract.check_counts(own_counts)
             counts, stopped = self._agree(batches, own_counts)
         except (InputError, PeerError) as problem:
             self._save_and_end(problem)
@@ -131,9 +135,14 @@ class Trainer:
         for group in self.engine.optimizer.param_groups:
             group["lr"] = rate * group["factor"]
         for micro_step, (batch, own) in enumerate(zip(batches, own_counts, strict=True)):
-            torch.manual_seed(dropout_seed(self.recipe.training.seed, self.attempts, micro_step, self.ranks.rank))
+            seed = dropout_seed(self.recipe.training.seed, self.attempts, micro_step, self.ranks.rank)
+            if self._contract.is_checking:
+                self._contract.rehearse(batch, self.step, own, seed)
+            torch.manual_seed(seed)
             with self.measurements.forward():
                 outputs: Outputs = self.engine(batch, self.step, own)
+            if self._contract.is_checking:
+                self._contract.check_outputs(outputs, own)
             # DeepSpeed averages gradients over ranks; the counts are global already, so that is undone.
             loss = total_loss(outputs, counts)
             self.engine.backward(self.ranks.world_size * loss, scale_wrt_gas=False)
@@ -178,6 +187,7 @@ class Trainer:
     def _conclude(self, began: float, data_wait: float) -> None:
         """Count the step, or its being skipped, which DeepSpeed decided over all ranks before the optimizer."""
         self.attempts += 1
+        self._contract.step_ended()
         seconds = time.perf_counter() - began
         taken = not self.engine.optimizer.overflow
         self.measurements.step_ended(taken=taken, seconds=seconds)

@@ -53,7 +53,7 @@ class Fetched:
 class Transform(Protocol):
     """Changes documents or images of examples before they are tokenized, never what they are measured by.
 
-    Rows that read one document, or have one number in `images_B`, must do so afterwards: it is computed once for them.
+    Rows that have one number in `images_B` must have one image sequence afterwards: it is computed once for them.
     """
 
     def __call__(self, fetched: Fetched) -> Fetched: ...

@@ -35,7 +35,7 @@ class Batch:
     weight_B: torch.Tensor  # float32, 1 for a real example, 0 for a placeholder
     source_language_B: torch.Tensor  # int64, index in the manifest's languages
     target_language_B: torch.Tensor  # int64
-    story_B: torch.Tensor  # int64: rows of one story and language have the same article
+    story_B: torch.Tensor  # int64: rows of one story and language tell of the same article, maybe in several variants
     group_B: torch.Tensor  # int64: rows of one group are each other's negatives
 
     def to(self, device: torch.device | str) -> Self:

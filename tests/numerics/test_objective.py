@@ -136,7 +136,7 @@ def test_distillation_reads_states_before_the_last_dropout() -> None:
     """Only what comes between decoder and head is dropped: distances stay the reference's, cross-entropy does not."""
     objective, batch = build(contrast=False), mixed_batch()
     objective.network.backbone.output_dropout = 0.5
-    outputs = objective.train()(batch, 20)
+    outputs = outputs_of(objective.train(), batch, 20)
     result, _ = expected(objective, batch, 20)
     for name in ("kd_teacher_to_student", "kd_student_to_teacher"):
         assert outputs.terms[name].sum.item() == pytest.approx(result["terms"][name][0].item(), rel=1e-5), name

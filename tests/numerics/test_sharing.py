@@ -125,6 +125,18 @@ def test_articles_with_images_of_their_own(backbone: str) -> None:
     assert_same(run(shared, batch), run(alone, batch))
 
 
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("what", ["source", "target", "summary"])
+def test_variants_of_an_article_are_computed_apart(backbone: str, what: str) -> None:
+    """Two rows of one story and direction whose texts differ, as an augmented document does from its article."""
+    batch = stories([(0, 1, 2), (0, 1, 2), (1, 1, 2)])
+    names = {"source": "source_ids_BM", "target": "target_ids_BM", "summary": "summary_ids_BN"}
+    ids = getattr(batch, names[what]).clone()
+    ids[1, 0] = 40 if ids[1, 0] != 40 else 41
+    batch = dataclasses.replace(batch, **{names[what]: ids})
+    assert_same(run(build(True, backbone=backbone), batch), run(build(False, backbone=backbone), batch))
+
+
 def test_four_parallel_languages_cost_what_is_distinct() -> None:
     """Eq. 10 for one story of four languages: 4 documents instead of 28, one image sequence, 4 + 12 decodes."""
     batch = stories([(0, source, target) for target in range(4) for source in range(4)])
