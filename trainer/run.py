@@ -107,7 +107,7 @@ def evaluate(run: Run) -> None:
             if from_first_rank(ranks.is_first and not is_evaluated(recipe, checkpoint)):
                 evaluator = build_evaluator(recipe, plan.corpus, plan.tokenizer, ranks, run.device, begin_batch)
                 with contextlib.closing(evaluator.reader):
-                    evaluator.run(run.trainer.engine.module.network, "test", checkpoint)
+                    evaluator.run(run.trainer.engine.module.product, "test", checkpoint)
         if ranks.is_first:
             report = read_report(recipe.run, "test")
             assert report is not None

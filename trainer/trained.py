@@ -157,8 +157,8 @@ def trained_network(recipe: Recipe, tokenizer: Tokenizer, path: Path) -> Network
     with torch.random.fork_rng(devices=[]):  # a new network draws its weights
         objective = build_network(recipe, tokenizer)
     if model:
-        _check_text(objective.network, path)
-        _load_rest(objective.network, path)
+        _check_text(objective.product, path)
+        _load_rest(objective.product, path)
     else:
         try:
             objective.load_state_dict(model_weights(path))
@@ -170,7 +170,7 @@ def trained_network(recipe: Recipe, tokenizer: Tokenizer, path: Path) -> Network
                 f"directory ({lines[min(1, len(lines) - 1)]}): set corpus.tokenizer= and network.text.pretrained= to "
                 "what it was trained from"
             ) from error
-    return objective.network.eval()
+    return objective.product.eval()
 
 
 def data_of(path: Path) -> dict[str, Any]:

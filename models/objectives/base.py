@@ -105,6 +105,15 @@ class Objective(nn.Module, ABC):
         step: optimizer steps so far.  counts: what `counts` returned for this batch.
         """
 
+    def products(self) -> dict[str, Network]:
+        """Return the networks that the training is for, by name. The first one is evaluated and exported."""
+        return {"model": self.network}
+
+    @property
+    def product(self) -> Network:
+        """The first of `products`."""
+        return next(iter(self.products().values()))
+
     def parameter_groups(self) -> list[Group]:
         """Return every trained parameter in exactly one group. Biases and norms are not decayed in any of them."""
         return [Group(parameters=[parameter for parameter in self.parameters() if parameter.requires_grad])]

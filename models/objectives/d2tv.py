@@ -36,7 +36,6 @@ class D2TV(Objective):
 
     def __init__(self, config: D2TVConfig, network: Network, *, share: bool = True) -> None:
         """Build the objective. share False: compute every row on its own, to measure what sharing saves."""
-        config.check(network.config)
         super().__init__()
         self.config, self.network, self.share = config, network, share
         self.waits_for_ranks = config.contrast and config.negatives == "global"

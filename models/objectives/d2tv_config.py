@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from models.config import Distance, Negatives, NetworkConfig
-from models.objectives.config import ObjectiveConfig
+from models.config import Distance, Negatives
+from models.objectives.config import ObjectiveConfig, WholeRecipe
 from shards.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,14 +29,14 @@ class D2TVConfig(ObjectiveConfig):
     alpha_steps: int = Field(default=5000, gt=0, description="T1 of Eq. 8, in optimizer steps")
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
 
-    def check(self, network: NetworkConfig) -> None:
+    def check(self, recipe: WholeRecipe) -> None:
         """Refuse distillation without both branches, and contrast without images."""
         if self.distillation != "none" and self.branches != "both":
             raise InputError(
                 f"objective.distillation {self.distillation!r} needs teacher and student: set branches to 'both', "
                 f"or distillation to 'none' to train {self.branches!r} alone"
             )
-        if self.contrast and not network.vision.enabled:
+        if self.contrast and not recipe.network.vision.enabled:
             raise InputError(
                 "objective.contrast compares images with summaries: set objective.contrast to false, "
                 "or network.vision.enabled to true"

@@ -205,7 +205,7 @@ def validated(values: Mapping[str, Any], where: str) -> Recipe:
     config_type = objective_config(recipe.objective.name)
     try:
         settings = recipe.objective.settings()
-        settings.check(recipe.network)
+        settings.check(recipe)
     except ValidationError as error:
         raise InputError(f"{where}: {first_problem(error, config_type, 'objective.')}") from None
     for problem in (*coercions(Recipe, values), *coercions(config_type, values["objective"], "objective.")):
