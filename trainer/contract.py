@@ -77,9 +77,14 @@ class Contract:
             if term.sum.ndim or not term.sum.is_floating_point():
                 self._broken(f"a term's sum is one number: {name} is {tuple(term.sum.shape)} of {term.sum.dtype}")
         self._same("the names of watched figures", outputs.watched)
+        self._same("the names of what is kept", outputs.keep)
         for name, figure in outputs.watched.items():
             if figure.sum.requires_grad:
                 self._broken(f"a watched figure is detached, as it is no part of the loss: {name}")
+        if outputs.keep and not self._objective.has_state:
+            self._broken(
+                f"what is kept is for after_step(), which is called where has_state is set: {_list(outputs.keep)}"
+            )
         for what in ("row_nll", "row_tokens"):
             if {branch.name for branch in self._objective.branches} != getattr(outputs, what).keys():
                 self._broken(f"{what} has the branches' names: {_list(getattr(outputs, what))}")

@@ -36,6 +36,7 @@ from trainer.events import (
     TrainingEnded,
 )
 from trainer.liveness.stop import StopSignal
+from trainer.own_state import OwnState
 from trainer.ranks import Ranks
 from trainer.recipe import Recipe
 from trainer.recovery import SkippedSteps, UnreadableExamples
@@ -82,6 +83,7 @@ class Trainer:
         self.measurements = Measurements(
             parts.engine.module, parts.reader, len(parts.corpus.languages), parts.ranks, parts.device
         )
+        self.own_state = OwnState(parts.engine.module, parts.device)
         self._parts = parts
         self.emit, self._stop = observers.emit, stop
         self._contract = Contract(parts.engine.module, parts.recipe.objective.name, repeats=not casts(parts.engine))
@@ -148,6 +150,7 @@ class Trainer:
             self.engine.backward(self.ranks.world_size * loss, scale_wrt_gas=False)
             self.engine.step()  # the optimizer steps at the last micro-batch only
             self.measurements.add(outputs, batch, loss)
+            self.own_state.add(outputs, batch)
         self._conclude(began, data_wait)
         if self._skips.too_many:
             self.checkpoints.wait()
@@ -188,10 +191,11 @@ class Trainer:
         """Count the step, or its being skipped, which DeepSpeed decided over all ranks before the optimizer."""
         self.attempts += 1
         self._contract.step_ended()
-        seconds = time.perf_counter() - began
         taken = not self.engine.optimizer.overflow
-        self.measurements.step_ended(taken=taken, seconds=seconds)
         self.step += taken
+        self.own_state.step_ended(taken=taken, step=self.step)
+        seconds = time.perf_counter() - began
+        self.measurements.step_ended(taken=taken, seconds=seconds)
         times = {"seconds": seconds, "data_wait_seconds": data_wait}
         if taken:
             self._skips.reset()

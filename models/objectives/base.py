@@ -63,6 +63,8 @@ class Outputs:
     none).
     scalars: what follows from the step alone, such as a term's weight.  watched: measured figures, averaged over the
     steps and ranks of a logging interval. Their names, and those of the terms, are the same in every micro-batch.
+    keep: what `Objective.after_step` is to receive of each row, (B, ...) in the batch's order; names, trailing shapes
+    and dtypes are the same in every micro-batch and on every rank. A placeholder's row holds anything.
     """
 
     terms: dict[str, Term]
@@ -72,6 +74,7 @@ class Outputs:
     real_tokens: int
     computed_tokens: int
     watched: dict[str, Watched] = field(default_factory=dict)
+    keep: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Objective(nn.Module, ABC):
@@ -86,6 +89,8 @@ class Objective(nn.Module, ABC):
     branches: tuple[Branch, ...]
     #: Whether a forward pass exchanges something with the other ranks, and so waits for them.
     waits_for_ranks: bool = False
+    #: Whether the objective has state of its own, and `after_step` is called: that costs a few collectives a step.
+    has_state: bool = False
     #: Names of what `measure` gives, the same on all ranks.
     measured: tuple[str, ...] = ()
 
@@ -117,6 +122,18 @@ class Objective(nn.Module, ABC):
     def parameter_groups(self) -> list[Group]:
         """Return every trained parameter in exactly one group. Biases and norms are not decayed in any of them."""
         return [Group(parameters=[parameter for parameter in self.parameters() if parameter.requires_grad])]
+
+    def after_step(self, step: int, means: Mapping[str, float], kept: Mapping[str, Tensor]) -> None:
+        """Change the objective's own state, once per *taken* optimizer step, on all ranks with the same arguments.
+
+        step: optimizer steps so far, this one included.  means: of every watched figure over the global batch; one of
+        count 0 is absent.  kept: `Outputs.keep` of the global batch's real rows in slot order, (rows, ...) on the
+        device: as many as were read, so perhaps none. Gradients are off.
+
+        State is registered buffers of constant shape, which a checkpoint holds; float ones stay in their precision.
+        Nothing random: the generator differs between ranks here. `forward` may read the state but not change it, so
+        that all micro-batches of a step see the same.
+        """
 
     def measure(self, batch: Batch) -> dict[str, Tensor]:
         """Measure figures of the objective on a batch of held-out cross-lingual examples, beside their NLL.

@@ -5,6 +5,7 @@ entry an attempt.
 """
 
 import dataclasses
+import importlib
 import json
 import math
 import sys
@@ -61,6 +62,8 @@ def main() -> None:
         get_accelerator().is_fp16_supported = lambda: True
         # The product that MFU is measured against would take ten seconds of such arithmetic.
         endpoint.matmul_peak = partial(endpoint.matmul_peak, side=64)
+    if spec["objective"] is not None:
+        importlib.import_module(spec["objective"]).register()
     ranks = ranks_from_environment()
     plan = plan_run(load_recipe(spec["recipe"], spec["overrides"]), Path(spec["ds_config"]), ranks)
     torch.set_num_threads(1)
@@ -72,6 +75,7 @@ def main() -> None:
     losses: list[dict[str, float]] = []
     scales: list[float] = []
     facts: list[list[dict[str, float]]] = []
+    buffers: list[dict[str, torch.Tensor]] = []
     first_gradient: dict[str, torch.Tensor] = {}
     forward, step, reduce = engine.forward, engine.step, Totals.reduce
 
@@ -110,6 +114,7 @@ def main() -> None:
         trainer.log()
         if len(losses) == before:
             losses.append({"mms": 0.0})  # it was skipped, and has none
+        buffers.append({name: buffer.clone() for name, buffer in objective.named_buffers()})
         if trainer.step in spec["save_at"]:
             trainer.save_now()
         scaler = loss_scaler(engine)
@@ -125,6 +130,7 @@ def main() -> None:
             "losses": losses,
             "facts": facts,
             "scales": scales,
+            "buffers": buffers,
             "gradient": first_gradient,
             "weights": weights,
             "step": trainer.step,

@@ -28,6 +28,7 @@ def run_job(
     steps: int,
     ds_config: Path = FP32,
     recipe: str = "d2tv",
+    objective: str | None = None,
     poisoned: Sequence[tuple[int, int]] = (),
     poisoned_once: bool = False,
     fp16_anyway: bool = False,
@@ -39,6 +40,7 @@ def run_job(
     """Run tests/distributed/job.py on `world_size` ranks; each rank's results, in rank order.
 
     steps: attempts at a step, from where the run's newest checkpoint is.
+    objective: a module whose `register()` adds an objective that the overrides may name.
     poisoned: (rank, attempt) pairs at which the loss is made NaN.
     poisoned_once: not again when such an attempt is made a second time.
     fp16_anyway: train in fp16 on a processor that computes it slowly.
@@ -47,6 +49,7 @@ def run_job(
     """
     spec = {
         "recipe": recipe,
+        "objective": objective,
         "overrides": list(overrides),
         "steps": steps,
         "poisoned": [list(pair) for pair in poisoned],

@@ -83,6 +83,11 @@ class WatchesNowAndThen(Changed):
         return {"watched": {f"figure{type(self).calls % 3 % 2}": Watched(sum=torch.tensor(1.0), count=1)}}
 
 
+class KeepsForNothing(Changed):
+    def change(self, outputs: Outputs) -> dict[str, Any]:
+        return {"keep": {"rows": outputs.row_nll["mms"]}}
+
+
 class NamesAnotherBranch(Changed):
     def change(self, outputs: Outputs) -> dict[str, Any]:
         return {"row_nll": {"teacher": outputs.row_nll["mms"], "mxls": outputs.row_nll["mxls"]}}
@@ -135,6 +140,7 @@ class CountsByBatch(D2TV):
         (SumsByToken, r"a term's sum is one number: mms is \(2,\)"),
         (WatchesTheLoss, "a watched figure is detached, .*: mms_again"),
         (WatchesNowAndThen, "the names of watched figures are the same in every micro-batch: figure"),
+        (KeepsForNothing, r"what is kept is for after_step\(\), .*: rows"),
         (NamesAnotherBranch, "row_nll has the branches' names: teacher, mxls"),
         (DrawsFromElsewhere, "what is random follows from the slot, .*: mms is "),
         (ChangesItsState, r"forward\(\) changes no state, .*: queue was changed"),
