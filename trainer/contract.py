@@ -22,7 +22,7 @@ _STEPS = 2
 class Contract:
     """Check one rank's micro-batches in its first steps. Raise `InputError`, which names the clause and who breaks it.
 
-    All ranks call its methods in step. repeats: whether a call of the objective computes what the engine's does, which
+    All ranks call its methods in step; after the first steps they do nothing. repeats: whether a call of the objective computes what the engine's does, which
     is not so where the engine casts.
     """
 
@@ -34,17 +34,14 @@ class Contract:
         self._rehearsed: dict[str, Tensor] = {}
         self._check_groups()
 
-    @property
-    def is_checking(self) -> bool:
-        """Return True in the first steps, on all ranks alike."""
-        return self._steps_left > 0
-
     def step_ended(self) -> None:
         """Count a step that was attempted."""
-        self._steps_left -= 1
+        self._steps_left = max(self._steps_left - 1, 0)
 
     def check_counts(self, counts: Sequence[Mapping[str, float]]) -> None:
         """Check counts() of a step's micro-batches, all ranks at once: they are added up by their order."""
+        if not self._steps_left:
+            return
         with together():
             for own in counts:
                 self._same("the keys of counts()", own)
@@ -55,6 +52,8 @@ class Contract:
 
     def rehearse(self, batch: Batch, step: int, counts: Mapping[str, float], seed: int) -> None:
         """Compute a micro-batch once more, before it is trained on, to compare with what forward() gives then."""
+        if not self._steps_left:
+            return
         self._before = {name: buffer.clone() for name, buffer in self._objective.named_buffers()}
         if self._repeats and self._steps_left == _STEPS and not self._rehearsed:
             torch.manual_seed(seed)
@@ -63,6 +62,8 @@ class Contract:
 
     def check_outputs(self, outputs: Outputs, counts: Mapping[str, float]) -> None:
         """Check what forward() returned for a micro-batch whose counts() are `counts` (all ranks call this)."""
+        if not self._steps_left:
+            return
         with together():
             self._check_terms(outputs, counts)
             self._check_parameters([term.sum for term in outputs.terms.values()])

@@ -128,8 +128,7 @@ class Trainer:
             batches, data_wait = self.fetch()
             self.measurements.waited(data_wait)
             own_counts = [self.engine.module.counts(batch) for batch in batches]
-            if self._contract.is_checking:
-                self._contract.check_counts(own_counts)
+            self._contract.check_counts(own_counts)
             counts, stopped = self._agree(batches, own_counts)
         except (InputError, PeerError) as problem:
             self._save_and_end(problem)
@@ -138,13 +137,11 @@ class Trainer:
             group["lr"] = rate * group["factor"]
         for micro_step, (batch, own) in enumerate(zip(batches, own_counts, strict=True)):
             seed = dropout_seed(self.recipe.training.seed, self.attempts, micro_step, self.ranks.rank)
-            if self._contract.is_checking:
-                self._contract.rehearse(batch, self.step, own, seed)
+            self._contract.rehearse(batch, self.step, own, seed)
             torch.manual_seed(seed)
             with self.measurements.forward():
                 outputs: Outputs = self.engine(batch, self.step, own)
-            if self._contract.is_checking:
-                self._contract.check_outputs(outputs, own)
+            self._contract.check_outputs(outputs, own)
             # DeepSpeed averages gradients over ranks; the counts are global already, so that is undone.
             loss = total_loss(outputs, counts)
             self.engine.backward(self.ranks.world_size * loss, scale_wrt_gas=False)
