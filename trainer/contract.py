@@ -22,8 +22,8 @@ _STEPS = 2
 class Contract:
     """Check one rank's micro-batches in its first steps. Raise `InputError`, which names the clause and who breaks it.
 
-    All ranks call its methods in step; after the first steps they do nothing. repeats: whether a call of the objective computes what the engine's does, which
-    is not so where the engine casts.
+    All ranks call its methods in step; after the first steps they do nothing. repeats: whether a call of the objective
+    computes what the engine's does, which is not so where the engine casts.
     """
 
     def __init__(self, objective: Objective, name: str, *, repeats: bool) -> None:
@@ -36,7 +36,7 @@ class Contract:
 
     def step_ended(self) -> None:
         """Count a step that was attempted."""
-        self._steps_left = max(self._steps_left - 1, 0)
+        self._steps_left, self._before = max(self._steps_left - 1, 0), {}
 
     def check_counts(self, counts: Sequence[Mapping[str, float]]) -> None:
         """Check counts() of a step's micro-batches, all ranks at once: they are added up by their order."""

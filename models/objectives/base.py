@@ -91,8 +91,9 @@ class Objective(nn.Module, ABC):
     waits_for_ranks: bool = False
     #: Whether the objective has state of its own, and `after_step` is called: that costs a few collectives a step.
     has_state: bool = False
-    #: Names of what `measure` gives, the same on all ranks.
+    #: Names of what `measure` gives, the same on all ranks, and the kind of the held-out examples that it reads.
     measured: tuple[str, ...] = ()
+    measured_kind: DirectionKind = "mxls"
 
     @abstractmethod
     def counts(self, batch: Batch) -> dict[str, float]:
@@ -136,7 +137,7 @@ class Objective(nn.Module, ABC):
         """
 
     def measure(self, batch: Batch) -> dict[str, Tensor]:
-        """Measure figures of the objective on a batch of held-out cross-lingual examples, beside their NLL.
+        """Measure figures of the objective on a batch of held-out examples of `measured_kind`, beside their NLL.
 
         name of `measured` -> (2,) float64, a sum and the count that it is averaged over. No gradients. `batch` is on
         the host.

@@ -113,7 +113,7 @@ class HeldOut:
         }
 
     def measure(self, objective: Objective, device: torch.device, begin_batch: Callable[[], None]) -> dict[str, float]:
-        """Return the objective's own measures by name, on a batch of every rank's cross-lingual share (all call this).
+        """Return the objective's own measures by name, on a batch of every rank's share of its kind (all call this).
 
         Those without a count are left out. Dropout draws the same masks at every call, so that steps compare.
         """
@@ -124,7 +124,7 @@ class HeldOut:
         problem: InputError | None = None
         begin_batch()
         try:
-            mine = self._mine.get("mxls")
+            mine = self._mine.get(objective.measured_kind)
             batches = () if mine is None else in_batches(mine, self._collate, self._batch_size)
             if (batch := next(iter(batches), None)) is not None:
                 with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
