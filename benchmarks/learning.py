@@ -33,7 +33,7 @@ from trainer.evaluation.scoring.score import mean_scores, score_rouge
 from trainer.recipe import load_saved_recipe
 from trainer.standalone import evaluate
 from trainer.telemetry.metrics import read_metrics
-from trainer.trained import RECIPE
+from trainer.trained_files import RECIPE
 
 #: ROUGE-1 that the default run must reach; what it has reached is in LOG.md.
 LEAST = {"mms": 8.0, "mxls": 4.0}

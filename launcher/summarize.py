@@ -26,7 +26,8 @@ from shards.schema import Article, Images
 from shards.text.lines import has_text
 from trainer.terminal.progress import stage, track
 from trainer.terminal.text import Console, data_output
-from trainer.trained import Model, data_of, find_trained, load_model, trained_recipe
+from trainer.trained import Model, load_model
+from trainer.trained_files import data_of, find_trained, trained_recipe
 
 #: For progress; standard output is for summaries.
 _ERRORS = Console(stderr=True)

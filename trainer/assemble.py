@@ -5,40 +5,41 @@ what needs neither torch nor other ranks (the stream, the reader, all checks) is
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 
 from models.network import Network
-from models.objectives.base import Objective
 from shards.batch.collate import Collator, Lengths
 from shards.batch.fetch import Fetcher, ImageSizes, Transform
 from shards.batch.loader import Loader
 from shards.batch.reader import Reader
 from shards.directions import Direction, parse_directions
-from shards.errors import InputError, out_of_memory
+from shards.errors import InputError
 from shards.files.write import write_atomically
 from shards.format.changes import fingerprint
 from shards.format.index import Corpus
-from shards.languages import LANGUAGE_CODES
 from shards.text.tokenizer import Tokenizer
 from trainer.checkpoint.checkpoints import Checkpoints
 from trainer.checkpoint.directory import CORPUS, TrainState, read_state
 from trainer.checkpoint.resume import newest_sound_checkpoint
 from trainer.checkpoint.saver import Saver
 from trainer.checkpoint.sharded_state import restore
+from trainer.distributed import from_first_rank, together
 from trainer.engine import build_engine
 from trainer.evaluation.evaluate import Evaluator
 from trainer.evaluation.heldout import HeldOut
 from trainer.events import Notice, Observer, Observers, Outcome, Started
-from trainer.extensions import own_inductor_cache
 from trainer.liveness.stop import StopSignal
 from trainer.liveness.watchdog import Watchdog
 from trainer.loop import Parts, Trainer
+from trainer.network import build_network
 from trainer.plan import Plan
 from trainer.ranks import Ranks
 from trainer.recipe import Recipe
+from trainer.references import REFERENCES, Reference, references_json
 from trainer.telemetry.console import Console
 from trainer.telemetry.exporter import Exporter
 from trainer.telemetry.files import RunFiles
@@ -47,6 +48,7 @@ from trainer.telemetry.records import Recorder
 from trainer.telemetry.spikes import SpikeObserver
 from trainer.telemetry.trackers import open_trackers
 from trainer.terminal.progress import stage
+from trainer.trained import load_references
 from trainer.validation import Validation
 
 
@@ -69,34 +71,6 @@ def build_collator(
     fetch = Fetcher(corpus, reader, sizes, rule=rule, pinned=device.type == "cuda", transform=transform)
     lengths = Lengths(document=recipe.lengths.document, summary=recipe.lengths.summary)
     return Collator(corpus, fetch, tokenizer, lengths)
-
-
-def build_network(recipe: Recipe, tokenizer: Tokenizer) -> Objective:
-    """Return the objective around a new network, the same on every rank: weights follow from the seed.
-
-    Raises `InputError` for sizes that memory does not suffice for.
-    """
-    torch.manual_seed(recipe.training.seed)
-    reset = recipe.network.text.reset_start_tokens
-    try:
-        network = Network(
-            recipe.network,
-            tokenizer.vocab_size,
-            tokenizer.pad_id,
-            tokenizer.eos_id,
-            related_ids=tokenizer.related_ids,
-            start_ids=() if reset is None else [tokenizer.start_id(language) for language in LANGUAGE_CODES],
-            marks_texts=tokenizer.marks_texts,
-        )
-    except (MemoryError, RuntimeError) as error:
-        if (why := out_of_memory(error)) is None:
-            raise
-        raise InputError(f"the network does not fit into memory ({why}): choose smaller sizes in network.*") from error
-    training = recipe.training
-    if training.compile:
-        own_inductor_cache()
-    network.run_layers(activation_checkpointing=training.activation_checkpointing, compile=training.compile)
-    return recipe.objective.settings().build(network)
 
 
 def build_evaluator(
@@ -154,7 +128,11 @@ def assemble(
     recipe, ranks = plan.recipe, plan.ranks
     quiet = not ranks.is_first
     with stage("building network and optimizer", quiet=quiet):
-        engine = build_engine(build_network(recipe, plan.tokenizer), recipe, plan.ds_config)
+        references, networks = _references(plan)
+        engine = build_engine(build_network(recipe, plan.tokenizer, networks), recipe, plan.ds_config)
+        weight = engine.module.network.backbone.head.weight
+        for network in networks.values():
+            network.to(weight.device, weight.dtype)  # no part of the module, so DeepSpeed has moved and cast nothing
     with stage("checking the checkpoints", quiet=quiet):
         checkpoint = newest_sound_checkpoint(recipe.run / "checkpoints", ranks)
     if checkpoint is None:
@@ -197,7 +175,7 @@ def assemble(
         "recipe.yaml": recipe.dump(),
         "ds_config.json": json.dumps(plan.ds_config, indent=1) + "\n",
         CORPUS: json.dumps(fingerprint(plan.corpus.manifest), indent=1) + "\n",
-    }
+    } | ({REFERENCES: references_json(references)} if references else {})
     saver = Saver(engine, recipe.run / "checkpoints", recipe.checkpoint, texts)
     parts = Parts(
         recipe=recipe,
@@ -233,6 +211,19 @@ def assemble(
         observers=observers,
         trainer=Trainer(parts, state, observers, stop),
     )
+
+
+def _references(plan: Plan) -> tuple[Mapping[str, Reference], Mapping[str, Network]]:
+    """Return the run's references and their networks, on the CPU (all ranks call this).
+
+    Those that rank 0 found: a training that goes on meanwhile has another newest checkpoint a moment later.
+    """
+    if not plan.references:
+        return {}, {}
+    found = cast(Mapping[str, Reference], from_first_rank(plan.references))
+    with together():
+        networks = load_references(found, plan.tokenizer)
+    return found, networks
 
 
 def _observe(plan: Plan, state: TrainState, endpoint: Endpoint, observers: Observers) -> int:

@@ -1,5 +1,6 @@
 """Check what of a run can be refused before any rank joins: its recipe, corpus, DeepSpeed config and checkpoints."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +31,7 @@ from trainer.evaluation.scoring.models import check_models, models_of
 from trainer.extensions import check_code_caches
 from trainer.ranks import Ranks
 from trainer.recipe import Recipe, load_saved_recipe
+from trainer.references import REFERENCES, Reference, check_references, check_same_references, find_references
 from trainer.runs.files import check_run_files
 from trainer.telemetry.prometheus.guards import check_guards
 from trainer.telemetry.trackers import check_trackers
@@ -52,6 +54,7 @@ class Plan:
     partition: Partition
     sampler: Sampler
     reader: Reader
+    references: Mapping[str, Reference]
 
 
 def plan_run(recipe: Recipe, ds_config: Path, ranks: Ranks, resume: Resume = "auto") -> Plan:
@@ -70,16 +73,19 @@ def plan_run(recipe: Recipe, ds_config: Path, ranks: Ranks, resume: Resume = "au
     check_guards(recipe.prometheus)
     check_resume(resume, recipe.run)
     config = load_ds_config(ds_config, recipe, ranks.world_size)
+    references = find_references(recipe)
     going_on: Path | None = None
     for checkpoint in whole_checkpoints(recipe.run / "checkpoints"):
         if not (checkpoint / INDEX).is_file() and (checkpoint / "deepspeed").is_dir():
             raise InputError(
                 f"{checkpoint} was written by release 0.1.0, which this one cannot read: choose another run="
             )
-        if damage(checkpoint, ("recipe.yaml", "ds_config.json", "state.json", CORPUS)):
+        held = (REFERENCES,) if (checkpoint / REFERENCES).is_file() else ()
+        if damage(checkpoint, ("recipe.yaml", "ds_config.json", "state.json", CORPUS, *held)):
             continue  # passed over with a line when it is time to load one
         check_same_recipe(recipe, config, checkpoint)
         check_resumable(read_state(checkpoint), checkpoint, seed=recipe.training.seed, manifest=corpus.manifest)
+        check_same_references(references, checkpoint)
         going_on = checkpoint
         break
     if not whole_checkpoints(recipe.run / "checkpoints"):
@@ -91,6 +97,7 @@ def plan_run(recipe: Recipe, ds_config: Path, ranks: Ranks, resume: Resume = "au
     check_lengths(recipe, tokenizer)
     facts = tokenizer.vocab_size, tokenizer.pad_id, tokenizer.eos_id, tokenizer.related_ids
     check_tokenizer(recipe.network.text, *facts)
+    check_references(references, recipe, corpus, tokenizer)
     check_code_caches()
     check_ds_keys(ds_config, config)
     try:
@@ -108,6 +115,7 @@ def plan_run(recipe: Recipe, ds_config: Path, ranks: Ranks, resume: Resume = "au
         partition=partition,
         sampler=sampler,
         reader=reader,
+        references=references,
     )
 
 

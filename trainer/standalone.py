@@ -21,7 +21,8 @@ from trainer.plan import check_corpus, check_lengths
 from trainer.recipe import load_saved_recipe
 from trainer.telemetry.metrics import validation_history
 from trainer.terminal.progress import stage
-from trainer.trained import RECIPE, check_same_corpus, find_trained, run_of, trained_network, trained_recipe
+from trainer.trained import trained_network
+from trainer.trained_files import RECIPE, check_same_corpus, find_trained, run_of, trained_recipe
 
 
 def evaluate(

@@ -12,6 +12,7 @@ from trainer.telemetry.metrics import read_metrics
 
 #: A resumed run may change these: they touch neither the sequence of examples nor the mathematics.
 _FREE_SECTIONS = {"run", "evaluation", "prometheus", "loader", "validation", "checkpoint", "watchdog", "tracking"}
+_FREE_SECTIONS |= {"references"}  # their hashes are compared instead (trainer/references.py)
 _FREE_KEYS = {
     "corpus": {"path", "start_tokens"},  # its content, and the tokens themselves, are compared instead
     "training": {

@@ -22,7 +22,7 @@ from trainer.evaluation.compare.significance import check_samples
 from trainer.liveness.exit_codes import FINISHED
 from trainer.terminal.progress import stage
 from trainer.terminal.text import Console
-from trainer.trained import RECIPE, check_same_corpus
+from trainer.trained_files import RECIPE, check_same_corpus
 from trainer.verdicts import check_same_recipe, evaluated_checkpoint, is_evaluated
 
 #: Files of a checkpoint that are compared with the study.

@@ -8,6 +8,7 @@ counts, never means, and J depends neither on the world size nor on the accumula
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from torch import Tensor, nn
 
@@ -85,6 +86,9 @@ class Objective(nn.Module, ABC):
     """
 
     network: Network
+    #: Frozen networks by name, in eval mode, on the device and in the precision of `network`. A mapping and no module,
+    #: so that neither checkpoints nor the optimizer nor `train()` find them. Read them under `torch.no_grad`.
+    references: Mapping[str, Network] = MappingProxyType({})
     #: The same on all ranks.
     branches: tuple[Branch, ...]
     #: Whether a forward pass exchanges something with the other ranks, and so waits for them.

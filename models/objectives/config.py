@@ -1,7 +1,9 @@
 """Define the base of an objective's configuration. Imports no torch: a command that reads a recipe starts at once."""
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from models.config import NetworkConfig, StrictConfig
 
@@ -30,9 +32,16 @@ class WholeRecipe(Protocol):
 class ObjectiveConfig(StrictConfig, ABC):
     """Base of the configurations in `models.objectives.OBJECTIVES`."""
 
+    #: Frozen networks that the objective reads. A recipe has a path for each, in the section `references`.
+    reference_names: ClassVar[tuple[str, ...]] = ()
+
     def check(self, recipe: WholeRecipe) -> None:
         """Raise InputError, naming the fix, for a recipe that makes no sense with this objective."""
 
     @abstractmethod
-    def build(self, network: "Network") -> "Objective":
-        """Return the objective around `network`; only here is its module, and torch, imported."""
+    def build(self, network: "Network", references: Mapping[str, "Network"] = MappingProxyType({})) -> "Objective":
+        """Return the objective around `network`; only here is its module, and torch, imported.
+
+        references: by `reference_names`; empty where the objective is evaluated or exported, so that they are read in
+        `forward` alone.
+        """

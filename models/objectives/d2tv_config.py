@@ -1,5 +1,7 @@
 """Configure the objective `d2tv` in a recipe (models/objectives/d2tv.py)."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
@@ -42,7 +44,7 @@ class D2TVConfig(ObjectiveConfig):
                 "or network.vision.enabled to true"
             )
 
-    def build(self, network: "Network") -> "D2TV":
+    def build(self, network: "Network", references: Mapping[str, "Network"] = MappingProxyType({})) -> "D2TV":
         from models.objectives.d2tv import D2TV
 
         return D2TV(self, network)

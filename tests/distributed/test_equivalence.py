@@ -14,8 +14,9 @@ from shards.text.tokenizer import open_tokenizer
 from tests.support.harness import run_job
 from tests.support.objectives import outputs_of
 from tests.support.tiny import tiny_overrides
-from trainer.assemble import build_collator, build_network
+from trainer.assemble import build_collator
 from trainer.loop import total_loss
+from trainer.network import build_network
 from trainer.plan import build_sampler
 from trainer.recipe import Recipe, load_recipe
 from trainer.schedule import learning_rate

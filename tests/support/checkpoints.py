@@ -10,9 +10,9 @@ from shards.format.changes import fingerprint
 from shards.format.index import Corpus
 from shards.text.tokenizer import open_tokenizer
 from tests.support.tiny import tiny_overrides
-from trainer.assemble import build_network
 from trainer.checkpoint.directory import CORPUS, INDEX, TrainState, described, seal, state_json, step_directory
 from trainer.checkpoint.sharded_state import Snapshot, file_name, write_snapshot
+from trainer.network import build_network
 from trainer.recipe import Recipe, load_recipe
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Literal
 
 import torch
@@ -54,7 +55,7 @@ class QueueConfig(D2TVConfig):
 
     name: Literal["queue"] = "queue"
 
-    def build(self, network: Network) -> Queue:
+    def build(self, network: Network, references: Mapping[str, Network] = MappingProxyType({})) -> Queue:
         return Queue(self, network)
 
 

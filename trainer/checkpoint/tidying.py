@@ -20,7 +20,8 @@ from shards.files.read import read_json
 from shards.files.write import is_regular, write_atomically
 from trainer.checkpoint.directory import MANIFEST
 
-_NAMES = r"state-\d+-of-\d+\.safetensors|tensors\.json|state\.json|recipe\.yaml|ds_config\.json|corpus\.json"
+_TEXTS = r"tensors\.json|state\.json|recipe\.yaml|ds_config\.json|corpus\.json|references\.json"
+_NAMES = rf"state-\d+-of-\d+\.safetensors|{_TEXTS}"
 _OURS = re.compile(rf"({_NAMES}|manifest\.json)(\.[0-9a-f]{{16}}\.partial)?")
 
 _MARKER = re.compile(rb"(step-\d+)?\s*")

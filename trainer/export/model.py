@@ -39,7 +39,8 @@ from trainer.checkpoint.tidying import reading
 from trainer.export.model_card import language_code, model_card
 from trainer.recipe import load_saved_recipe
 from trainer.terminal.progress import stage
-from trainer.trained import CONFIG, RECIPE, REST, STATE, Model, data_of, load_model, resolve_checkpoint, rest_of
+from trainer.trained import Model, load_model, rest_of
+from trainer.trained_files import CONFIG, RECIPE, REST, STATE, data_of, resolve_checkpoint
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 #: Overrides that an export takes: present locations. The checkpoint determines everything else.

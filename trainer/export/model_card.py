@@ -24,7 +24,8 @@ from trainer.evaluation.report import read_report
 from trainer.evaluation.scoring.rouge import TYPES
 from trainer.markdown import as_code, as_text
 from trainer.recipe import load_saved_recipe
-from trainer.trained import RECIPE, REST, TEXT, Model, run_of
+from trainer.trained import Model
+from trainer.trained_files import RECIPE, REST, TEXT, run_of
 
 #: objective -> title and address of its paper.
 _PAPERS = {

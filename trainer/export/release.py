@@ -25,7 +25,7 @@ from shards.text.start_tokens import CROSSSUM_SENTINELS, named_starts
 from shards.text.tokenizer import open_tokenizer
 from trainer.export.model import new_directory
 from trainer.terminal.progress import stage
-from trainer.trained import CONFIG, TEXT
+from trainer.trained_files import CONFIG, TEXT
 
 #: Files of weights by transformers' trainer, in transformers' order of preference.
 _WEIGHTS = (TEXT, f"{TEXT}.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")

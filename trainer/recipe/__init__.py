@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from models.config import Decoding, NetworkConfig
 from models.objectives import objective_config
 from models.objectives.config import ObjectiveConfig
-from shards.errors import InputError
+from shards.errors import InputError, did_you_mean
 from shards.files.strict_yaml import write_yaml
 from shards.locations import LocalPath, holds_secret, model_location, without_secrets
 from shards.stream.mixture import MixtureConfig
@@ -30,6 +30,7 @@ from trainer.recipe.sections import (
     LoaderSection,
     OptimizerSection,
     PrometheusSection,
+    ReferenceSection,
     Rows,
     ScheduleSection,
     Section,
@@ -101,6 +102,9 @@ class Recipe(Section):
     corpus: CorpusSection
     network: NetworkConfig
     objective: ObjectiveSection
+    references: dict[str, ReferenceSection] = Field(
+        default_factory=dict, description="frozen networks that the objective reads, by the names that it gives them"
+    )
     mixture: MixtureConfig = MixtureConfig()
     lengths: LengthsSection = LengthsSection()
     batch: BatchSection
@@ -134,6 +138,16 @@ class Recipe(Section):
             raise ValueError(
                 f"checkpoint.keep_best wants checkpoints of validated steps, but checkpoint.every={save} and "
                 f"training.validate_every={validate} seldom meet: make one a multiple of the other"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_beginning(self) -> "Recipe":
+        names = [name for name, reference in self.references.items() if reference.initialises]
+        if len(names) > 1:
+            raise ValueError(
+                f"references.{names[0]} and references.{names[1]} both initialise the network: set initialises of one "
+                "to false"
             )
         return self
 
@@ -210,8 +224,26 @@ def validated(values: Mapping[str, Any], where: str) -> Recipe:
         raise InputError(f"{where}: {first_problem(error, config_type, 'objective.')}") from None
     for problem in (*coercions(Recipe, values), *coercions(config_type, values["objective"], "objective.")):
         raise InputError(f"{where}: {problem}")
+    _check_reference_names(recipe, config_type, where)
     # With all defaults, so that a saved recipe is complete.
     return recipe.model_copy(update={"objective": ObjectiveSection.model_validate(settings.model_dump())})
+
+
+def _check_reference_names(recipe: Recipe, config_type: type[ObjectiveConfig], where: str) -> None:
+    objective, read = recipe.objective.name, config_type.reference_names
+    for name in recipe.references:
+        if name not in read:
+            known = f"it reads {', '.join(read)}" if read else "it reads none"
+            raise InputError(
+                f"{where}: references.{name}: objective {objective!r} reads no such network{did_you_mean(name, read)}, "
+                f"{known}: remove the key"
+            )
+    for name in read:
+        if name not in recipe.references:
+            raise InputError(
+                f"{where}: key 'references.{name}.model' is missing: objective {objective!r} reads that network; give "
+                "a run, a checkpoint or an exported model"
+            )
 
 
 def _objective_config(values: Mapping[str, Any], words: Sequence[tuple[str, str]]) -> type[ObjectiveConfig] | None:

@@ -50,6 +50,13 @@ class CorpusSection(Section):
         return "source_or_target" if training else "source"
 
 
+class ReferenceSection(Section):
+    """A frozen network that the objective reads. Its tensors are in no checkpoint; its hash is."""
+
+    model: LocalPath = Field(description="a run, a checkpoint, or an exported model")
+    initialises: bool = Field(False, description="true: the network starts from its weights")
+
+
 class LengthsSection(Section):
     document: int = Field(
         512, ge=2, le=1_048_576, description="tokens of a document, end token included (Appendix B: 512)"

@@ -56,8 +56,10 @@ def _merge(base: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in extra.items():
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        # The keys of the parent's objective are unknown to another one.
+        # The keys of the parent's objective, and the networks that it reads, are unknown to another one.
         replaced = key == "objective" and both and value.get("name", merged[key].get("name")) != merged[key].get("name")
+        if replaced:
+            merged["references"] = extra.get("references", {})
         merged[key] = _merge(merged[key], value) if both and not replaced else value
     return merged
 
@@ -113,6 +115,10 @@ def annotation_at(model: type[BaseModel], keys: Sequence[str]) -> Any:
     """Return the declared type at the nested `keys` of `model`; None where it has no such key."""
     annotation: Any = model
     for key in keys:
+        named = next((kind for kind in members(annotation) if get_origin(kind) is dict), None)
+        if named is not None:  # any name has a value of this type
+            annotation = get_args(named)[1]
+            continue
         inner = next((kind for kind in members(annotation) if is_model(kind)), None)
         field = inner.model_fields.get(key) if inner is not None else None
         if field is None:
@@ -163,6 +169,10 @@ def _coercions(annotation: Any, value: Any, where: str, bounded: bool) -> Iterat
     if isinstance(value, dict):
         for kind in filter(is_model, kinds):
             yield from coercions(kind, value, f"{where}.")
+        for kind in kinds:
+            if get_origin(kind) is dict:
+                for name, entry in value.items():
+                    yield from _coercions(get_args(kind)[1], entry, f"{where}.{name}", bounded)
     elif isinstance(value, list):
         for kind in kinds:
             if get_origin(kind) is tuple:

@@ -23,7 +23,8 @@ from tests.support.pretrained import save_mt5
 from tests.support.tiny import make_corpus
 from trainer.checkpoint.directory import described, seal
 from trainer.checkpoint.sharded_state import file_name
-from trainer.trained import open_model, resolve_checkpoint, run_of
+from trainer.trained import open_model
+from trainer.trained_files import resolve_checkpoint, run_of
 
 
 @pytest.fixture(scope="module")

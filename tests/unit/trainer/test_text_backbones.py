@@ -11,7 +11,7 @@ from shards.text.tokenizer import open_tokenizer
 from tests.support.checkpoints import recipe_in, write_checkpoint
 from tests.support.pretrained import save_mbart50, save_mt5
 from tests.support.tiny import tiny_overrides
-from trainer.assemble import build_network
+from trainer.network import build_network
 from trainer.plan import check_lengths, plan_run
 from trainer.ranks import Ranks
 from trainer.recipe import Recipe, load_recipe
