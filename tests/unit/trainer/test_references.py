@@ -175,18 +175,6 @@ def test_training_reads_a_reference_and_changes_none(tmp_path: Path, tiny_corpus
     assert all(torch.equal(tensor, trained[name]) for name, tensor in network.state_dict().items())
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_a_reference_has_the_precision_of_the_engine(tmp_path: Path, tiny_corpus: Corpus, mls: Path) -> None:
-    recipe = referring_recipe(tmp_path, tiny_corpus, f"references.mls.model={mls}", "training.precision=bf16")
-    with group_of_one() as (ranks, device):
-        trainer = assemble(plan_run(recipe, FP32, ranks), device).trainer
-        trainer.train_step()
-        trainer.close()
-    objective = trainer.engine.module
-    assert {parameter.dtype for parameter in objective.references["mls"].parameters()} == {torch.bfloat16}
-    assert {parameter.dtype for parameter in objective.parameters()} == {torch.bfloat16}
-
-
 def test_a_reference_neither_appears_nor_disappears(tmp_path: Path, tiny_corpus: Corpus, mls: Path) -> None:
     words = [f"references.mls.model={mls}"]
     recipe = referring_recipe(tmp_path, tiny_corpus, *words)
