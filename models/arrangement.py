@@ -38,6 +38,7 @@ class Arranged:
     images: Layout
     pool_images: Tensor  # (sequences, S): ones where a region belongs to a sequence
     pool_summaries: Tensor | None  # (summaries, T): likewise for the summaries' tokens
+    pool_documents: Tensor | None  # (documents, T): likewise for the documents' tokens
     memory_T: Tensor | None  # int64: document tokens of the memories; None: the documents in their order
     fusion: Layout
     seen_T1: Tensor  # bool: memory tokens of documents with images
@@ -55,6 +56,7 @@ class Arranged:
     teacher_B: Tensor  # int64: the decoded summary of a row's teacher; -1 for none
     student_B: Tensor  # int64: likewise of its student
     memory_of: Tensor  # int64: the memory that each decoded summary reads
+    document_of: Tensor  # int64: the document of each memory
     real_tokens: int  # of texts and decoded summaries
     computed_tokens: int  # places in the rows that their self-attention computes
 
@@ -75,6 +77,7 @@ def arrange(
     teacher_rows: Sequence[int] | None,
     student_rows: Sequence[int] | None,
     summaries: bool = False,
+    documents: bool = False,
     marked: bool = False,
     share: bool = True,
 ) -> Arranged:
@@ -82,8 +85,8 @@ def arrange(
 
     None: there is no such branch. A branch without rows runs on some row and counts nothing, so that every parameter
     takes part in every step. summaries: encode the target summaries of all real rows as texts, too; marked: behind
-    their start tokens, because a document begins with its language's. share False computes every row on its own.
-    `batch` is on the host.
+    their start tokens, because a document begins with its language's. documents: make what pools documents, too. share
+    False computes every row on its own. `batch` is on the host.
     """
     assert batch.cross_B.device.type == "cpu", "arrange a batch before it is moved"
     rows = Rows(batch, share)
@@ -114,6 +117,7 @@ def arrange(
         images=self_layout(rows.sequence_sizes, causal=False),
         pool_images=averaging(rows.sequence_sizes),
         pool_summaries=averaging(_sizes(summary_ids)) if summaries else None,
+        pool_documents=averaging(document_sizes) if documents else None,
         memory_T=None if in_order else torch.from_numpy(_ranges(document_of, np.array(document_sizes))),
         fusion=cross_layout(memory_sizes, looking, rows.sequence_sizes),
         seen_T1=torch.from_numpy(np.repeat(seen, memory_sizes))[:, None],
@@ -133,6 +137,7 @@ def arrange(
         teacher_B=torch.from_numpy(work.text_B["teacher"]),
         student_B=torch.from_numpy(work.text_B["student"]),
         memory_of=torch.tensor([memory for _, memory in work.decoded.first]),
+        document_of=torch.from_numpy(document_of),
         real_tokens=int(texts.queries.place_T.numel() + decoder.queries.place_T.numel()),
         computed_tokens=sum(layout.queries.rows * layout.queries.length for layout in (texts, decoder)),
     )
@@ -246,6 +251,19 @@ def _flat(texts: Sequence[Ints]) -> Tensor:
 
 def _sizes(texts: Sequence[Ints]) -> list[int]:
     return [len(text) for text in texts]
+
+
+def same_tokens(arranged: Arranged, text_B: Tensor, other: Arranged, other_B: Tensor) -> Tensor:
+    """Return, for each target token of `arranged`, that of the same row's summary in `other`: (T,) int64.
+
+    text_B, other_B: the decoded summary of a row in either, -1 for none. All is on the host. A summary that no row has,
+    which runs and counts nothing, has the tokens of the first.
+    """
+    texts = np.zeros(arranged.decoded, np.int64)
+    for text, of_other in zip(text_B.tolist(), other_B.tolist(), strict=True):
+        if text >= 0:
+            texts[text] = of_other
+    return torch.from_numpy(_ranges(texts, np.bincount(other.text_T.numpy(), minlength=other.decoded)))
 
 
 def _ranges(texts: Ints, sizes: Ints) -> Ints:

@@ -21,7 +21,7 @@ Integers on the CPU: nothing here waits for a device. Shape suffixes as in shard
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from models.arrangement import arranged_lengths
+from models.arrangement import Lengths, arranged_lengths
 from models.config import NetworkConfig
 from shards.batch.types import Batch
 
@@ -109,6 +109,13 @@ def step_flops(
         summaries=contrast,
         share=share,
     )
+    return forward_flops(lengths, network, backbone, contrast=contrast)
+
+
+def forward_flops(
+    lengths: Lengths, network: NetworkConfig, backbone: BackboneSizes, *, contrast: bool = False
+) -> Flops:
+    """Count a forward pass over what was arranged. contrast: with the layer above D2TV's Eq. 9."""
     images = lengths.images if network.vision.enabled else []
     common, regions = network.fusion.hidden_size, network.vision.regions
     return Flops(

@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 
 from models.losses import widen
 
-_SLICE_BYTES = 2**28  # logits of a slice: the more, the more seldom the weight's gradient is read and written
+SLICE_BYTES = 2**28  # logits of a slice: the more, the more seldom the weight's gradient is read and written
 _PIECE_BYTES = 2**20  # float32 logits a processor turns into a gradient at a time: what its cache holds
 _WORDS = 2**14  # rows of the weight's gradient that are added to at a time, where that needs room of its own
 
@@ -38,7 +38,7 @@ def linear_cross_entropy(
     hidden states, weight and bias. slice_tokens: None chooses it from the size of the vocabulary.
     weight_T: how often a token's loss counts in the sum; None: once. The nll does not know of it.
     """
-    tokens = slice_tokens or max(1, _SLICE_BYTES // (len(weight_WD) * weight_WD.element_size()))
+    tokens = slice_tokens or max(1, SLICE_BYTES // (len(weight_WD) * weight_WD.element_size()))
     # Inside a Function gradients look wanted even under no_grad, where validation should not pay for them.
     needs_gradient = torch.is_grad_enabled() and any(x.requires_grad for x in (hidden_TD, weight_WD, bias_W))
     total, nll_T = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
@@ -81,7 +81,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             if needs_gradient:
                 torch.mm(logits_SW, weight_WD, out=grad_hidden_TD[part])
                 if several:
-                    _add_product(grad_weight_WD, logits_SW, hidden_SD)
+                    add_product(grad_weight_WD, logits_SW, hidden_SD)
                 else:
                     torch.mm(logits_SW.T, hidden_SD, out=grad_weight_WD)
             del logits_SW  # before the next slice takes as much
@@ -98,7 +98,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, grad_total: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         gradients, ctx.gradients = ctx.gradients, None
         assert gradients is not None, "a second backward through the same loss"
-        return (*(_times(grad, grad_total) for grad in gradients), *[None] * 5)
+        return (*(times(grad, grad_total) for grad in gradients), *[None] * 5)
 
 
 def _losses(
@@ -114,7 +114,7 @@ def _losses(
     their sums over tokens are added to it.
     """
     words, pieces = logits_SW.shape[1], []
-    tokens = _piece_tokens(logits_SW)
+    tokens = piece_tokens(logits_SW)
     for first in range(0, len(target_S), tokens):
         part = slice(first, first + tokens)
         logits_PW, target_P1 = widen(logits_SW[part]), target_S[part, None]
@@ -139,14 +139,15 @@ def _losses(
     return loss_S if weight_S is None else loss_S * weight_S, nll_S
 
 
-def _piece_tokens(logits_SW: Tensor) -> int:
+def piece_tokens(logits_SW: Tensor) -> int:
+    """Return how many tokens' logits are turned into a gradient at a time."""
     if logits_SW.device.type != "cpu":
         return len(logits_SW)
     each = torch.get_num_threads() * _PIECE_BYTES // (4 * logits_SW.shape[1])
     return max(torch.get_num_threads(), each)
 
 
-def _add_product(grad_WD: Tensor, error_SW: Tensor, hidden_SD: Tensor) -> None:
+def add_product(grad_WD: Tensor, error_SW: Tensor, hidden_SD: Tensor) -> None:
     """Add error^T hidden to grad, in grad's precision."""
     if error_SW.dtype == grad_WD.dtype:
         grad_WD.addmm_(error_SW.T, hidden_SD)
@@ -156,7 +157,7 @@ def _add_product(grad_WD: Tensor, error_SW: Tensor, hidden_SD: Tensor) -> None:
         grad_WD[words] += error_SW[:, words].T @ hidden_SD
 
 
-def _times(grad: Tensor, factor: Tensor) -> Tensor:
+def times(grad: Tensor, factor: Tensor) -> Tensor:
     """Multiply grad by a factor of wider precision, in grad's precision and, where possible, its memory.
 
     It is rounded with the product only: in bfloat16 a rounded 1 / count would bias every gradient.

@@ -13,14 +13,18 @@ All of them are exercised by tests/numerics/test_objective.py; recipes live in t
 | w/o visual features (ibid., Table 2) | d2tv.py, vision.enabled: false | 1, 2, 4 | without_vision.yaml |
 | w/ DKD (ibid., Table 2) | d2tv.py, distillation: dual | 1-8 | dkd.yaml |
 | w/ TCO (ibid., Table 2) | d2tv.py, contrast: true | 1, 2, 4, 9 | tco.yaml |
+| ACROSS (Li et al., 2023), first stage | d2tv.py, branches: mms | 1 | across_mls.yaml |
+| ACROSS (ibid.), second stage | across.py | 2-9 | across.yaml |
 """
 
+from models.objectives.across_config import AcrossConfig
 from models.objectives.config import ObjectiveConfig
 from models.objectives.d2tv_config import D2TVConfig
 from shards.errors import InputError, did_you_mean
 
 OBJECTIVES: dict[str, type[ObjectiveConfig]] = {
     "d2tv": D2TVConfig,
+    "across": AcrossConfig,
 }
 
 

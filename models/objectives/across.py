@@ -1,0 +1,195 @@
+"""Implement ACROSS (Li et al., 2023): a cross-lingual summarizer aligned with a frozen monolingual one.
+
+    cls           cross-entropy of the summary, given the source document           Eq. 2
+    consistency   JS divergence of the output distributions, token by token         Eq. 8
+    contrast      source document against its parallel one, among 1,024 others      Eq. 5
+    J             alpha cls + beta contrast + gamma consistency                     Eq. 9
+
+The reference `mls` reads the document in the target language of every row and writes the same summary; the trained
+network reads the source document. The paper draws the negatives of Eq. 5 from the data set: here they are a queue of
+the documents of the last steps, as the reference has encoded them, so that they depend neither on ranks nor on
+micro-steps. A row's negatives are in the language of its target, and tell other stories.
+
+Shape suffixes as in models/ragged.py; N places of the queue, E the reference's width.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from models.arrangement import Arranged, arrange, arranged_lengths, same_tokens
+from models.dropout import dropout
+from models.flops import BackboneSizes, forward_flops
+from models.losses import widen
+from models.losses.consistency import cross_entropy_and_divergence
+from models.losses.document_contrast import document_contrast
+from models.network import Network, by_row, real_rows
+from models.objectives.across_config import AcrossConfig
+from models.objectives.base import Branch, Objective, Outputs, Term
+from shards.batch.types import Batch
+from shards.errors import InputError
+
+#: One way to read any example: from its source document.
+BRANCHES = (Branch(name="cls", kinds=frozenset({"mms", "mxls"})),)
+#: In place of the story of an empty place of the queue.
+_EMPTY = -1
+
+
+class Across(Objective):
+    """Compute the terms cls, consistency and contrast. Its own state is the queue of negatives."""
+
+    queue_NE: Tensor
+    queue_story_N: Tensor
+    queue_language_N: Tensor
+    queue_end: Tensor
+
+    def __init__(self, config: AcrossConfig, network: Network, references: Mapping[str, Network]) -> None:
+        """Build the objective. references: `mls`; empty where it is evaluated or exported."""
+        super().__init__()
+        self.config, self.network, self.references = config, network, references
+        self.branches, self.has_state = BRANCHES, config.contrast
+        self._sizes = BackboneSizes.of(network.backbone.model.config)
+        if references and references["mls"].vocab_size != network.vocab_size:
+            raise InputError(
+                f"references.mls writes {references['mls'].vocab_size} words and the network {network.vocab_size}: "
+                "choose a network of the same head"
+            )
+        if references and config.contrast:
+            mls = references["mls"]
+            if mls.hidden_size != network.hidden_size:
+                raise InputError(
+                    f"objective.contrast compares states of references.mls ({mls.hidden_size} wide) with the network's "
+                    f"({network.hidden_size}): set network.text to its sizes, or objective.contrast to false"
+                )
+        if config.contrast:
+            self.register_buffer("queue_NE", torch.zeros(config.negatives, network.hidden_size))
+            self.register_buffer("queue_story_N", torch.full((config.negatives,), _EMPTY))
+            self.register_buffer("queue_language_N", torch.full((config.negatives,), _EMPTY))
+            self.register_buffer("queue_end", torch.zeros((), dtype=torch.int64))
+
+    def counts(self, batch: Batch) -> dict[str, float]:
+        """Count target tokens for cls and consistency, rows for contrast."""
+        real_B = batch.weight_B > 0
+        tokens = float((batch.summary_mask_BN.sum(dim=1) * real_B).sum())
+        counts = {"cls": tokens}
+        if self.config.consistency:
+            counts["consistency"] = tokens
+        if self.config.contrast:
+            counts["contrast"] = float(real_B.sum())
+        return counts
+
+    def flops(self, batch: Batch) -> int:
+        """Count three forward passes of the trained network and one of what is asked of the frozen one."""
+        rows = real_rows(batch)
+        trained = forward_flops(
+            arranged_lengths(batch, teacher_rows=None, student_rows=rows), self.network.config, self._sizes
+        )
+        mls, frozen = self.references["mls"], 0
+        if self.config.consistency or self.config.contrast:
+            asked = forward_flops(
+                arranged_lengths(batch, teacher_rows=rows, student_rows=None),
+                mls.config,
+                BackboneSizes.of(mls.backbone.model.config),
+            )
+            frozen = asked.forward if self.config.consistency else asked.documents
+        return trained.training + frozen
+
+    def forward(self, batch: Batch, step: int, counts: Mapping[str, float]) -> Outputs:
+        """Compute one pass of either network; `batch` is on the host."""
+        config, network, mls = self.config, self.network, self.references["mls"]
+        rows = real_rows(batch)
+        arranged = arrange(batch, teacher_rows=None, student_rows=rows, documents=config.contrast)
+        asked = arrange(batch, teacher_rows=rows, student_rows=None, documents=config.contrast)
+        parallel_T = same_tokens(arranged, arranged.student_B, asked, asked.teacher_B)
+        arranged, asked = network.place(arranged), mls.place(asked)
+        texts_TD = network.encode(arranged)
+        memory_TD = network.fuse(texts_TD, network.encode_vision(batch, arranged), arranged)
+        hidden_TD = network.decode(memory_TD, arranged)
+        frozen_TE, frozen_states_TE = self._reference(mls, batch, asked)
+
+        terms: dict[str, Term] = {}
+        if frozen_states_TE is None:
+            total, nll_T = network.token_loss(hidden_TD, arranged.target_T, config.label_smoothing, arranged.weight_T)
+        else:
+            head, frozen_head = network.backbone.head, mls.backbone.head
+            total, divergence, nll_T = cross_entropy_and_divergence(
+                dropout(hidden_TD, network.backbone.output_dropout, self.training),
+                (head.weight, head.bias),
+                frozen_states_TE.index_select(0, parallel_T.to(frozen_states_TE.device, non_blocking=True)),
+                (frozen_head.weight, frozen_head.bias),
+                arranged.target_T,
+                config.label_smoothing,
+                config.gamma / config.alpha,
+                weight_T=arranged.weight_T,
+            )
+        terms["cls"] = Term(sum=total, count=counts["cls"], weight=config.alpha)
+        if frozen_states_TE is not None:
+            terms["consistency"] = Term(sum=divergence, count=counts["consistency"], weight=config.gamma)
+        keep: dict[str, Tensor] = {}
+        if frozen_TE is not None:
+            terms["contrast"], keep = self._contrast(texts_TD, arranged, frozen_TE, asked, batch, counts["contrast"])
+        ones_T = torch.ones_like(nll_T)
+        return Outputs(
+            terms=terms,
+            row_nll={"cls": by_row(nll_T, arranged, arranged.student_B)},
+            row_tokens={"cls": by_row(ones_T, arranged, arranged.student_B)},
+            scalars={},
+            real_tokens=arranged.real_tokens,
+            computed_tokens=arranged.computed_tokens,
+            keep=keep,
+        )
+
+    @torch.no_grad()
+    def _reference(self, mls: Network, batch: Batch, asked: Arranged) -> tuple[Tensor | None, Tensor | None]:
+        """Return the reference's encoder states of documents and its decoder states, where they are compared with."""
+        config = self.config
+        if not (config.contrast or config.consistency):
+            return None, None
+        texts_TE = mls.encode(asked)
+        if not config.consistency:
+            return texts_TE, None
+        memory_TE = mls.fuse(texts_TE, mls.encode_vision(batch, asked), asked)
+        return texts_TE if config.contrast else None, mls.decode(memory_TE, asked)
+
+    def _contrast(
+        self, texts_TD: Tensor, arranged: Arranged, frozen_TE: Tensor, asked: Arranged, batch: Batch, count: float
+    ) -> tuple[Term, dict[str, Tensor]]:
+        """Compute Eq. 5 for all rows, and what the queue is to receive."""
+        device = texts_TD.device
+        source_BD = _documents(texts_TD, arranged, arranged.student_B)
+        parallel_BE = widen(_documents(frozen_TE, asked, asked.teacher_B))
+        story_B, language_B, weight_B = (
+            x.to(device, non_blocking=True) for x in (batch.story_B, batch.target_language_B, batch.weight_B)
+        )
+        negative_BN = (
+            (self.queue_story_N != _EMPTY)
+            & (self.queue_story_N != story_B[:, None])
+            & (self.queue_language_N == language_B[:, None])
+        )
+        loss_B = document_contrast(source_BD, parallel_BE, self.queue_NE, negative_BN, self.config.temperature)
+        total = torch.where(weight_B > 0, loss_B, 0.0).sum()
+        keep = {"document": parallel_BE, "story": story_B, "language": language_B}
+        return Term(sum=total, count=count, weight=self.config.beta), keep
+
+    def after_step(self, step: int, means: Mapping[str, float], kept: Mapping[str, Tensor]) -> None:
+        """Put the step's documents into the queue, each once, in place of the oldest."""
+        seen: dict[tuple[int, int], int] = {}
+        for row, key in enumerate(zip(kept["story"].tolist(), kept["language"].tolist(), strict=True)):
+            seen.setdefault(key, row)
+        rows = torch.tensor(
+            list(seen.values())[-self.config.negatives :], dtype=torch.int64, device=self.queue_NE.device
+        )
+        place = (self.queue_end + torch.arange(len(rows), device=rows.device)) % self.config.negatives
+        self.queue_NE[place] = kept["document"][rows]
+        self.queue_story_N[place] = kept["story"][rows]
+        self.queue_language_N[place] = kept["language"][rows]
+        self.queue_end.add_(len(rows))
+
+
+def _documents(texts_TD: Tensor, arranged: Arranged, text_B: Tensor) -> Tensor:
+    """Return the mean state (B, D) of the document that each row's decoded summary reads; any where there is none."""
+    assert arranged.pool_documents is not None
+    pool = arranged.pool_documents.to(texts_TD.dtype)
+    means = pool @ texts_TD / pool.sum(dim=1, keepdim=True)
+    return means.index_select(0, arranged.document_of[arranged.memory_of[text_B.clamp(min=0)]])
