@@ -182,7 +182,7 @@ def set_recipe(name: str) -> Callable[[Setup], None]:
     ("spoil", "fix"),
     [
         (set_recipe("d2tw"), "did you mean 'd2tv'"),
-        (set_recipe("no/such/file.yaml"), "a path, or one of d2tv,"),
+        (set_recipe("no/such/file.yaml"), "a path, or one of across,"),
         (lambda setup: setup.ds_config.unlink(), "no DeepSpeed config at"),
         (lambda setup: setup.ds_config.write_text("{'stage': 2}"), "not JSON"),
         (spoil_json("train_batch_size", 64), '"auto"'),
