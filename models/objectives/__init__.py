@@ -17,6 +17,9 @@ All of them are exercised by tests/numerics/test_objective.py; recipes live in t
 | ACROSS (ibid.), second stage | across.py | 2-9 | across.yaml |
 """
 
+import importlib
+import os
+
 from models.objectives.across_config import AcrossConfig
 from models.objectives.config import ObjectiveConfig
 from models.objectives.d2tv_config import D2TVConfig
@@ -28,10 +31,30 @@ OBJECTIVES: dict[str, type[ObjectiveConfig]] = {
 }
 
 
+#: Environment variable: modules on PYTHONPATH, separated by commas, that add objectives of their own to `OBJECTIVES`.
+MODULES = "D2TV_OBJECTIVES"
+
+
 def objective_config(name: str) -> type[ObjectiveConfig]:
-    """Return the configuration registered under `name`, which builds the objective. InputError for an unknown name."""
+    """Return the configuration registered under `name`, which builds the objective.
+
+    Raises InputError for an unknown name, and for a module of `MODULES` that is not found.
+    """
+    if name not in OBJECTIVES:
+        _import_others()
     if name not in OBJECTIVES:
         raise InputError(
-            f"objective.name: no objective {name!r}{did_you_mean(name, OBJECTIVES)}; known: {', '.join(OBJECTIVES)}"
+            f"objective.name: no objective {name!r}{did_you_mean(name, OBJECTIVES)}; known: {', '.join(OBJECTIVES)}, "
+            f"and those of the modules that {MODULES} names"
         )
     return OBJECTIVES[name]
+
+
+def _import_others() -> None:
+    for module in filter(None, os.environ.get(MODULES, "").split(",")):
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            raise InputError(
+                f"{MODULES}: no module {module!r} ({error}): put its directory on PYTHONPATH, on every host"
+            ) from error
