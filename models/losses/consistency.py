@@ -38,7 +38,8 @@ def cross_entropy_and_divergence(
     the two. backward raises RuntimeError where they were weighted otherwise.  weight_T: how often a token counts.
     """
     weight_WD, bias_W = head
-    tokens = slice_tokens or max(1, SLICE_BYTES // (len(weight_WD) * weight_WD.element_size()))
+    # The logits of both models together take what those of one do elsewhere.
+    tokens = slice_tokens or max(1, SLICE_BYTES // (2 * len(weight_WD) * weight_WD.element_size()))
     needs_gradient = torch.is_grad_enabled() and any(x.requires_grad for x in (hidden_TD, weight_WD, bias_W))
     cross_entropy, divergence, nll_T = _Both.apply(  # type: ignore[no-untyped-call]
         hidden_TD, weight_WD, bias_W, frozen_TE, *frozen_head, target_T, weight_T, label_smoothing, ratio, tokens,
