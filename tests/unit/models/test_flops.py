@@ -13,6 +13,8 @@ from benchmarks.plain_d2tv import PlainD2TV
 from models.config import NetworkConfig, TextConfig
 from models.flops import BackboneSizes, Flops, decoder_flops, encoder_flops, fusion_flops, step_flops, vision_flops
 from models.network import Network
+from models.objectives.across import Across
+from models.objectives.across_config import AcrossConfig
 from models.objectives.d2tv import D2TV, D2TVConfig
 from models.synthetic import EOS_ID, PAD_ID, random_batch, same_target, tiny_config
 from shards.batch.types import Batch
@@ -154,3 +156,21 @@ def test_an_objective_counts_what_it_trains(flags: dict[str, Any], counted: dict
         objective = D2TV(D2TVConfig(**flags), network, share=share)
         expected = step_flops(batch, tiny_config(), sizes, share=share, **counted)
         assert objective.flops(batch) == 3 * expected.forward
+
+
+def test_a_frozen_network_costs_its_forward_pass_alone() -> None:
+    """ACROSS trains one network from source documents, and asks another for as much as is compared."""
+    network, mls = (Network(tiny_config(), 50, PAD_ID, EOS_ID) for _ in range(2))
+    batch = same_target(random_batch(rows=4, full=True), 0, 1)
+    batch = dataclasses.replace(batch, cross_B=torch.ones(4, dtype=torch.bool))
+    trained, asked = (
+        step_flops(batch, tiny_config(), TINY, branches=branches, contrast=False, share=True)
+        for branches in ("mxls", "mms")
+    )
+    for flags, frozen in (
+        ({}, asked.forward),
+        ({"consistency": False}, asked.documents),
+        ({"consistency": False, "contrast": False}, 0),
+    ):
+        objective = Across(AcrossConfig(**flags), network, {"mls": mls})
+        assert objective.flops(batch) == 3 * trained.forward + frozen, flags
