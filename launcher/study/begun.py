@@ -21,6 +21,7 @@ def check_definition(definition: Definition, out: Path) -> None:
     begun = load_study(str(path))
     changed = [
         *(f"models.{name} {recipe}" for name, recipe in begun.models.items() if definition.models.get(name) != recipe),
+        *(f"after.{name} {read}" for name, read in begun.after.items() if definition.after.get(name) != read),
         *(f"seed {seed}" for seed in begun.seeds if seed not in definition.seeds),
         *(
             f"other {key}"

@@ -36,9 +36,13 @@ class Claim(_Part):
 
 
 class Definition(_Part):
-    """Contents of a study's file. models: name in the table -> recipe. overrides: of every recipe."""
+    """Contents of a study's file. models: name in the table -> recipe. overrides: of every recipe.
+
+    after: model -> name of a reference -> the model, listed before it, whose run of the same seed that is.
+    """
 
     models: dict[str, str] = Field(min_length=2)
+    after: dict[str, dict[str, str]] = Field(default_factory=dict)
     baseline: str
     seeds: tuple[Annotated[int, Field(ge=0, le=MOST_SEED)], ...] = Field(min_length=1)
     overrides: tuple[str, ...] = ()
@@ -49,6 +53,14 @@ class Definition(_Part):
         for name in (self.baseline, *(side for claim in self.claims for side in (claim.better, claim.than))):
             if name not in self.models:
                 raise ValueError(f"{name!r} is no model of it{did_you_mean(name, list(self.models))}")
+        order = list(self.models)
+        for name, references in self.after.items():
+            for read in (name, *references.values()):
+                if read not in self.models:
+                    raise ValueError(f"after: {read!r} is no model of it{did_you_mean(read, order)}")
+            for read in references.values():
+                if order.index(read) >= order.index(name):
+                    raise ValueError(f"after: {name!r} is trained before {read!r}, which it reads: list {read!r} first")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds {list(self.seeds)}: each once")
         if len({slug(name) for name in self.models}) < len(self.models):
@@ -113,6 +125,10 @@ def trials(
     for override in overrides:
         if override.partition("=")[0] in owned:
             raise InputError(f"{without_secrets(override)}: a study chooses {' and '.join(owned)} itself: leave it out")
+
+    def run(model: str, seed: int) -> Path:
+        return out / f"{slug(model)}-seed{seed}"
+
     return [
         Trial(
             model,
@@ -122,8 +138,12 @@ def trials(
                 overrides=[
                     *definition.overrides,
                     *overrides,
+                    *(
+                        f"references.{name}.model={run(read, seed)}"
+                        for name, read in definition.after.get(model, {}).items()
+                    ),
                     f"training.seed={seed}",
-                    f"run={out / f'{slug(model)}-seed{seed}'}",
+                    f"run={run(model, seed)}",
                 ],
                 ds_config=ds_config,
                 ranks=ranks,

@@ -69,6 +69,9 @@ def test_the_shipped_study_is_the_papers_table() -> None:
         ({"models": {"A b": "mms", "a-b": "mxls"}, "baseline": "a-b", "claims": []}, "two would have one directory"),
         ({"models": {"MMS": "mms", "Both": "mms_mxl", "D²TV": "d2tv"}}, "no recipe 'mms_mxl'"),
         ({"overrides": ["training.stps=3"]}, "training.stps"),
+        ({"after": {"D2TV": {"mls": "MMS"}}}, "after: 'D2TV' is no model of it (did you mean 'D²TV'?)"),
+        ({"after": {"Both": {"mls": "MMS"}}}, "'Both' is trained before 'MMS', which it reads: list 'MMS' first"),
+        ({"after": {"D²TV": {"mls": "Both"}}}, "references.mls: objective 'd2tv' reads no such network"),
     ],
 )
 def test_a_study_that_does_not_fit_is_one_line(
@@ -81,6 +84,16 @@ def test_a_study_that_does_not_fit_is_one_line(
     assert error in told
     assert told.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_model_reads_the_one_that_was_trained_before_it_with_its_seed() -> None:
+    models = {"MLS": "across_mls", "ACROSS": "across"}
+    definition = Definition(models=models, after={"ACROSS": {"mls": "MLS"}}, baseline="MLS", seeds=(3, 4))
+    planned = trials(definition, Path("out"), ds_config=FP32, ranks=1, overrides=["training.steps=9"])
+    assert [trial.model for trial in planned] == ["MLS", "ACROSS"] * 2
+    for first, second in (planned[:2], planned[2:]):
+        assert second.recipe.references["mls"].model == first.run
+        assert first.recipe.references == {}
 
 
 def test_a_fifo_in_place_of_a_study_is_not_waited_for(tmp_path: Path) -> None:
@@ -258,6 +271,17 @@ def test_a_study_that_has_changed_since_it_was_begun_is_refused(
     assert (out / BEGUN).read_bytes() == before
     (out / BEGUN).unlink()
     check_definition(load_study(str(path)), out)
+
+
+def test_what_a_model_reads_stays_as_it_was_begun(tmp_path: Path) -> None:
+    models = {"X": "across_mls", "Y": "across_mls", "ACROSS": "across"}
+    begun, now = (
+        Definition(models=models, after={"ACROSS": {"mls": read}}, baseline="X", seeds=(0,)) for read in ("X", "Y")
+    )
+    keep_definition(begun, tmp_path)
+    check_definition(begun, tmp_path)
+    with pytest.raises(InputError, match=r"was begun with after\.ACROSS \{'mls': 'X'\}"):
+        check_definition(now, tmp_path)
 
 
 def test_models_and_seeds_may_be_added(tmp_path: Path) -> None:
