@@ -141,6 +141,12 @@ def averaging(lengths: Sequence[int]) -> Tensor:
     return torch.from_numpy((np.arange(len(sizes))[:, None] == text_T).astype(np.float32))
 
 
+def averages(pool: Tensor, states_TD: Tensor) -> Tensor:
+    """Return means (texts, D) over the tokens that `pool`, made by `averaging`, gives each text."""
+    sums = pool.to(states_TD.dtype) @ states_TD
+    return sums / pool.sum(dim=1, keepdim=True).to(sums.dtype)
+
+
 def _pack(sizes: Ints) -> tuple[Ints, Ints, int, int]:
     """Return row and column of each text, the rows and their length: a multiple of 8, as CUDA's kernels want of a bias.
 

@@ -4,6 +4,7 @@ A break would otherwise show as a hang, as gradients that are silently wrong, or
 ranks. What is checked costs a walk over the graph of each forward pass, so only the first steps are.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -42,11 +43,10 @@ class Contract:
         """Check counts() of a step's micro-batches, all ranks at once: they are added up by their order."""
         if not self._steps_left:
             return
+        first = from_first_rank(tuple(counts[0]))
         with together():
             for own in counts:
                 self._same("the keys of counts()", own)
-        first = from_first_rank(tuple(counts[0]))
-        with together():
             if tuple(counts[0]) != first:
                 self._broken(f"the keys of counts() are the same on every rank: {_list(first)}, {_list(counts[0])}")
 
@@ -108,9 +108,9 @@ class Contract:
 
     def _check_groups(self) -> None:
         groups = self._objective.parameter_groups()
-        grouped = [id(parameter) for group in groups for parameter in group.parameters]
+        grouped = Counter(id(parameter) for group in groups for parameter in group.parameters)
         for name, parameter in self._objective.named_parameters():
-            times = grouped.count(id(parameter))
+            times = grouped[id(parameter)]
             if times != int(parameter.requires_grad):
                 kind = "trained" if parameter.requires_grad else "frozen"
                 self._broken(f"parameter_groups() names each trained parameter once: {name}, {kind}, is in {times}")

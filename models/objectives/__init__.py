@@ -1,7 +1,7 @@
 """Objectives: what each paper minimises. A new paper is one file here, its configuration beside it, which imports no
 torch, and one line in `OBJECTIVES`.
 
-All of them are exercised by tests/numerics/test_objective.py; recipes live in trainer/recipe/recipes/.
+They are exercised by tests/numerics/test_objective.py and test_across.py; recipes live in trainer/recipe/recipes/.
 
 | paper | file | equations | recipe |
 |---|---|---|---|

@@ -27,6 +27,7 @@ from models.losses.document_contrast import document_contrast
 from models.network import Network, by_row, real_rows
 from models.objectives.across_config import AcrossConfig
 from models.objectives.base import Branch, Objective, Outputs, Term
+from models.ragged import averages
 from shards.batch.types import Batch
 from shards.errors import InputError
 
@@ -50,18 +51,17 @@ class Across(Objective):
         self.config, self.network, self.references = config, network, references
         self.branches, self.has_state = BRANCHES, config.contrast
         self._sizes = BackboneSizes.of(network.backbone.model.config)
-        if references and references["mls"].vocab_size != network.vocab_size:
+        mls = references.get("mls")
+        if mls is not None and mls.vocab_size != network.vocab_size:
             raise InputError(
-                f"references.mls writes {references['mls'].vocab_size} words and the network {network.vocab_size}: "
-                "choose a network of the same head"
+                f"references.mls writes {mls.vocab_size} words and the network {network.vocab_size}: choose a network "
+                "of the same head"
             )
-        if references and config.contrast:
-            mls = references["mls"]
-            if mls.hidden_size != network.hidden_size:
-                raise InputError(
-                    f"objective.contrast compares states of references.mls ({mls.hidden_size} wide) with the network's "
-                    f"({network.hidden_size}): set network.text to its sizes, or objective.contrast to false"
-                )
+        if mls is not None and config.contrast and mls.hidden_size != network.hidden_size:
+            raise InputError(
+                f"objective.contrast compares states of references.mls ({mls.hidden_size} wide) with the network's "
+                f"({network.hidden_size}): set network.text to its sizes, or objective.contrast to false"
+            )
         if config.contrast:
             self.register_buffer("queue_NE", torch.zeros(config.negatives, network.hidden_size))
             self.register_buffer("queue_story_N", torch.full((config.negatives,), _EMPTY))
@@ -190,6 +190,5 @@ class Across(Objective):
 def _documents(texts_TD: Tensor, arranged: Arranged, text_B: Tensor) -> Tensor:
     """Return the mean state (B, D) of the document that each row's decoded summary reads; any where there is none."""
     assert arranged.pool_documents is not None
-    pool = arranged.pool_documents.to(texts_TD.dtype)
-    means = pool @ texts_TD / pool.sum(dim=1, keepdim=True)
+    means = averages(arranged.pool_documents, texts_TD)
     return means.index_select(0, arranged.document_of[arranged.memory_of[text_B.clamp(min=0)]])

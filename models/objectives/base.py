@@ -121,7 +121,7 @@ class Objective(nn.Module, ABC):
 
     @property
     def product(self) -> Network:
-        """The first of `products`."""
+        """Return the first of `products`."""
         return next(iter(self.products().values()))
 
     def parameter_groups(self) -> list[Group]:

@@ -20,7 +20,7 @@ class Mixture(Protocol):
 
 
 class WholeRecipe(Protocol):
-    """What an objective may judge of a recipe (trainer/recipe)."""
+    """Name the parts of a recipe (trainer/recipe) that an objective may judge."""
 
     @property
     def network(self) -> NetworkConfig: ...

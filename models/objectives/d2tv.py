@@ -25,6 +25,7 @@ from models.losses.distillation import alpha, distillation_distance
 from models.network import Network, by_row, real_rows
 from models.objectives.base import Branch, Objective, Outputs, Term
 from models.objectives.d2tv_config import D2TVConfig
+from models.ragged import averages
 from shards.batch.types import Batch
 
 #: The teacher reads the target document of every row, the student the source document of cross-lingual ones.
@@ -186,8 +187,8 @@ class D2TV(Objective):
         assert self.project is not None
         assert arranged.pool_summaries is not None
         # The layer is affine, so it commutes with the mean over regions: once a sequence instead of once a region.
-        vision = self.project(_mean(arranged.pool_images, visual_SV))
-        summaries = _mean(arranged.pool_summaries, summaries_TD)
+        vision = self.project(averages(arranged.pool_images, visual_SV))
+        summaries = averages(arranged.pool_summaries, summaries_TD)
         device = vision.device
         loss_B = target_oriented_contrast(
             vision.index_select(0, arranged.sequence_B),
@@ -200,9 +201,3 @@ class D2TV(Objective):
             self.config.negatives,
         )
         return Term(sum=loss_B.sum(), count=count, weight=self.config.beta)
-
-
-def _mean(pool: Tensor, states_TD: Tensor) -> Tensor:
-    """Return means (texts, D) over the tokens that `pool` gives each text (the pooling above Eq. 9)."""
-    sums = pool.to(states_TD.dtype) @ states_TD
-    return sums / pool.sum(dim=1, keepdim=True).to(sums.dtype)

@@ -66,7 +66,7 @@ def queued(objective: Across) -> list[dict]:
 
 
 def fill(objective: Across, batch: Batch) -> None:
-    """What the trainer does after a step on one rank."""
+    """Do what the trainer does after a step on one rank."""
     outputs = outputs_of(objective, batch, 0)
     real = batch.weight_B > 0
     with torch.no_grad():

@@ -68,7 +68,7 @@ def perturbed(objective: D2TV, share: float, seed: int) -> dict[str, Tensor]:
 @pytest.mark.parametrize(("dtype", "scale"), [(torch.bfloat16, 1.0), (torch.float16, SCALE)], ids=["bf16", "fp16"])
 @pytest.mark.parametrize("backbone", ["mt5", "mbart"])
 def test_a_step_is_as_near_as_its_roundings(backbone: str, dtype: torch.dtype, scale: float) -> None:
-    """What a rounding does to a gradient far away depends on the network, so it is measured, in float64 alone.
+    """Measure, in float64 alone, what a rounding does to a gradient far away: that depends on the network.
 
     Rounding a number is to be off by a random share of it, of u / sqrt(3) at most in the root mean square, u the unit
     roundoff. Turning every weight by u up or down at random does as much to what a linear layer makes of it as three

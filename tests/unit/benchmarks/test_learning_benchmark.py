@@ -1,4 +1,4 @@
-"""What the first run must have learned, and how its minutes are counted."""
+"""Judge what the first run has learned, and count its minutes."""
 
 from typing import Any
 

@@ -302,7 +302,7 @@ def test_a_corpus_without_images_takes_any_feature_size(setup: Setup) -> None:
 def test_a_mixture_may_change_from_a_step_that_is_still_to_come(
     setup: Setup, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What was read under one mixture stays so: a change before the checkpoint's step is another run."""
+    """Refuse a change before the checkpoint's step: examples were read under the mixture of before."""
     setup.add_checkpoint(3, "mixture.changes=[{from_step: 2, outer_exponent: 1.0}]", attempts=3)
     then = "{from_step: 2, outer_exponent: 1.0}"
     assert plan(setup, f"mixture.changes=[{then}]") == 1

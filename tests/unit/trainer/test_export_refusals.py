@@ -1,4 +1,4 @@
-"""What `d2tv export` and what reads an export refuse: one line, and nothing half-made."""
+"""Refusals of `d2tv export`, and of all that reads an export: one line, and nothing half-made."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What an objective keeps arrives once a taken step: the real rows of all micro-batches and ranks, in slot order."""
+"""Rows that an objective keeps arrive once a taken step: the real ones of all ranks and micro-steps, in slot order."""
 
 from types import SimpleNamespace
 from typing import Any
