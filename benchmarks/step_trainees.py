@@ -16,10 +16,10 @@ import torch
 
 from benchmarks.plain_d2tv import PlainD2TV
 from benchmarks.step_shapes import LANGUAGES, Lengths, network_config, vocabulary
-from models.flops import BackboneSizes, step_flops
+from models.flops import BackboneSizes
 from models.network import Network
 from models.objectives.base import Objective, Outputs
-from models.objectives.d2tv import D2TV, D2TVConfig
+from models.objectives.d2tv import D2TV, D2TVConfig, step_flops
 from models.synthetic import EOS_ID, PAD_ID
 from shards.batch.types import Batch
 from trainer.distributed import join, sum_over_ranks
@@ -99,7 +99,6 @@ class Ours:
         if setup.compile:
             own_inductor_cache()
         network.run_layers(activation_checkpointing=False, compile=setup.compile)
-        self.sizes = BackboneSizes.of(network.backbone.model.config)
         self.module = _Variants(network)
         self.engine = build_engine(self.module, recipe, ds_config)
         self.totals: dict[str, Totals] = {}
@@ -108,9 +107,9 @@ class Ours:
     def flops(self, batch: Batch, variant: str) -> int:
         """Of a training step of the variant on the batch's real tokens."""
         name, _, _ = variant.partition("@")
-        network = self.module.network.config
-        contrast, share = name != "two_branch", name != "unshared"
-        return step_flops(batch, network, self.sizes, contrast=contrast, share=share).training
+        objective: Any = self.module.variants[name]
+        operations: int = objective.flops(batch)
+        return operations
 
     def train(self, batch: Batch, variant: str, apart: bool) -> Parts:
         """One step of a variant; `variant` may say how many languages there are: d2tv@44."""
@@ -156,7 +155,7 @@ class Plain:
 
     def flops(self, batch: Batch, variant: str) -> int:
         """As `Ours.flops`: padding is no use to anyone."""
-        return step_flops(batch, self.config, self.sizes).training
+        return step_flops(batch, D2TVConfig(), self.config, self.sizes, share=False).training
 
     def train(self, batch: Batch, variant: str, apart: bool) -> Parts:
         assert variant == "d2tv"

@@ -1,146 +1,26 @@
-"""Arrange what a micro-batch asks of the network, without padding and without computing anything twice.
+"""Arrange what an objective asks of a network, without padding and without computing anything twice.
 
-Rows of a batch share: a target article is taught once for all rows that have it and show the same images, an article is
+Rows of a batch share: a summary is decoded once for all rows that have it and what it is written from, an article is
 encoded once whether it is read as source, as target or as both, and an image sequence once for all that look at it. A
 text's weight says for how many rows it stands, so sums over the batch stay what they were. All of it is decided on the
 host, from lengths.
 
-Shape suffixes as in models/ragged.py; X images, B rows of the batch.
+Shape suffixes as in models/arranged.py.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from models.ragged import Layout, averaging, cross_layout, self_layout
-from models.sharing import Distinct, Rows, Side
+from models.arranged import MAIN, Arranged, Decoded, DecoderStream, Encoded
+from models.ragged import averaging, cross_layout, self_layout
+from models.sharing import Distinct, Rows, Side, Text
 from shards.arrays import Ints
 from shards.batch.types import Batch
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Arranged:
-    """Texts, images and summaries to compute, each once, and where the batch's rows find theirs.
-
-    The encoder reads distinct documents, then distinct summaries (where asked for); the decoder writes summaries,
-    those of the teacher first. A *memory* is a document with the images it is fused with.
-    """
-
-    ids_T: Tensor  # int64: documents, then summaries
-    texts: Layout
-    document_tokens: int
-    image_X: Tensor  # int64: flat index (row * I + image) of the images to encode
-    place_X: Tensor  # int64: number in its sequence
-    images: Layout
-    pool_images: Tensor  # (sequences, S): ones where a region belongs to a sequence
-    pool_summaries: Tensor | None  # (summaries, T): likewise for the summaries' tokens
-    pool_documents: Tensor | None  # (documents, T): likewise for the documents' tokens
-    memory_T: Tensor | None  # int64: document tokens of the memories; None: the documents in their order
-    fusion: Layout
-    seen_T1: Tensor  # bool: memory tokens of documents with images
-    decoder_ids_T: Tensor  # int64: start token and summary but its last token
-    target_T: Tensor  # int64: what each decoder state predicts
-    decoder: Layout
-    cross: Layout
-    weight_T: Tensor  # float32: for how many rows a target token stands; 0 for what must run but does not count
-    teacher_tokens: int  # of target_T, the first ones
-    taught_T: Tensor  # int64: the teacher's token for each of the student's
-    text_T: Tensor  # int64: the summary, of all that are decoded, a target token belongs to
-    decoded: int  # summaries that are decoded
-    sequence_B: Tensor  # int64: the image sequence of a row (0 where it has none: masked elsewhere)
-    summary_B: Tensor  # int64: the summary of a row
-    teacher_B: Tensor  # int64: the decoded summary of a row's teacher; -1 for none
-    student_B: Tensor  # int64: likewise of its student
-    memory_of: Tensor  # int64: the memory that each decoded summary reads
-    document_of: Tensor  # int64: the document of each memory
-    real_tokens: int  # of texts and decoded summaries
-    computed_tokens: int  # places in the rows that their self-attention computes
-
-    def to(self, device: torch.device, dtype: torch.dtype) -> "Arranged":
-        """Return the same on `device`, masks in the precision `dtype`, without waiting for the device."""
-        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        for name, value in values.items():
-            if isinstance(value, Layout):
-                values[name] = value.to(device, dtype)
-            elif isinstance(value, Tensor):
-                values[name] = value.to(device, non_blocking=True)
-        return Arranged(**values)
-
-
-def arrange(
-    batch: Batch,
-    *,
-    teacher_rows: Sequence[int] | None,
-    student_rows: Sequence[int] | None,
-    summaries: bool = False,
-    documents: bool = False,
-    marked: bool = False,
-    share: bool = True,
-) -> Arranged:
-    """Arrange the teacher's rows (from their target documents) and the student's (from their source documents).
-
-    None: there is no such branch. A branch without rows runs on some row and counts nothing, so that every parameter
-    takes part in every step. summaries: encode the target summaries of all real rows as texts, too; marked: behind
-    their start tokens, because a document begins with its language's. documents: make what pools documents, too. share
-    False computes every row on its own. `batch` is on the host.
-    """
-    assert batch.cross_B.device.type == "cpu", "arrange a batch before it is moved"
-    rows = Rows(batch, share)
-    work = _distinct_work(rows, teacher_rows, student_rows, summaries=summaries)
-
-    document_ids = [rows.ids(side, row) for side, row in work.documents.first]
-    summary_ids = [rows.ids("summary", row) for row in work.summaries.first]
-    target_ids = [rows.ids("summary", row) for row, _ in work.decoded.first]
-    starts = batch.start_B.numpy()
-    if marked:
-        summary_ids = [np.r_[starts[row], ids] for row, ids in zip(work.summaries.first, summary_ids, strict=True)]
-    sizes, document_sizes = _sizes(target_ids), _sizes(document_ids)
-    document_of = np.array([document for document, _ in work.memories.first])
-    in_order = document_of.tolist() == list(range(len(document_ids)))
-    memory_sizes = [document_sizes[document] for document in document_of]
-    sequence_of = [sequence for _, sequence in work.memories.first]
-    seen = [sequence >= 0 for sequence in sequence_of]
-    # Without any image there is one sequence all the same, looked at by one text and hidden from it afterwards.
-    looking = sequence_of if any(seen) else [0, *sequence_of[1:]]
-    texts = self_layout(document_sizes + _sizes(summary_ids), causal=False)
-    decoder = self_layout(sizes, causal=True)
-    return Arranged(
-        ids_T=_flat([*document_ids, *summary_ids]),
-        texts=texts,
-        document_tokens=sum(document_sizes),
-        image_X=torch.from_numpy(rows.image_X),
-        place_X=torch.from_numpy(rows.place_X),
-        images=self_layout(rows.sequence_sizes, causal=False),
-        pool_images=averaging(rows.sequence_sizes),
-        pool_summaries=averaging(_sizes(summary_ids)) if summaries else None,
-        pool_documents=averaging(document_sizes) if documents else None,
-        memory_T=None if in_order else torch.from_numpy(_ranges(document_of, np.array(document_sizes))),
-        fusion=cross_layout(memory_sizes, looking, rows.sequence_sizes),
-        seen_T1=torch.from_numpy(np.repeat(seen, memory_sizes))[:, None],
-        decoder_ids_T=_flat(
-            [np.r_[starts[row], ids[:-1]] for (row, _), ids in zip(work.decoded.first, target_ids, strict=True)]
-        ),
-        target_T=_flat(target_ids),
-        decoder=decoder,
-        cross=cross_layout(sizes, [memory for _, memory in work.decoded.first], memory_sizes),
-        weight_T=torch.from_numpy(np.repeat(np.array(work.weights, np.float32), sizes)),
-        teacher_tokens=sum(sizes[: work.teachers]),
-        taught_T=torch.from_numpy(_ranges(np.array(work.taught, np.int64), np.array(sizes))),
-        text_T=torch.from_numpy(np.repeat(np.arange(len(sizes)), sizes)),
-        decoded=len(sizes),
-        sequence_B=torch.from_numpy(np.maximum(rows.sequence_B, 0)),
-        summary_B=torch.from_numpy(work.summary_B),
-        teacher_B=torch.from_numpy(work.text_B["teacher"]),
-        student_B=torch.from_numpy(work.text_B["student"]),
-        memory_of=torch.tensor([memory for _, memory in work.decoded.first]),
-        document_of=torch.from_numpy(document_of),
-        real_tokens=int(texts.queries.place_T.numel() + decoder.queries.place_T.numel()),
-        computed_tokens=sum(layout.queries.rows * layout.queries.length for layout in (texts, decoder)),
-    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -148,122 +28,270 @@ class Lengths:
     """Lengths of what a micro-batch computes, each thing once; rows that run and count nothing are left out."""
 
     images: list[int]  # an image sequence
-    documents: list[int]  # tokens
-    summaries: list[int]  # tokens of the summaries that are encoded
+    documents: list[int]  # tokens of a document that a summary is written from
+    texts: list[int]  # tokens of other texts that are encoded
     memories: list[tuple[int, int]]  # (tokens of the document, images)
-    decoded: list[tuple[int, int]]  # (tokens of the document, of the summary)
-
-
-def arranged_lengths(
-    batch: Batch,
-    *,
-    teacher_rows: Sequence[int] | None,
-    student_rows: Sequence[int] | None,
-    summaries: bool = False,
-    share: bool = True,
-) -> Lengths:
-    """Return the lengths of what `arrange` lets the network compute of the same arguments."""
-    rows = Rows(batch, share)
-    work = _distinct_work(rows, teacher_rows, student_rows, summaries=summaries, spare=False)
-    documents = [len(rows.ids(side, row)) for side, row in work.documents.first]
-    memories = [
-        (documents[document], rows.shown[sequence] if sequence >= 0 else 0)
-        for document, sequence in work.memories.first
-    ]
-    return Lengths(
-        images=[rows.shown[sequence] for sequence in set(rows.sequence_B[rows.real].tolist()) - {-1}],
-        documents=documents,
-        summaries=[len(rows.ids("summary", row)) for row in work.summaries.first],
-        memories=memories,
-        decoded=[(memories[memory][0], len(rows.ids("summary", row))) for row, memory in work.decoded.first],
-    )
+    decoded: list[tuple[int, int]]  # (tokens or regions that are read, tokens that are written)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class _Encode:
+    text: Text
+    rows: Sequence[int]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Decode:
+    side: Side | Literal["images"]
+    rows: Sequence[int]
+    beside: str | None
+    writes: Text
+    decoder: str
+
+
+class Arrangement:
+    """Collect, by name, the texts to encode and the summaries to decode of one micro-batch on the host.
+
+        arrangement = Arrangement(batch)
+        arrangement.decode("mms", "target", rows)
+        arrangement.encode("summary", "summary", rows)
+        arranged = network.place(arrangement.arranged())
+
+    What is asked for without rows runs on some row and counts nothing, so that every parameter takes part in every
+    step. Ask for the same names in every micro-batch.
+    """
+
+    def __init__(self, batch: Batch, *, share: bool = True, marked: bool = False) -> None:
+        """Begin with nothing. share False: compute every row on its own.
+
+        marked: a text begins with its language's token (mBART-50), as documents already do: put it before summaries
+        that are encoded.
+        """
+        assert batch.cross_B.device.type == "cpu", "arrange a batch before it is moved"
+        self._rows, self._marked = Rows(batch, share), marked
+        self._encodes: dict[str, _Encode] = {}
+        self._decodes: dict[str, _Decode] = {}
+
+    def encode(self, name: str, text: Text, rows: Sequence[int]) -> None:
+        """Ask for the encoder's states of a text of each row. A document that is decoded from is not encoded again."""
+        self._encodes[name] = _Encode(text=text, rows=rows)
+
+    def decode(
+        self,
+        name: str,
+        side: Side | Literal["images"],
+        rows: Sequence[int],
+        *,
+        beside: str | None = None,
+        writes: Text = "summary",
+        decoder: str = MAIN,
+    ) -> None:
+        """Ask for the decoder's states of each row's summary, written from its document and images, or images alone.
+
+        beside: an earlier part of the same decoder that has the rows, too: `Decoded.beside_T` finds its tokens.
+        decoder: which one writes; each has a stream of its own.
+        """
+        self._decodes[name] = _Decode(side=side, rows=rows, beside=beside, writes=writes, decoder=decoder)
+
+    def lengths(self) -> Lengths:
+        """Return the lengths of what is asked for, from which its operations are counted (models/flops.py)."""
+        rows, work = self._rows, self._numbered(spare=False)
+        sizes = [len(self._ids(text, row)) for text, row in work.texts.first]
+        read = _sizes_of_memories(work, rows, sizes)
+        return Lengths(
+            images=[rows.shown[sequence] for sequence in set(rows.sequence_B[rows.real].tolist()) - {-1}],
+            documents=sizes[: work.documents],
+            texts=sizes[work.documents :],
+            memories=[
+                (sizes[document], rows.shown[sequence] if sequence >= 0 else 0)
+                for document, sequence in work.memories.first
+                if document >= 0
+            ],
+            decoded=[
+                (read[memory], len(rows.ids(text, row)))
+                for stream in work.streams.values()
+                for text, row, memory in stream.texts.first
+            ],
+        )
+
+    def arranged(self) -> Arranged:
+        """Return the streams, on the host."""
+        rows, work = self._rows, self._numbered(spare=True)
+        texts = [self._ids(text, row) for text, row in work.texts.first]
+        sizes = [len(ids) for ids in texts]
+        # Memories of a document come before those of images alone.
+        order = sorted(range(len(work.memories.first)), key=lambda memory: work.memories.first[memory][0] < 0)
+        position = np.argsort(order)
+        memories = [work.memories.first[memory] for memory in order]
+        fused = [(document, sequence) for document, sequence in memories if document >= 0]
+        document_of = np.array([document for document, _ in fused], np.int64)
+        in_order = document_of.tolist() == list(range(work.documents))
+        seen = [sequence >= 0 for _, sequence in fused]
+        # Without any image there is one sequence all the same, looked at by one text and hidden from it afterwards.
+        looking = [sequence for _, sequence in fused] if any(seen) else [0] + [-1] * (len(fused) - 1)
+        memory_sizes = _sizes_of_memories(work, rows, sizes)
+        fused_sizes = [sizes[document] for document in document_of]
+        alone = np.array([max(sequence, 0) for document, sequence in memories if document < 0], np.int64)
+        layout = self_layout(sizes, causal=False)
+        decoders = {
+            name: self._stream(name, stream, work, position, [memory_sizes[memory] for memory in order])
+            for name, stream in work.streams.items()
+        }
+        own = [layout, *(stream.layout for stream in decoders.values())]
+        return Arranged(
+            ids_T=_flat(texts),
+            texts=layout,
+            encoded={name: _encoded(text_B, sizes) for name, text_B in work.encoded.items()},
+            image_X=torch.from_numpy(rows.image_X),
+            place_X=torch.from_numpy(rows.place_X),
+            images=self_layout(rows.sequence_sizes, causal=False),
+            pool_images=averaging(rows.sequence_sizes),
+            sequence_B=torch.from_numpy(np.maximum(rows.sequence_B, 0)),
+            document_tokens=sum(sizes[: work.documents]),
+            memory_T=None if in_order else torch.from_numpy(_ranges(document_of, np.array(sizes))),
+            fusion=cross_layout(fused_sizes, looking, rows.sequence_sizes) if fused else None,
+            seen_T1=torch.from_numpy(np.repeat(np.array(seen, bool), fused_sizes))[:, None],
+            alone_S=torch.from_numpy(_ranges(alone, np.array(rows.sequence_sizes))) if len(alone) else None,
+            decoders=decoders,
+            real_tokens=sum(int(x.queries.place_T.numel()) for x in own),
+            computed_tokens=sum(x.queries.rows * x.queries.length for x in own),
+        )
+
+    def _ids(self, text: Text, row: int) -> Ints:
+        """Return the tokens of a text as the encoder reads it."""
+        ids = self._rows.ids(text, row)
+        return np.r_[self._rows.start(text, row), ids] if self._marked and text not in ("source", "target") else ids
+
+    def _stream(
+        self, decoder: str, stream: "_Stream", work: "_Work", position: Ints, memory_sizes: list[int]
+    ) -> DecoderStream:
+        rows = self._rows
+        targets = [rows.ids(text, row) for text, row, _ in stream.texts.first]
+        memory_of = position[[memory for _, _, memory in stream.texts.first]]
+        sizes = np.array([len(ids) for ids in targets])
+        ends = np.cumsum(sizes)
+        parts = {}
+        for name in (name for name, request in self._decodes.items() if request.decoder == decoder):
+            text_B, (first, after) = work.decoded[name], work.parts[name]
+            beside = stream.beside.get(name)
+            parts[name] = Decoded(
+                begin=int(ends[first] - sizes[first]),
+                end=int(ends[after - 1]),
+                text_B=torch.from_numpy(text_B),
+                memory_B=torch.from_numpy(np.where(text_B >= 0, memory_of[np.maximum(text_B, 0)], -1)),
+                beside_T=None if beside is None else torch.from_numpy(_ranges(np.array(beside), sizes)),
+            )
+        return DecoderStream(
+            ids_T=_flat(
+                [
+                    np.r_[rows.start(text, row), ids[:-1]]
+                    for (text, row, _), ids in zip(stream.texts.first, targets, strict=True)
+                ]
+            ),
+            target_T=_flat(targets),
+            layout=self_layout(sizes.tolist(), causal=True),
+            cross=cross_layout(sizes.tolist(), memory_of.tolist(), memory_sizes),
+            weight_T=torch.from_numpy(np.repeat(np.array(stream.weights, np.float32), sizes)),
+            text_T=torch.from_numpy(np.repeat(np.arange(len(sizes)), sizes)),
+            texts=len(sizes),
+            parts=parts,
+        )
+
+    def _numbered(self, *, spare: bool) -> "_Work":
+        """Number what the requests need. spare: one without rows runs on some row and counts nothing."""
+        rows, work = self._rows, _Work()
+        asked = [decode.rows for decode in self._decodes.values()] + [text.rows for text in self._encodes.values()]
+        spares = [next((some[0] for some in asked if some), 0)] if spare else []
+        for name, request in self._decodes.items():
+            stream = work.streams.setdefault(request.decoder, _Stream())
+            text_B, first = np.full(rows.count, -1, np.int64), len(stream.weights)
+            for row in request.rows or spares:
+                sequence = int(rows.sequence_B[row])
+                document = -1 if request.side == "images" else self._text(work, name, request.side, row)
+                memory = work.memories.number((document, sequence), (document, sequence))
+                # A summary is compared with that of another part, which may have been written from another variant.
+                other = -1 if request.beside is None else int(work.decoded[request.beside][row])
+                key = (name, memory, other, rows.identity(request.writes, row))
+                text = stream.texts.number(key, (request.writes, row, memory))
+                if text == len(stream.weights):
+                    stream.weights.append(0.0)
+                    if request.beside is not None and spare:
+                        stream.beside.setdefault(name, []).append(max(other, work.parts[request.beside][0]))
+                if request.rows:
+                    stream.weights[text] += 1.0
+                    text_B[row] = text
+            work.decoded[name], work.parts[name] = text_B, (first, len(stream.weights))
+        work.documents = len(work.texts.first)
+        for name, wanted in self._encodes.items():
+            numbers_B = np.full(rows.count, -1, np.int64)
+            for row in wanted.rows or spares:
+                numbers_B[row] = self._text(work, name, wanted.text, row)
+            work.encoded[name] = numbers_B
+        return work
+
+    def _text(self, work: "_Work", name: str, text: Text, row: int) -> int:
+        """Return the number of a text that is encoded: an article's is one whichever side reads it."""
+        kind = "article" if text in ("source", "target") else "summary"
+        key = (kind, self._rows.identity(text, row), name if self._rows.alone else "")
+        return work.texts.number(key, (text, row))
+
+
+@dataclass(kw_only=True, slots=True)
+class _Stream:
+    texts: Distinct = field(default_factory=Distinct)  # (text, row, memory)
+    weights: list[float] = field(default_factory=list)
+    beside: dict[str, list[int]] = field(default_factory=dict)  # part -> the other part's summary of each of its own
+
+
+@dataclass(kw_only=True, slots=True)
 class _Work:
-    """Distinct documents, images and summaries of a batch, each by the row where it first appears."""
+    """Distinct texts, memories and summaries, each by the row where it first appears."""
 
-    documents: Distinct  # (side, row)
-    memories: Distinct  # (document, image sequence or -1)
-    decoded: Distinct  # (row, memory): first the teacher's summaries, then the student's
-    summaries: Distinct  # row, as texts of their own
-    weights: list[float]  # of the decoded summaries
-    teachers: int  # of the decoded summaries
-    taught: list[int]  # the teacher's decoded summary for each of the student's; empty without a teacher
-    text_B: dict[str, Ints]  # branch -> the decoded summary of a row, -1 for none
-    summary_B: Ints
+    texts: Distinct = field(default_factory=Distinct)  # (text, row); those of memories first
+    documents: int = 0  # of the texts, those of memories
+    memories: Distinct = field(default_factory=Distinct)  # (text or -1, image sequence or -1)
+    streams: dict[str, _Stream] = field(default_factory=dict)
+    decoded: dict[str, Ints] = field(default_factory=dict)  # part -> summary of a row, -1 for none
+    parts: dict[str, tuple[int, int]] = field(default_factory=dict)  # part -> its summaries in the stream, from and to
+    encoded: dict[str, Ints] = field(default_factory=dict)  # part -> text of a row, -1 for none
 
 
-def _distinct_work(
-    rows: Rows,
-    teacher_rows: Sequence[int] | None,
-    student_rows: Sequence[int] | None,
-    *,
-    summaries: bool,
-    spare: bool = True,
-) -> _Work:
-    """Number what the branches' rows need. spare: a branch without rows runs on some row and counts nothing."""
-    documents, memories, decoded, read = Distinct(), Distinct(), Distinct(), Distinct()
-    weights: list[float] = []
-    taught: list[int] = []
-    teachers, spares = 0, [(teacher_rows or student_rows or [0])[0]] if spare else []
-    text_B = {branch: np.full(rows.count, -1, np.int64) for branch in ("teacher", "student")}
-    sides: dict[str, Side] = {"teacher": "target", "student": "source"}
-    for branch, of_branch in (("teacher", teacher_rows), ("student", student_rows)):
-        if of_branch is None:
-            continue
-        side = sides[branch]
-        for row in of_branch or spares:
-            sequence = int(rows.sequence_B[row])
-            document = documents.number((rows.identity(side, row), branch if rows.alone else ""), (side, row))
-            memory = memories.number((document, sequence), (document, sequence))
-            # A student's summary is compared with its teacher's, which may have read another variant of the target.
-            teacher = int(text_B["teacher"][row])
-            text = decoded.number((branch, memory, teacher, rows.identity("summary", row)), (row, memory))
-            if text == len(weights):
-                weights.append(0.0)
-                if branch == "student" and teacher_rows is not None:
-                    taught.append(teacher if teacher_rows else 0)
-            if of_branch:
-                weights[text] += 1.0
-                text_B[branch][row] = text
-        teachers = len(weights) if branch == "teacher" else teachers
-    summary_B = np.zeros(rows.count, np.int64)
-    if summaries:
-        for row in rows.real or spares:
-            summary_B[row] = read.number(rows.identity("summary", row), row)
-    return _Work(
-        documents=documents,
-        memories=memories,
-        decoded=decoded,
-        summaries=read,
-        weights=weights,
-        teachers=teachers,
-        taught=taught,
-        text_B=text_B,
-        summary_B=summary_B,
+def _sizes_of_memories(work: _Work, rows: Rows, sizes: Sequence[int]) -> list[int]:
+    return [
+        sizes[document] if document >= 0 else rows.sequence_sizes[max(sequence, 0)]
+        for document, sequence in work.memories.first
+    ]
+
+
+def _encoded(number_B: Ints, sizes: Sequence[int]) -> Encoded:
+    """Return where the texts `number_B` (-1 for none) lie in a stream of texts of `sizes`."""
+    texts, ends = sorted({number for number in number_B.tolist() if number >= 0}), np.cumsum(sizes)
+    together = texts == list(range(texts[0], texts[-1] + 1))
+    place = {number: place for place, number in enumerate(texts)}
+    return Encoded(
+        tokens_T=None if together else torch.from_numpy(_ranges(np.array(texts), np.array(sizes))),
+        begin=int(ends[texts[0]] - sizes[texts[0]]),
+        end=int(ends[texts[-1]]),
+        pool=averaging([sizes[text] for text in texts]),
+        text_B=torch.tensor([place.get(number, 0) for number in number_B.tolist()]),
     )
+
+
+def same_tokens(stream: DecoderStream, part: str, other: DecoderStream, other_part: str) -> Tensor:
+    """Return, for each token of `stream`, that of the same row's summary in another arrangement's: (T,) int64.
+
+    On the host. A summary that no row has, which runs and counts nothing, has the tokens of the first.
+    """
+    texts = np.zeros(stream.texts, np.int64)
+    of_rows = zip(stream.parts[part].text_B.tolist(), other.parts[other_part].text_B.tolist(), strict=True)
+    for text, of_other in of_rows:
+        if text >= 0:
+            texts[text] = of_other
+    return torch.from_numpy(_ranges(texts, np.bincount(other.text_T.numpy(), minlength=other.texts)))
 
 
 def _flat(texts: Sequence[Ints]) -> Tensor:
     return torch.from_numpy(np.concatenate(texts))
-
-
-def _sizes(texts: Sequence[Ints]) -> list[int]:
-    return [len(text) for text in texts]
-
-
-def same_tokens(arranged: Arranged, text_B: Tensor, other: Arranged, other_B: Tensor) -> Tensor:
-    """Return, for each target token of `arranged`, that of the same row's summary in `other`: (T,) int64.
-
-    text_B, other_B: the decoded summary of a row in either, -1 for none. All is on the host. A summary that no row has,
-    which runs and counts nothing, has the tokens of the first.
-    """
-    texts = np.zeros(arranged.decoded, np.int64)
-    for text, of_other in zip(text_B.tolist(), other_B.tolist(), strict=True):
-        if text >= 0:
-            texts[text] = of_other
-    return torch.from_numpy(_ranges(texts, np.bincount(other.text_T.numpy(), minlength=other.decoded)))
 
 
 def _ranges(texts: Ints, sizes: Ints) -> Ints:

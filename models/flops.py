@@ -5,25 +5,23 @@ does what is no matrix product. With D the width of the text, H that of all head
 number (3 where gated, else 2) of the feed-forward matrices, W the words, V the visual width, Y its feed-forward
 width, C the common width of the fusion, per layer where the part has layers:
 
-    text encoder  L (8DH + 2mDF) + 4H L^2                                       L tokens of a document or summary
+    text encoder  L (8DH + 2mDF) + 4H L^2                                       L tokens of a document or another text
     decoder       N (8DH + 4DH + 2mDF) + 4H (N (N + 1) / 2 + N L) + 4DH L       N of the summary, L of the document
     head          2DW N
     vision        K (8V^2 + 4VY) + 4V K^2,  and once 8V K + 2 d_v V K           K regions; d_v where it is projected
     fusion        L (2DC + 2(D + C)C + 2(D + C)D) + 4C L K,  and once 4VC K     keys and values once an image sequence
-    contrast      2VD an image sequence, beside the summaries in the encoder    the layer above Eq. 9, after pooling
 
-A causal attention counts the pairs it allows. The student reads cross-lingual rows only. mT5-base with 512 and 84
-tokens and 180 regions: 200.8 GF one direction, 364 both, 379 D2TV. Training is three times the forward pass.
+Layers of an objective's own are its own to count. A causal attention counts the pairs it allows. mT5-base with 512 and
+84 tokens and 180 regions: 200.8 GF one direction, 364 both, 379 D2TV. Training is three times the forward pass.
 
 Integers on the CPU: nothing here waits for a device. Shape suffixes as in shards/schema.py.
 """
 
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any
 
-from models.arrangement import Lengths, arranged_lengths
+from models.arrangement import Lengths
 from models.config import NetworkConfig
-from shards.batch.types import Batch
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,12 +69,12 @@ class Flops:
     """Operations of a forward pass by part."""
 
     vision: int
-    documents: int  # source and target documents through the text encoder
-    summaries: int  # the same for the summaries of Eq. 9
+    documents: int  # that summaries are written from, through the text encoder
+    texts: int  # other texts, likewise
     fusion: int
     decoder: int
     head: int
-    contrast: int
+    own: int = 0  # layers of the objective
 
     @property
     def forward(self) -> int:
@@ -88,45 +86,19 @@ class Flops:
         return 3 * self.forward
 
 
-def step_flops(
-    batch: Batch,
-    network: NetworkConfig,
-    backbone: BackboneSizes,
-    *,
-    branches: Literal["mms", "mxls", "both"] = "both",
-    contrast: bool = True,
-    share: bool = False,
-) -> Flops:
-    """Count one micro-batch on the CPU, as `models.arrangement.arrange` lays it out. Placeholders cost nothing.
-
-    branches, contrast: as in models/objectives/d2tv.py.  share: what several rows have in common counts once.
-    """
-    rows = (batch.weight_B > 0).nonzero().flatten().tolist()
-    lengths = arranged_lengths(
-        batch,
-        teacher_rows=None if branches == "mxls" else rows,
-        student_rows=None if branches == "mms" else [row for row in rows if batch.cross_B[row]],
-        summaries=contrast,
-        share=share,
-    )
-    return forward_flops(lengths, network, backbone, contrast=contrast)
-
-
-def forward_flops(
-    lengths: Lengths, network: NetworkConfig, backbone: BackboneSizes, *, contrast: bool = False
-) -> Flops:
-    """Count a forward pass over what was arranged. contrast: with the layer above D2TV's Eq. 9."""
+def forward_flops(lengths: Lengths, network: NetworkConfig, backbone: BackboneSizes, own: int = 0) -> Flops:
+    """Count a forward pass over what was arranged. own: of the objective's own layers."""
     images = lengths.images if network.vision.enabled else []
     common, regions = network.fusion.hidden_size, network.vision.regions
     return Flops(
         vision=sum(vision_flops(count, network) for count in images),
         documents=sum(encoder_flops(length, backbone) for length in lengths.documents),
-        summaries=sum(encoder_flops(length, backbone) for length in lengths.summaries),
+        texts=sum(encoder_flops(length, backbone) for length in lengths.texts),
         fusion=sum(fusion_flops(document, count, network, backbone) for document, count in lengths.memories)
         + 4 * network.vision.width * common * regions * sum(images),
         decoder=sum(decoder_flops(document, summary, backbone) for document, summary in lengths.decoded),
         head=2 * backbone.hidden * backbone.words * sum(summary for _, summary in lengths.decoded),
-        contrast=2 * network.vision.width * backbone.hidden * len(images) if contrast else 0,
+        own=own,
     )
 
 

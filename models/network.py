@@ -5,7 +5,8 @@ micro-batch needs: flat streams of real tokens, every text and image once.
 Shape suffixes as in models/ragged.py; S regions of all images, T tokens of the texts at hand.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 
 import torch
@@ -13,7 +14,8 @@ from torch import Tensor, nn
 from transformers import GenerationConfig
 from transformers.modeling_outputs import BaseModelOutput
 
-from models.arrangement import Arranged, arrange
+from models.arranged import Arranged, DecoderStream
+from models.arrangement import Arrangement
 from models.backbones.base import Backbone
 from models.backbones.build import build_backbone
 from models.backbones.memory import Memory
@@ -27,6 +29,16 @@ from models.sharing import Side
 from models.vision import VisualEncoder
 from shards.batch.types import Batch
 from shards.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class States:
+    """States that the network computes of what was arranged."""
+
+    texts_TD: Tensor  # of the encoder's stream, H_T^{N_e}
+    visual_SV: Tensor | None  # of the image sequences, H_V^{N_v}; None without visual features
+    memory_TD: Tensor  # of the memories, Z_{T+V}
+    hidden_TD: Tensor  # of the main decoder's stream, H_dec^{N_d}: state t predicts target token t
 
 
 class Network(nn.Module):
@@ -65,18 +77,19 @@ class Network(nn.Module):
         """H_T^{N_e} (T, D) of all texts of a micro-batch, in one encoder call."""
         return self.backbone.encode(arranged.ids_T, arranged.texts)
 
-    def encode_vision(self, batch: Batch, arranged: Arranged) -> Tensor | None:
-        """H_V^{N_v} (S, V) of the image sequences; None without visual features."""
+    def encode_vision(self, batch: Batch, arranged: Arranged, hidden_S: Tensor | None = None) -> Tensor | None:
+        """H_V^{N_v} (S, V) of the image sequences; None without visual features.
+
+        hidden_S: int64, regions whose features are zero, as if nothing were known but their boxes.
+        """
         if self.vision is None:
             return None
         most = self.config.vision.max_images
         if batch.roi_BIRV.shape[1] > most:
             raise InputError(f"{batch.roi_BIRV.shape[1]} images an article do not fit network.vision.max_images {most}")
-        device = arranged.image_X.device
-        roi_XRF, boxes_XR4 = (
-            x.to(device, non_blocking=True).flatten(0, 1).index_select(0, arranged.image_X)
-            for x in (batch.roi_BIRV, batch.boxes_BIR4)
-        )
+        roi_XRF, boxes_XR4 = (_images(x, arranged) for x in (batch.roi_BIRV, batch.boxes_BIR4))
+        if hidden_S is not None:
+            roi_XRF = roi_XRF.flatten(0, 1).index_fill(0, hidden_S, 0.0).view_as(roi_XRF)
         visual_SV: Tensor = self.vision(roi_XRF, boxes_XR4, arranged.place_X, arranged.images)
         return visual_SV
 
@@ -87,15 +100,31 @@ class Network(nn.Module):
         if self.fusion is None:
             return documents_TD
         assert visual_SV is not None, "a network with vision always runs its visual path"
+        assert arranged.fusion is not None, "nothing is decoded"
         fused_TD: Tensor = self.fusion(documents_TD, visual_SV, arranged.fusion, arranged.seen_T1)
         return fused_TD
 
-    def decode(self, memory_TD: Tensor, arranged: Arranged) -> Tensor:
+    def decode(self, memory_TD: Tensor, stream: DecoderStream) -> Tensor:
         """H_dec^{N_d} (T, D), Eq. 1, teacher forced: state t predicts target token t. Before the last dropout.
 
         The input is each summary shifted right behind its own start token (its target language).
         """
-        return self.backbone.decode(arranged.decoder_ids_T, arranged.decoder, memory_TD, arranged.cross)
+        return self.backbone.decode(stream.ids_T, stream.layout, memory_TD, stream.cross)
+
+    def states(self, batch: Batch, arranged: Arranged, regions: Callable[[Tensor], Tensor] | None = None) -> States:
+        """Return all states of what was arranged, with one call each of vision, encoder, fusion and decoder.
+
+        regions: makes memories of images alone, (S, D) of (S, V); needed where there are some.
+        """
+        visual_SV = self.encode_vision(batch, arranged)
+        texts_TD = self.encode(arranged)
+        memory_TD = self.fuse(texts_TD[: arranged.document_tokens], visual_SV, arranged)
+        if arranged.alone_S is not None:
+            assert regions is not None
+            assert visual_SV is not None
+            memory_TD = torch.cat((memory_TD, regions(visual_SV.index_select(0, arranged.alone_S))))
+        hidden_TD = self.decode(memory_TD, arranged.main)
+        return States(texts_TD=texts_TD, visual_SV=visual_SV, memory_TD=memory_TD, hidden_TD=hidden_TD)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """W_o Z + b_o, (..., D) to (..., W). A token costs W numbers."""
@@ -118,22 +147,16 @@ class Network(nn.Module):
         weight = self.backbone.head.weight
         return arranged.to(weight.device, weight.dtype)
 
-    def memory(self, batch: Batch, arranged: Arranged) -> Tensor:
-        """Return what the decoder attends to, Z_{T+V} (T, D) of the memories, where no summaries are encoded beside."""
-        return self.fuse(self.encode(arranged), self.encode_vision(batch, arranged), arranged)
-
     def row_nll(self, batch: Batch, branch: Side = "source") -> tuple[Tensor, Tensor]:
         """Plain negative log-likelihood of each row's summary (Eqs. 2, 4; nats) and its tokens, both (B,) float32.
 
         For validation: no smoothing, no gradient. Placeholder rows (weight 0) give 0 and 0. `batch` is on the host.
         """
-        rows = real_rows(batch)
-        teacher, student = (rows, None) if branch == "target" else (None, rows)
-        arranged = self.place(arrange(batch, teacher_rows=teacher, student_rows=student))
-        hidden_TD = self.decode(self.memory(batch, arranged), arranged)
-        _, nll_T = self.token_loss(hidden_TD, arranged.target_T, 0.0)
-        of_row = arranged.teacher_B if branch == "target" else arranged.student_B
-        return by_row(nll_T, arranged, of_row), by_row(torch.ones_like(nll_T), arranged, of_row)
+        arrangement = Arrangement(batch)
+        arrangement.decode("nll", branch, real_rows(batch))
+        arranged = self.place(arrangement.arranged())
+        _, nll_T = self.token_loss(self.states(batch, arranged).hidden_TD, arranged.main.target_T, 0.0)
+        return by_row(nll_T, arranged.main, "nll"), by_row(torch.ones_like(nll_T), arranged.main, "nll")
 
     @torch.no_grad()
     def generate(self, batch: Batch, decoding: Decoding, numbers: Sequence[int] | None = None) -> Tensor:
@@ -149,12 +172,15 @@ class Network(nn.Module):
         rows = real_rows(batch)
         if not rows:
             return torch.full((len(batch), 1), self.pad_id)
-        arranged = self.place(arrange(batch, teacher_rows=None, student_rows=rows))
-        keys = arranged.cross.keys
+        arrangement = Arrangement(batch)
+        arrangement.decode("generate", "source", rows)
+        arranged = self.place(arrangement.arranged())
+        keys = arranged.main.cross.keys
+        memory_TD = self.fuse(self.encode(arranged), self.encode_vision(batch, arranged), arranged)
         memory = Memory.of(
-            keys.pad(self.memory(batch, arranged)),
+            keys.pad(memory_TD),
             keys.pad(torch.ones_like(arranged.seen_T1))[:, :, 0],
-            arranged.memory_of[arranged.student_B[rows]].tolist(),
+            arranged.main.parts["generate"].memory_B[rows].tolist(),
             decoding.num_beams,
         )
         # transformers wants encoder states for how many rows there are: their decoder reads the memory instead.
@@ -183,13 +209,24 @@ class Network(nn.Module):
         return ids_BN
 
 
+def region_features(batch: Batch, arranged: Arranged) -> Tensor:
+    """Features (S, F) of the regions of the image sequences, as the batch has them."""
+    return _images(batch.roi_BIRV, arranged).flatten(0, 1)
+
+
+def _images(x_BI: Tensor, arranged: Arranged) -> Tensor:
+    """Return (X, ...) of the images to encode, on their device, out of (B, I, ...)."""
+    return x_BI.to(arranged.image_X.device, non_blocking=True).flatten(0, 1).index_select(0, arranged.image_X)
+
+
 def real_rows(batch: Batch) -> list[int]:
     """The rows that are no placeholders."""
     rows: list[int] = (batch.weight_B > 0).nonzero()[:, 0].tolist()
     return rows
 
 
-def by_row(value_T: Tensor, arranged: Arranged, text_B: Tensor) -> Tensor:
-    """Sums over the target tokens of each row's decoded summary `text_B`, (B,) float32; 0 where that is -1."""
-    sums = value_T.new_zeros(arranged.decoded, dtype=torch.float32).index_add(0, arranged.text_T, value_T.float())
+def by_row(value_T: Tensor, stream: DecoderStream, part: str) -> Tensor:
+    """Sums over the target tokens of each row's summary in `part` of the stream, (B,) float32; 0 where it has none."""
+    text_B = stream.parts[part].text_B
+    sums = value_T.new_zeros(stream.texts, dtype=torch.float32).index_add(0, stream.text_T, value_T.float())
     return torch.where(text_B >= 0, sums[text_B.clamp(min=0)], 0.0)

@@ -40,6 +40,7 @@ class Rows:
             "target": (batch.target_ids_BM.numpy(), batch.target_mask_BM.numpy()),
             "summary": (batch.summary_ids_BN.numpy(), batch.summary_mask_BN.numpy()),
         }
+        self._start = {"summary": batch.start_B.numpy()}
         mask_BI = batch.image_mask_BI.numpy()
         sequences = Distinct()
         self.sequence_B = np.full(len(batch), -1, np.int64)
@@ -66,3 +67,7 @@ class Rows:
         # A placeholder that must run needs one token, whatever it is.
         real: Ints = ids[row][mask[row]] if mask[row].any() else ids[row][:1]
         return real
+
+    def start(self, what: Text, row: int) -> int:
+        """Return the start token of a row's summary: its language's."""
+        return int(self._start[what][row])

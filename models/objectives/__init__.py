@@ -13,6 +13,7 @@ They are exercised by tests/numerics/test_objective.py and test_across.py; recip
 | w/o visual features (ibid., Table 2) | d2tv.py, vision.enabled: false | 1, 2, 4 | without_vision.yaml |
 | w/ DKD (ibid., Table 2) | d2tv.py, distillation: dual | 1-8 | dkd.yaml |
 | w/ TCO (ibid., Table 2) | d2tv.py, contrast: true | 1, 2, 4, 9 | tco.yaml |
+| CAT (ibid., Table 2, row 4; Liang et al., 2022b) | cat.py | 2, 4, and two tasks of the other paper | cat.yaml |
 | ACROSS (Li et al., 2023), first stage | d2tv.py, branches: mms | 1 | across_mls.yaml |
 | ACROSS (ibid.), second stage | across.py | 2-9 | across.yaml |
 """
@@ -21,6 +22,7 @@ import importlib
 import os
 
 from models.objectives.across_config import AcrossConfig
+from models.objectives.cat_config import CatConfig
 from models.objectives.config import ObjectiveConfig
 from models.objectives.d2tv_config import D2TVConfig
 from shards.errors import InputError, did_you_mean
@@ -28,6 +30,7 @@ from shards.errors import InputError, did_you_mean
 OBJECTIVES: dict[str, type[ObjectiveConfig]] = {
     "d2tv": D2TVConfig,
     "across": AcrossConfig,
+    "cat": CatConfig,
 }
 
 

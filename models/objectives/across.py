@@ -14,11 +14,13 @@ Shape suffixes as in models/ragged.py; N places of the queue, E the reference's 
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from models.arrangement import Arranged, arrange, arranged_lengths, same_tokens
+from models.arranged import Arranged
+from models.arrangement import Arrangement, same_tokens
 from models.dropout import dropout
 from models.flops import BackboneSizes, forward_flops
 from models.losses import widen
@@ -27,7 +29,6 @@ from models.losses.document_contrast import document_contrast
 from models.network import Network, by_row, real_rows
 from models.objectives.across_config import AcrossConfig
 from models.objectives.base import Branch, Objective, Outputs, Term
-from models.ragged import averages
 from shards.batch.types import Batch
 from shards.errors import InputError
 
@@ -35,6 +36,14 @@ from shards.errors import InputError
 BRANCHES = (Branch(name="cls", kinds=frozenset({"mms", "mxls"})),)
 #: In place of the story of an empty place of the queue.
 _EMPTY = -1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Parallel:
+    """States of the reference, each where it is compared with."""
+
+    hidden_TE: Tensor | None = None  # of its decoder, for each target token of the trained network
+    document_BE: Tensor | None = None  # float32, mean of each row's document in the target language
 
 
 class Across(Objective):
@@ -81,59 +90,66 @@ class Across(Objective):
 
     def flops(self, batch: Batch) -> int:
         """Count three forward passes of the trained network and one of what is asked of the frozen one."""
+        trained, compared = self._arrange(batch)
+        operations = forward_flops(trained.lengths(), self.network.config, self._sizes).training
+        if compared is not None:
+            mls = self.references["mls"]
+            frozen = forward_flops(compared.lengths(), mls.config, BackboneSizes.of(mls.backbone.model.config))
+            operations += frozen.forward if self.config.consistency else frozen.texts
+        return operations
+
+    def _arrange(self, batch: Batch) -> tuple[Arrangement, Arrangement | None]:
+        """Ask the trained network for the summaries of the source documents, the frozen one for what is compared."""
         rows = real_rows(batch)
-        trained = forward_flops(
-            arranged_lengths(batch, teacher_rows=None, student_rows=rows), self.network.config, self._sizes
-        )
-        mls, frozen = self.references["mls"], 0
-        if self.config.consistency or self.config.contrast:
-            asked = forward_flops(
-                arranged_lengths(batch, teacher_rows=rows, student_rows=None),
-                mls.config,
-                BackboneSizes.of(mls.backbone.model.config),
-            )
-            frozen = asked.forward if self.config.consistency else asked.documents
-        return trained.training + frozen
+        trained = Arrangement(batch)
+        trained.decode("cls", "source", rows)
+        if not (self.config.consistency or self.config.contrast):
+            return trained, None
+        frozen = Arrangement(batch)
+        if self.config.consistency:
+            frozen.decode("mls", "target", rows)
+        if self.config.contrast:
+            trained.encode("document", "source", rows)
+            frozen.encode("document", "target", rows)
+        return trained, frozen
 
     def forward(self, batch: Batch, step: int, counts: Mapping[str, float]) -> Outputs:
         """Compute one pass of either network; `batch` is on the host."""
-        config, network, mls = self.config, self.network, self.references["mls"]
-        rows = real_rows(batch)
-        arranged = arrange(batch, teacher_rows=None, student_rows=rows, documents=config.contrast)
-        asked = arrange(batch, teacher_rows=rows, student_rows=None, documents=config.contrast)
-        parallel_T = same_tokens(arranged, arranged.student_B, asked, asked.teacher_B)
-        arranged, asked = network.place(arranged), mls.place(asked)
-        texts_TD = network.encode(arranged)
-        memory_TD = network.fuse(texts_TD, network.encode_vision(batch, arranged), arranged)
-        hidden_TD = network.decode(memory_TD, arranged)
-        frozen_TE, frozen_states_TE = self._reference(mls, batch, asked)
-
+        config, network = self.config, self.network
+        trained, compared = self._arrange(batch)
+        on_host = trained.arranged()
+        arranged = network.place(on_host)
+        stream, states = arranged.main, network.states(batch, arranged)
+        parallel = _Parallel() if compared is None else self._parallel(batch, on_host, compared)
         terms: dict[str, Term] = {}
-        if frozen_states_TE is None:
-            total, nll_T = network.token_loss(hidden_TD, arranged.target_T, config.label_smoothing, arranged.weight_T)
+        if parallel.hidden_TE is None:
+            total, nll_T = network.token_loss(
+                states.hidden_TD, stream.target_T, config.label_smoothing, stream.weight_T
+            )
+            terms["cls"] = Term(sum=total, count=counts["cls"], weight=config.alpha)
         else:
-            head, frozen_head = network.backbone.head, mls.backbone.head
+            head, frozen_head = network.backbone.head, self.references["mls"].backbone.head
             total, divergence, nll_T = cross_entropy_and_divergence(
-                dropout(hidden_TD, network.backbone.output_dropout, self.training),
+                dropout(states.hidden_TD, network.backbone.output_dropout, self.training),
                 (head.weight, head.bias),
-                frozen_states_TE.index_select(0, parallel_T.to(frozen_states_TE.device, non_blocking=True)),
+                parallel.hidden_TE,
                 (frozen_head.weight, frozen_head.bias),
-                arranged.target_T,
+                stream.target_T,
                 config.label_smoothing,
                 config.gamma / config.alpha,
-                weight_T=arranged.weight_T,
+                weight_T=stream.weight_T,
             )
-        terms["cls"] = Term(sum=total, count=counts["cls"], weight=config.alpha)
-        if frozen_states_TE is not None:
+            terms["cls"] = Term(sum=total, count=counts["cls"], weight=config.alpha)
             terms["consistency"] = Term(sum=divergence, count=counts["consistency"], weight=config.gamma)
         keep: dict[str, Tensor] = {}
-        if frozen_TE is not None:
-            terms["contrast"], keep = self._contrast(texts_TD, arranged, frozen_TE, asked, batch, counts["contrast"])
+        if parallel.document_BE is not None:
+            source_BD = arranged.encoded["document"].means(states.texts_TD)
+            terms["contrast"], keep = self._contrast(source_BD, parallel.document_BE, batch, counts["contrast"])
         ones_T = torch.ones_like(nll_T)
         return Outputs(
             terms=terms,
-            row_nll={"cls": by_row(nll_T, arranged, arranged.student_B)},
-            row_tokens={"cls": by_row(ones_T, arranged, arranged.student_B)},
+            row_nll={"cls": by_row(nll_T, stream, "cls")},
+            row_tokens={"cls": by_row(ones_T, stream, "cls")},
             scalars={},
             real_tokens=arranged.real_tokens,
             computed_tokens=arranged.computed_tokens,
@@ -141,24 +157,25 @@ class Across(Objective):
         )
 
     @torch.no_grad()
-    def _reference(self, mls: Network, batch: Batch, asked: Arranged) -> tuple[Tensor | None, Tensor | None]:
-        """Return the reference's encoder states of documents and its decoder states, where they are compared with."""
-        config = self.config
-        if not (config.contrast or config.consistency):
-            return None, None
-        texts_TE = mls.encode(asked)
-        if not config.consistency:
-            return texts_TE, None
-        memory_TE = mls.fuse(texts_TE, mls.encode_vision(batch, asked), asked)
-        return texts_TE if config.contrast else None, mls.decode(memory_TE, asked)
+    def _parallel(self, batch: Batch, trained: Arranged, compared: Arrangement) -> "_Parallel":
+        """Return what the reference computes. trained: what the network computes, on the host."""
+        mls, on_host = self.references["mls"], compared.arranged()
+        arranged = mls.place(on_host)
+        if self.config.consistency:
+            states = mls.states(batch, arranged)
+            texts_TE = states.texts_TD
+            token_T = same_tokens(trained.main, "cls", on_host.main, "mls").to(texts_TE.device, non_blocking=True)
+            hidden_TE = states.hidden_TD.index_select(0, token_T)
+        else:
+            texts_TE, hidden_TE = mls.encode(arranged), None
+        document_BE = widen(arranged.encoded["document"].means(texts_TE)) if self.config.contrast else None
+        return _Parallel(hidden_TE=hidden_TE, document_BE=document_BE)
 
     def _contrast(
-        self, texts_TD: Tensor, arranged: Arranged, frozen_TE: Tensor, asked: Arranged, batch: Batch, count: float
+        self, source_BD: Tensor, parallel_BE: Tensor, batch: Batch, count: float
     ) -> tuple[Term, dict[str, Tensor]]:
         """Compute Eq. 5 for all rows, and what the queue is to receive."""
-        device = texts_TD.device
-        source_BD = _documents(texts_TD, arranged, arranged.student_B)
-        parallel_BE = widen(_documents(frozen_TE, asked, asked.teacher_B))
+        device = source_BD.device
         story_B, language_B, weight_B = (
             x.to(device, non_blocking=True) for x in (batch.story_B, batch.target_language_B, batch.weight_B)
         )
@@ -185,10 +202,3 @@ class Across(Objective):
         self.queue_story_N[place] = kept["story"][rows]
         self.queue_language_N[place] = kept["language"][rows]
         self.queue_end.add_(len(rows))
-
-
-def _documents(texts_TD: Tensor, arranged: Arranged, text_B: Tensor) -> Tensor:
-    """Return the mean state (B, D) of the document that each row's decoded summary reads; any where there is none."""
-    assert arranged.pool_documents is not None
-    means = averages(arranged.pool_documents, texts_TD)
-    return means.index_select(0, arranged.document_of[arranged.memory_of[text_B.clamp(min=0)]])

@@ -18,11 +18,13 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from models.arrangement import Arranged, arrange
-from models.flops import BackboneSizes, step_flops
+from models.arranged import Arranged
+from models.arrangement import Arrangement
+from models.config import NetworkConfig
+from models.flops import BackboneSizes, Flops, forward_flops
 from models.losses.contrast import contrast_anchors, target_oriented_contrast
 from models.losses.distillation import alpha, distillation_distance
-from models.network import Network, by_row, real_rows
+from models.network import Network, States, by_row, real_rows
 from models.objectives.base import Branch, Objective, Outputs, Term
 from models.objectives.d2tv_config import D2TVConfig
 from models.ragged import averages
@@ -68,68 +70,49 @@ class D2TV(Objective):
         return counts
 
     def flops(self, batch: Batch) -> int:
-        """Count the operations of the trained branches and of Eq. 9."""
-        config = self.config
-        operations = step_flops(
-            batch,
-            self.network.config,
-            self._sizes,
-            branches=config.branches,
-            contrast=config.contrast,
-            share=self.share,
-        )
-        return operations.training
+        """Count the operations of what is arranged, and of the layer above Eq. 9."""
+        config = self.network.config
+        return step_flops(
+            batch, self.config, config, self._sizes, share=self.share, marked=self.network.marks_texts
+        ).training
 
     def forward(self, batch: Batch, step: int, counts: Mapping[str, float]) -> Outputs:
         """Compute one visual pass, one text-encoder call, one fusion and one decoder call, whatever the flags.
 
         `batch` is on the host: what to compute is decided there, and only that goes to the device.
         """
-        config, network = self.config, self.network
-        rows = real_rows(batch)
-        arranged = network.place(
-            arrange(
-                batch,
-                teacher_rows=rows if self.has_teacher else None,
-                student_rows=[row for row in rows if batch.cross_B[row]] if self.has_student else None,
-                summaries=config.contrast,
-                marked=network.marks_texts,
-                share=self.share,
-            )
-        )
-        visual_SV = network.encode_vision(batch, arranged)
-        texts_TD = network.encode(arranged)
-        memory_TD = network.fuse(texts_TD[: arranged.document_tokens], visual_SV, arranged)
-        hidden_TD = network.decode(memory_TD, arranged)
+        network = self.network
+        arrangement = arrange(batch, self.config, share=self.share, marked=network.marks_texts)
+        arranged = network.place(arrangement.arranged())
+        return self.outputs(batch, arranged, network.states(batch, arranged), step, counts)
 
+    def outputs(
+        self, batch: Batch, arranged: Arranged, states: States, step: int, counts: Mapping[str, float]
+    ) -> Outputs:
+        """Return the terms, from the states of what `arrange` asks for. Other parts may have been arranged beside."""
+        config, network, stream = self.config, self.network, arranged.main
+        hidden_TD = states.hidden_TD
         terms: dict[str, Term] = {}
-        nll: list[Tensor] = []
-        split = arranged.teacher_tokens
-        for name, part in (("mms", slice(0, split)), ("mxls", slice(split, None))):
-            if name in counts:
-                total, nll_T = network.token_loss(
-                    hidden_TD[part], arranged.target_T[part], config.label_smoothing, arranged.weight_T[part]
-                )
-                terms[name] = Term(sum=total, count=counts[name], weight=1.0)
-                nll.append(nll_T)
+        nll_T = hidden_TD.new_zeros(len(hidden_TD), dtype=torch.float32)
+        for branch in self.branches:
+            name, tokens = branch.name, stream.parts[branch.name].tokens
+            total, nll_T[tokens] = network.token_loss(
+                hidden_TD[tokens], stream.target_T[tokens], config.label_smoothing, stream.weight_T[tokens]
+            )
+            terms[name] = Term(sum=total, count=counts[name], weight=1.0)
         scalars: dict[str, float] = {}
         if config.distillation != "none":
             scalars["alpha"] = alpha(step, config.alpha_steps)
-            teacher_TD = hidden_TD.index_select(0, arranged.taught_T)
-            weight_T = arranged.weight_T[split:]
-            terms |= self._distillation(teacher_TD, hidden_TD[split:], weight_T, counts, scalars["alpha"])
+            teacher_TD, student_TD, weight_T = _taught(hidden_TD, arranged)
+            terms |= self._distillation(teacher_TD, student_TD, weight_T, counts, scalars["alpha"])
         if config.contrast:
-            assert visual_SV is not None
-            summaries_TD = texts_TD[arranged.document_tokens :]
-            terms["tco"] = self._contrast(visual_SV, summaries_TD, arranged, batch, counts["tco"])
-        nll_T = torch.cat(nll)
+            assert states.visual_SV is not None
+            terms["tco"] = self._contrast(states.visual_SV, states.texts_TD, arranged, batch, counts["tco"])
         ones_T = torch.ones_like(nll_T)
-        text_of = {"mms": arranged.teacher_B, "mxls": arranged.student_B}
-        branches = {branch.name: text_of[branch.name] for branch in self.branches}
         return Outputs(
             terms=terms,
-            row_nll={branch: by_row(nll_T, arranged, text_B) for branch, text_B in branches.items()},
-            row_tokens={branch: by_row(ones_T, arranged, text_B) for branch, text_B in branches.items()},
+            row_nll={branch.name: by_row(nll_T, stream, branch.name) for branch in self.branches},
+            row_tokens={branch.name: by_row(ones_T, stream, branch.name) for branch in self.branches},
             scalars=scalars,
             real_tokens=arranged.real_tokens,
             computed_tokens=arranged.computed_tokens,
@@ -147,14 +130,15 @@ class D2TV(Objective):
             return {}
         rows = [row for row in real_rows(batch) if batch.cross_B[row]]
         network, training = self.network, self.network.training
-        arranged = network.place(arrange(batch, teacher_rows=rows, student_rows=rows, share=self.share))
+        arrangement = Arrangement(batch, share=self.share)
+        arrangement.decode("mms", "target", rows)
+        arrangement.decode("mxls", "source", rows, beside="mms")
+        arranged = network.place(arrangement.arranged())
         network.train()
-        draws = [network.decode(network.memory(batch, arranged), arranged) for _ in range(2)]
+        draws = [network.states(batch, arranged).hidden_TD for _ in range(2)]
         network.train(training)
-        split = arranged.teacher_tokens
-        weight_T = arranged.weight_T[split:]
-        (teacher, student), (teacher_again, student_again) = (
-            (hidden_TD.index_select(0, arranged.taught_T), hidden_TD[split:]) for hidden_TD in draws
+        (teacher_TD, student_TD, weight_T), (teacher_again_TD, student_again_TD, _) = (
+            _taught(hidden_TD, arranged) for hidden_TD in draws
         )
 
         def total(one_TD: Tensor, other_TD: Tensor) -> Tensor:
@@ -162,8 +146,8 @@ class D2TV(Objective):
             return (weight_T * distance_T.clamp(min=0)).double().sum()  # a cosine of equals is rounded above 1
 
         count = weight_T.double().sum()
-        floor = (total(teacher, teacher_again) + total(student, student_again)) / 2
-        sums = {"kd_distance": total(teacher, student), "kd_floor": floor}
+        floor = (total(teacher_TD, teacher_again_TD) + total(student_TD, student_again_TD)) / 2
+        sums = {"kd_distance": total(teacher_TD, student_TD), "kd_floor": floor}
         return {name: torch.stack((of, count)) for name, of in sums.items()}
 
     def _distillation(
@@ -180,19 +164,15 @@ class D2TV(Objective):
             terms[name] = Term(sum=to_teacher, count=counts[name], weight=1 - weight)
         return terms
 
-    def _contrast(
-        self, visual_SV: Tensor, summaries_TD: Tensor, arranged: Arranged, batch: Batch, count: float
-    ) -> Term:
+    def _contrast(self, visual_SV: Tensor, texts_TD: Tensor, arranged: Arranged, batch: Batch, count: float) -> Term:
         """Compute Eq. 9 with the weight of Eq. 10."""
         assert self.project is not None
-        assert arranged.pool_summaries is not None
         # The layer is affine, so it commutes with the mean over regions: once a sequence instead of once a region.
         vision = self.project(averages(arranged.pool_images, visual_SV))
-        summaries = averages(arranged.pool_summaries, summaries_TD)
         device = vision.device
         loss_B = target_oriented_contrast(
             vision.index_select(0, arranged.sequence_B),
-            summaries.index_select(0, arranged.summary_B),
+            arranged.encoded["summary"].means(texts_TD),
             contrast_anchors(batch.image_mask_BI, batch.weight_B).to(device, non_blocking=True),
             batch.weight_B.to(device, non_blocking=True),
             batch.group_B.to(device, non_blocking=True),
@@ -201,3 +181,43 @@ class D2TV(Objective):
             self.config.negatives,
         )
         return Term(sum=loss_B.sum(), count=count, weight=self.config.beta)
+
+
+def arrange(batch: Batch, config: D2TVConfig, *, share: bool = True, marked: bool = False) -> Arrangement:
+    """Ask for what the branches and Eq. 9 read: parts `mms` and `mxls` that are decoded, `summary` that is encoded.
+
+    The teacher has every real row, the student the cross-lingual ones. share, marked: as of `Arrangement`.
+    """
+    rows = real_rows(batch)
+    arrangement = Arrangement(batch, share=share, marked=marked)
+    if config.branches != "mxls":
+        arrangement.decode("mms", "target", rows)
+    if config.branches != "mms":
+        beside = None if config.branches == "mxls" else "mms"
+        arrangement.decode("mxls", "source", [row for row in rows if batch.cross_B[row]], beside=beside)
+    if config.contrast:
+        arrangement.encode("summary", "summary", rows)
+    return arrangement
+
+
+def step_flops(
+    batch: Batch,
+    config: D2TVConfig,
+    network: NetworkConfig,
+    backbone: BackboneSizes,
+    *,
+    share: bool = True,
+    marked: bool = False,
+) -> Flops:
+    """Count what `arrange` asks for, and 2VD operations of the layer above Eq. 9 for each image sequence."""
+    lengths = arrange(batch, config, share=share, marked=marked).lengths()
+    projected = len(lengths.images) if config.contrast else 0
+    return forward_flops(lengths, network, backbone, own=2 * network.vision.width * backbone.hidden * projected)
+
+
+def _taught(hidden_TD: Tensor, arranged: Arranged) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the teacher's and the student's states of the student's target tokens, and the weights of those."""
+    student = arranged.main.parts["mxls"]
+    assert student.beside_T is not None
+    teacher_TD = hidden_TD.index_select(0, student.beside_T)
+    return teacher_TD, hidden_TD[student.tokens], arranged.main.weight_T[student.tokens]

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from transformers import MT5ForConditionalGeneration
 
-from models.arrangement import Arranged, arrange
+from models.arranged import Arranged
+from models.arrangement import Arrangement
 from models.fusion import Fusion
 from models.network import Network
 from models.ragged import Layout, cross_layout
@@ -34,10 +35,13 @@ def _seed() -> None:
     torch.manual_seed(0)
 
 
-def arranged_source(batch: Batch, **options: bool) -> Arranged:
-    """Every row's source document, as a student reads it."""
-    rows = range(len(batch))
-    return arrange(batch, teacher_rows=None, student_rows=rows, **options).to(torch.device("cpu"), torch.float64)
+def arranged_source(batch: Batch, *, summaries: bool = False, dtype: torch.dtype = torch.float64) -> Arranged:
+    """Arrange every row's source document, as a student reads it."""
+    arrangement = Arrangement(batch)
+    arrangement.decode("student", "source", range(len(batch)))
+    if summaries:
+        arrangement.encode("summary", "summary", range(len(batch)))
+    return arrangement.arranged().to(torch.device("cpu"), dtype)
 
 
 @pytest.mark.parametrize("hidden_size", [None, 8])
@@ -151,7 +155,7 @@ def test_decoder_states_and_word_probabilities() -> None:
     batch = random_batch()
     arranged = arranged_source(batch)
     memory = torch.randn(arranged.document_tokens, 16, dtype=torch.float64)
-    hidden = network.decode(memory, arranged)
+    hidden = network.decode(memory, arranged.main)
     parameters = named("", network)
     documents = memory.split(batch.source_mask_BM.sum(dim=1).tolist())
     summaries = hidden.split(batch.summary_mask_BN.sum(dim=1).tolist())
@@ -175,8 +179,8 @@ def test_logits_equal_transformers_own(images: str) -> None:
     model = MT5ForConditionalGeneration(network.backbone.model.config).eval()
     model.load_state_dict(network.backbone.model.state_dict(), strict=False)
     model.lm_head.weight = nn.Parameter(network.backbone.head.weight.detach().clone())
-    arranged = network.place(arrange(batch, teacher_rows=None, student_rows=range(4)))
-    ours = network.logits(network.decode(network.memory(batch, arranged), arranged))
+    arranged = arranged_source(batch, dtype=torch.float32)
+    ours = network.logits(network.states(batch, arranged).hidden_TD)
     theirs = model(
         input_ids=batch.source_ids_BM,
         attention_mask=batch.source_mask_BM,

@@ -11,7 +11,7 @@ import reference
 import torch
 from torch import Tensor
 
-from models.arrangement import Arranged
+from models.arranged import Arranged
 from models.network import Network
 from models.objectives.d2tv import D2TV, D2TVConfig
 from models.synthetic import EOS_ID, PAD_ID, random_batch, same_target, tiny_config

@@ -7,8 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from models.arrangement import arrange
-from models.flops import BackboneSizes, step_flops
+from models.arrangement import Arrangement
+from models.flops import BackboneSizes, forward_flops
 from models.network import Network, by_row, real_rows
 from models.objectives import OBJECTIVES
 from models.objectives.base import Branch, Group, Objective, Outputs, Term, Watched
@@ -41,21 +41,26 @@ class Toy(Objective):
 
     def flops(self, batch: Batch) -> int:
         sizes = BackboneSizes.of(self.network.backbone.model.config)
-        return step_flops(batch, self.network.config, sizes, branches="mms", contrast=False, share=True).training
+        return forward_flops(self.arrange(batch).lengths(), self.network.config, sizes).training
+
+    def arrange(self, batch: Batch) -> Arrangement:
+        arrangement = Arrangement(batch)
+        arrangement.decode("toy", "source", real_rows(batch))
+        return arrangement
 
     def forward(self, batch: Batch, step: int, counts: Mapping[str, float]) -> Outputs:
         network = self.network
-        arranged = network.place(arrange(batch, teacher_rows=None, student_rows=real_rows(batch)))
-        hidden_TD = network.decode(network.memory(batch, arranged), arranged)
-        total, nll_T = network.token_loss(hidden_TD, arranged.target_T, 0.1, arranged.weight_T)
-        pull = (arranged.weight_T * (hidden_TD - self.centre).square().mean(dim=1)).sum()
+        arranged = network.place(self.arrange(batch).arranged())
+        stream, hidden_TD = arranged.main, network.states(batch, arranged).hidden_TD
+        total, nll_T = network.token_loss(hidden_TD, stream.target_T, 0.1, stream.weight_T)
+        pull = (stream.weight_T * (hidden_TD - self.centre).square().mean(dim=1)).sum()
         return Outputs(
             terms={
                 "nll": Term(sum=total, count=counts["nll"], weight=1.0),
                 "pull": Term(sum=pull, count=counts["pull"], weight=self.config.pull),
             },
-            row_nll={"toy": by_row(nll_T, arranged, arranged.student_B)},
-            row_tokens={"toy": by_row(torch.ones_like(nll_T), arranged, arranged.student_B)},
+            row_nll={"toy": by_row(nll_T, stream, "toy")},
+            row_tokens={"toy": by_row(torch.ones_like(nll_T), stream, "toy")},
             scalars={},
             real_tokens=arranged.real_tokens,
             computed_tokens=arranged.computed_tokens,

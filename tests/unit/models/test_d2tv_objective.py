@@ -5,10 +5,9 @@ import dataclasses
 import pytest
 import torch
 
-from models.arrangement import arrange
 from models.network import Network
 from models.objectives.base import Outputs
-from models.objectives.d2tv import D2TV, D2TVConfig
+from models.objectives.d2tv import D2TV, D2TVConfig, arrange
 from models.synthetic import EOS_ID, PAD_ID, random_batch, tiny_config
 from shards.batch.types import Batch
 from shards.errors import InputError
@@ -153,9 +152,8 @@ def test_one_call_of_each_module(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_monolingual_rows_cost_no_student() -> None:
     """About half of M3Sum's examples are monolingual: their source document is not read a second time."""
     batch = random_batch()
-    rows = range(len(batch))
-    arranged = arrange(batch, teacher_rows=rows, student_rows=[row for row in rows if batch.cross_B[row]])
-    assert arranged.decoded == len(batch) + int(batch.cross_B.sum())
+    arranged = arrange(batch, D2TVConfig()).arranged()
+    assert arranged.main.texts == len(batch) + int(batch.cross_B.sum())
 
 
 def test_no_logits_are_kept_for_backward() -> None:

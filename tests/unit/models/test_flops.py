@@ -11,11 +11,11 @@ from transformers import MBartConfig, MT5Config
 
 from benchmarks.plain_d2tv import PlainD2TV
 from models.config import NetworkConfig, TextConfig
-from models.flops import BackboneSizes, Flops, decoder_flops, encoder_flops, fusion_flops, step_flops, vision_flops
+from models.flops import BackboneSizes, Flops, decoder_flops, encoder_flops, fusion_flops, vision_flops
 from models.network import Network
 from models.objectives.across import Across
 from models.objectives.across_config import AcrossConfig
-from models.objectives.d2tv import D2TV, D2TVConfig
+from models.objectives.d2tv import D2TV, D2TVConfig, step_flops
 from models.synthetic import EOS_ID, PAD_ID, random_batch, same_target, tiny_config
 from shards.batch.types import Batch
 
@@ -24,6 +24,14 @@ BASE = BackboneSizes.of(
 )
 BASE_NETWORK = NetworkConfig(text=TextConfig(pretrained="google/mt5-base"))
 TINY = BackboneSizes.of(MT5Config(vocab_size=50, d_model=16, d_ff=24, d_kv=4, num_heads=4, num_layers=2))
+
+
+def flops_of(
+    batch: Batch, network: NetworkConfig, sizes: BackboneSizes, *, share: bool = False, **flags: bool | str
+) -> Flops:
+    """Count a step without distillation; every row on its own unless `share`."""
+    config = D2TVConfig(**{"distillation": "none", "contrast": True} | flags)
+    return step_flops(batch, config, network, sizes, share=share)
 
 
 def full_batch(rows: int, document: int, summary: int, **sizes: int) -> Batch:
@@ -49,7 +57,7 @@ def test_parts_of_mt5_base_are_the_known_ones() -> None:
 )
 def test_steps_of_mt5_base_are_the_known_ones(branches: str, contrast: bool, known: float) -> None:
     batch = full_batch(1, 512, 84, images=5, regions=36, features=2048)
-    found = step_flops(batch, BASE_NETWORK, BASE, branches=branches, contrast=contrast)
+    found = flops_of(batch, BASE_NETWORK, BASE, branches=branches, contrast=contrast)
     assert found.forward / 1e9 == pytest.approx(known, rel=2e-3)
     assert found.training == 3 * found.forward
 
@@ -71,7 +79,7 @@ def test_equals_what_torch_counts(hidden_size: int | None) -> None:
     second_keys_and_values = rows * 12 * 4 * vision * common
     layer_of_every_region = rows * (12 - 1) * 2 * vision * TINY.hidden
     scores = 2 * rows * rows * TINY.hidden
-    counted = step_flops(batch, config, TINY)
+    counted = flops_of(batch, config, TINY)
     in_vain = future + second_keys_and_values + layer_of_every_region
     assert forward.get_total_flops() == counted.forward + in_vain + scores
     # Features and boxes are no parameters, so their projections have no second product.
@@ -85,7 +93,7 @@ def test_padding_placeholders_and_monolingual_rows_cost_nothing() -> None:
     batch = random_batch(rows=5, seed=2)
 
     def of(changed: Batch, **flags: bool | str) -> Flops:
-        return step_flops(changed, config, TINY, **flags)
+        return flops_of(changed, config, TINY, **flags)
 
     def rows(kept: list[int]) -> Batch:
         weight_B = torch.zeros(len(batch))
@@ -100,8 +108,8 @@ def test_padding_placeholders_and_monolingual_rows_cost_nothing() -> None:
     assert not batch.cross_B[2]
     assert of(rows([2])).decoder == of(rows([2]), branches="mms").decoder
     assert of(rows([2]), branches="mxls").decoder == 0
-    assert of(rows([2])).vision == of(rows([2])).contrast == 0  # it has no images
-    assert of(batch, contrast=False).summaries == 0
+    assert of(rows([2])).vision == of(rows([2])).own == 0  # it has no images
+    assert of(batch, contrast=False).texts == 0
 
 
 def test_what_rows_have_in_common_counts_once() -> None:
@@ -113,13 +121,13 @@ def test_what_rows_have_in_common_counts_once() -> None:
     def of(rows: list[int], **flags: bool | str) -> Flops:
         weight_B = torch.zeros(4)
         weight_B[rows] = 1.0
-        return step_flops(dataclasses.replace(batch, weight_B=weight_B), config, TINY, **flags)
+        return flops_of(dataclasses.replace(batch, weight_B=weight_B), config, TINY, **flags)
 
     both, first, second = of([0, 1], share=True), of([0]), of([1])
     student = of([1], branches="mxls", contrast=False)
     assert both.vision == first.vision
-    assert both.summaries == first.summaries
-    assert both.contrast == first.contrast
+    assert both.texts == first.texts
+    assert both.own == first.own
     for part in ("documents", "decoder", "head"):
         assert getattr(both, part) == getattr(first, part) + getattr(student, part), part
     assert of([0, 1]).forward == first.forward + second.forward > both.forward
@@ -127,8 +135,8 @@ def test_what_rows_have_in_common_counts_once() -> None:
 
 
 def test_without_vision() -> None:
-    found = step_flops(random_batch(), tiny_config(vision=False), TINY, contrast=False)
-    assert found.vision == found.fusion == found.contrast == 0
+    found = flops_of(random_batch(), tiny_config(vision=False), TINY, contrast=False)
+    assert found.vision == found.fusion == found.own == 0
     assert found.documents > 0
 
 
@@ -154,7 +162,7 @@ def test_an_objective_counts_what_it_trains(flags: dict[str, Any], counted: dict
     batch = same_target(random_batch(rows=4, full=True), 0, 1)
     for share in (True, False):
         objective = D2TV(D2TVConfig(**flags), network, share=share)
-        expected = step_flops(batch, tiny_config(), sizes, share=share, **counted)
+        expected = flops_of(batch, tiny_config(), sizes, share=share, **counted)
         assert objective.flops(batch) == 3 * expected.forward
 
 
@@ -164,7 +172,7 @@ def test_a_frozen_network_costs_its_forward_pass_alone() -> None:
     batch = same_target(random_batch(rows=4, full=True), 0, 1)
     batch = dataclasses.replace(batch, cross_B=torch.ones(4, dtype=torch.bool))
     trained, asked = (
-        step_flops(batch, tiny_config(), TINY, branches=branches, contrast=False, share=True)
+        flops_of(batch, tiny_config(), TINY, branches=branches, contrast=False, share=True)
         for branches in ("mxls", "mms")
     )
     for flags, frozen in (

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.arrangement import arrange
+from models.arrangement import Arrangement
 from models.config import Decoding
 from models.decoding import logits_processors
 from models.network import Network
@@ -37,8 +37,9 @@ def greedy(network: Network, batch: Batch, length: int) -> Tensor:
         while len(words) < length and (not words or words[-1] != EOS_ID):
             ids = torch.tensor([[*words, PAD_ID]])
             one = dataclasses.replace(one, summary_ids_BN=ids, summary_mask_BN=torch.ones_like(ids, dtype=torch.bool))
-            arranged = network.place(arrange(one, teacher_rows=None, student_rows=[0]))
-            hidden = network.decode(network.memory(one, arranged), arranged)
+            arrangement = Arrangement(one)
+            arrangement.decode("greedy", "source", [0])
+            hidden = network.states(one, network.place(arrangement.arranged())).hidden_TD
             words.append(int(network.logits(hidden[-1]).argmax()))
         rows.append(words + [PAD_ID] * (length - len(words)))
     return torch.tensor(rows)

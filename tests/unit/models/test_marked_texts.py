@@ -2,7 +2,7 @@
 
 import torch
 
-from models.arrangement import arrange
+from models.arrangement import Arrangement
 from models.config import TextConfig
 from models.network import Network
 from models.objectives.d2tv import D2TV, D2TVConfig
@@ -18,7 +18,10 @@ def test_a_step_of_d2tv() -> None:
     config = tiny_config().model_copy(update={"text": MBART})
     objective = D2TV(D2TVConfig(), Network(config, 50, 0, 1, marks_texts=True)).eval()
     batch = random_batch(rows=4, vocab_size=50)
-    arranged = arrange(batch, teacher_rows=range(4), student_rows=None, summaries=True, marked=True)
+    arrangement = Arrangement(batch, marked=True)
+    arrangement.decode("mms", "target", range(4))
+    arrangement.encode("summary", "summary", range(4))
+    arranged = arrangement.arranged()
     begin = arranged.document_tokens
     for row, tokens in enumerate(batch.summary_mask_BN.sum(dim=1).tolist()):
         ids = arranged.ids_T[begin : begin + 1 + tokens].tolist()
