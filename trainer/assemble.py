@@ -63,7 +63,7 @@ def build_collator(
     *,
     training: bool,
 ) -> Collator:
-    """Return what makes micro-batches of groups.
+    """Return what makes micro-batches of groups, with the fields that the objective needs.
 
     training: with the objective's transforms; an evaluation has none of them, and borrows no images.
     """
@@ -75,7 +75,7 @@ def build_collator(
     transforms = [*(objective.transforms(recipe.training.seed) if training else ()), *perturbations]
     fetch = Fetcher(corpus, reader, sizes, rule=rule, pinned=device.type == "cuda", transforms=transforms)
     lengths = Lengths(document=recipe.lengths.document, summary=recipe.lengths.summary)
-    return Collator(corpus, fetch, tokenizer, lengths)
+    return Collator(corpus, fetch, tokenizer, lengths, needs=objective.needs)
 
 
 def build_evaluator(

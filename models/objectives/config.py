@@ -36,6 +36,14 @@ class ObjectiveConfig(StrictConfig, ABC):
     #: Frozen networks that the objective reads. A recipe has a path for each, in the section `references`.
     reference_names: ClassVar[tuple[str, ...]] = ()
 
+    @property
+    def needs(self) -> frozenset[str]:
+        """Name the fields of `Batch` that the objective reads beside those that every batch has: `source_summary`.
+
+        In training, validation and evaluation alike (shards/batch/fields.py lists them). By default none.
+        """
+        return frozenset()
+
     def transforms(self, seed: int) -> "tuple[Transform, ...]":
         """Return what changes training examples before they are tokenized, in order; validation sees them unchanged.
 
