@@ -10,9 +10,10 @@ import torch
 
 from benchmarks.loader_clock import Round, time_round
 from benchmarks.loader_records import BATCH, LANGUAGES, RECORD_BYTES, ROI_SHAPE, Delivered, check, make_record
-from shards.batch.fetch import Fetched, Fetcher, ImageSizes
+from shards.batch.fetch import Fetcher, ImageSizes
 from shards.batch.loader import Loader
 from shards.batch.reader import Reader, ReaderConfig
+from shards.batch.transforms import Fetched
 from shards.format.index import Corpus
 from shards.format.merge import finish_corpus
 from shards.format.writer import write_shard

@@ -7,9 +7,10 @@ import numpy as np
 
 from shards.arrays import Ints
 from shards.batch.types import Batch
+from shards.errors import InputError
 
 Side = Literal["source", "target"]
-Text = Side | Literal["summary"]
+Text = Side | Literal["summary", "source_summary"]
 
 
 class Distinct:
@@ -34,13 +35,18 @@ class Rows:
         self.real: list[int] = np.flatnonzero(batch.weight_B > 0).tolist()
         source_language, target_language = batch.source_language_B.tolist(), batch.target_language_B.tolist()
         self._story = batch.story_B.tolist()
-        self._language = {"source": source_language, "target": target_language, "summary": target_language}
+        self._language = dict.fromkeys(("source", "source_summary"), source_language)
+        self._language |= dict.fromkeys(("target", "summary"), target_language)
         self._ids = {
             "source": (batch.source_ids_BM.numpy(), batch.source_mask_BM.numpy()),
             "target": (batch.target_ids_BM.numpy(), batch.target_mask_BM.numpy()),
             "summary": (batch.summary_ids_BN.numpy(), batch.summary_mask_BN.numpy()),
         }
         self._start = {"summary": batch.start_B.numpy()}
+        if batch.source_summary_ids_BS is not None and batch.source_summary_mask_BS is not None:
+            self._ids["source_summary"] = batch.source_summary_ids_BS.numpy(), batch.source_summary_mask_BS.numpy()
+        if batch.source_start_B is not None:
+            self._start["source_summary"] = batch.source_start_B.numpy()
         mask_BI = batch.image_mask_BI.numpy()
         sequences = Distinct()
         self.sequence_B = np.full(len(batch), -1, np.int64)
@@ -62,8 +68,11 @@ class Rows:
         return row if self.alone else (self._story[row], self._language[what][row], self.ids(what, row).tobytes())
 
     def ids(self, what: Text, row: int) -> Ints:
-        """Return the real tokens of a row's text."""
-        ids, mask = self._ids[what]
+        """Return the real tokens of a row's text. `InputError` for one that the batch does not hold."""
+        try:
+            ids, mask = self._ids[what]
+        except KeyError:
+            raise InputError(f"the batch has no {what}: name it in `needs` of the objective's configuration") from None
         # A placeholder that must run needs one token, whatever it is.
         real: Ints = ids[row][mask[row]] if mask[row].any() else ids[row][:1]
         return real

@@ -44,12 +44,14 @@ def random_batch(
     vocab_size: int = 50,
     groups: int = 1,
     full: bool = False,
+    source_summaries: bool = False,
     seed: int = 0,
 ) -> Batch:
     """Rows of random lengths up to `document` and `summary` tokens (exactly that many where `full`).
 
     Target documents are two tokens shorter, so that the two branches differ in width. Row 0 has images and row 2,
     where there is one, is monolingual and has none, unless `full`: then all rows are cross-lingual with all images.
+    source_summaries: with that optional field, which a monolingual row has as its summary.
     """
     random = torch.Generator().manual_seed(seed)
     target = max(1, document - 2)
@@ -75,7 +77,7 @@ def random_batch(
     roi_BIRV = torch.rand(rows, images, regions, features, generator=random)
     boxes_BIR4 = torch.rand(rows, images, regions, 4, generator=random)
     row_B = torch.arange(rows)
-    return Batch(
+    batch = Batch(
         source_ids_BM=source_ids_BM,
         source_mask_BM=source_mask_BM,
         target_ids_BM=target_ids_BM,
@@ -91,6 +93,18 @@ def random_batch(
         source_language_B=cross_B.long(),
         target_language_B=torch.zeros(rows, dtype=torch.int64),
         **unrelated(rows) | {"group_B": row_B * groups // rows},
+    )
+    if not source_summaries:
+        return batch
+    cross_B1 = cross_B[:, None]  # what follows is drawn last, so that the other fields are the same without it
+    mask_BS = torch.where(cross_B1, mask(summary), summary_mask_BN)
+    last_B1 = mask_BS.sum(dim=1, keepdim=True) - 1
+    ids_BS = ids(summary).masked_fill(~mask_BS, PAD_ID).scatter(1, last_B1, EOS_ID)
+    return replace(
+        batch,
+        source_summary_ids_BS=torch.where(cross_B1, ids_BS, summary_ids_BN),
+        source_summary_mask_BS=mask_BS,
+        source_start_B=torch.where(cross_B, 2 + (row_B + 1) % (FIRST_WORD - 2), batch.start_B),
     )
 
 

@@ -6,6 +6,7 @@ Shape suffixes, here and in every tensor file of the project:
     N  tokens of a summary, with its end     V  width of a region's feature (d_v = 2048)
     D  hidden width of the text backbone     C  common width of the cross-modal attention (d_c)
     W  words of the vocabulary               K  keys of an attention (I * R when flattened)
+    S  tokens of a source article's summary, with its end
 """
 
 from dataclasses import dataclass

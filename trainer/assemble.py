@@ -13,9 +13,10 @@ import torch
 
 from models.network import Network
 from shards.batch.collate import Collator, Lengths
-from shards.batch.fetch import Fetcher, ImageSizes, Transform
+from shards.batch.fetch import Fetcher, ImageSizes
 from shards.batch.loader import Loader
 from shards.batch.reader import Reader
+from shards.batch.transforms import Transform
 from shards.directions import Direction, parse_directions
 from shards.errors import InputError
 from shards.files.write import write_atomically
@@ -58,19 +59,23 @@ def build_collator(
     reader: Reader,
     tokenizer: Tokenizer,
     device: torch.device,
-    transform: Transform | None = None,
+    perturbations: Sequence[Transform] = (),
     *,
     training: bool,
 ) -> Collator:
-    """Return what makes micro-batches of groups. training: False for an evaluation, which borrows no images."""
-    vision = recipe.network.vision
+    """Return what makes micro-batches of groups, with the fields that the objective needs.
+
+    training: with the objective's transforms; an evaluation has none of them, and borrows no images.
+    """
+    vision, objective = recipe.network.vision, recipe.objective.settings()
     sizes = ImageSizes(
         images=vision.max_images, regions=vision.regions, feature_size=vision.feature_size, load=vision.enabled
     )
     rule = recipe.corpus.image_rule(training=training)
-    fetch = Fetcher(corpus, reader, sizes, rule=rule, pinned=device.type == "cuda", transform=transform)
+    transforms = [*(objective.transforms(recipe.training.seed) if training else ()), *perturbations]
+    fetch = Fetcher(corpus, reader, sizes, rule=rule, pinned=device.type == "cuda", transforms=transforms)
     lengths = Lengths(document=recipe.lengths.document, summary=recipe.lengths.summary)
-    return Collator(corpus, fetch, tokenizer, lengths)
+    return Collator(corpus, fetch, tokenizer, lengths, needs=objective.needs)
 
 
 def build_evaluator(
@@ -84,15 +89,15 @@ def build_evaluator(
     """Return an evaluator with a reader of its own, to be closed. begin_batch: called before every batch."""
     reader = recipe.loader.open(corpus)
 
-    def collator(transform: Transform | None) -> Collator:
-        return build_collator(recipe, corpus, reader, tokenizer, device, transform, training=False)
+    def collator(*perturbations: Transform) -> Collator:
+        return build_collator(recipe, corpus, reader, tokenizer, device, perturbations, training=False)
 
     return Evaluator(
         recipe=recipe,
         corpus=corpus,
         reader=reader,
         tokenizer=tokenizer,
-        collate=collator(None),
+        collate=collator(),
         collate_changed=collator,
         ranks=ranks,
         device=device,

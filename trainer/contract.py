@@ -5,13 +5,14 @@ ranks. What is checked costs a walk over the graph of each forward pass, so only
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from models.objectives.base import Objective, Outputs
+from shards.batch.fields import needed_fields
 from shards.batch.types import Batch
 from shards.errors import InputError
 from trainer.distributed import from_first_rank, together
@@ -24,12 +25,14 @@ class Contract:
     """Check one rank's micro-batches in its first steps. Raise `InputError`, which names the clause and who breaks it.
 
     All ranks call its methods in step; after the first steps they do nothing. repeats: whether a call of the objective
-    computes what the engine's does, which is not so where the engine casts.
+    computes what the engine's does, which is not so where the engine casts.  needs: the optional fields of a batch that
+    the objective reads.
     """
 
-    def __init__(self, objective: Objective, name: str, *, repeats: bool) -> None:
+    def __init__(self, objective: Objective, name: str, *, repeats: bool, needs: Collection[str] = ()) -> None:
         self._objective, self._name, self._repeats = objective, name, repeats
         self._steps_left = _STEPS
+        self._attributes = [attribute for field in needed_fields(needs) for attribute in field.attributes]
         self._names: dict[str, tuple[str, ...]] = {}
         self._before: dict[str, Tensor] = {}
         self._rehearsed: dict[str, Tensor] = {}
@@ -38,6 +41,18 @@ class Contract:
     def step_ended(self) -> None:
         """Count a step that was attempted."""
         self._steps_left, self._before = max(self._steps_left - 1, 0), {}
+
+    def check_fields(self, batches: Sequence[Batch]) -> None:
+        """Check that a step's micro-batches hold the optional fields that the objective reads, before it does."""
+        if not (self._steps_left and self._attributes):
+            return
+        with together():
+            for attribute in self._attributes:
+                if any(getattr(batch, attribute) is None for batch in batches):
+                    raise InputError(
+                        f"objective {self._name} asks for batch.{attribute}, which is not there: give `needs` of its "
+                        "configuration to the Collator, as trainer/assemble.py does"
+                    )
 
     def check_counts(self, counts: Sequence[Mapping[str, float]]) -> None:
         """Check counts() of a step's micro-batches, all ranks at once: they are added up by their order."""

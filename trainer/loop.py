@@ -86,7 +86,12 @@ class Trainer:
         self.own_state = OwnState(parts.engine.module, parts.device)
         self._parts = parts
         self.emit, self._stop = observers.emit, stop
-        self._contract = Contract(parts.engine.module, parts.recipe.objective.name, repeats=not casts(parts.engine))
+        self._contract = Contract(
+            parts.engine.module,
+            parts.recipe.objective.name,
+            repeats=not casts(parts.engine),
+            needs=parts.recipe.objective.settings().needs,
+        )
         self._skips = SkippedSteps(parts.engine, parts.recipe, parts.ranks, observers.emit)
         self._unreadable = UnreadableExamples(parts.recipe, parts.ranks, state.unreadable, observers.emit)
 
@@ -127,6 +132,7 @@ class Trainer:
         try:
             batches, data_wait = self.fetch()
             self.measurements.waited(data_wait)
+            self._contract.check_fields(batches)
             own_counts = [self.engine.module.counts(batch) for batch in batches]
             self._contract.check_counts(own_counts)
             counts, stopped = self._agree(batches, own_counts)

@@ -83,6 +83,8 @@ class Objective(nn.Module, ABC):
 
     Every parameter takes part in every forward, whatever the batch holds (masked, multiplied by zero): ranks
     that use different parameters in a step hang or misalign gradient buckets.
+
+    An optional field of `Batch` is there where `needs` of the objective's configuration names it, else None.
     """
 
     network: Network

@@ -10,6 +10,7 @@ from models.config import NetworkConfig, StrictConfig
 if TYPE_CHECKING:
     from models.network import Network
     from models.objectives.base import Objective
+    from shards.batch.transforms import Transform
 
 
 class Mixture(Protocol):
@@ -34,6 +35,21 @@ class ObjectiveConfig(StrictConfig, ABC):
 
     #: Frozen networks that the objective reads. A recipe has a path for each, in the section `references`.
     reference_names: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Name the fields of `Batch` that the objective reads beside those that every batch has: `source_summary`.
+
+        In training, validation and evaluation alike (shards/batch/fields.py lists them). By default none.
+        """
+        return frozenset()
+
+    def transforms(self, seed: int) -> "tuple[Transform, ...]":
+        """Return what changes training examples before they are tokenized, in order; validation sees them unchanged.
+
+        seed: of the run. By default none, and none is imported.
+        """
+        return ()
 
     def check(self, recipe: WholeRecipe) -> None:
         """Raise InputError, naming the fix, for a recipe that makes no sense with this objective."""

@@ -1,6 +1,6 @@
 """Collate articles and images into the tensors of one micro-batch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 
@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from shards.batch.fetch import Fetcher
+from shards.batch.fields import Examples, Field, needed_fields
 from shards.batch.types import Batch, ImageRows, StreamBatch, unrelated
 from shards.format.index import Corpus
 from shards.schema import Article
@@ -32,25 +33,34 @@ def collate_articles(
     *,
     languages: Sequence[str],
     rows: Mapping[str, torch.Tensor] | None = None,
+    optional: Sequence[Field] = (),
 ) -> Batch:
     """Return the batch of examples from `source` to `target` articles, one a row.
 
     Documents and summaries are padded to the longest of the batch. An empty text is the end token alone, behind the
     language where the tokenizer marks it.  languages: those that the language numbers count.  rows: `story_B`,
-    `group_B` and `weight_B`; by default the rows are unrelated.
+    `group_B` and `weight_B`; by default the rows are unrelated.  optional: fields beside those that
+    every batch has.
     """
     # An article comes twice in a monolingual row, and in every row that a story batch gives it.
-    encode, pad_id = cache(tokenizer.encode), tokenizer.pad_id
+    encode, start_id, pad_id = cache(tokenizer.encode), cache(tokenizer.start_id), tokenizer.pad_id
     documents = [encode(article.text, lengths.document, article.language) for article in source]
     teachers = [encode(article.text, lengths.document, article.language) for article in target]
-    summaries = [encode(article.summary, lengths.summary) for article in target]
+
+    def summaries(articles: Sequence[Article]) -> tuple[torch.Tensor, torch.Tensor]:
+        return _pad([encode(article.summary, lengths.summary) for article in articles], pad_id)
+
+    def starts(articles: Sequence[Article]) -> torch.Tensor:
+        return torch.tensor([start_id(article.language) for article in articles])
+
     source_ids_BM, source_mask_BM = _pad(documents, pad_id)
     target_ids_BM, target_mask_BM = _pad(teachers, pad_id)
-    summary_ids_BN, summary_mask_BN = _pad(summaries, pad_id)
+    summary_ids_BN, summary_mask_BN = summaries(target)
     number_of = {language: number for number, language in enumerate(languages)}
     source_language_B = torch.tensor([number_of[article.language] for article in source])
     target_language_B = torch.tensor([number_of[article.language] for article in target])
-    start_id = cache(tokenizer.start_id)
+    examples = Examples(source=source, target=target, summaries=summaries, starts=starts)
+    made = {name: value for of in optional for name, value in zip(of.attributes, of.make(examples), strict=True)}
     return Batch(
         source_ids_BM=source_ids_BM,
         source_mask_BM=source_mask_BM,
@@ -58,7 +68,7 @@ def collate_articles(
         target_mask_BM=target_mask_BM,
         summary_ids_BN=summary_ids_BN,
         summary_mask_BN=summary_mask_BN,
-        start_B=torch.tensor([start_id(article.language) for article in target]),
+        start_B=starts(target),
         roi_BIRV=images.roi_BIRV,
         boxes_BIR4=images.boxes_BIR4,
         image_mask_BI=images.image_mask_BI,
@@ -67,14 +77,19 @@ def collate_articles(
         source_language_B=source_language_B,
         target_language_B=target_language_B,
         **(rows or unrelated(len(source))),
+        **made,
     )
 
 
 class Collator:
     """Turns groups of examples into a `StreamBatch`. Holds no state that depends on what came before."""
 
-    def __init__(self, corpus: Corpus, fetch: Fetcher, tokenizer: Tokenizer, lengths: Lengths) -> None:
+    def __init__(
+        self, corpus: Corpus, fetch: Fetcher, tokenizer: Tokenizer, lengths: Lengths, *, needs: Collection[str] = ()
+    ) -> None:
+        """needs: names of optional fields to make (shards/batch/fields.py). `InputError` for an unknown one."""
         self._corpus, self._fetch, self._tokenizer, self._lengths = corpus, fetch, tokenizer, lengths
+        self._optional = needed_fields(needs)
 
     def __call__(self, groups: Groups) -> StreamBatch:
         """Return one micro-batch of whole groups, rows in slot order."""
@@ -92,6 +107,7 @@ class Collator:
             self._lengths,
             languages=self._corpus.languages,
             rows=rows,
+            optional=self._optional,
         )
         return StreamBatch(
             **{field.name: getattr(batch, field.name) for field in fields(Batch)},

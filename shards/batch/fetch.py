@@ -1,7 +1,7 @@
 """Read the articles and features of groups into host memory, with a placeholder for what cannot be read."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ import torch
 from shards.batch.buffers import BufferPool
 from shards.batch.reader import Reader
 from shards.batch.spans import UnreadableError
-from shards.batch.types import ImageRows
+from shards.batch.transforms import Fetched, Transform
 from shards.format.index import Corpus
 from shards.schema import Article, Unreadable
 from shards.stream.images import ImageRule, image_numbers, image_owners
@@ -26,39 +26,6 @@ class ImageSizes:
     load: bool = True
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Fetched:
-    """The examples of whole groups, rows in slot order. Rows of a placeholder hold no text, no image, weight 0."""
-
-    groups: Groups
-    source: list[Article]
-    target: list[Article]
-    roi_BIRV: torch.Tensor  # float16, zeros where there is no image
-    boxes_BIR4: torch.Tensor  # float32
-    image_mask_BI: torch.Tensor  # bool
-    images_B: torch.Tensor  # int64, which stored image sequence a row holds; negative, and its own, where it has none
-    weight_B: torch.Tensor  # float32
-    unreadable: tuple[Unreadable, ...]
-
-    @property
-    def images(self) -> ImageRows:
-        return ImageRows(
-            roi_BIRV=self.roi_BIRV,
-            boxes_BIR4=self.boxes_BIR4,
-            image_mask_BI=self.image_mask_BI,
-            images_B=self.images_B,
-        )
-
-
-class Transform(Protocol):
-    """Changes documents or images of examples before they are tokenized, never what they are measured by.
-
-    Rows that have one number in `images_B` must have one image sequence afterwards: it is computed once for them.
-    """
-
-    def __call__(self, fetched: Fetched) -> Fetched: ...
-
-
 class Fetcher:
     """Reads what a micro-batch needs. Holds no state that depends on what came before."""
 
@@ -70,11 +37,11 @@ class Fetcher:
         *,
         rule: ImageRule = "source",
         pinned: bool = False,
-        transform: Transform | None = None,
+        transforms: Sequence[Transform] = (),
     ) -> None:
         """rule: the article whose images a row shows; by default never the target, which a user does not have.
 
-        `pinned`: features in page-locked memory, for a CUDA device.
+        `pinned`: features in page-locked memory, for a CUDA device.  transforms: applied to what is read, in order.
         """
         self._corpus = corpus
         self._reader = reader
@@ -82,12 +49,12 @@ class Fetcher:
         self._articles = np.asarray(corpus.articles)
         self._rule = rule
         self._buffers = BufferPool(pinned=pinned)
-        self._transform = transform
+        self._transforms = tuple(transforms)
 
     def __call__(self, groups: Groups) -> Fetched:
         """Read the texts and images of whole groups. V is one image sequence a row, for both branches."""
         sources, targets = groups.source.ravel(), groups.target.ravel()
-        rows, sizes = len(sources), self._sizes
+        rows, slot, sizes = len(sources), groups.slot.ravel(), self._sizes
         owners = image_owners(self._articles, sources, targets, self._rule)
         shape = (rows, sizes.images, sizes.regions)
         roi_BIRV = self._buffers.take((*shape, sizes.feature_size if sizes.load else 0), torch.float16)
@@ -126,9 +93,12 @@ class Fetcher:
             if count < sizes.images:
                 roi_BIRV[row, count:] = 0  # the memory was used before
         image_mask_BI = torch.from_numpy(np.arange(sizes.images) < np.array(counts)[:, None])
-        images_B = np.where(np.array(counts) > 0, image_numbers(self._articles, owners), -1 - groups.slot.ravel())
+        images_B = np.where(np.array(counts) > 0, image_numbers(self._articles, owners), -1 - slot)
         fetched = Fetched(
-            groups=groups,
+            slot=slot,
+            story=groups.story.ravel(),
+            source_row=sources,
+            target_row=targets,
             source=source_articles,
             target=target_articles,
             roi_BIRV=roi_BIRV,
@@ -138,7 +108,9 @@ class Fetcher:
             weight_B=torch.from_numpy(weight_B),
             unreadable=tuple(self._describe(groups, row, problems[row]) for row in sorted(problems)),
         )
-        return fetched if self._transform is None else self._transform(fetched)
+        for transform in self._transforms:
+            fetched = transform(fetched)
+        return fetched
 
     def _empty(self, row: int) -> Article:
         language = self._corpus.languages[self._corpus.articles["language"][row]]

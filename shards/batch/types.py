@@ -37,6 +37,11 @@ class Batch:
     target_language_B: torch.Tensor  # int64
     story_B: torch.Tensor  # int64: rows of one story and language tell of the same article, maybe in several variants
     group_B: torch.Tensor  # int64: rows of one group are each other's negatives
+    # Where an objective's `needs` ask for them (shards/batch/fields.py), else None.
+    # source_summary: the source article's own summary, as `summary_*` has the target's.
+    source_summary_ids_BS: torch.Tensor | None = None  # int64, in the source language, ends with the end token
+    source_summary_mask_BS: torch.Tensor | None = None  # bool
+    source_start_B: torch.Tensor | None = None  # int64, the start token of the source language
 
     def to(self, device: torch.device | str) -> Self:
         """Return the same batch on `device`; page-locked host memory is copied without waiting."""

@@ -11,9 +11,9 @@ import torch
 from models.network import Network
 from shards.arrays import Ints
 from shards.batch.collate import Collator
-from shards.batch.fetch import Transform
 from shards.batch.reader import Reader
 from shards.batch.spans import UnreadableError
+from shards.batch.transforms import Transform
 from shards.directions import Direction, by_kind, direction_kind, parse_directions
 from shards.errors import InputError
 from shards.format.index import Corpus

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from models.config import Decoding, NetworkConfig
 from models.objectives import objective_config
 from models.objectives.config import ObjectiveConfig
+from shards.batch.fields import needed_fields
 from shards.errors import InputError, did_you_mean
 from shards.files.strict_yaml import write_yaml
 from shards.locations import LocalPath, holds_secret, model_location, without_secrets
@@ -220,6 +221,7 @@ def validated(values: Mapping[str, Any], where: str) -> Recipe:
     try:
         settings = recipe.objective.settings()
         settings.check(recipe)
+        needed_fields(settings.needs)
     except ValidationError as error:
         raise InputError(f"{where}: {first_problem(error, config_type, 'objective.')}") from None
     for problem in (*coercions(Recipe, values), *coercions(config_type, values["objective"], "objective.")):

@@ -13,6 +13,7 @@ from models.decoding import logits_processors
 from models.network import Network
 from models.synthetic import EOS_ID, PAD_ID, random_batch, tiny_config
 from shards.batch.types import Batch
+from tests.support.batches import take_rows
 
 
 @pytest.fixture(params=[2, 3], ids=["as deep as the encoder", "deeper"])
@@ -32,7 +33,7 @@ def network(request: pytest.FixtureRequest) -> Network:
 def greedy(network: Network, batch: Batch, length: int) -> Tensor:
     rows = []
     for b in range(len(batch)):
-        one = Batch(**{f.name: getattr(batch, f.name)[b : b + 1] for f in dataclasses.fields(batch)})
+        one = take_rows(batch, slice(b, b + 1))
         words: list[int] = []
         while len(words) < length and (not words or words[-1] != EOS_ID):
             ids = torch.tensor([[*words, PAD_ID]])
@@ -61,7 +62,7 @@ def test_a_row_does_not_depend_on_its_neighbours(network: Network, num_beams: in
     batch = random_batch(rows=5)
     together = network.generate(batch, Decoding(num_beams=num_beams, max_new_tokens=8))
     for b in range(5):
-        one = Batch(**{f.name: getattr(batch, f.name)[b : b + 1] for f in dataclasses.fields(batch)})
+        one = take_rows(batch, slice(b, b + 1))
         alone = network.generate(one, Decoding(num_beams=num_beams, max_new_tokens=8))[0]
         length = min(len(alone), together.shape[1])
         assert torch.equal(together[b, :length], alone[:length])
@@ -113,10 +114,6 @@ def test_generation_under_dropout_is_our_mistake(network: Network) -> None:
         network.train().generate(random_batch(), Decoding())
 
 
-def some_rows(batch: Batch, rows: list[int]) -> Batch:
-    return Batch(**{f.name: getattr(batch, f.name)[rows] for f in dataclasses.fields(batch) if f.name != "unreadable"})
-
-
 @pytest.mark.parametrize("num_beams", [1, 4])
 def test_a_document_in_several_languages_is_encoded_once_and_written_as_on_its_own(
     network: Network, num_beams: int, monkeypatch: pytest.MonkeyPatch
@@ -124,7 +121,7 @@ def test_a_document_in_several_languages_is_encoded_once_and_written_as_on_its_o
     """Rows 0, 2 and 3 read one document with one image sequence, row 1 the same document with others."""
     decoding = Decoding(num_beams=num_beams, max_new_tokens=8)
     batch = random_batch(rows=5)
-    same = some_rows(batch, [0, 0, 0, 0, 4])
+    same = take_rows(batch, [0, 0, 0, 0, 4])
     batch = dataclasses.replace(
         same,
         start_B=batch.start_B,
@@ -140,7 +137,7 @@ def test_a_document_in_several_languages_is_encoded_once_and_written_as_on_its_o
     assert encoded == [int(batch.source_mask_BM[0].sum() + batch.source_mask_BM[4].sum())]
     written = set()
     for row in range(5):
-        alone = network.generate(some_rows(batch, [row]), decoding)[0]
+        alone = network.generate(take_rows(batch, [row]), decoding)[0]
         length = min(len(alone), together.shape[1])
         assert torch.equal(together[row, :length], alone[:length])
         assert (together[row, length:] == PAD_ID).all()
@@ -150,14 +147,14 @@ def test_a_document_in_several_languages_is_encoded_once_and_written_as_on_its_o
 
 def test_a_placeholder_is_padding_and_spoils_nobody(network: Network) -> None:
     """Also where it names the article of a row that could be read."""
-    batch = some_rows(random_batch(rows=4), [0, 0, 1, 2])
+    batch = take_rows(random_batch(rows=4), [0, 0, 1, 2])
     batch = dataclasses.replace(
         batch, source_mask_BM=batch.source_mask_BM.clone(), weight_B=torch.tensor([0.0, 1, 1, 0])
     )
     batch.source_mask_BM[0] = False
     decoding = Decoding(num_beams=2, max_new_tokens=6)
     found = network.generate(batch, decoding)
-    expected = network.generate(some_rows(batch, [1, 2]), decoding)
+    expected = network.generate(take_rows(batch, [1, 2]), decoding)
     assert torch.equal(found[1:3], expected)
     assert (found[[0, 3]] == PAD_ID).all()
     nothing = network.generate(dataclasses.replace(batch, weight_B=torch.zeros(4)), decoding)
@@ -170,7 +167,7 @@ def test_what_is_drawn_depends_on_the_example_alone(network: Network) -> None:
     decoding = Decoding(num_beams=1, max_new_tokens=8, temperature=1.0, seed=3)
     together = network.generate(batch, decoding, numbers=[10, 11, 12, 13, 14])
     for row in (0, 3):
-        alone = network.generate(some_rows(batch, [row]), decoding, numbers=[10 + row])[0]
+        alone = network.generate(take_rows(batch, [row]), decoding, numbers=[10 + row])[0]
         length = min(len(alone), together.shape[1])
         assert torch.equal(together[row, :length], alone[:length])
     assert not same_text(network.generate(batch, decoding, numbers=[20, 21, 22, 23, 24]), together)

@@ -156,3 +156,12 @@ def test_a_break_is_refused_by_its_clause(kind: type[D2TV], clause: str) -> None
 
 def test_what_keeps_it_passes() -> None:
     check(D2TV, steps=2)
+
+
+def test_a_field_that_is_asked_for_and_not_there_is_named() -> None:
+    objective = D2TV(D2TVConfig(), Network(tiny_config(), 50, PAD_ID, EOS_ID))
+    contract = Contract(objective, "toy", repeats=True, needs={"source_summary"})
+    contract.check_fields([random_batch(source_summaries=True)])
+    with pytest.raises(InputError, match=r"objective toy asks for batch.source_summary_ids_BS, which is not there: "):
+        contract.check_fields([random_batch(source_summaries=True), random_batch()])
+    Contract(objective, "toy", repeats=True).check_fields(BATCHES)

@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from shards.batch.fetch import Fetched, Fetcher, ImageSizes
+from shards.batch.fetch import Fetcher, ImageSizes
 from shards.batch.reader import Reader, ReaderConfig
+from shards.batch.transforms import Fetched
 from shards.directions import parse_directions
 from shards.format.index import Corpus, open_corpus
 from shards.format.merge import finish_corpus
@@ -44,9 +45,9 @@ class Ground:
         return perturbation(KINDS[name], severity, replace(self.material, seed=seed))
 
     def fetch(self, transform: Perturbation | None = None, groups: Groups | None = None) -> Fetched:
-        fetch = Fetcher(
-            self.corpus, self.reader, ImageSizes(images=2, regions=36, feature_size=32), transform=transform
-        )
+        transforms = () if transform is None else (transform,)
+        sizes = ImageSizes(images=2, regions=36, feature_size=32)
+        fetch = Fetcher(self.corpus, self.reader, sizes, transforms=transforms)
         return fetch(self.groups if groups is None else groups)
 
 
@@ -198,7 +199,7 @@ def test_features_of_corrupted_pictures_take_the_place_of_the_stored_ones(tmp_pa
     sizes = ImageSizes(images=3, regions=strange.REGIONS, feature_size=strange.WIDTH)
     clean = Fetcher(corpus, reader, sizes)(groups)
     found = [
-        Fetcher(corpus, reader, sizes, transform=perturbation(KINDS["brightness"], severity, material))(groups)
+        Fetcher(corpus, reader, sizes, transforms=[perturbation(KINDS["brightness"], severity, material)])(groups)
         for severity in (1, 5)
     ]
     transform = ImagePerturbation(KINDS["brightness"], 1, material)

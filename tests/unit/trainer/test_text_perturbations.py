@@ -7,9 +7,9 @@ import regex
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from shards.batch.transforms import seeded
 from shards.languages import LANGUAGE_CODES
 from tests.support.sentences import SENTENCES
-from trainer.evaluation.robustness.draw import seeded
 from trainer.evaluation.robustness.keys import keyboard_neighbours, look_alikes, near_keys
 from trainer.evaluation.robustness.kinds import KINDS, SEVERITIES, Kind
 from trainer.evaluation.robustness.layouts import KEYBOARDS, LAYOUTS

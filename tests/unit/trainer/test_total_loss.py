@@ -1,6 +1,5 @@
 """The loss of a global batch, however it is cut into micro-batches."""
 
-import dataclasses
 from itertools import pairwise
 
 import pytest
@@ -11,12 +10,13 @@ from models.objectives.base import Outputs, Term
 from models.objectives.d2tv import D2TV, D2TVConfig
 from models.synthetic import EOS_ID, PAD_ID, random_batch, tiny_config
 from shards.batch.types import Batch
+from tests.support.batches import take_rows
 from tests.support.objectives import outputs_of
 from trainer.loop import total_loss
 
 
 def rows(batch: Batch, begin: int, end: int) -> Batch:
-    return Batch(**{f.name: getattr(batch, f.name)[begin:end] for f in dataclasses.fields(batch)})
+    return take_rows(batch, slice(begin, end))
 
 
 def loss_and_gradient(objective: D2TV, parts: list[Batch], step: int) -> tuple[float, torch.Tensor]:

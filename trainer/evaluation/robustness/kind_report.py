@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from shards.batch.transforms import seeded
 from shards.errors import InputError
 from shards.format.index import Corpus
 from shards.stream.sampler import Groups
 from trainer.evaluation.evaluate import Evaluator
 from trainer.evaluation.heldout import take_groups
 from trainer.evaluation.predictions import Prediction
-from trainer.evaluation.robustness.draw import seeded
 from trainer.evaluation.robustness.impact import Scores, impact, lost_shares, mean_impacts
 from trainer.evaluation.robustness.perturb import TextPerturbation
 from trainer.evaluation.robustness.plan import Part, source_languages

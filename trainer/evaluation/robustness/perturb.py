@@ -1,8 +1,8 @@
-"""Perturb what the fetcher reads, by a kind of perturbation at a severity.
+"""Perturb what the fetcher reads, by a kind of perturbation at a severity: transforms (shards/batch/transforms.py).
 
 Pure functions of (seed, kind, severity, story, language): an example is perturbed alike in every batch, on every rank,
-after every restart. Only what is summarized changes, not targets and summaries. For decoding alone: a document that is
-a row's source and target differs between the two. Shape suffixes: shards/schema.py.
+after every restart. Only what is summarized changes, not targets and summaries: a document that is a row's source and
+target differs between the two. Shape suffixes: shards/schema.py.
 """
 
 import functools
@@ -18,16 +18,15 @@ from PIL import Image
 from torch import Tensor
 
 from shards.arrays import Ints, Mask
-from shards.batch.fetch import Fetched
 from shards.batch.reader import Reader
 from shards.batch.spans import UnreadableError
+from shards.batch.transforms import Fetched, Transform, seeded
 from shards.format.index import Corpus
 from shards.schema import Article, Unreadable
 from shards.stream.images import ImageRule, image_numbers, image_owners
 from shards.stream.sampler import Groups
 from trainer.evaluation.robustness import features
 from trainer.evaluation.robustness.corruptions import corrupted
-from trainer.evaluation.robustness.draw import seeded
 from trainer.evaluation.robustness.kinds import Kind
 
 #: Pictures to features (n, R, V) and boxes (R, 4), as the corpus has them.
@@ -60,8 +59,8 @@ def perturbation(kind: Kind, severity: int, material: Material) -> "Perturbation
     return (TextPerturbation if kind.is_text else ImagePerturbation)(kind, severity, material)
 
 
-class Perturbation(ABC):
-    """A transform for `Fetcher` that knows beforehand which examples it changes."""
+class Perturbation(Transform, ABC):
+    """A transform that knows beforehand which examples it changes."""
 
     def __init__(self, kind: Kind, severity: int, material: Material) -> None:
         self._kind, self._severity, self._strength = kind, severity, kind.strength(severity)
@@ -97,11 +96,10 @@ class Perturbation(ABC):
         weight_B = fetched.weight_B.clone()
         for row in problems:
             weight_B[row] = 0
-        slot, story = fetched.groups.slot.ravel(), fetched.groups.story.ravel()
         unreadable = [
             Unreadable(
-                slot=int(slot[row]),
-                story=int(story[row]),
+                slot=int(fetched.slot[row]),
+                story=int(fetched.story[row]),
                 source=fetched.source[row].language,
                 target=fetched.target[row].language,
                 problem=problem,
@@ -127,7 +125,7 @@ class TextPerturbation(Perturbation):
 
     def __call__(self, fetched: Fetched) -> Fetched:
         source, problems = list(fetched.source), dict[int, str]()
-        for row, (article, story) in enumerate(zip(fetched.source, fetched.groups.story.ravel().tolist(), strict=True)):
+        for row, (article, story) in enumerate(zip(fetched.source, fetched.story.tolist(), strict=True)):
             if fetched.weight_B[row]:
                 try:
                     source[row] = self.perturbed(article, story)
@@ -193,8 +191,7 @@ class ImagePerturbation(Perturbation):
             self._donors = {int(self._articles["story"][row]): int(row) for row in rows[::-1]}
 
     def __call__(self, fetched: Fetched) -> Fetched:
-        owners = self._owners(fetched.groups)
-        stories = fetched.groups.story.ravel()
+        owners, stories = self._owners(fetched.source_row, fetched.target_row), fetched.story
         roi_BIRV, boxes_BIR4 = fetched.roi_BIRV.clone(), fetched.boxes_BIR4.clone()
         image_mask_BI, images_B = fetched.image_mask_BI.clone(), fetched.images_B.clone()
         problems = dict[int, str]()
@@ -219,7 +216,7 @@ class ImagePerturbation(Perturbation):
                 image_mask_BI[rows, :count] = True
                 images_B[rows] = new.number
             else:
-                images_B[rows] = -1 - torch.from_numpy(fetched.groups.slot.ravel())[rows]
+                images_B[rows] = -1 - torch.from_numpy(fetched.slot)[rows]
         return replace(
             self._placeholders(fetched, problems),
             roi_BIRV=roi_BIRV,
@@ -232,13 +229,13 @@ class ImagePerturbation(Perturbation):
         self._made.cache_clear()
 
     def covers(self, groups: Groups) -> Mask:
-        shown: Mask = self._articles["images"][self._owners(groups)] > 0
+        shown: Mask = self._articles["images"][self._owners(groups.source.ravel(), groups.target.ravel())] > 0
         if self._kind.name == "wrong_images":
             shown &= np.array([bool(self._donors.keys() - {story}) for story in groups.story[:, 0].tolist()], bool)
         return shown
 
-    def _owners(self, groups: Groups) -> Ints:
-        return image_owners(self._articles, groups.source.ravel(), groups.target.ravel(), self._material.rule)
+    def _owners(self, sources: Ints, targets: Ints) -> Ints:
+        return image_owners(self._articles, sources, targets, self._material.rule)
 
     def _change(self, owner: int, story: int, shown: "_Images", most: int) -> "_Images":
         """Return new images for article `owner`, at most `most`, or none."""

@@ -1,0 +1,56 @@
+"""List the fields that a batch has only where an objective asks for them (`needs` of its configuration).
+
+A further one is an entry of `FIELDS`, what that reads of `Examples`, and its attributes in `Batch`
+(shards/batch/types.py); an article without a summary, a placeholder's, has the end token alone. Imports no torch.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from shards.errors import InputError, did_you_mean
+from shards.schema import Article
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Examples:
+    """Examples that fields are made of, one a row, and what makes tensors of them.
+
+    summaries: articles -> ids and mask of their summaries.  starts: articles -> start tokens of their languages.
+    """
+
+    source: Sequence[Article]
+    target: Sequence[Article]
+    summaries: "Callable[[Sequence[Article]], tuple[Tensor, Tensor]]"
+    starts: "Callable[[Sequence[Article]], Tensor]"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Field:
+    """One field: its attributes in `Batch`, and the function that returns a value for each, in their order."""
+
+    attributes: tuple[str, ...]
+    make: "Callable[[Examples], tuple[Tensor, ...]]"
+
+
+def _source_summary(examples: Examples) -> "tuple[Tensor, ...]":
+    return (*examples.summaries(examples.source), examples.starts(examples.source))
+
+
+FIELDS: Mapping[str, Field] = {
+    "source_summary": Field(
+        attributes=("source_summary_ids_BS", "source_summary_mask_BS", "source_start_B"), make=_source_summary
+    ),
+}
+
+
+def needed_fields(names: Iterable[str]) -> tuple[Field, ...]:
+    """Return the fields of these names. `InputError`, with those there are, for an unknown one."""
+    wanted = sorted(names)
+    for name in wanted:
+        if name not in FIELDS:
+            raise InputError(f"needs: no batch field {name!r}{did_you_mean(name, FIELDS)}; known: {', '.join(FIELDS)}")
+    return tuple(FIELDS[name] for name in wanted)
