@@ -23,6 +23,7 @@ from models.dropout import dropout
 from models.fusion import Fusion
 from models.layers import LayerRunner
 from models.losses.linear_cross_entropy import linear_cross_entropy
+from models.ragged import averages
 from models.sharing import Side
 from models.vision import VisualEncoder
 from shards.batch.types import Batch
@@ -134,6 +135,18 @@ class Network(nn.Module):
         _, nll_T = self.token_loss(hidden_TD, arranged.target_T, 0.0)
         of_row = arranged.teacher_B if branch == "target" else arranged.student_B
         return by_row(nll_T, arranged, of_row), by_row(torch.ones_like(nll_T), arranged, of_row)
+
+    def document_means(self, batch: Batch) -> Tensor:
+        """Return the mean encoder state of each row's source document over its tokens, before fusion: (B, D) float32.
+
+        As ACROSS' contrast pools documents (models/objectives/across.py). Call it in eval mode. `batch` is on the host,
+        and no row of it is a placeholder.
+        """
+        assert not self.training, "document_means() under dropout: call eval() first"
+        arranged = self.place(arrange(batch, teacher_rows=None, student_rows=range(len(batch)), documents=True))
+        assert arranged.pool_documents is not None
+        means = averages(arranged.pool_documents, self.encode(arranged))
+        return means.index_select(0, arranged.document_of[arranged.memory_of[arranged.student_B]]).float()
 
     @torch.no_grad()
     def generate(self, batch: Batch, decoding: Decoding, numbers: Sequence[int] | None = None) -> Tensor:
