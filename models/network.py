@@ -158,6 +158,18 @@ class Network(nn.Module):
         _, nll_T = self.token_loss(self.states(batch, arranged).hidden_TD, arranged.main.target_T, 0.0)
         return by_row(nll_T, arranged.main, "nll"), by_row(torch.ones_like(nll_T), arranged.main, "nll")
 
+    def document_means(self, batch: Batch) -> Tensor:
+        """Return the mean encoder state of each row's source document over its tokens, before fusion: (B, D) float32.
+
+        As ACROSS' contrast pools documents (models/objectives/across.py). Call it in eval mode. `batch` is on the host,
+        and no row of it is a placeholder.
+        """
+        assert not self.training, "document_means() under dropout: call eval() first"
+        arrangement = Arrangement(batch)
+        arrangement.encode("document", "source", range(len(batch)))
+        arranged = self.place(arrangement.arranged())
+        return arranged.encoded["document"].means(self.encode(arranged)).float()
+
     @torch.no_grad()
     def generate(self, batch: Batch, decoding: Decoding, numbers: Sequence[int] | None = None) -> Tensor:
         """Summaries of the source documents, (B, at most max_new_tokens) int64, ending with the end token, padded.

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from launcher.pages.alignment import read_alignment
 from launcher.pages.regions import canvases, colours
 from launcher.pages.scores import LABELS, read_scores
 from launcher.pages.sheet import Sheet
@@ -55,6 +56,7 @@ def evaluation_page(
         split=split,
         checkpoint=str(report["checkpoint"])[:16],
         scores=read_scores(report, split),
+        alignment=read_alignment(report, f"{split}.json"),
         table=table,
         languages=languages,
         open=languages <= _OPEN,

@@ -52,6 +52,17 @@ def heat_maps(
     return {"names": names, "label": label, "cells": cells, "scale": (), "key": key, "choices": choices}
 
 
+def square(title: str, values_NN: NDArray[np.float64], tip: Callable[[int, int], str]) -> dict[str, Any]:
+    """Colour (N, N) values in equal differences for the macro `square` of parts.html.jinja.  tip: of (row, column)."""
+    size, steps_NN = len(values_NN), linear_levels(values_NN)
+    return {
+        "title": title,
+        "cell": min(16, 400 // size),
+        "cells": _cells(size, lambda row, column: f"s{steps_NN[row, column]}", tip),
+        "scale": _scale(values_NN, steps_NN, lambda value: f"{value:.3f}"),
+    }
+
+
 def by_pair(names: Sequence[str], values: Mapping[Pair, float], missing: float) -> NDArray[np.float64]:
     """Return the values (L, L) by [target, source] in the order of `names`."""
     return np.array([[values.get((source, target), missing) for source in names] for target in names], np.float64)

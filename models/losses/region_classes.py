@@ -16,7 +16,8 @@ _TEMPERATURE = 0.5
 def class_directions(feature_size: int, classes: int) -> Tensor:
     """Return K random directions (F, K), float32, the same on every rank and in every run."""
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(feature_size, classes, generator=generator) / feature_size**0.5
+    directions: Tensor = torch.randn(feature_size, classes, generator=generator) / feature_size**0.5
+    return directions
 
 
 def region_classes(features_SF: Tensor, directions_FK: Tensor) -> Tensor:

@@ -184,5 +184,9 @@ def test_evaluation_over_two_ranks_is_that_of_one(tiny_corpus: Corpus, tmp_path:
     assert again["by_direction"] == report["by_direction"]
     for kind in ("mms", "mxls"):
         assert again["nll"][kind] == pytest.approx(report["nll"][kind], rel=1e-5)
+    assert len(report["alignment"]["directions"]) == 12
+    for name, of in report["alignment"]["directions"].items():
+        assert again["alignment"]["directions"][name] == pytest.approx(of, abs=1e-4)
+    assert "alignment: recall@1" in done.stdout
     assert "MXLS" in done.stdout
     assert "unigram" in done.stdout

@@ -11,6 +11,7 @@ from trainer.evaluation.baselines.report import baseline_means, has_baselines, l
 from trainer.evaluation.describe import (
     BELOW,
     BELOW_BY_CHANCE,
+    describe_alignment,
     describe_baselines,
     describe_rouge,
     describe_similarity,
@@ -58,6 +59,8 @@ def print_report(report: dict[str, Any], validations: Sequence[Mapping[str, floa
         console.print(line, markup=False)
     if similarity := describe_similarity(report):
         console.print(similarity)
+    if alignment := describe_alignment(report):
+        console.print(alignment)
     unreadable = f", {report['unreadable']} examples unreadable" if report["unreadable"] else ""
     if without := without_images(report):
         console.print(without)

@@ -82,6 +82,23 @@ def without_images(report: Mapping[str, Any]) -> str | None:
     return f"{sum(counts.values())} of {report.get('examples', '–')} examples had no image ({kinds})"
 
 
+def describe_alignment(report: Mapping[str, Any]) -> str | None:
+    """Return recall@1 over the directions that were measured; None for a report without any."""
+    alignment = _section(report.get("alignment"))
+    stories = sorted(
+        _counts({name: of["stories"] for name, of in _section(alignment.get("directions")).items()}).values()
+    )
+    if not stories:
+        return None
+    each = f"{stories[0]} to {stories[-1]}" if stories[0] < stories[-1] else str(stories[0])
+    number = "1 direction" if len(stories) == 1 else f"{len(stories)} directions"
+    left_out = f"; {alignment['unreadable']} unreadable" if alignment["unreadable"] else ""
+    return (
+        f"alignment: recall@1 {alignment['recall1']:.2f} over {number}, {each} stories each; "
+        f"chance {alignment['chance']:.2f}{left_out}"
+    )
+
+
 def _section(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 

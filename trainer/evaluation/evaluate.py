@@ -1,4 +1,4 @@
-"""Decode held-out stories by beam search, score them by every measure, and compare NLL with a unigram model's."""
+"""Decode held-out stories by beam search, score them, compare NLL with a unigram model's, and measure alignment."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +10,7 @@ import torch
 
 from models.network import Network
 from shards.arrays import Ints
-from shards.batch.collate import Collator
+from shards.batch.collate import Collator, Lengths
 from shards.batch.reader import Reader
 from shards.batch.spans import UnreadableError
 from shards.batch.transforms import Transform
@@ -21,6 +21,7 @@ from shards.stream.sampler import Groups
 from shards.text.tokenizer import Tokenizer
 from trainer.checkpoint.directory import read_state
 from trainer.distributed import from_first_rank, raise_together
+from trainer.evaluation.alignment import Texts, alignment_report, choose_parallels, encode_documents
 from trainer.evaluation.baselines.compute import Example
 from trainer.evaluation.decoding import Predictions, decoding_batches
 from trainer.evaluation.heldout import HeldOut, choose_examples, concatenate, take_groups
@@ -72,6 +73,7 @@ class Evaluator:
         folder = evaluation_folder(self.where)
         found = self.decode(network, groups, folder / f"{split}-parts", facts)
         nll = self._nll(network, split)
+        alignment = self._alignment(network, split)
         if not self.ranks.is_first:
             return None
         written = {row["number"]: row for of_batch in found.read().values() for row in of_batch}
@@ -100,6 +102,7 @@ class Evaluator:
                 after_each=self.begin_batch,
             ),
             nll=nll,
+            alignment=alignment,
             after_each=self.begin_batch,
         )
         try:
@@ -260,3 +263,19 @@ class Evaluator:
             }
             for kind, of in found.items()
         }
+
+    def _alignment(self, network: Network, split: str) -> dict[str, Any]:
+        """Measure how near the encoder puts documents and their parallels, on a fixed sample of the split."""
+        lengths = self.recipe.lengths
+        chosen = choose_parallels(self.corpus, split, self.directions())
+        documents = encode_documents(
+            network,
+            self.corpus,
+            chosen,
+            Texts(self.reader, self.tokenizer, Lengths(document=lengths.document, summary=lengths.summary)),
+            batch_size=self.recipe.evaluation.batch_size,
+            ranks=self.ranks,
+            device=self.device,
+            begin_batch=self.begin_batch,
+        )
+        return alignment_report(self.corpus, chosen, documents)

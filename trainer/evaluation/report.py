@@ -61,6 +61,7 @@ def score_and_write(
     reader: Reader,
     scorer: Scorer,
     nll: Mapping[str, Any],
+    alignment: Mapping[str, Any] | None = None,
     after_each: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Score predictions and the baselines on the same examples, write all files, and return the report.
@@ -68,8 +69,8 @@ def score_and_write(
     The report is written last; an evaluation of something else that lies in `where` is moved away.
 
     head: the first keys of the report, with "split".  facts: all that the predictions depend on, with "settings".
-    pairs: the texts of `examples`.  nll: the report's part of that name.  after_each: called now and then, for a
-    watchdog.
+    pairs: the texts of `examples`.  nll, alignment: the report's parts of these names; None: it has no such part.
+    after_each: called now and then, for a watchdog.
 
     Raises `InputError`.
     """
@@ -87,6 +88,8 @@ def score_and_write(
     }
     if SIMILARITY in measures:
         report[SIMILARITY] = facts_of_similarity([(row.target, row.scores) for row in rows])
+    if alignment is not None:
+        report["alignment"] = alignment  # last: its matrices are long
     split, folder = report["split"], evaluation_folder(where)
     text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
     try:

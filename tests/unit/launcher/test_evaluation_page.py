@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from markupsafe import escape
@@ -31,6 +32,7 @@ from tests.support.checkpoints import recipe_in, write_checkpoint
 from tests.support.pages import Page, says_nothing_to_the_console
 from tests.support.runs import start, write_recipe, write_records
 from tests.support.strange import KEYS, LANGUAGES, image_file, strange_stories
+from trainer.evaluation.alignment import figures_of
 from trainer.evaluation.averages import languages_found, summarise
 from trainer.evaluation.predictions import Prediction, read_predictions
 from trainer.evaluation.scoring.measures import MEASURES
@@ -116,7 +118,13 @@ def test_the_command_writes_predictions_scores_and_a_page(evaluated: Path, tiny_
     assert report["directions"]["english>urdu"]["train_pairs"] == trained
     page = Page(evaluated / "evaluation" / "test.html")
     page.loads_nothing()
-    assert [heading.content for heading in page.all("h2")] == [SECTIONS[0], "Baselines", *SECTIONS[1:]]
+    headings = [SECTIONS[0], "Baselines", *SECTIONS[1:-1], "Alignment", SECTIONS[-1]]
+    assert [heading.content for heading in page.all("h2")] == headings
+    assert [link.content for link in page.all("a") if link.attributes["href"].startswith("#")] == headings
+    assert report["alignment"]["directions"].keys() == {
+        name for name in report["directions"] if len({*name.split(">")}) > 1
+    }
+    assert f"Recall@1 {report['alignment']['recall1']:.2f} over 5 directions" in section(page, "Alignment")
     shown = page.all("article")
     assert 4 <= len(shown) <= 8  # best, middle, worst and drawn of MMS and of MXLS
     assert len(page.all("svg", **{"class": "canvas"})) >= 1
@@ -206,6 +214,67 @@ def test_numbers_of_the_page(tmp_path: Path) -> None:
     assert len(page.all("div", **{"class": "chosen"})) == 1
 
 
+def alignment_of(*matrices: tuple[str, list[list[float]]]) -> dict[str, Any]:
+    """As an evaluation writes it, of similarities by direction."""
+    directions = {
+        name: {"stories": len(rows), **figures_of(torch.tensor(rows, dtype=torch.float64))} for name, rows in matrices
+    }
+    return {
+        "recall1": sum(of["recall1"] for of in directions.values()) / len(directions),
+        "chance": sum(of["chance"] for of in directions.values()) / len(directions),
+        "pairs": 0.71,
+        "others": 0.34,
+        "unreadable": 0,
+        "directions": directions,
+        "matrices": {
+            name: {"stories": [f"s{number}" for number in range(len(rows))], "similarity": rows}
+            for name, rows in matrices
+        },
+    }
+
+
+def test_alignment_is_a_heat_map_whose_diagonal_holds_the_parallel_documents(tmp_path: Path) -> None:
+    rows = predictions(("english", "urdu"), 2)
+    aligned = [[0.9, 0.1, 0.2], [0.0, 0.8, 0.1], [0.3, 0.85, 0.7]]
+    alignment = alignment_of(("english>urdu", aligned), ("urdu>english", [[0.5, 0.4], [0.6, 0.3]]))
+    report = report_of(rows, {}) | {"alignment": alignment}
+    (tmp_path / "page.html").write_text(build_page("run", report, rows, []), encoding="utf-8")
+    page = Page(tmp_path / "page.html")
+    page.loads_nothing()
+    told = "Recall@1 0.58 over 2 directions, 2 to 3 stories each; chance 0.42. "
+    assert f"{told}Mean similarity 0.710 of parallel documents, 0.340 of others." in section(page, "Alignment")
+    first, second = (
+        [svg for svg in page.all("svg", **{"class": "matrix"}) if svg.attributes["aria-label"].startswith(name)]
+        for name in ("english → urdu, recall@1 0.67", "urdu → english, recall@1 0.50")
+    )
+    assert len(first) == len(second) == 1
+    begin = page.elements.index(first[0])
+    rects = [element for element in page.elements[begin : begin + 19] if element.tag == "rect"]
+    places = [(int(rect.attributes["y"]) // 16, int(rect.attributes["x"]) // 16) for rect in rects]
+    assert places == [(row, column) for row in range(3) for column in range(3)]
+    steps = np.array([int(rect.attributes["class"].removeprefix("s")) for rect in rects]).reshape(3, 3)
+    assert (steps == linear_levels(np.array(aligned))).all()
+    assert steps[0, 0] == 9
+    assert steps[1, 0] == 1
+    assert rects[0].content == "story 1, its parallel: 0.900"
+    assert rects[7].content == "stories 3 and 2: 0.850"
+    cells = re.findall("<tr>" + "<td>([^<]*)</td>" * 6 + "</tr>", section(page, "Alignment"))
+    assert cells == [
+        ("english → urdu", "3", "0.67", "0.33", "0.800", "0.258"),
+        ("urdu → english", "2", "0.50", "0.50", "0.400", "0.500"),
+    ]
+
+
+def test_without_two_stories_the_page_says_so_and_an_earlier_release_s_has_no_alignment(tmp_path: Path) -> None:
+    rows = predictions(("english", "urdu"), 2)
+    nothing = {"unreadable": 1, "directions": {}, "matrices": {}}
+    (tmp_path / "page.html").write_text(build_page("run", report_of(rows, {}) | {"alignment": nothing}, rows, []))
+    text = section(Page(tmp_path / "page.html"), "Alignment")
+    assert "No cross-lingual direction that was evaluated has two stories to compare." in text
+    assert "<svg" not in text
+    assert "Alignment" not in build_page("run", report_of(rows, {}), rows, [])
+
+
 def test_strange_texts_stay_texts_and_run_their_own_way(tmp_path: Path) -> None:
     strange = '</p><script>alert("1")</script>&amp; \x01 <img src=x onerror=alert(1)>'
     rows = predictions(("english", "urdu"), 2, strange)
@@ -229,9 +298,11 @@ def test_strange_texts_stay_texts_and_run_their_own_way(tmp_path: Path) -> None:
 
 def test_44_languages_are_a_page_that_a_browser_opens_gladly(tmp_path: Path) -> None:
     rows = predictions(tuple(LANGUAGE_CODES)[:44], 1)
-    source = build_page("run", report_of(rows, {}), rows, [])
-    assert len(source) < 1_500_000
-    assert source.count("<title>") >= 44 * 44
+    similarity = np.random.default_rng(0).uniform(-1, 1, (50, 50)).tolist()
+    alignment = alignment_of(*((f"english>{target}", similarity) for target in tuple(LANGUAGE_CODES)[1:5]))
+    source = build_page("run", report_of(rows, {}) | {"alignment": alignment}, rows, [])
+    assert len(source) < 2_500_000
+    assert source.count("<title>") >= 44 * 44 + 4 * 50 * 50
 
 
 def test_a_run_s_page_shows_the_same_parts(tmp_path: Path) -> None:

@@ -160,6 +160,16 @@ def test_the_closing_table_fits_80_columns(capsys: pytest.CaptureFixture[str], m
     old = {"rouge1": 1.0, "rouge2": 1.0, "rougeL": 1.0}
     print_report(report | {"by_kind": {"mms": old}}, [], Path("runs/d2tv"))  # of an earlier release
     assert "wrong" not in capsys.readouterr().out
+    of_direction = {"stories": 50, "recall1": 0.42, "chance": 0.02, "pairs": 0.9, "others": 0.5}
+    alignment = {
+        **of_direction,
+        "unreadable": 12,
+        "directions": dict.fromkeys(map(str, range(11)), of_direction) | {"x": of_direction | {"stories": 24}},
+        "matrices": {},
+    }
+    print_report(report | {"by_kind": {"mms": old}, "alignment": alignment}, [], Path("runs/d2tv"))
+    told = "alignment: recall@1 0.42 over 12 directions, 24 to 50 stories each; chance 0.02; 12 unreadable"
+    assert told in capsys.readouterr().out.splitlines()
     unscored = {
         "profile": "normalized",
         "empty_predictions": {"thai": 1200, "urdu": 3},
