@@ -18,9 +18,12 @@ from torch import Tensor
 
 from models.arranged import MAIN, Arranged, Decoded, DecoderStream, Encoded
 from models.ragged import averaging, cross_layout, self_layout
-from models.sharing import Distinct, Rows, Side, Text
+from models.sharing import Distinct, Rows, Text
 from shards.arrays import Ints
 from shards.batch.types import Batch
+
+#: Texts that are no articles: no images belong to them.
+_SUMMARIES = ("summary", "source_summary")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +45,7 @@ class _Encode:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Decode:
-    side: Side | Literal["images"]
+    read: Text | Literal["images"]
     rows: Sequence[int]
     beside: str | None
     writes: Text
@@ -79,19 +82,20 @@ class Arrangement:
     def decode(
         self,
         name: str,
-        side: Side | Literal["images"],
+        read: Text | Literal["images"],
         rows: Sequence[int],
         *,
         beside: str | None = None,
         writes: Text = "summary",
         decoder: str = MAIN,
     ) -> None:
-        """Ask for the decoder's states of each row's summary, written from its document and images, or images alone.
+        """Ask for the decoder's states of each row's summary.
 
+        read: what it is written from: an article with the row's images, a summary without, or the images alone.
         beside: an earlier part of the same decoder that has the rows, too: `Decoded.beside_T` finds its tokens.
         decoder: which one writes; each has a stream of its own.
         """
-        self._decodes[name] = _Decode(side=side, rows=rows, beside=beside, writes=writes, decoder=decoder)
+        self._decodes[name] = _Decode(read=read, rows=rows, beside=beside, writes=writes, decoder=decoder)
 
     def lengths(self) -> Lengths:
         """Return the lengths of what is asked for, from which its operations are counted (models/flops.py)."""
@@ -160,7 +164,7 @@ class Arrangement:
     def _ids(self, text: Text, row: int) -> Ints:
         """Return the tokens of a text as the encoder reads it."""
         ids = self._rows.ids(text, row)
-        return np.r_[self._rows.start(text, row), ids] if self._marked and text not in ("source", "target") else ids
+        return np.r_[self._rows.start(text, row), ids] if self._marked and text in _SUMMARIES else ids
 
     def _stream(
         self, decoder: str, stream: "_Stream", work: "_Work", position: Ints, memory_sizes: list[int]
@@ -206,8 +210,8 @@ class Arrangement:
             stream = work.streams.setdefault(request.decoder, _Stream())
             text_B, first = np.full(rows.count, -1, np.int64), len(stream.weights)
             for row in request.rows or spares:
-                sequence = int(rows.sequence_B[row])
-                document = -1 if request.side == "images" else self._text(work, name, request.side, row)
+                sequence = -1 if request.read in _SUMMARIES else int(rows.sequence_B[row])
+                document = -1 if request.read == "images" else self._text(work, name, request.read, row)
                 memory = work.memories.number((document, sequence), (document, sequence))
                 # A summary is compared with that of another part, which may have been written from another variant.
                 other = -1 if request.beside is None else int(work.decoded[request.beside][row])
@@ -231,8 +235,7 @@ class Arrangement:
 
     def _text(self, work: "_Work", name: str, text: Text, row: int) -> int:
         """Return the number of a text that is encoded: an article's is one whichever side reads it."""
-        kind = "article" if text in ("source", "target") else "summary"
-        key = (kind, self._rows.identity(text, row), name if self._rows.alone else "")
+        key = (text in _SUMMARIES, self._rows.identity(text, row), name if self._rows.alone else "")
         return work.texts.number(key, (text, row))
 
 

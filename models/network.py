@@ -104,12 +104,13 @@ class Network(nn.Module):
         fused_TD: Tensor = self.fusion(documents_TD, visual_SV, arranged.fusion, arranged.seen_T1)
         return fused_TD
 
-    def decode(self, memory_TD: Tensor, stream: DecoderStream) -> Tensor:
+    def decode(self, memory_TD: Tensor, stream: DecoderStream, decoder: nn.Module | None = None) -> Tensor:
         """H_dec^{N_d} (T, D), Eq. 1, teacher forced: state t predicts target token t. Before the last dropout.
 
-        The input is each summary shifted right behind its own start token (its target language).
+        The input is each summary shifted right behind its own start token (its target language). decoder: another than
+        the network's own (`Backbone.further_decoder`).
         """
-        return self.backbone.decode(stream.ids_T, stream.layout, memory_TD, stream.cross)
+        return self.backbone.decode(stream.ids_T, stream.layout, memory_TD, stream.cross, decoder)
 
     def states(self, batch: Batch, arranged: Arranged, regions: Callable[[Tensor], Tensor] | None = None) -> States:
         """Return all states of what was arranged, with one call each of vision, encoder, fusion and decoder.

@@ -1,5 +1,6 @@
 """Define the interface of a text backbone. Shape suffixes as in models/ragged.py; D its hidden width."""
 
+import copy
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -47,11 +48,20 @@ class Backbone(nn.Module, ABC):
         """Return H_T^{N_e} (T, D) of the texts that `layout` (`self_layout`, not causal) arranges."""
 
     @abstractmethod
-    def decode(self, ids_T: Tensor, layout: Layout, memory_SD: Tensor, cross: Layout) -> Tensor:
+    def decode(
+        self, ids_T: Tensor, layout: Layout, memory_SD: Tensor, cross: Layout, decoder: nn.Module | None = None
+    ) -> Tensor:
         """Return H_dec^{N_d} (T, D), Eq. 1, of texts in a causal `layout`, each attending to its memory in `cross`.
 
-        Before `output_dropout`, so that what compares states does not measure that dropout.
+        Before `output_dropout`, so that what compares states does not measure that dropout. decoder: one that
+        `further_decoder` made, instead of the backbone's own.
         """
+
+    def further_decoder(self) -> nn.Module:
+        """Return a decoder for another task, which begins with the weights of this one and has its embeddings."""
+        decoder: nn.Module = copy.deepcopy(self.model.decoder)
+        decoder.embed_tokens = self.model.decoder.embed_tokens
+        return decoder
 
     @abstractmethod
     def generator(self, memory: Memory | None = None) -> GenerationMixin:

@@ -94,9 +94,11 @@ class MBartBackbone(Backbone):
         """Return H_T^{N_e} (T, D)."""
         return self._run(self.model.encoder, ids_T, layout, ())
 
-    def decode(self, ids_T: Tensor, layout: Layout, memory_SD: Tensor, cross: Layout) -> Tensor:
+    def decode(
+        self, ids_T: Tensor, layout: Layout, memory_SD: Tensor, cross: Layout, decoder: nn.Module | None = None
+    ) -> Tensor:
         """Return H_dec^{N_d} (T, D), Eq. 1."""
-        return self._run(self.model.decoder, ids_T, layout, (memory_SD, cross))
+        return self._run(decoder or self.model.decoder, ids_T, layout, (memory_SD, cross))
 
     def _run(self, stack: Any, ids_T: Tensor, layout: Layout, memory: tuple[()] | tuple[Tensor, Layout]) -> Tensor:
         assert layout.position_T is not None

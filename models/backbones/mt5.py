@@ -100,9 +100,11 @@ class MT5Backbone(Backbone):
         encoder = self.model.encoder
         return dropout(self._run(encoder, ids_T, layout, ()), encoder.config.dropout_rate, self.training)
 
-    def decode(self, ids_T: Tensor, layout: Layout, memory_SD: Tensor, cross: Layout) -> Tensor:
+    def decode(
+        self, ids_T: Tensor, layout: Layout, memory_SD: Tensor, cross: Layout, decoder: nn.Module | None = None
+    ) -> Tensor:
         """Return H_dec^{N_d} (T, D), Eq. 1, before the dropout behind the last norm."""
-        return self._run(self.model.decoder, ids_T, layout, (memory_SD, cross))
+        return self._run(decoder or self.model.decoder, ids_T, layout, (memory_SD, cross))
 
     def _run(self, stack: Any, ids_T: Tensor, layout: Layout, memory: tuple[()] | tuple[Tensor, Layout]) -> Tensor:
         p, training = stack.config.dropout_rate, self.training

@@ -1,7 +1,8 @@
 """Objectives: what each paper minimises. A new paper is one file here, its configuration beside it, which imports no
 torch, and one line in `OBJECTIVES`.
 
-They are exercised by tests/numerics/test_objective.py and test_across.py; recipes live in trainer/recipe/recipes/.
+They are exercised by tests/numerics (test_objective.py, test_across.py, test_cat.py, test_ncls.py); recipes live in
+trainer/recipe/recipes/.
 
 | paper | file | equations | recipe |
 |---|---|---|---|
@@ -16,6 +17,7 @@ They are exercised by tests/numerics/test_objective.py and test_across.py; recip
 | CAT (ibid., Table 2, row 4; Liang et al., 2022b) | cat.py | 2, 4, and two tasks of the other paper | cat.yaml |
 | ACROSS (Li et al., 2023), first stage | d2tv.py, branches: mms | 1 | across_mls.yaml |
 | ACROSS (ibid.), second stage | across.py | 2-9 | across.yaml |
+| NCLS+MLS, NCLS+MT (Zhu et al., 2019; ACROSS' Table 1) | ncls.py | - | ncls_mls.yaml, ncls_mt.yaml |
 """
 
 import importlib
@@ -25,12 +27,14 @@ from models.objectives.across_config import AcrossConfig
 from models.objectives.cat_config import CatConfig
 from models.objectives.config import ObjectiveConfig
 from models.objectives.d2tv_config import D2TVConfig
+from models.objectives.ncls_config import NclsConfig
 from shards.errors import InputError, did_you_mean
 
 OBJECTIVES: dict[str, type[ObjectiveConfig]] = {
     "d2tv": D2TVConfig,
     "across": AcrossConfig,
     "cat": CatConfig,
+    "ncls": NclsConfig,
 }
 
 

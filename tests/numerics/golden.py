@@ -59,11 +59,11 @@ def curves() -> dict[str, list[float]]:
             # A low rate: rounding differences between machines must not grow into differences of their own.
             words = [*tiny_overrides(corpus.directory, Path(folder) / run), "optimizer.learning_rate=1e-3"]
             words += [f"training.steps={STEPS}"]
-            if run in READS:
-                words = [word for word in words if not word.startswith("objective.alpha_steps=")]  # D2TV's
-                words += [f"references.mls.model={Path(folder) / READS[run]}", "objective.negatives=32"]
-            else:
+            words = [word for word in words if not word.startswith("objective.alpha_steps=")]  # D2TV's
+            if load_recipe(name).objective.name == "d2tv":
                 words += ["objective.alpha_steps=50"]
+            if run in READS:
+                words += [f"references.mls.model={Path(folder) / READS[run]}", "objective.negatives=32"]
             trainer = assemble(plan_run(load_recipe(name, words), FP32, ranks), device).trainer
             losses: list[float] = []
             forward = trainer.engine.forward

@@ -1,0 +1,84 @@
+"""Implement NCLS with a second task (Zhu et al., 2019), the multi-task baselines of ACROSS' Table 1.
+
+    cls     cross-entropy of the target summary, given the source document
+    mls     NCLS+MLS: that of the source summary, given the same document
+    mt      NCLS+MT: that of the target summary, given the source summary: a translation
+
+Encoder, embeddings and head are shared; the second task has a decoder of its own, which is no part of the product.
+The paper of NCLS+MT translates sentences of another corpus; the two summaries of a story are what a corpus here has.
+A monolingual row has nothing to translate.
+
+Shape suffixes as in models/ragged.py.
+"""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from models.arrangement import Arrangement
+from models.flops import BackboneSizes, forward_flops
+from models.network import Network, by_row, real_rows
+from models.objectives.base import Branch, Objective, Outputs, Term
+from models.objectives.ncls_config import NclsConfig
+from shards.batch.types import Batch
+
+
+class Ncls(Objective):
+    """Compute the terms cls and mls or mt."""
+
+    def __init__(self, config: NclsConfig, network: Network) -> None:
+        super().__init__()
+        self.config, self.network = config, network
+        self.branches = (Branch(name="cls", kinds=frozenset({"mms", "mxls"})),)
+        self.second = network.backbone.further_decoder()
+        self._sizes = BackboneSizes.of(network.backbone.model.config)
+
+    def _rows(self, batch: Batch) -> list[int]:
+        """Return the rows that the second task reads."""
+        rows = real_rows(batch)
+        return rows if self.config.task == "mls" else [row for row in rows if batch.cross_B[row]]
+
+    def counts(self, batch: Batch) -> dict[str, float]:
+        """Count target tokens of either task."""
+        mask = batch.source_summary_mask_BS if self.config.task == "mls" else batch.summary_mask_BN
+        assert mask is not None, "the configuration's `needs` asks for it"
+        first, second = batch.summary_mask_BN[real_rows(batch)].sum(), mask[self._rows(batch)].sum()
+        return {"cls": float(first), self.config.task: float(second)}
+
+    def _arrange(self, batch: Batch) -> Arrangement:
+        arrangement = Arrangement(batch, marked=self.network.marks_texts)
+        arrangement.decode("cls", "source", real_rows(batch))
+        if self.config.task == "mls":
+            arrangement.decode("mls", "source", self._rows(batch), writes="source_summary", decoder="second")
+        else:
+            arrangement.decode("mt", "source_summary", self._rows(batch), decoder="second")
+        return arrangement
+
+    def flops(self, batch: Batch) -> int:
+        """Count what is arranged, both decoders' work included."""
+        return forward_flops(self._arrange(batch).lengths(), self.network.config, self._sizes).training
+
+    def forward(self, batch: Batch, step: int, counts: Mapping[str, float]) -> Outputs:
+        """Compute one call each of vision, encoder and fusion, and one of either decoder."""
+        network, task = self.network, self.config.task
+        arranged = network.place(self._arrange(batch).arranged())
+        states, main, second = network.states(batch, arranged), arranged.main, arranged.decoders["second"]
+        second_TD = network.decode(states.memory_TD, second, self.second)
+
+        def loss(hidden_TD: Tensor, target_T: Tensor, weight_T: Tensor) -> tuple[Tensor, Tensor]:
+            return network.token_loss(hidden_TD, target_T, self.config.label_smoothing, weight_T)
+
+        cls, nll_T = loss(states.hidden_TD, main.target_T, main.weight_T)
+        other, _ = loss(second_TD, second.target_T, second.weight_T)
+        ones_T = nll_T.new_ones(len(nll_T))
+        return Outputs(
+            terms={
+                "cls": Term(sum=cls, count=counts["cls"], weight=1.0),
+                task: Term(sum=other, count=counts[task], weight=self.config.weight),
+            },
+            row_nll={"cls": by_row(nll_T, main, "cls")},
+            row_tokens={"cls": by_row(ones_T, main, "cls")},
+            scalars={},
+            real_tokens=arranged.real_tokens,
+            computed_tokens=arranged.computed_tokens,
+        )

@@ -1,0 +1,32 @@
+"""Objectives without state of their own: the same over ranks and micro-steps, and resumed at another world size."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from shards.format.index import Corpus
+from tests.support.harness import run_job
+from tests.support.tiny import tiny_overrides
+
+
+@pytest.mark.parametrize("recipe", ["cat", "ncls_mt"])
+def test_it_does_not_matter_how_it_is_spread(tiny_corpus: Corpus, tmp_path: Path, recipe: str) -> None:
+    """Four micro-steps on one rank, two on each of two, then again on one: masks and dropout follow from the slots."""
+
+    def train(folder: Path, world_size: int, steps: int, **of_job: Any) -> Any:
+        words = [word for word in tiny_overrides(corpus_path, folder / "run") if "alpha_steps" not in word]
+        words += ["batch.groups_per_micro_batch=1", "mixture.directions=*-en,*-fr"]
+        out = folder / f"job-{world_size}-{steps}"
+        return run_job(out, world_size=world_size, overrides=words, steps=steps, recipe=recipe, **of_job)[0]
+
+    corpus_path = tiny_corpus.directory
+    alone = train(tmp_path / "alone", 1, 4)
+    spread = tmp_path / "spread"
+    first = train(spread, 2, 2, save=True)
+    second = train(spread, 1, 2)
+    for found, expected in zip([*first["losses"], *second["losses"]], alone["losses"], strict=True):
+        assert found == pytest.approx(expected, rel=1e-4)
+    for name, weight in alone["weights"].items():
+        torch.testing.assert_close(second["weights"][name], weight, rtol=1e-4, atol=1e-4)
