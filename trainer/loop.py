@@ -142,7 +142,8 @@ class Trainer:
         for group in self.engine.optimizer.param_groups:
             group["lr"] = rate * group["factor"]
         for micro_step, (batch, own) in enumerate(zip(batches, own_counts, strict=True)):
-            seed = dropout_seed(self.recipe.training.seed, self.attempts, micro_step, self.ranks.rank)
+            number = micro_step * self.ranks.world_size + self.ranks.rank  # as shards.stream.partition deals them
+            seed = dropout_seed(self.recipe.training.seed, self.attempts, number)
             self._contract.rehearse(batch, self.step, own, seed)
             torch.manual_seed(seed)
             with self.measurements.forward():

@@ -17,7 +17,7 @@ from trainer.checkpoint.sharded_state import model_weights
 #: World sizes one after the other, two steps each.
 CHAIN = (1, 2, 4, 1)
 STEPS = 2
-#: Other orders of additions between ranks; dropout, which depends on ranks, is off.
+#: Other orders of additions between ranks; dropout, which depends on the size of micro-batches, is off.
 TOLERANCE = {"rtol": 1e-4, "atol": 2e-6}
 
 
