@@ -7,10 +7,12 @@ batch, T tokens of the stream at hand.
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from models.ragged import Layout, averages
+from shards.arrays import Ints
 
 #: Name of the network's own decoder among those that an objective may have.
 MAIN = "main"
@@ -112,3 +114,23 @@ def _moved(value: Any, device: torch.device, dtype: torch.dtype) -> Any:
         moved = {field.name: _moved(getattr(value, field.name), device, dtype) for field in fields(value)}
         return replace(cast(Any, value), **moved)
     return value
+
+
+def same_tokens(stream: DecoderStream, part: str, other: DecoderStream, other_part: str) -> Tensor:
+    """Return, for each token of `stream`, that of the same row's summary in another arrangement's: (T,) int64.
+
+    On the host. A summary that no row has, which runs and counts nothing, has the tokens of the first.
+    """
+    texts = np.zeros(stream.texts, np.int64)
+    of_rows = zip(stream.parts[part].text_B.tolist(), other.parts[other_part].text_B.tolist(), strict=True)
+    for text, of_other in of_rows:
+        if text >= 0:
+            texts[text] = of_other
+    return torch.from_numpy(ranges(texts, np.bincount(other.text_T.numpy(), minlength=other.texts)))
+
+
+def ranges(texts: Ints, sizes: Ints) -> Ints:
+    """Return the tokens of `texts` in a stream of texts of `sizes`, one text after another."""
+    starts = np.cumsum(sizes) - sizes
+    parts = [np.arange(starts[text], starts[text] + sizes[text]) for text in texts]
+    return np.concatenate(parts) if parts else np.zeros(0, np.int64)

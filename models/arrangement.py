@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.arranged import MAIN, Arranged, Decoded, DecoderStream, Encoded
+from models.arranged import MAIN, Arranged, Decoded, DecoderStream, Encoded, ranges
 from models.ragged import averaging, cross_layout, self_layout
 from models.sharing import Distinct, Rows, Text
 from shards.arrays import Ints
@@ -152,10 +152,10 @@ class Arrangement:
             pool_images=averaging(rows.sequence_sizes),
             sequence_B=torch.from_numpy(np.maximum(rows.sequence_B, 0)),
             document_tokens=sum(sizes[: work.documents]),
-            memory_T=None if in_order else torch.from_numpy(_ranges(document_of, np.array(sizes))),
+            memory_T=None if in_order else torch.from_numpy(ranges(document_of, np.array(sizes))),
             fusion=cross_layout(fused_sizes, looking, rows.sequence_sizes) if fused else None,
             seen_T1=torch.from_numpy(np.repeat(np.array(seen, bool), fused_sizes))[:, None],
-            alone_S=torch.from_numpy(_ranges(alone, np.array(rows.sequence_sizes))) if len(alone) else None,
+            alone_S=torch.from_numpy(ranges(alone, np.array(rows.sequence_sizes))) if len(alone) else None,
             decoders=decoders,
             real_tokens=sum(int(x.queries.place_T.numel()) for x in own),
             computed_tokens=sum(x.queries.rows * x.queries.length for x in own),
@@ -183,7 +183,7 @@ class Arrangement:
                 end=int(ends[after - 1]),
                 text_B=torch.from_numpy(text_B),
                 memory_B=torch.from_numpy(np.where(text_B >= 0, memory_of[np.maximum(text_B, 0)], -1)),
-                beside_T=None if beside is None else torch.from_numpy(_ranges(np.array(beside), sizes)),
+                beside_T=None if beside is None else torch.from_numpy(ranges(np.array(beside), sizes)),
             )
         return DecoderStream(
             ids_T=_flat(
@@ -272,7 +272,7 @@ def _encoded(number_B: Ints, sizes: Sequence[int]) -> Encoded:
     together = texts == list(range(texts[0], texts[-1] + 1))
     place = {number: place for place, number in enumerate(texts)}
     return Encoded(
-        tokens_T=None if together else torch.from_numpy(_ranges(np.array(texts), np.array(sizes))),
+        tokens_T=None if together else torch.from_numpy(ranges(np.array(texts), np.array(sizes))),
         begin=int(ends[texts[0]] - sizes[texts[0]]),
         end=int(ends[texts[-1]]),
         pool=averaging([sizes[text] for text in texts]),
@@ -280,25 +280,5 @@ def _encoded(number_B: Ints, sizes: Sequence[int]) -> Encoded:
     )
 
 
-def same_tokens(stream: DecoderStream, part: str, other: DecoderStream, other_part: str) -> Tensor:
-    """Return, for each token of `stream`, that of the same row's summary in another arrangement's: (T,) int64.
-
-    On the host. A summary that no row has, which runs and counts nothing, has the tokens of the first.
-    """
-    texts = np.zeros(stream.texts, np.int64)
-    of_rows = zip(stream.parts[part].text_B.tolist(), other.parts[other_part].text_B.tolist(), strict=True)
-    for text, of_other in of_rows:
-        if text >= 0:
-            texts[text] = of_other
-    return torch.from_numpy(_ranges(texts, np.bincount(other.text_T.numpy(), minlength=other.texts)))
-
-
 def _flat(texts: Sequence[Ints]) -> Tensor:
     return torch.from_numpy(np.concatenate(texts))
-
-
-def _ranges(texts: Ints, sizes: Ints) -> Ints:
-    """Return the tokens of `texts` in a stream of texts of `sizes`, one text after another."""
-    starts = np.cumsum(sizes) - sizes
-    parts = [np.arange(starts[text], starts[text] + sizes[text]) for text in texts]
-    return np.concatenate(parts) if parts else np.zeros(0, np.int64)

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from models.arranged import Arranged
-from models.arrangement import Arrangement, same_tokens
+from models.arranged import Arranged, same_tokens
+from models.arrangement import Arrangement
 from models.dropout import dropout
 from models.flops import BackboneSizes, forward_flops
 from models.losses import widen
