@@ -17,10 +17,9 @@ from shards.format.index import open_corpus
 from shards.text.tokenizer import Tokenizer, open_tokenizer
 from trainer.checkpoint.directory import INDEX
 from trainer.checkpoint.sharded_state import model_weights
-from trainer.checkpoint.tidying import reading
-from trainer.network import build_network
+from trainer.network import build_network, new_network
 from trainer.recipe import Recipe
-from trainer.references import Reference
+from trainer.references import Reference, reading_of
 from trainer.trained_files import (
     RECIPE,
     REST,
@@ -90,11 +89,13 @@ def load_references(references: Mapping[str, Reference], tokenizer: Tokenizer) -
     """Return the networks of a run's references on the CPU, frozen and in eval mode. Draws no random number."""
     networks = {}
     for name, reference in references.items():
-        try:
-            with reading(reference.path):
-                networks[name] = trained_network(reference.recipe, tokenizer, reference.path).requires_grad_(False)
-        except InputError as error:
-            raise InputError(f"references.{name}: {error}") from error
+        with reading_of(name, reference):
+            if reference.recipe is None:
+                with torch.random.fork_rng(devices=[]):
+                    network = new_network(reference.network, tokenizer).eval()
+            else:
+                network = trained_network(reference.recipe, tokenizer, reference.path)
+        networks[name] = network.requires_grad_(False)
     return networks
 
 

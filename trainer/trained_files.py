@@ -4,7 +4,7 @@ An exported model is a directory that trainer/export/model.py wrote; its `state.
 checkpoint's, so that it is checked and evaluated in the same way. trained.py loads what is found here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,14 @@ def is_model(path: Path) -> bool:
     return (path / RECIPE).is_file() and ((path / CONFIG).is_file() or (path / TEXT).is_file())
 
 
-def find_trained(where: Path) -> Path:
-    """Return the directory of an exported model, or the checkpoint that `where` means; reads every byte to check it."""
+def find_trained(where: Path, names: Collection[str] | None = None) -> Path:
+    """Return the directory of an exported model, or the checkpoint that `where` means; reads every byte to check it.
+
+    names: check these files alone.
+    """
     if not is_model(where):
-        return resolve_checkpoint(where)
-    problem = damage(where)
+        return resolve_checkpoint(where, names)
+    problem = damage(where, names)
     absent = [name for name in (TEXT, CONFIG, RECIPE, STATE, CORPUS) if not (where / name).is_file()]
     if problem is None and absent:
         problem = f"{absent[0]} is missing"
@@ -40,10 +43,10 @@ def find_trained(where: Path) -> Path:
     return where
 
 
-def resolve_checkpoint(path: Path) -> Path:
+def resolve_checkpoint(path: Path, names: Collection[str] | None = None) -> Path:
     """Return the checkpoint that `path` means: itself, the newest whole one of a run, or one named in a file beside it.
 
-    Raises `InputError` where there is none, or where it is damaged.
+    names: check these files alone. Raises `InputError` where there is none, or where it is damaged.
     """
     if path.is_file():
         path = _named_in(path)
@@ -57,7 +60,7 @@ def resolve_checkpoint(path: Path) -> Path:
             near = did_you_mean(path.name, _names_beside(path))
             raise InputError(f"no whole checkpoint under {path}/checkpoints: is {path} a run directory?{near}")
         checkpoint = others[0]
-    problem = damage(checkpoint) if (checkpoint / MANIFEST).is_file() else f"{MANIFEST} is missing"
+    problem = damage(checkpoint, names) if (checkpoint / MANIFEST).is_file() else f"{MANIFEST} is missing"
     if problem:
         left = [other.name for other in others if other != checkpoint]
         hint = f"; there are {', '.join(left)} beside it" if left else ""
