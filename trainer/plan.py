@@ -54,7 +54,7 @@ class Plan:
     partition: Partition
     sampler: Sampler
     reader: Reader
-    references: Mapping[str, Reference]
+    references: Mapping[str, Reference]  # as they are found; their bytes are read once all ranks have joined
 
 
 def plan_run(recipe: Recipe, ds_config: Path, ranks: Ranks, resume: Resume = "auto") -> Plan:

@@ -8,8 +8,10 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from models.config import TextConfig
-from shards.errors import InputError, did_you_mean
+from pydantic import ValidationError
+
+from models.config import NetworkConfig, TextConfig
+from shards.errors import InputError, did_you_mean, reason
 from shards.files.read import read_json
 from shards.format.manifest import SPLITS
 from shards.locations import without_secrets
@@ -19,6 +21,8 @@ from trainer.recipe import Recipe, load_saved_recipe
 #: The files of an exported model: transformers' own, and the rest of the network, which is ours.
 TEXT, REST, CONFIG = "model.safetensors", "vision.safetensors", "config.json"
 RECIPE = "recipe.yaml"
+#: Name and configuration of the exported network, where it is one of several: then the recipe does not say which.
+PRODUCT = "product.json"
 STATE = "state.json"
 
 
@@ -93,15 +97,29 @@ def trained_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         recipe = recipe.model_copy(update={"run": run_of(path)})
     if not model:
         return recipe
-    before = recipe.network.text
+    _, network = read_product(path)
+    network = network or recipe.network
+    before = network.text
     # Its sizes are in config.json.
     text = TextConfig(pretrained=str(path), dropout=before.dropout, attention_dropout=before.attention_dropout)
     return recipe.model_copy(
         update={
             "corpus": recipe.corpus.model_copy(update={"tokenizer": str(path)}),
-            "network": recipe.network.model_copy(update={"text": text}),
+            "network": network.model_copy(update={"text": text}),
         }
     )
+
+
+def read_product(model: Path) -> tuple[str | None, NetworkConfig | None]:
+    """Return name and configuration of the network in an exported model that is one of several; else None and None."""
+    file = model / PRODUCT
+    if not file.is_file():
+        return None, None
+    try:
+        values = read_json(file)
+        return str(values["name"]), NetworkConfig.model_validate(values["network"])
+    except (OSError, ValueError, LookupError, TypeError, ValidationError) as error:
+        raise InputError(f"{file} cannot be read ({reason(error)}): export {model} again") from error
 
 
 def check_same_corpus(path: Path, content_hash: str, location: str) -> None:

@@ -54,6 +54,7 @@ def evaluation_page(
         name=name,
         split=split,
         checkpoint=str(report["checkpoint"])[:16],
+        product=report.get("product"),
         scores=read_scores(report, split),
         table=table,
         languages=languages,
