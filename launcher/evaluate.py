@@ -19,12 +19,13 @@ def evaluate(
     directions: str | None = None,
     wanted: "Wanted | None" = None,
     corpus: str | None = None,
+    product: str | None = None,
 ) -> None:
     """Decode and score `split` of what was trained; write its predictions, scores and page into evaluation/.
 
     where: or a file of predictions, which are scored on `corpus` (trainer/evaluation/foreign_evaluation.py).
     directions: as the override evaluation.directions=.  wanted: perturbations, which have a page of their own.
-    Raises `InputError`.
+    product: the name of another network of the objective than its first. Raises `InputError`.
     """
     overrides = with_directions(overrides, directions)
 
@@ -37,13 +38,15 @@ def evaluate(
     if is_foreign(where):
         if wanted is not None:
             raise InputError(f"--perturb: {where} is a file of predictions, there is no model to perturb the input of")
+        if product is not None:
+            raise InputError(f"--product: {where} is a file of predictions, there is no network to choose")
         show(evaluate_foreign(where, split, corpus, overrides))
         return
     if corpus is not None:
         raise InputError(f"--corpus is for a file of predictions: for {where}, corpus.path={corpus}")
     from trainer.standalone import evaluate as decode_and_score
 
-    done = decode_and_score(where, split, overrides, wanted, show)
+    done = decode_and_score(where, split, overrides, wanted, show, product)
     if done.robustness is not None:
         from launcher.robustness import show_robustness
 

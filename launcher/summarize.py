@@ -49,11 +49,12 @@ class Request:
 class Summarizer:
     """Summarizer of texts, and of images where the model was trained with features that can be computed here.
 
-    where: an exported model, a checkpoint or a run. Raises `InputError`, one line, for overrides that do not fit.
+    where: an exported model, a checkpoint or a run.  product: the name of another network of the objective than its
+    first. Raises `InputError`, one line, for overrides that do not fit.
     """
 
-    def __init__(self, where: Path, overrides: Sequence[str] = ()) -> None:
-        self._path, self._overrides = find_trained(where), overrides
+    def __init__(self, where: Path, overrides: Sequence[str] = (), product: str | None = None) -> None:
+        self._path, self._overrides, self._product = find_trained(where), overrides, product
         self._data = data_of(self._path)
         recipe = trained_recipe(self._path, overrides)
         self._decoding: Decoding = recipe.evaluation.decoding(recipe.lengths.summary)
@@ -64,7 +65,7 @@ class Summarizer:
         """Load the model at its first use, after everything that can be refused without it."""
         disable_progress_bar()
         with stage("loading the model", out=_ERRORS):
-            return load_model(self._path, self._overrides)
+            return load_model(self._path, self._overrides, self._product)
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -161,7 +162,9 @@ def _picture(path: Path, where: str) -> Image.Image:
         raise InputError(f"{where}: {path} is no image that can be read: {error}") from error
 
 
-def summarize(where: Path, files: Sequence[str], defaults: Defaults, overrides: Sequence[str]) -> None:
+def summarize(
+    where: Path, files: Sequence[str], defaults: Defaults, overrides: Sequence[str], product: str | None = None
+) -> None:
     """Write the summary of every document to standard output, in UTF-8: text for text, a JSONL line for a JSONL line.
 
     files: paths; -, or none: standard input. All documents of a file are checked before the first summary is computed.
@@ -172,7 +175,7 @@ def summarize(where: Path, files: Sequence[str], defaults: Defaults, overrides: 
         raise InputError("--images are of one document: give one file of text, or name them in the lines of a JSONL")
     if sys.stdout is None:  # a shell's `>&-`
         raise InputError("standard output is closed, so the summaries would be lost: send them to a file")
-    summarizer = Summarizer(where, overrides)
+    summarizer = Summarizer(where, overrides, product)
     for name in files or ["-"]:
         documents = list(read_documents(name, defaults))
         requests = [summarizer.request(document) for document in documents]

@@ -22,6 +22,7 @@ from models.backbones.memory import Memory
 from models.config import Decoding, NetworkConfig
 from models.decoding import logits_processors
 from models.dropout import dropout
+from models.flops import BackboneSizes, Flops, forward_flops
 from models.fusion import Fusion
 from models.layers import LayerRunner
 from models.losses.linear_cross_entropy import linear_cross_entropy
@@ -142,6 +143,11 @@ class Network(nn.Module):
         head = self.backbone.head
         hidden_TD = dropout(hidden_TD, self.backbone.output_dropout, self.training)
         return linear_cross_entropy(hidden_TD, head.weight, head.bias, target_T, label_smoothing, weight_T=weight_T)
+
+    def flops(self, arrangement: Arrangement, own: int = 0) -> Flops:
+        """Count the operations of a forward pass over what is arranged. own: of the objective's own layers."""
+        sizes = BackboneSizes.of(self.backbone.model.config)
+        return forward_flops(arrangement.lengths(), self.config, sizes, own)
 
     def place(self, arranged: Arranged) -> Arranged:
         """`arranged` where the parameters are, its masks in their precision."""

@@ -5,13 +5,14 @@ what needs neither torch nor other ranks (the stream, the reader, all checks) is
 """
 
 import json
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import cast
 
 import torch
 
-from models.network import Network
 from shards.batch.collate import Collator, Lengths
 from shards.batch.fetch import Fetcher, ImageSizes
 from shards.batch.loader import Loader
@@ -28,7 +29,7 @@ from trainer.checkpoint.directory import CORPUS, TrainState, read_state
 from trainer.checkpoint.resume import newest_sound_checkpoint
 from trainer.checkpoint.saver import Saver
 from trainer.checkpoint.sharded_state import restore
-from trainer.distributed import from_first_rank, together
+from trainer.distributed import from_all_ranks, from_first_rank, together
 from trainer.engine import build_engine
 from trainer.evaluation.evaluate import Evaluator
 from trainer.evaluation.heldout import HeldOut
@@ -40,7 +41,14 @@ from trainer.network import build_network
 from trainer.plan import Plan
 from trainer.ranks import Ranks
 from trainer.recipe import Recipe
-from trainer.references import REFERENCES, Reference, references_json
+from trainer.references import (
+    REFERENCES,
+    Reference,
+    check_same_on_hosts,
+    check_same_references,
+    read_references,
+    references_json,
+)
 from trainer.telemetry.console import Console
 from trainer.telemetry.exporter import Exporter
 from trainer.telemetry.files import RunFiles
@@ -132,14 +140,16 @@ def assemble(
     """
     recipe, ranks = plan.recipe, plan.ranks
     quiet = not ranks.is_first
+    with stage("checking the checkpoints", quiet=quiet):
+        checkpoint = newest_sound_checkpoint(recipe.run / "checkpoints", ranks)
+    references = _references(plan, checkpoint)
     with stage("building network and optimizer", quiet=quiet):
-        references, networks = _references(plan)
+        with together():
+            networks = load_references(references, plan.tokenizer)
         engine = build_engine(build_network(recipe, plan.tokenizer, networks), recipe, plan.ds_config)
         weight = engine.module.network.backbone.head.weight
         for network in networks.values():
             network.to(weight.device, weight.dtype)  # no part of the module, so DeepSpeed has moved and cast nothing
-    with stage("checking the checkpoints", quiet=quiet):
-        checkpoint = newest_sound_checkpoint(recipe.run / "checkpoints", ranks)
     if checkpoint is None:
         content = plan.corpus.content_hash
         state = TrainState(seed=recipe.training.seed, slot=0, world_size=ranks.world_size, corpus=content)
@@ -218,17 +228,28 @@ def assemble(
     )
 
 
-def _references(plan: Plan) -> tuple[Mapping[str, Reference], Mapping[str, Network]]:
-    """Return the run's references and their networks, on the CPU (all ranks call this).
+def _references(plan: Plan, checkpoint: Path | None) -> Mapping[str, Reference]:
+    """Return the run's references with their identities (all ranks call this); one rank a host reads their bytes.
 
     Those that rank 0 found: a training that goes on meanwhile has another newest checkpoint a moment later.
+    checkpoint: that the run goes on from.
     """
     if not plan.references:
-        return {}, {}
+        return {}
+    ranks = plan.ranks
     found = cast(Mapping[str, Reference], from_first_rank(plan.references))
+    here: Mapping[str, Reference] = {}
+    with stage("reading the frozen networks", quiet=not ranks.is_first), together():
+        if ranks.local_rank == 0:
+            here = read_references(found)
+    hosts = cast(list[tuple[str, Mapping[str, Reference]]], from_all_ranks((socket.gethostname(), here)))
+    read = hosts[0][1]
     with together():
-        networks = load_references(found, plan.tokenizer)
-    return found, networks
+        if ranks.is_first:
+            check_same_on_hosts([host for host in hosts if host[1]])
+            if checkpoint is not None:
+                check_same_references(read, checkpoint)
+    return read
 
 
 def _observe(plan: Plan, state: TrainState, endpoint: Endpoint, observers: Observers) -> int:

@@ -173,6 +173,13 @@ def from_first_rank(value: object, group: dist.ProcessGroup | None = None) -> ob
     return box[0]
 
 
+def from_all_ranks(value: object) -> list[object]:
+    """Return every rank's `value`, in rank order (all ranks call this)."""
+    box: list[object] = [None] * dist.get_world_size()
+    dist.all_gather_object(box, value)
+    return box
+
+
 def leave() -> None:
     """Wait for the other ranks, then leave the group: a rank that leaves early would break their last step."""
     dist.barrier()

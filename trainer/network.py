@@ -1,11 +1,12 @@
 """Build the objective and its network, which training, evaluation, summaries and exports share."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 import torch
 
+from models.config import NetworkConfig
 from models.network import Network
 from models.objectives.base import Objective
 from shards.errors import InputError, out_of_memory
@@ -32,20 +33,8 @@ def build_network(
     """
     torch.manual_seed(recipe.training.seed)
     reset = recipe.network.text.reset_start_tokens
-    try:
-        network = Network(
-            recipe.network,
-            tokenizer.vocab_size,
-            tokenizer.pad_id,
-            tokenizer.eos_id,
-            related_ids=tokenizer.related_ids,
-            start_ids=() if reset is None else [tokenizer.start_id(language) for language in LANGUAGE_CODES],
-            marks_texts=tokenizer.marks_texts,
-        )
-    except (MemoryError, RuntimeError) as error:
-        if (why := out_of_memory(error)) is None:
-            raise
-        raise InputError(f"the network does not fit into memory ({why}): choose smaller sizes in network.*") from error
+    start_ids = () if reset is None else [tokenizer.start_id(language) for language in LANGUAGE_CODES]
+    network = new_network(recipe.network, tokenizer, start_ids)
     training = recipe.training
     if training.compile:
         own_inductor_cache()
@@ -54,6 +43,27 @@ def build_network(
         if recipe.references[name].initialises:
             _copy_weights(name, reference, network)
     return recipe.objective.settings().build(network, references)
+
+
+def new_network(config: NetworkConfig, tokenizer: Tokenizer, start_ids: Sequence[int] = ()) -> Network:
+    """Return a network for what `tokenizer` writes. start_ids: tokens that `reset_start_tokens` sets.
+
+    Raises `InputError` for a backbone that does not load, and for sizes that memory does not suffice for.
+    """
+    try:
+        return Network(
+            config,
+            tokenizer.vocab_size,
+            tokenizer.pad_id,
+            tokenizer.eos_id,
+            related_ids=tokenizer.related_ids,
+            start_ids=start_ids,
+            marks_texts=tokenizer.marks_texts,
+        )
+    except (MemoryError, RuntimeError) as error:
+        if (why := out_of_memory(error)) is None:
+            raise
+        raise InputError(f"the network does not fit into memory ({why}): choose smaller sizes in network.*") from error
 
 
 def _copy_weights(name: str, reference: Network, network: Network) -> None:

@@ -15,7 +15,7 @@ from shards.stream.bundles import BundledSampler
 from shards.stream.mixture import segments
 from shards.stream.partition import Partition
 from shards.stream.sampler import Sampler
-from shards.text.start_tokens import named_starts
+from shards.text.start_tokens import named_starts, unlike_start
 from shards.text.tokenizer import Tokenizer, open_tokenizer
 from trainer.checkpoint.directory import (
     CORPUS,
@@ -54,7 +54,7 @@ class Plan:
     partition: Partition
     sampler: Sampler
     reader: Reader
-    references: Mapping[str, Reference]
+    references: Mapping[str, Reference]  # as they are found; their bytes are read once all ranks have joined
 
 
 def plan_run(recipe: Recipe, ds_config: Path, ranks: Ranks, resume: Resume = "auto") -> Plan:
@@ -189,20 +189,20 @@ def check_start_tokens(recipe: Recipe, tokenizer: Tokenizer) -> None:
     where, tokens = recipe.network.text.pretrained, tokenizer.langid_map
     if where is None or tokens is None or recipe.corpus.start_tokens == "alphabetical":
         return
-    trained = named_starts(directory_of(where, f"network.text.pretrained: {where!r}"))
-    if trained is None:
+    directory = directory_of(where, f"network.text.pretrained: {where!r}")
+    if named_starts(directory) is None:
         return
     if recipe.network.text.reset_start_tokens is not None:
         raise InputError(
             f"network.text.reset_start_tokens would overwrite what {where!r} has learned of its start tokens (its "
             "config.json names them): remove the key"
         )
-    for language, (_, token) in tokens.items():
-        if trained.get(language, token) != token:
-            raise InputError(
-                f"network.text.pretrained: {where!r} begins {language} summaries with {trained[language]}, the "
-                f"tokenizer with {token}: set corpus.tokenizer={where}"
-            )
+    if unlike := unlike_start(directory, tokens):
+        language, trained, token = unlike
+        raise InputError(
+            f"network.text.pretrained: {where!r} begins {language} summaries with {trained}, the tokenizer with "
+            f"{token}: set corpus.tokenizer={where}"
+        )
 
 
 def _check_same_start_tokens(recipe: Recipe, corpus: Corpus, tokenizer: Tokenizer, checkpoint: Path) -> None:

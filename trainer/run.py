@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -34,6 +35,7 @@ from trainer.runs.lock import FileLock, read_owner
 from trainer.telemetry.metrics import validation_history
 from trainer.terminal.log import log
 from trainer.terminal.progress import stage
+from trainer.trained import choose_product, recipe_of
 from trainer.verdicts import is_evaluated
 
 
@@ -105,9 +107,12 @@ def evaluate(run: Run) -> None:
         begin_batch = partial(run.observers.emit, PhaseBegan(phase="evaluation"))
         with _only_evaluation(recipe.run, ranks, begin_batch):
             if from_first_rank(ranks.is_first and not is_evaluated(recipe, checkpoint)):
-                evaluator = build_evaluator(recipe, plan.corpus, plan.tokenizer, ranks, run.device, begin_batch)
+                product = choose_product(recipe, run.trainer.engine.module)
+                evaluator = build_evaluator(
+                    recipe_of(recipe, product), plan.corpus, plan.tokenizer, ranks, run.device, begin_batch
+                )
                 with contextlib.closing(evaluator.reader):
-                    evaluator.run(run.trainer.engine.module.product, "test", checkpoint)
+                    replace(evaluator, product=product.name).run(product.network, "test", checkpoint)
         if ranks.is_first:
             report = read_report(recipe.run, "test")
             assert report is not None

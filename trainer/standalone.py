@@ -21,7 +21,7 @@ from trainer.plan import check_corpus, check_lengths
 from trainer.recipe import load_saved_recipe
 from trainer.telemetry.metrics import validation_history
 from trainer.terminal.progress import stage
-from trainer.trained import trained_network
+from trainer.trained import recipe_of, trained_product
 from trainer.trained_files import RECIPE, check_same_corpus, find_trained, run_of, trained_recipe
 
 
@@ -31,6 +31,7 @@ def evaluate(
     overrides: Sequence[str],
     wanted: Wanted | None = None,
     when_clean: Callable[[Evaluated], None] = lambda _: None,
+    product: str | None = None,
 ) -> Evaluated:
     """Decode and score `split`, print the table, write evaluation/: in the run, or in the exported model.
 
@@ -38,7 +39,8 @@ def evaluate(
 
     where: a run (its newest whole checkpoint), a checkpoint, or an exported model. wanted: perturbations, for which an
     evaluation that is there already is the clean one, if it is of the same weights and settings. when_clean: is given
-    the evaluation before the perturbations begin. Raises `InputError`.
+    the evaluation before the perturbations begin. product: the name of another network of the objective than its first.
+    Raises `InputError`.
     """
     path = find_trained(where)
     recipe = trained_recipe(path, overrides)
@@ -50,10 +52,12 @@ def evaluate(
     check_lengths(recipe, tokenizer)
     with reading(path), group_of_one() as (alone, device), contextlib.ExitStack() as leaving:
         with stage("loading the model"):
-            network = trained_network(recipe, tokenizer, path)
-        evaluator = build_evaluator(recipe, corpus, tokenizer, alone, device)
+            found = trained_product(recipe, tokenizer, path, product)
+        network, recipe = found.network, recipe_of(recipe, found)
+        check_lengths(recipe, tokenizer)  # another product may have other positions
+        evaluator = replace(build_evaluator(recipe, corpus, tokenizer, alone, device), product=found.name)
         leaving.callback(evaluator.reader.close)
-        results = _results(recipe.run, split, evaluator.facts(path), path)
+        results = _results(recipe.run, split, evaluator.facts(path), path, found.first)
         if results != recipe.run:
             evaluator = replace(evaluator, kept_in=results)
         leaving.callback(only_one(results, split).release)
@@ -73,11 +77,15 @@ def evaluate(
     return done
 
 
-def _results(run: Path, split: str, facts: Mapping[str, Any], path: Path) -> Path:
-    """Return where an evaluation of `facts`, of the checkpoint or model `path`, belongs in `run`."""
+def _results(run: Path, split: str, facts: Mapping[str, Any], path: Path, first: str | None) -> Path:
+    """Return where an evaluation of `facts`, of the checkpoint or model `path`, belongs in `run`.
+
+    first: the run's own product, where there are several.
+    """
     state = read_state(path)
     newest = next((found for found in whole_checkpoints(run / "checkpoints") if (found / MANIFEST).is_file()), path)
     # The settings of an evaluation may have changed since the checkpoint was written.
     recipe = load_saved_recipe(run / RECIPE) if (run / RECIPE).is_file() else trained_recipe(path)
-    own = {**facts_of(recipe, newest, state.corpus), "step": step_of(newest) if newest != path else state.step}
+    step = step_of(newest) if newest != path else state.step
+    own = {**facts_of(recipe, newest, state.corpus, first), "step": step}
     return choose(run, split, {**facts, "step": state.step}, own)

@@ -4,12 +4,14 @@ An exported model is a directory that trainer/export/model.py wrote; its `state.
 checkpoint's, so that it is checked and evaluated in the same way. trained.py loads what is found here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from models.config import TextConfig
-from shards.errors import InputError, did_you_mean
+from pydantic import ValidationError
+
+from models.config import NetworkConfig, TextConfig
+from shards.errors import InputError, did_you_mean, reason
 from shards.files.read import read_json
 from shards.format.manifest import SPLITS
 from shards.locations import without_secrets
@@ -19,6 +21,8 @@ from trainer.recipe import Recipe, load_saved_recipe
 #: The files of an exported model: transformers' own, and the rest of the network, which is ours.
 TEXT, REST, CONFIG = "model.safetensors", "vision.safetensors", "config.json"
 RECIPE = "recipe.yaml"
+#: Name and configuration of the exported network, where it is one of several: then the recipe does not say which.
+PRODUCT = "product.json"
 STATE = "state.json"
 
 
@@ -27,11 +31,14 @@ def is_model(path: Path) -> bool:
     return (path / RECIPE).is_file() and ((path / CONFIG).is_file() or (path / TEXT).is_file())
 
 
-def find_trained(where: Path) -> Path:
-    """Return the directory of an exported model, or the checkpoint that `where` means; reads every byte to check it."""
+def find_trained(where: Path, names: Collection[str] | None = None) -> Path:
+    """Return the directory of an exported model, or the checkpoint that `where` means; reads every byte to check it.
+
+    names: check these files alone.
+    """
     if not is_model(where):
-        return resolve_checkpoint(where)
-    problem = damage(where)
+        return resolve_checkpoint(where, names)
+    problem = damage(where, names)
     absent = [name for name in (TEXT, CONFIG, RECIPE, STATE, CORPUS) if not (where / name).is_file()]
     if problem is None and absent:
         problem = f"{absent[0]} is missing"
@@ -40,10 +47,10 @@ def find_trained(where: Path) -> Path:
     return where
 
 
-def resolve_checkpoint(path: Path) -> Path:
+def resolve_checkpoint(path: Path, names: Collection[str] | None = None) -> Path:
     """Return the checkpoint that `path` means: itself, the newest whole one of a run, or one named in a file beside it.
 
-    Raises `InputError` where there is none, or where it is damaged.
+    names: check these files alone. Raises `InputError` where there is none, or where it is damaged.
     """
     if path.is_file():
         path = _named_in(path)
@@ -57,7 +64,7 @@ def resolve_checkpoint(path: Path) -> Path:
             near = did_you_mean(path.name, _names_beside(path))
             raise InputError(f"no whole checkpoint under {path}/checkpoints: is {path} a run directory?{near}")
         checkpoint = others[0]
-    problem = damage(checkpoint) if (checkpoint / MANIFEST).is_file() else f"{MANIFEST} is missing"
+    problem = damage(checkpoint, names) if (checkpoint / MANIFEST).is_file() else f"{MANIFEST} is missing"
     if problem:
         left = [other.name for other in others if other != checkpoint]
         hint = f"; there are {', '.join(left)} beside it" if left else ""
@@ -90,15 +97,29 @@ def trained_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         recipe = recipe.model_copy(update={"run": run_of(path)})
     if not model:
         return recipe
-    before = recipe.network.text
+    _, network = read_product(path)
+    network = network or recipe.network
+    before = network.text
     # Its sizes are in config.json.
     text = TextConfig(pretrained=str(path), dropout=before.dropout, attention_dropout=before.attention_dropout)
     return recipe.model_copy(
         update={
             "corpus": recipe.corpus.model_copy(update={"tokenizer": str(path)}),
-            "network": recipe.network.model_copy(update={"text": text}),
+            "network": network.model_copy(update={"text": text}),
         }
     )
+
+
+def read_product(model: Path) -> tuple[str | None, NetworkConfig | None]:
+    """Return name and configuration of the network in an exported model that is one of several; else None and None."""
+    file = model / PRODUCT
+    if not file.is_file():
+        return None, None
+    try:
+        values = read_json(file)
+        return str(values["name"]), NetworkConfig.model_validate(values["network"])
+    except (OSError, ValueError, LookupError, TypeError, ValidationError) as error:
+        raise InputError(f"{file} cannot be read ({reason(error)}): export {model} again") from error
 
 
 def check_same_corpus(path: Path, content_hash: str, location: str) -> None:

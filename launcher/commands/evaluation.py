@@ -34,6 +34,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     evaluate.add_argument(
         "--severities", default="1,2,3,4,5", metavar="LIST", help="of perturbations (default: %(default)s)"
     )
+    add_product(evaluate)
     evaluate.add_argument("overrides", nargs="*", metavar="key=value", help="e.g. evaluation.num_beams=1")
     evaluate.set_defaults(run=_evaluate, goes_on=True)
 
@@ -85,8 +86,16 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     summarize.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="evaluation.num_beams=1, ..."
     )
+    add_product(summarize)
     summarize.add_argument("files", nargs="*", metavar="FILE", help="text, or *.jsonl; none or -: standard input")
     summarize.set_defaults(run=_summarize, goes_on=False)
+
+
+def add_product(command: argparse.ArgumentParser) -> None:
+    """Add --product to a command that loads a network."""
+    command.add_argument(
+        "--product", metavar="NAME", help="of an objective that trains several networks (default: its first)"
+    )
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -97,7 +106,15 @@ def _evaluate(options: argparse.Namespace) -> None:
         from trainer.evaluation.robustness.plan import parse_wanted
 
         wanted = parse_wanted(options.perturb, options.severities)
-    evaluate(options.trained, options.split, options.overrides, options.directions, wanted, options.corpus)
+    evaluate(
+        options.trained,
+        options.split,
+        options.overrides,
+        options.directions,
+        wanted,
+        options.corpus,
+        options.product,
+    )
 
 
 def _compare(options: argparse.Namespace) -> None:
@@ -127,4 +144,4 @@ def _summarize(options: argparse.Namespace) -> None:
     from launcher.summarize import summarize
 
     defaults = Defaults(source=options.source, target=options.to, images=tuple(options.images))
-    summarize(options.trained, options.files, defaults, options.set)
+    summarize(options.trained, options.files, defaults, options.set, options.product)

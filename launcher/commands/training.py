@@ -5,6 +5,8 @@ import shlex
 import sys
 from pathlib import Path
 
+from launcher.commands.evaluation import add_product
+
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the parsers; a command imports what it needs when it runs."""
@@ -92,6 +94,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     )
     export.add_argument("directory", type=Path, metavar="DIR", help="new or empty")
     export.add_argument("--dtype", default="fp32", help="fp32 (the masters), bf16 or fp16 (default: %(default)s)")
+    add_product(export)
     export.add_argument(
         "overrides",
         nargs="*",
@@ -151,4 +154,4 @@ def _import(options: argparse.Namespace) -> None:
 def _export(options: argparse.Namespace) -> None:
     from trainer.export.model import export_model
 
-    export_model(options.checkpoint, options.directory, options.dtype, options.overrides)
+    export_model(options.checkpoint, options.directory, options.dtype, options.overrides, options.product)

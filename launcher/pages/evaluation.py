@@ -55,6 +55,7 @@ def evaluation_page(
         name=name,
         split=split,
         checkpoint=str(report["checkpoint"])[:16],
+        product=report.get("product"),
         scores=read_scores(report, split),
         alignment=read_alignment(report, f"{split}.json"),
         table=table,

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
 from textwrap import shorten
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -18,12 +18,9 @@ from safetensors import safe_open
 from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
-from models.backbones.checkpoint_config import directory_of_checkpoint, read_json
+from models.backbones.checkpoint_config import find_weights
 from shards.errors import InputError
-from shards.storage.hub import SMALL_FILES
 
-#: Where transformers keeps weights, in the order it looks; `.index.json` behind the name lists the parts of several.
-_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 #: What transformers raises over a configuration that makes no model of its kind, or not that of the weights.
 _MISFITS = (ArithmeticError, LookupError, OSError, RuntimeError, StrictDataclassError, TypeError, ValueError)
 
@@ -33,7 +30,7 @@ def stored_tensor(where: str, name: str, shape: tuple[int, ...]) -> Tensor | Non
 
     `InputError` where the checkpoint holds no weights, or this tensor not in `shape`.
     """
-    weights = _weights(where)
+    weights = find_weights(where)
     file = weights.file if weights.parts is None else weights.parts.get(name)
     tensor = None if file is None else _read(file, name)
     if tensor is not None and tuple(tensor.shape) != shape:
@@ -51,7 +48,7 @@ def load(model_type: _Pretrained, where: str, name: str, **settings: Any) -> Any
     settings: of the configuration. `InputError` where a file is damaged, or where a tensor is missing or of another
     shape, which transformers would leave at random values with no more than a warning.
     """
-    weights = _weights(where)
+    weights = find_weights(where)
     for file in sorted({weights.file} if weights.parts is None else set(weights.parts.values())):
         _read(file, "")  # says which file is damaged, as transformers does not
     try:
@@ -86,38 +83,6 @@ def load(model_type: _Pretrained, where: str, name: str, **settings: Any) -> Any
             stacklevel=2,
         )
     return model
-
-
-class _Weights(NamedTuple):
-    """Files of a checkpoint's weights."""
-
-    file: Path  # of all weights, or the index of their parts
-    parts: dict[str, Path] | None  # tensor -> its part
-
-
-def _weights(where: str) -> _Weights:
-    """Return the files that transformers would choose; `InputError` where there are none or not all."""
-    for stem in _WEIGHTS:
-        # A hub may have the weights in both forms: the second is fetched only where the first is not to be had.
-        directory = directory_of_checkpoint(where, (*SMALL_FILES, f"*{Path(stem).suffix}"))
-        if (directory / stem).is_file():
-            return _Weights(directory / stem, None)
-        index = directory / f"{stem}.index.json"
-        if not index.is_file():
-            continue
-        values = read_json(index)
-        names = values.get("weight_map") if isinstance(values, dict) else None
-        if not isinstance(names, dict) or not all(isinstance(part, str) for part in names.values()):
-            raise InputError(f"network.text.pretrained: {index} has no mapping weight_map: copy it anew")
-        for part in sorted(set(names.values())):
-            if not (directory / part).is_file():
-                raise InputError(
-                    f"network.text.pretrained: {where!r} lists {part} in {index.name} but lacks it: copy it there"
-                )
-        return _Weights(index, {name: directory / part for name, part in names.items()})
-    raise InputError(
-        f"network.text.pretrained: {where!r} holds no {' or '.join(_WEIGHTS)}: give the directory of a checkpoint"
-    )
 
 
 def _read(file: Path, name: str) -> Tensor | None:

@@ -1,10 +1,10 @@
-"""Read a transformers checkpoint's config.json: architecture, lengths, words. Imports no torch."""
+"""Read a transformers checkpoint's config.json (architecture, lengths, words), and find its weights, without torch."""
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, cast, get_args
+from typing import Any, NamedTuple, cast, get_args
 
 from models.config import Architecture, TextConfig
 from shards.errors import InputError
@@ -14,6 +14,8 @@ from shards.storage.hub import SMALL_FILES, directory_of
 MBART_POSITIONS = 1024
 #: Rows that a checkpoint may have beyond its tokenizer's words: padding to a round number (mT5: 12 of 250,112).
 SPARE_ROWS = 1024
+#: Where transformers keeps weights, in the order it looks; `.index.json` behind the name lists the parts of several.
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 
 def architecture(config: TextConfig) -> Architecture:
@@ -76,6 +78,38 @@ def check_tokenizer(
     made = {new for new, related in related_ids.items() if makes_rows and related and max(related) < rows}
     if vocab_size < rows - SPARE_ROWS or not made.issuperset(range(rows, vocab_size)):
         raise InputError(f"network.text.pretrained: {where!r} has {rows} words, the tokenizer {vocab_size}: {fix}")
+
+
+class Weights(NamedTuple):
+    """Files of a checkpoint's weights."""
+
+    file: Path  # of all weights, or the index of their parts
+    parts: dict[str, Path] | None  # tensor -> its part
+
+
+def find_weights(where: str) -> Weights:
+    """Return the files that transformers would choose; `InputError` where there are none or not all."""
+    for stem in _WEIGHTS:
+        # A hub may have the weights in both forms: the second is fetched only where the first is not to be had.
+        directory = directory_of_checkpoint(where, (*SMALL_FILES, f"*{Path(stem).suffix}"))
+        if (directory / stem).is_file():
+            return Weights(directory / stem, None)
+        index = directory / f"{stem}.index.json"
+        if not index.is_file():
+            continue
+        values = read_json(index)
+        names = values.get("weight_map") if isinstance(values, dict) else None
+        if not isinstance(names, dict) or not all(isinstance(part, str) for part in names.values()):
+            raise InputError(f"network.text.pretrained: {index} has no mapping weight_map: copy it anew")
+        for part in sorted(set(names.values())):
+            if not (directory / part).is_file():
+                raise InputError(
+                    f"network.text.pretrained: {where!r} lists {part} in {index.name} but lacks it: copy it there"
+                )
+        return Weights(index, {name: directory / part for name, part in names.items()})
+    raise InputError(
+        f"network.text.pretrained: {where!r} holds no {' or '.join(_WEIGHTS)}: give the directory of a checkpoint"
+    )
 
 
 def read_config(where: str) -> dict[str, Any]:

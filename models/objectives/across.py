@@ -22,7 +22,6 @@ from torch import Tensor
 from models.arranged import Arranged, same_tokens
 from models.arrangement import Arrangement
 from models.dropout import dropout
-from models.flops import BackboneSizes, forward_flops
 from models.losses import widen
 from models.losses.consistency import cross_entropy_and_divergence
 from models.losses.document_contrast import document_contrast
@@ -59,7 +58,6 @@ class Across(Objective):
         super().__init__()
         self.config, self.network, self.references = config, network, references
         self.branches, self.has_state = BRANCHES, config.contrast
-        self._sizes = BackboneSizes.of(network.backbone.model.config)
         mls = references.get("mls")
         if mls is not None and mls.vocab_size != network.vocab_size:
             raise InputError(
@@ -91,10 +89,9 @@ class Across(Objective):
     def flops(self, batch: Batch) -> int:
         """Count three forward passes of the trained network and one of what is asked of the frozen one."""
         trained, compared = self._arrange(batch)
-        operations = forward_flops(trained.lengths(), self.network.config, self._sizes).training
+        operations = self.network.flops(trained).training
         if compared is not None:
-            mls = self.references["mls"]
-            frozen = forward_flops(compared.lengths(), mls.config, BackboneSizes.of(mls.backbone.model.config))
+            frozen = self.references["mls"].flops(compared)
             operations += frozen.forward if self.config.consistency else frozen.texts
         return operations
 

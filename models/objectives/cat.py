@@ -22,7 +22,7 @@ from models.arranged import Arranged
 from models.arrangement import Arrangement
 from models.attention import attend
 from models.config import FusionConfig
-from models.flops import forward_flops, vision_flops
+from models.flops import vision_flops
 from models.losses.region_classes import class_directions, class_divergence, region_classes
 from models.network import Network, real_rows, region_features
 from models.objectives.base import Outputs, Term
@@ -66,18 +66,19 @@ class Cat(D2TV):
 
     def flops(self, batch: Batch) -> int:
         """Count what is arranged, the second visual pass and the objective's layers."""
-        network, lengths = self.network.config, self._arrange(batch).lengths()
+        arrangement, config = self._arrange(batch), self.network.config
+        lengths = arrangement.lengths()
         if not lengths.images:
-            return forward_flops(lengths, network, self._sizes).training
-        pairs = _pairs(self._arrange(batch).arranged(), batch)
-        regions = [images * network.vision.regions for images in lengths.images]
+            return self.network.flops(arrangement).training
+        pairs = _pairs(arrangement.arranged(), batch)
+        regions = [images * config.vision.regions for images in lengths.images]
         read = sum(
             self.reader.flops(self._masked(pairs.regions[sequence]), pairs.tokens[text])
             for sequence, text in pairs.distinct
         )
-        seen = 2 * network.vision.width * self.network.hidden_size * sum(regions)
-        again = sum(vision_flops(images, network) for images in lengths.images)
-        return forward_flops(lengths, network, self._sizes, own=read + seen + again).training
+        seen = 2 * config.vision.width * self.network.hidden_size * sum(regions)
+        again = sum(vision_flops(images, config) for images in lengths.images)
+        return self.network.flops(arrangement, own=read + seen + again).training
 
     def forward(self, batch: Batch, step: int, counts: Mapping[str, float]) -> Outputs:
         """Compute two visual passes, and one call each of encoder, fusion and decoder."""

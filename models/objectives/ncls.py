@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from models.arrangement import Arrangement
-from models.flops import BackboneSizes, forward_flops
 from models.network import Network, by_row, real_rows
 from models.objectives.base import Branch, Objective, Outputs, Term
 from models.objectives.ncls_config import NclsConfig
@@ -31,7 +30,6 @@ class Ncls(Objective):
         self.config, self.network = config, network
         self.branches = (Branch(name="cls", kinds=frozenset({"mms", "mxls"})),)
         self.second = network.backbone.further_decoder()
-        self._sizes = BackboneSizes.of(network.backbone.model.config)
 
     def _rows(self, batch: Batch) -> list[int]:
         """Return the rows that the second task reads."""
@@ -56,7 +54,7 @@ class Ncls(Objective):
 
     def flops(self, batch: Batch) -> int:
         """Count what is arranged, both decoders' work included."""
-        return forward_flops(self._arrange(batch).lengths(), self.network.config, self._sizes).training
+        return self.network.flops(self._arrange(batch)).training
 
     def forward(self, batch: Batch, step: int, counts: Mapping[str, float]) -> Outputs:
         """Compute one call each of vision, encoder and fusion, and one of either decoder."""

@@ -120,6 +120,14 @@ def named_starts(directory: Path) -> dict[str, str] | None:
     return starts
 
 
+def unlike_start(directory: Path, tokens: Mapping[str, tuple[int, str]]) -> tuple[str, str, str] | None:
+    """Return the first language that the config.json in `directory` names another start token for than `tokens`
+    (`langid_map`), its token there and in `tokens`; None where there is none. Raises `InputError` as `named_starts`."""
+    named = named_starts(directory) or {}
+    unlike = ((language, named.get(language, token), token) for language, (_, token) in tokens.items())
+    return next((found for found in unlike if found[1] != found[2]), None)
+
+
 def langid_map(starts: Mapping[str, int], vocabulary: Mapping[str, int]) -> dict[str, tuple[int, str]]:
     """Return start tokens in the form of CrossSum's `langid_map`, which `named_starts` reads."""
     tokens = {number: token for token, number in vocabulary.items()}

@@ -31,12 +31,19 @@ def write_checkpoint(recipe: Recipe, corpus: Corpus, step: int = 6) -> tuple[Pat
     objective = moved(build_network(recipe, tokenizer))
     names = {id(parameter): name for name, parameter in objective.named_parameters()}
     state = objective.state_dict(keep_vars=True)
-    masters = dict(objective.named_parameters())
+    masters, buffers = dict(objective.named_parameters()), dict(objective.named_buffers())
     facts = {
-        "parameters": {name: [list(tensor.shape), "float32"] for name, tensor in masters.items()},
-        "aliases": {name: names[id(tensor)] for name, tensor in state.items() if names[id(tensor)] != name},
+        "parameters": {
+            name: [list(tensor.shape), str(tensor.dtype).removeprefix("torch.")]
+            for name, tensor in (masters | buffers).items()
+            if name in state
+        },
+        "aliases": {name: names[id(t)] for name, t in state.items() if names.get(id(t), name) != name},
     }
-    tensors = {f"master/{name}": tensor.detach().reshape(-1).clone() for name, tensor in masters.items()}
+    kinds = {"master": masters, "fixed": {name: tensor for name, tensor in buffers.items() if name in state}}
+    tensors = {
+        f"{kind}/{name}": tensor.detach().reshape(-1).clone() for kind in kinds for name, tensor in kinds[kind].items()
+    }
     snapshot = Snapshot(tensors=tensors, starts=dict.fromkeys(tensors, 0), facts=facts)
     checkpoint = step_directory(recipe.run / "checkpoints", step)
     checkpoint.mkdir(parents=True)

@@ -1,4 +1,7 @@
-"""An objective in a file of its own, which tests copy out of the repository: it pulls states to a trained vector."""
+"""An objective in a file of its own, which tests copy out of the repository: it pulls states to a trained vector.
+
+It trains a second network beside the first, `plain`, which reads text alone.
+"""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -7,8 +10,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from models.arranged import Arranged
 from models.arrangement import Arrangement
-from models.flops import BackboneSizes, forward_flops
+from models.config import VisionConfig
 from models.network import Network, by_row, real_rows
 from models.objectives import OBJECTIVES
 from models.objectives.base import Branch, Group, Objective, Outputs, Term, Watched
@@ -32,32 +36,38 @@ class Toy(Objective):
     def __init__(self, config: ToyConfig, network: Network) -> None:
         super().__init__()
         self.config, self.network = config, network
+        of_text = network.config.model_copy(update={"vision": VisionConfig(enabled=False)})
+        words = network.vocab_size, network.pad_id, network.eos_id
+        self.plain = Network(of_text, *words, marks_texts=network.marks_texts)
         self.centre = nn.Parameter(torch.zeros(network.hidden_size))
         self.register_buffer("mean_nll", torch.zeros(()))
 
     def counts(self, batch: Batch) -> dict[str, float]:
         tokens = float((batch.summary_mask_BN.sum(dim=1) * (batch.weight_B > 0)).sum())
-        return {"nll": tokens, "pull": tokens}
+        return {"nll": tokens, "pull": tokens, "plain": tokens}
 
     def flops(self, batch: Batch) -> int:
-        sizes = BackboneSizes.of(self.network.backbone.model.config)
-        return forward_flops(self.arrange(batch).lengths(), self.network.config, sizes).training
+        return sum(network.flops(self.arrange(batch)).training for network in (self.network, self.plain))
 
     def arrange(self, batch: Batch) -> Arrangement:
         arrangement = Arrangement(batch)
         arrangement.decode("toy", "source", real_rows(batch))
         return arrangement
 
+    def products(self) -> dict[str, Network]:
+        return {"seeing": self.network, "plain": self.plain}
+
     def forward(self, batch: Batch, step: int, counts: Mapping[str, float]) -> Outputs:
-        network = self.network
-        arranged = network.place(self.arrange(batch).arranged())
-        stream, hidden_TD = arranged.main, network.states(batch, arranged).hidden_TD
-        total, nll_T = network.token_loss(hidden_TD, stream.target_T, 0.1, stream.weight_T)
+        arranged = self.network.place(self.arrange(batch).arranged())
+        stream = arranged.main
+        hidden_TD, total, nll_T = _written(self.network, batch, arranged)
+        _, plain, _ = _written(self.plain, batch, arranged)
         pull = (stream.weight_T * (hidden_TD - self.centre).square().mean(dim=1)).sum()
         return Outputs(
             terms={
                 "nll": Term(sum=total, count=counts["nll"], weight=1.0),
                 "pull": Term(sum=pull, count=counts["pull"], weight=self.config.pull),
+                "plain": Term(sum=plain, count=counts["plain"], weight=1.0),
             },
             row_nll={"toy": by_row(nll_T, stream, "toy")},
             row_tokens={"toy": by_row(torch.ones_like(nll_T), stream, "toy")},
@@ -71,7 +81,14 @@ class Toy(Objective):
         self.mean_nll.lerp_(torch.as_tensor(means["toy_nll"], device=self.mean_nll.device).to(self.mean_nll), 0.5)
 
     def parameter_groups(self) -> list[Group]:
-        return [Group(parameters=list(self.network.parameters())), Group(parameters=[self.centre], factor=0.5)]
+        networks = [*self.network.parameters(), *self.plain.parameters()]
+        return [Group(parameters=networks), Group(parameters=[self.centre], factor=0.5)]
+
+
+def _written(network: Network, batch: Batch, arranged: Arranged) -> tuple[Tensor, Tensor, Tensor]:
+    """Decoder states (T, D), the loss's sum and the NLL of each token (T,)."""
+    hidden_TD, stream = network.states(batch, arranged).hidden_TD, arranged.main
+    return hidden_TD, *network.token_loss(hidden_TD, stream.target_T, 0.1, stream.weight_T)
 
 
 OBJECTIVES["toy"] = ToyConfig

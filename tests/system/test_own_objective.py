@@ -72,13 +72,24 @@ def test_it_is_trained_killed_resumed_evaluated_and_exported(tiny_corpus: Corpus
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
     report = json.loads((run / "evaluation" / "test.json").read_text())
     assert report["examples"] > 0
+    assert report["product"] == "seeing", "the first of two networks is the run's own"
 
-    again = d2tv(folder, "evaluate", run, "--directions", "mms")
+    again = d2tv(folder, "evaluate", run, "--directions", "mms", "--product", "plain")
     assert again.returncode == 0, again.stderr
-    exported = d2tv(folder, "export", run, folder / "model")
+    assert json.loads((run / "evaluation" / "test.json").read_text()) == report
+    [place] = run.glob("evaluation/*/test.json")
+    assert json.loads(place.read_text())["product"] == "plain"
+    exported = d2tv(folder, "export", run, folder / "model", "--product", "plain")
     assert exported.returncode == 0, exported.stderr
     evaluated = d2tv(folder, "evaluate", folder / "model", f"corpus.path={tiny_corpus.directory}")
     assert evaluated.returncode == 0, evaluated.stderr
+    (folder / "text.txt").write_text("sun moon star")
+    written = [
+        d2tv(folder, "summarize", *words, "--to", "en", folder / "text.txt")
+        for words in ((run, "--product", "plain"), (folder / "model",))
+    ]
+    assert [done.returncode for done in written] == [0, 0], written[0].stderr + written[1].stderr
+    assert written[0].stdout == written[1].stdout
 
 
 def test_without_its_module_it_is_refused_in_one_line(tiny_corpus: Corpus, folder: Path) -> None:

@@ -73,7 +73,7 @@ def whole_checkpoints(directory: Path) -> list[Path]:
 def described(path: Path) -> dict[str, Any]:
     """Sync a file to the disk and return its entry of the manifest."""
     sync(path)
-    return {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+    return {"bytes": path.stat().st_size, "sha256": file_hash(path)}
 
 
 def seal(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> int:
@@ -115,7 +115,7 @@ def _damage_of(path: Path, size: int, digest: str) -> str | None:
     try:
         if not path.is_file():
             return "is missing"
-        if path.stat().st_size != size or _sha256(path) != digest:
+        if path.stat().st_size != size or file_hash(path) != digest:
             return "is not what was written"
     except OSError as error:  # a bad block, a stale handle
         return f"cannot be read: {error.strerror}"
@@ -124,7 +124,7 @@ def _damage_of(path: Path, size: int, digest: str) -> str | None:
 
 def identity(checkpoint: Path) -> str:
     """Return a hash that two checkpoints share only if all their files are the same."""
-    return _sha256(checkpoint / MANIFEST)
+    return file_hash(checkpoint / MANIFEST)
 
 
 def find_identity(directory: Path, digest: object) -> Path | None:
@@ -176,7 +176,8 @@ def check_resumable(state: TrainState, checkpoint: Path, *, seed: int, manifest:
         )
 
 
-def _sha256(path: Path) -> str:
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a regular file. Raises `OSError`."""
     with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

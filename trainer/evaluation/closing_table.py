@@ -70,7 +70,8 @@ def print_report(report: dict[str, Any], validations: Sequence[Mapping[str, floa
 
 def _losses_and_rouge(report: Mapping[str, Any], validations: Sequence[Mapping[str, float]]) -> Table:
     profile = profile_in(report)
-    title = f"held-out stories, step {report['step']}; NLL in nats a token, ROUGE (R, {profile}) in %"
+    product = f", {report['product']}" if "product" in report else ""
+    title = f"held-out stories, step {report['step']}{product}; NLL in nats a token, ROUGE (R, {profile}) in %"
     # Short heads and no wrapping: it fits the 80 columns of a log file.
     table = _table(title, ("kind", "validation", report["split"], "unigram", "better", "R-1", "R-2", "R-L"))
     for kind, nll in report["nll"].items():

@@ -42,7 +42,8 @@ class Evaluator:
 
     collate_changed: returns a collator whose articles go through a transform (perturbations).
     begin_batch: called before every batch, for the watchdog.  kept_in: the directory of the results,
-    `<run>/evaluation/<label>` (trainer/evaluation/kept.py); None: the run's own.
+    `<run>/evaluation/<label>` (trainer/evaluation/kept.py); None: the run's own.  product: the name of the network,
+    where the objective trains several.
     """
 
     recipe: Recipe
@@ -55,6 +56,7 @@ class Evaluator:
     device: torch.device
     begin_batch: Callable[[], None]
     kept_in: Path | None = None
+    product: str | None = None
 
     @property
     def where(self) -> Path:
@@ -129,7 +131,7 @@ class Evaluator:
 
     def facts(self, checkpoint: Path) -> dict[str, Any]:
         """Return all that the predictions depend on beside the split, as the report has it."""
-        return facts_of(self.recipe, checkpoint, self.corpus.content_hash)
+        return facts_of(self.recipe, checkpoint, self.corpus.content_hash, self.product)
 
     def decode(self, network: Network, groups: Groups, parts: Path, facts: object) -> Predictions:
         """Predict `groups` into the files of `parts`; predictions there of the same facts are kept.

@@ -1,8 +1,9 @@
 """Choose the directory of an evaluation, so that none overwrites one of other weights, settings or corpus.
 
-The run's own evaluation (its newest checkpoint, the settings of its recipe) lies in `<run>/evaluation`, and so does the
-first of any. Others lie in `<run>/evaluation/<label>`, whose label names the differences: `directions-en-any`,
-`step-00000400--num_beams-1`. Another one in the run's own place moves to its label before that is written.
+The run's own evaluation (its newest checkpoint, the objective's first product, the settings of its recipe) lies in
+`<run>/evaluation`, and so does the first of that product. Others lie in `<run>/evaluation/<label>`, whose label names
+the differences: `directions-en-any`, `step-00000400--num_beams-1`, `product-teacher`. Another one in the run's own
+place moves to its label before that is written.
 """
 
 import hashlib
@@ -24,7 +25,7 @@ _WITHOUT_EFFECT = frozenset({"batch_size"})
 _LONGEST_LABEL = 100
 _SUFFIXES = (*(f"-{name}.parquet" for name in ("predictions", *LABELS)), ".html", ".json")
 _ROBUSTNESS_SUFFIXES = ("-robustness.parquet", "-robustness.html", "-robustness.json")
-_FACTS = ("checkpoint", "settings", "languages", "lengths", "corpus", "images")
+_FACTS = ("checkpoint", "product", "settings", "languages", "lengths", "corpus", "images")
 #: The meaning of a report without the key: one of before the recipe had corpus.images.
 _FORMER_IMAGES = "target"
 #: The meaning of settings without one of these keys, which earlier releases lacked.
@@ -84,8 +85,8 @@ def choose(run: Path, split: str, facts: Mapping[str, Any], own: Mapping[str, An
     facts, own: as in a report, with its `step`; own: those of the run's own evaluation.
     """
     path = run / "evaluation" / f"{split}.json"
-    former = read(path)
-    if same(own, facts) or not path.exists() or (former is not None and same(former, facts)):
+    former, is_first = read(path), not path.exists() and facts.get("product") == own.get("product")
+    if same(own, facts) or is_first or (former is not None and same(former, facts)):
         return run
     return _free(run / "evaluation", label(facts, own), split, facts)
 
@@ -131,6 +132,8 @@ def label(facts: Mapping[str, Any], own: Mapping[str, Any]) -> str:
         parts.append(f"step-{step:08d}" if type(step) is int else "step-unknown")
     elif facts.get("checkpoint") != own.get("checkpoint"):
         parts.append(f"checkpoint-{_plain(facts.get('checkpoint'))[:8]}")
+    if facts.get("product") != own.get("product"):
+        parts.append(f"product-{_plain(facts.get('product'))}")
     for section in ("settings", "lengths"):
         of, others = _section(facts, section), _section(own, section)
         differ = [

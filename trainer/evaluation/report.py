@@ -37,11 +37,15 @@ class Evaluated:
     robustness: dict[str, Any] | None = None
 
 
-def facts_of(recipe: Recipe, checkpoint: Path, corpus: str) -> dict[str, Any]:
-    """Return all that the results depend on beside the split, as the report has it. corpus: the content hash."""
+def facts_of(recipe: Recipe, checkpoint: Path, corpus: str, product: str | None = None) -> dict[str, Any]:
+    """Return all that the results depend on beside the split, as the report has it.
+
+    corpus: the content hash.  product: the network's name, where the objective trains several.
+    """
     languages = recipe.mixture.languages
     return {
         "checkpoint": identity(checkpoint),
+        **({} if product is None else {"product": product}),
         "settings": recipe.evaluation.model_dump(mode="json"),
         "languages": None if languages is None else list(languages),
         "lengths": recipe.lengths.model_dump(),

@@ -6,6 +6,7 @@
     vision.safetensors                                        vision and fusion; none of a network of text alone
     tokenizer files                                           transformers' own, or spiece.model, d2tv_tokenizer.json
     recipe.yaml, state.json                                   the checkpoint's, as they were
+    product.json                                              name and configuration of the network, one of several
     corpus.json                                               facts of the run's corpus, and its licences
     manifest.json                                             size and SHA-256 of the files above, as in a checkpoint
     README.md                                                 the model card, free to be edited
@@ -40,7 +41,7 @@ from trainer.export.model_card import language_code, model_card
 from trainer.recipe import load_saved_recipe
 from trainer.terminal.progress import stage
 from trainer.trained import Model, load_model, rest_of
-from trainer.trained_files import CONFIG, RECIPE, REST, STATE, data_of, resolve_checkpoint
+from trainer.trained_files import CONFIG, PRODUCT, RECIPE, REST, STATE, data_of, resolve_checkpoint
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 #: Overrides that an export takes: present locations. The checkpoint determines everything else.
@@ -63,11 +64,14 @@ def export_text(network: Network, tokenizer: Tokenizer, directory: Path) -> None
         raise InputError(f"cannot export to {directory}: {' '.join(str(error).split())}") from error
 
 
-def export_model(where: Path, directory: Path, dtype: str = "fp32", overrides: Sequence[str] = ()) -> None:
+def export_model(
+    where: Path, directory: Path, dtype: str = "fp32", overrides: Sequence[str] = (), product: str | None = None
+) -> None:
     """Export the checkpoint that `where` means (`resolve_checkpoint`) into `directory`, which must be new or empty.
 
     dtype: fp32 (the masters, bit for bit), bf16 or fp16.  overrides: corpus.path=, corpus.tokenizer=,
-    network.text.pretrained= where these moved.  `directory` is complete or absent. Raises `InputError`.
+    network.text.pretrained= where these moved.  product: the name of another network of the objective than its first.
+    `directory` is complete or absent. Raises `InputError`.
     """
     if dtype not in DTYPES:
         raise InputError(f"--dtype {dtype}{did_you_mean(dtype, DTYPES)}: give one of {', '.join(DTYPES)}")
@@ -77,7 +81,7 @@ def export_model(where: Path, directory: Path, dtype: str = "fp32", overrides: S
     with new_directory(directory, "export") as staging, contextlib.ExitStack() as leaving, stage("exporting"):
         checkpoint = resolve_checkpoint(where)
         leaving.enter_context(reading(checkpoint))
-        model, data = load_model(checkpoint, overrides), data_of(checkpoint)
+        model, data = load_model(checkpoint, overrides, product), data_of(checkpoint)
         _cast(model.network, dtype)
         export_text(model.network, model.tokenizer, staging)
         _check_tokenizer(checkpoint, data, staging)
@@ -87,6 +91,9 @@ def export_model(where: Path, directory: Path, dtype: str = "fp32", overrides: S
             save_file(tensors, staging / REST, metadata={"format": "pt"})
         for name in (RECIPE, STATE):
             shutil.copyfile(checkpoint / name, staging / name)
+        if model.product is not None:
+            facts = {"name": model.product, "network": model.recipe.network.model_dump(mode="json")}
+            (staging / PRODUCT).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
         manifest = _manifest(model.recipe.corpus.path, data["content_hash"])
         if manifest is not None:
             data["licences"] = _licences(manifest["provenance"])
@@ -97,9 +104,9 @@ def export_model(where: Path, directory: Path, dtype: str = "fp32", overrides: S
         # Not in the manifest: a person may edit it.
         write_atomically(staging / "README.md", model_card(model, checkpoint, data, dtype).encode())
         size = sum(file.stat().st_size for file in staging.iterdir())
-    print(
-        f"{checkpoint} exported to {directory} ({size / 1e6:,.1f} MB, {dtype}); what it is: {directory / 'README.md'}"
-    )
+    of = "" if model.product is None else f"{model.product} of "
+    card = directory / "README.md"
+    print(f"{of}{checkpoint} exported to {directory} ({size / 1e6:,.1f} MB, {dtype}); what it is: {card}")
 
 
 @contextmanager

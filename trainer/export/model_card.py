@@ -78,7 +78,7 @@ def model_card(model: Model, checkpoint: Path, data: Mapping[str, Any], dtype: s
             (split, *(f"{data['splits'][split][what]:,}" for what in ("stories", "articles", "edges")))
             for split in SPLITS
         ],
-        reports=_reports(run, checkpoint),
+        reports=_reports(run, checkpoint, model.product),
         rouge=_ROUGE,
         beside_means=BESIDE_MEANS,
         written="en" if "en" in codes else codes[0],
@@ -108,7 +108,9 @@ def _training(model: Model, checkpoint: Path, state: TrainState) -> list[tuple[s
     batch, optimizer, schedule = recipe.batch, recipe.optimizer, recipe.schedule
     examples = batch.group_size * batch.groups_per_step
     began = load_saved_recipe(checkpoint / RECIPE).network.text.pretrained  # as it was called when training began
+    product = [] if model.product is None else [("product", as_code(model.product))]
     return [
+        *product,
         ("began from", as_code(began) if began else "random weights"),
         ("steps", f"{state.step:,} of {recipe.training.steps:,}"),
         ("batch", f"{examples:,} examples a step, in groups of {batch.group_size} of one target language"),
@@ -138,11 +140,14 @@ def _parameters(network: Network) -> list[tuple[str, str]]:
     return [(name, f"{count:,}") for name, count in (*counts.items(), ("all", sum(counts.values())))]
 
 
-def _reports(run: Path, checkpoint: Path) -> list[dict[str, Any]]:
-    """Return the evaluations of this very checkpoint; others in the run may be of another."""
+def _reports(run: Path, checkpoint: Path, product: str | None) -> list[dict[str, Any]]:
+    """Return the evaluations of this very network; others in the run may be of another checkpoint or product."""
     places = [(where, split) for split in ("test", "validation") for where in (run, *kept_evaluations(run, split))]
     reports = [read_report(where, split) for where, split in places]
-    return [_rows(report) for report in reports if report and report.get("checkpoint") == identity(checkpoint)]
+    wanted = identity(checkpoint), product
+    return [
+        _rows(report) for report in reports if report and (report.get("checkpoint"), report.get("product")) == wanted
+    ]
 
 
 def _rows(report: Mapping[str, Any]) -> dict[str, Any]:

@@ -244,7 +244,7 @@ def _check_reference_names(recipe: Recipe, config_type: type[ObjectiveConfig], w
         if name not in recipe.references:
             raise InputError(
                 f"{where}: key 'references.{name}.model' is missing: objective {objective!r} reads that network; give "
-                "a run, a checkpoint or an exported model"
+                "a run, a checkpoint, an exported model or a Hugging Face directory"
             )
 
 

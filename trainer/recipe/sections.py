@@ -53,7 +53,9 @@ class CorpusSection(Section):
 class ReferenceSection(Section):
     """A frozen network that the objective reads. Its tensors are in no checkpoint; its hash is."""
 
-    model: LocalPath = Field(description="a run, a checkpoint, or an exported model")
+    model: LocalPath = Field(
+        description="a run, a checkpoint, an exported model, or a Hugging Face directory of an mT5 or mBART"
+    )
     initialises: bool = Field(False, description="true: the network starts from its weights")
 
 

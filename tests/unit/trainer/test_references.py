@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from trainer.network import build_network
 from trainer.plan import plan_run
 from trainer.ranks import Ranks
 from trainer.recipe import load_recipe
-from trainer.references import REFERENCES, check_same_references
+from trainer.references import REFERENCES, check_same_on_hosts, check_same_references, read_references
 from trainer.trained import load_references, trained_network
 from trainer.trained_files import find_trained, trained_recipe
 
@@ -85,9 +86,6 @@ def test_what_a_run_cannot_read_is_refused_before_a_rank_joins(tmp_path: Path, t
         assert "\n" not in str(caught.value)
 
     refused(r"references\.mls\.model: no whole checkpoint under .*/absent", tmp_path / "absent")
-    (tmp_path / "hub").mkdir()
-    (tmp_path / "hub" / "config.json").write_text("{}")
-    refused(r"references\.mls\.model: .*/hub is a Hugging Face directory: give a run", tmp_path / "hub")
     refused(r"references\.mls: network\.vision\.max_images is 3 here, but 2 in", mls, "network.vision.max_images=3")
     refused(
         r"references\.mls: .* reads images, but network\.vision\.enabled is false", mls, "network.vision.enabled=false"
@@ -97,10 +95,37 @@ def test_what_a_run_cannot_read_is_refused_before_a_rank_joins(tmp_path: Path, t
     other = make_corpus(tmp_path / "other-corpus", vocab_size=400)
     foreign = write_checkpoint(recipe_in(tmp_path / "foreign", other), other)[0]
     refused(r"references\.mls: .* trained with another tokenizer, .*\(another .*\): set corpus\.tokenizer", foreign)
+    state = next((mls / "checkpoints").glob("*/state.json"))
+    state.write_bytes(state.read_bytes() + b" ")
+    refused(r"references\.mls\.model: .* is damaged: state\.json is not what was written", mls)
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_rank_of_a_host_reads_every_byte(tmp_path: Path, tiny_corpus: Corpus, mls: Path) -> None:
+    words = [f"references.mls.model={mls}", "batch.groups_per_micro_batch=2"]
+    recipe = referring_recipe(tmp_path, tiny_corpus, *words)
+    found = plan_run(recipe, FP32, ALONE).references
+    assert read_references(found)["mls"].identity == identity(find_trained(mls))
     file = next((mls / "checkpoints").glob("*/*.safetensors"))
     file.write_bytes(file.read_bytes()[:-1] + b"?")
-    refused(r"references\.mls\.model: .* is damaged: .* is not what was written", mls)
-    assert not (tmp_path / "run").exists()
+    second = Ranks(rank=1, local_rank=1, world_size=2)
+    for ranks in (ALONE, second):
+        assert plan_run(recipe, FP32, ranks).references == found, "weights are read once the ranks have joined"
+    message = r"references\.mls\.model: .* is damaged: .*\.safetensors is not what was written"
+    with pytest.raises(InputError, match=message):
+        read_references(found)
+    with group_of_one() as (ranks, device), pytest.raises(InputError, match=message):
+        assemble(plan_run(recipe, FP32, ranks), device)
+
+
+def test_hosts_hold_the_same_network(tmp_path: Path, tiny_corpus: Corpus, mls: Path) -> None:
+    found = plan_run(referring_recipe(tmp_path, tiny_corpus, f"references.mls.model={mls}"), FP32, ALONE).references
+    other = {"mls": replace(found["mls"], identity="ab" * 32)}
+    check_same_on_hosts([("node1", found), ("node2", found)])
+    was = identity(find_trained(mls))[:16]
+    message = rf"references\.mls\.model: {mls}/.* \(sha256 {was}\) on node1 .* \(sha256 (ab){{8}}\) on node3: copy one"
+    with pytest.raises(InputError, match=message):
+        check_same_on_hosts([("node1", found), ("node2", found), ("node3", other)])
 
 
 def test_the_network_starts_from_the_reference_that_initialises(tmp_path: Path, tiny_corpus: Corpus, mls: Path) -> None:
