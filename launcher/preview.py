@@ -22,7 +22,7 @@ from shards.format.manifest import SPLITS
 from shards.format.stores import open_storage
 from shards.format.writer import encode_key
 from shards.locations import shown
-from shards.schema import Images
+from shards.schema import Images, Variant
 from shards.stream.images import image_numbers
 from trainer.terminal.progress import stage
 from trainer.terminal.text import Console
@@ -102,7 +102,9 @@ def _closest(keys: Sequence[str], wanted: str) -> list[str]:
 
 def view_story(corpus: Corpus, number: int, keys: Sequence[str]) -> StoryView:
     """Read one story: its texts from the arena, its images from its shard, each checked against its CRC32C."""
-    rows = np.flatnonzero(np.asarray(corpus.articles)["story"] == number)
+    members = np.flatnonzero(np.asarray(corpus.articles)["story"] == number)
+    of_articles = ~corpus.is_variant(members)
+    rows, made = members[of_articles], members[~of_articles]
     if not len(rows):
         raise InputError(f"story {keys[number]} has no article: `d2tv verify` tells what is damaged")
     records = corpus.articles[rows]
@@ -111,6 +113,7 @@ def view_story(corpus: Corpus, number: int, keys: Sequence[str]) -> StoryView:
     reader = Reader(corpus, ReaderConfig(io_threads=0), open_storage(corpus))
     try:
         articles = tuple(reader.article(row) for row in rows.tolist())
+        variants = tuple(_variant(corpus, reader, row) for row in made.tolist())
         sequences = []
         numbers = image_numbers(np.asarray(corpus.articles), rows)
         for sequence in np.unique(numbers[numbers >= 0]):
@@ -130,9 +133,17 @@ def view_story(corpus: Corpus, number: int, keys: Sequence[str]) -> StoryView:
         split=split,
         shard=shard,
         articles=articles,
+        variants=variants,
         sequences=tuple(sequences),
         edges=_edges(corpus, split, int(rows[0]), int(rows[-1])),
     )
+
+
+def _variant(corpus: Corpus, reader: Reader, row: int) -> Variant:
+    assert corpus.variants is not None
+    target = int(corpus.variants["target"][np.searchsorted(corpus.variants["row"], row)])
+    made = reader.article(row)
+    return Variant(language=made.language, target=reader.article(target).language, text=made.text)
 
 
 def read_images(corpus: Corpus, reader: Reader, row: int) -> Images:
@@ -151,11 +162,15 @@ def read_images(corpus: Corpus, reader: Reader, row: int) -> Images:
 
 
 def _edges(corpus: Corpus, split: str, first: int, last: int) -> tuple[tuple[str, str], ...]:
-    """Return the languages (source, target) of edges into articles `first` .. `last`, in the order of directions."""
+    """Return the languages (source, target) of edges into articles `first` .. `last`, in the order of directions.
+
+    Edges of variants are left out.
+    """
     edges, language = corpus.edges[split], np.asarray(corpus.articles)["language"]
     found: list[tuple[str, str]] = []
     for begin in range(0, len(edges), _BLOCK):
         block: NDArray[np.int32] = np.asarray(edges[begin : begin + _BLOCK])
-        for source, target in block[(block[:, 1] >= first) & (block[:, 1] <= last)].tolist():
+        of_story = block[(block[:, 1] >= first) & (block[:, 1] <= last)]
+        for source, target in of_story[~corpus.is_variant(of_story[:, 0])].tolist():
             found.append((corpus.languages[language[source]], corpus.languages[language[target]]))
     return tuple(found)

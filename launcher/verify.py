@@ -50,9 +50,10 @@ def verify(location: str, workers: int) -> int:
     if not findings.count:
         size = sum(shard.bytes for shard in manifest.shards) + sum(file.bytes for file in manifest.files.values())
         splits = manifest.splits.values()
+        variants = f"{sum(s.variants for s in splits):,} variants, " if manifest.has_variants else ""
         out.print(
             f"{directory}: sound. {len(manifest.shards):,} shards of {members:,} members, {size:,} bytes, "
-            f"{sum(s.stories for s in splits):,} stories, {sum(s.articles for s in splits):,} articles, "
+            f"{sum(s.stories for s in splits):,} stories, {sum(s.articles for s in splits):,} articles, {variants}"
             f"{sum(s.edges for s in splits):,} edges; content hash {manifest.content_hash}"
         )
         return 0
@@ -112,6 +113,7 @@ def _tasks(
             stories=shard.stories,
             rows=articles.rows[number] if articles is not None else None,
             pixels=pixels[number] if pixels is not None else None,
+            variants=articles.variants[number] if articles is not None else (0, 0),
             keys_at=keys[number] if keys is not None else None,
             languages=manifest.languages,
             regions=manifest.regions,

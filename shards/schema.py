@@ -26,6 +26,18 @@ class Article:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Variant:
+    """A document in `language` that was made from a story's article in `target`: the source of one more example.
+
+    Summary and images of the example are the article's. A variant is never a target, and no article of its language.
+    """
+
+    language: str
+    target: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Images:
     """The image sequence of an article (or of all articles of a story), as region features.
 
@@ -46,6 +58,8 @@ class Story:
     images: language -> its image sequence, where they are not shared.
     edges: (source language, target language) pairs; None means every ordered pair of its articles,
         each article paired with itself included.
+    variants: further sources of the story's articles, at most one a direction; stories of the training split alone
+        have any. Each has the edge to its article, which `edges` does not name.
     """
 
     key: str
@@ -53,6 +67,7 @@ class Story:
     shared_images: Images | None = None
     images: dict[str, Images] | None = None
     edges: tuple[tuple[str, str], ...] | None = None
+    variants: tuple[Variant, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

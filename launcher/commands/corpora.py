@@ -47,6 +47,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     prepare.add_argument(
         "--stories-per-shard", type=int, default=64, metavar="N", help="how large shards are (default: %(default)s)"
     )
+    _add_augmentation(prepare)
     prepare.set_defaults(run=_prepare, goes_on=True)
 
     inspect = commands.add_parser(
@@ -71,7 +72,32 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     verify.set_defaults(run=_verify, goes_on=False)
 
 
+def _add_augmentation(prepare: argparse.ArgumentParser) -> None:
+    augment = prepare.add_argument_group(
+        "augmentation of the training split",
+        "Further sources of its articles: documents of which some sentences are translated (ACROSS, section 3.3).",
+    )
+    augment.add_argument(
+        "--augment",
+        metavar="CHOICE",
+        help="translate the sentences that are informative (highest ROUGE-1 against the summary), uninformative, "
+        "random, or the first (truncation)",
+    )
+    augment.add_argument("--augment-share", type=int, metavar="N", help="percent of the sentences (default: 50)")
+    augment.add_argument(
+        "--augment-directions", metavar="PATTERN", help="directions that get examples (default: *-en, all into English)"
+    )
+    augment.add_argument(
+        "--translator",
+        metavar="parallel|DIR",
+        help="parallel (the default): the story's article in the other language, by position; else the directory of an "
+        "NLLB or M2M100 model",
+    )
+    augment.add_argument("--augment-seed", type=int, metavar="N", help="of the choice random (default: 0)")
+
+
 def _prepare(options: argparse.Namespace) -> None:
+    from launcher.preparation.augmentation.settings import augmentation_of
     from launcher.preparation.prepare import prepare
     from launcher.preparation.settings import Share, parse_part, settings_for
     from shards.files.caches import default_cache
@@ -83,6 +109,13 @@ def _prepare(options: argparse.Namespace) -> None:
         stories_per_shard=options.stories_per_shard,
         without_images=options.without_images,
         pixels=options.pixels,
+        augment=augmentation_of(
+            options.augment,
+            share=options.augment_share,
+            directions=options.augment_directions,
+            translator=options.translator,
+            seed=options.augment_seed,
+        ),
     )
     share = Share(
         workers=options.workers,

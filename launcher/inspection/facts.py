@@ -1,14 +1,26 @@
 """Count a corpus and a mixture over it, from the index alone: no shard is read."""
 
+import json
+
 import numpy as np
 from numpy.typing import NDArray
 
-from launcher.pages.corpus import CorpusFacts, Direction, Ints, LanguageFacts, Lengths, MixtureFacts
+from launcher.pages.corpus import (
+    CorpusFacts,
+    Direction,
+    Ints,
+    LanguageFacts,
+    Lengths,
+    MixtureFacts,
+    VariantDirection,
+    VariantFacts,
+)
 from shards.format.index import Corpus
 from shards.format.manifest import SPLITS
 from shards.languages import LANGUAGE_CODES
 from shards.locations import shown
 from shards.stream.mixture import direction_weights
+from shards.variant_counts import MADE, VariantCounts
 from trainer.recipe import Recipe
 
 #: Articles a language whose characters are counted: more would move the last digits alone.
@@ -25,6 +37,7 @@ def corpus_facts(corpus: Corpus, split: str) -> CorpusFacts:
     table = np.asarray(corpus.articles)
     of_split = np.array([name.startswith(f"{split}-") for name in corpus.shards])
     rows = np.flatnonzero(of_split[table["shard"]])
+    rows = rows[~corpus.is_variant(rows)]
     language = table["language"][rows]
     languages, sampled = [], False
     order = np.argsort(language, kind="stable")
@@ -44,6 +57,7 @@ def corpus_facts(corpus: Corpus, split: str) -> CorpusFacts:
         images=np.bincount(table["images"][rows], minlength=1).astype(np.int64),
         sample=SAMPLE if sampled else None,
         pixels=_pixels(corpus, of_split),
+        variants=_variants(corpus),
     )
 
 
@@ -115,6 +129,37 @@ def _pixels(corpus: Corpus, of_split: NDArray[np.bool_]) -> str:
     lengths = table["length"][of_split[table["shard"]]]
     size = int(lengths.sum(dtype=np.int64)) / 1e6
     return f"pixels are stored: {len(lengths):,} image files of {size:,.1f} MB, one copy of images that articles share"
+
+
+def _variants(corpus: Corpus) -> VariantFacts | None:
+    """Return the variants by the index, and by the manifest what they were made with and why others were not."""
+    provenance = corpus.manifest["provenance"]
+    asked = (provenance.get("settings") or {}).get("augment")
+    counts_TS, languages = corpus.variant_counts(), corpus.languages
+    if asked is None and not counts_TS.any():
+        return None
+    kept = VariantCounts.from_json(json.dumps((provenance.get("augmentation") or {}).get("directions", {})))
+    reasons = {
+        (source, target): {what: number for what, number in counts.items() if what != MADE}
+        for source, target, counts in kept.directions()
+    }
+    made = {
+        (languages[source], languages[target]): int(counts_TS[target, source])
+        for target, source in np.argwhere(counts_TS).tolist()
+    }
+    pairs = sorted(made.keys() | reasons.keys(), key=lambda pair: (pair[1], pair[0]))
+    return VariantFacts(
+        how=" ".join(f"{name} {value}" for name, value in (asked or {}).items()),
+        directions=tuple(
+            VariantDirection(
+                source=source,
+                target=target,
+                made=made.get((source, target), 0),
+                left_out=reasons.get((source, target), {}),
+            )
+            for source, target in pairs
+        ),
+    )
 
 
 def _totals(corpus: Corpus, split: str) -> tuple[int, int, int, int]:

@@ -21,6 +21,7 @@ from trainer.terminal.text import Console
 
 _LABEL = 8  # columns of a row's label in the heat map
 _TOTAL = 11  # and of its sum
+_DIRECTIONS = 50  # of variants
 
 
 def inspect_corpus(location: str, recipe_name: str, overrides: Sequence[str], *, split: str, html: Path | None) -> None:
@@ -40,6 +41,7 @@ def inspect_corpus(location: str, recipe_name: str, overrides: Sequence[str], *,
         _print_heat_map(facts, console)
     _print_languages(facts, console)
     _print_images(facts, console)
+    _print_variants(facts, console)
     if mixture is None:
         _print_line(console, f"{split} has no examples: there is nothing to mix")
     else:
@@ -123,6 +125,20 @@ def _print_images(facts: CorpusFacts, console: Console) -> None:
         share = count / articles if articles else 0.0
         _print_line(console, f"{images:>8}{count:>12,}{share:>9.1%}  {'#' * round(40 * share)}".rstrip())
     _print_line(console, facts.pixels)
+
+
+def _print_variants(facts: CorpusFacts, console: Console) -> None:
+    found = facts.variants
+    if found is None:
+        return
+    _print_line(console, "")
+    _print_line(console, f"train: {found.made:,} variants, {found.left_out:,} left out ({found.how})")
+    for one in found.directions[:_DIRECTIONS]:
+        pair = f"{one.source} -> {one.target}"
+        line = f"  {pair:<44}{one.made:>12,}" + (f"  left out: {one.reasons}" if one.left_out else "")
+        _print_line(console, line)
+    if (more := len(found.directions) - _DIRECTIONS) > 0:
+        _print_line(console, f"  and {more:,} directions more; all with --html")
 
 
 def _print_mixture(mixture: MixtureFacts, console: Console) -> None:

@@ -1,5 +1,6 @@
 """Show one corpus, one split of it, and a mixture: the page of `d2tv inspect`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 from launcher.pages.matrix import heat_map
 from launcher.pages.tables import Table
 from launcher.pages.templates import render
+from shards.variant_counts import describe
 from trainer.runs.words import count, percent
 
 Ints = NDArray[np.int64]
@@ -34,13 +36,43 @@ class LanguageFacts:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class VariantDirection:
+    """Variants in one direction. left_out: reason -> examples of which there is none."""
+
+    source: str
+    target: str
+    made: int
+    left_out: Mapping[str, int]
+
+    @property
+    def reasons(self) -> str:
+        return describe(self.left_out)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VariantFacts:
+    """The variants of a corpus, all of its training split. how: the settings that they were made with."""
+
+    how: str
+    directions: tuple[VariantDirection, ...]
+
+    @property
+    def made(self) -> int:
+        return sum(direction.made for direction in self.directions)
+
+    @property
+    def left_out(self) -> int:
+        return sum(sum(direction.left_out.values()) for direction in self.directions)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CorpusFacts:
     """Facts of a corpus, and of one split of it.
 
     totals: split -> (stories, articles, edges, directions that have an example).
     counts_TS: (L, L) examples by [target, source].  images: how many articles have 0, 1, 2, .. images.
     sample: articles a language whose lengths were measured; None where all were.
-    pixels: a sentence on the image files of the split.
+    pixels: a sentence on the image files of the split.  variants: None where the corpus was made without.
     """
 
     location: str
@@ -53,6 +85,7 @@ class CorpusFacts:
     images: Ints
     sample: int | None
     pixels: str
+    variants: VariantFacts | None = None
 
     @property
     def names(self) -> tuple[str, ...]:

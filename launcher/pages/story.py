@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from launcher.pages.matrix import by_pair, heat_map
 from launcher.pages.regions import canvases, colours
 from launcher.pages.templates import render
-from shards.schema import Article, Images
+from shards.schema import Article, Images, Variant
 from trainer.runs.words import count
 
 
@@ -33,6 +33,7 @@ class StoryView:
     split: str
     shard: str
     articles: tuple[Article, ...]
+    variants: tuple[Variant, ...]
     sequences: tuple[ImageSequence, ...]
     edges: tuple[tuple[str, str], ...]
 

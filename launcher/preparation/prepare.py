@@ -12,16 +12,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from launcher.preparation.augmentation.augment import Augmenter, open_augmenter
+from launcher.preparation.augmentation.model import check_model, fingerprint
 from launcher.preparation.directory import begin, clean, held, leave, note_parts, parts_of, scratch
+from launcher.preparation.report import report_problems, report_variants, summary
 from launcher.preparation.settings import PrepareSettings, Share, check
 from launcher.preparation.shards import ShardTask, shard_tasks, write_shards
 from launcher.preparation.tokenizer import train_tokenizer
-from shards.corpora import Progress, Source, data_files, open_source
+from shards.corpora import SOURCES, Progress, Source, data_files, open_source
 from shards.corpora.npm import fetch
 from shards.errors import InputError
 from shards.format.index import Corpus, open_corpus
-from shards.format.manifest import FORMAT_VERSION, SPLITS
-from shards.format.merge import finish_corpus, shard_problems
+from shards.format.manifest import FORMAT_VERSION
+from shards.format.merge import finish_corpus, shard_problems, shard_variant_counts
 from shards.format.writer import shard_is_whole
 from shards.problems import Problems
 from trainer.terminal.progress import stage, track
@@ -61,8 +64,11 @@ def _complete(settings: PrepareSettings, out: Path, data: Path | None, console: 
     # The data may be gone by now; where it is not, it must be the same.
     if data is not None and data.is_dir() and provenance.get("data") != _fingerprint(settings, data):
         raise InputError(f"{out} was prepared from other data than {data}: remove it, or choose another --out")
+    model = settings.augment.model if settings.augment else None
+    if model is not None and model.is_dir() and provenance["augmentation"].get("model") != _model_hash(settings):
+        raise InputError(f"{out} was prepared with another model than {model}: remove it, or choose another --out")
     clean(out)  # for a call that was killed right after giving it its name
-    console.print(f"{out}: complete, {_summary(corpus)}")
+    console.print(f"{out}: complete, {summary(corpus)}")
     return corpus
 
 
@@ -71,11 +77,22 @@ def _fingerprint(settings: PrepareSettings, data: Path | None) -> dict[str, Any]
     return listing.fingerprint() if listing else None
 
 
+def _model_hash(settings: PrepareSettings) -> str | None:
+    """Return the fingerprint of the translation model, None where there is none. `InputError` as `check_model`."""
+    model = settings.augment.model if settings.augment else None
+    if model is None:
+        return None
+    check_model(model)
+    with stage("hashing the translation model"):
+        return fingerprint(model)
+
+
 def _build(
     settings: PrepareSettings, out: Path, cache: Path, data: Path | None, share: Share, console: Console
 ) -> Corpus | None:
     with stage("listing the files of --data", quiet=data is None):
-        fingerprint = _fingerprint(settings, data)
+        files = _fingerprint(settings, data)
+    model = _model_hash(settings)
     work = out.with_name(out.name + ".partial")
     if share.finish and not work.is_dir():
         raise InputError(f"{work} is not there, so there is nothing to finish: run the parts first")
@@ -83,12 +100,13 @@ def _build(
         if (out / "manifest.json").is_file():  # another has finished meanwhile
             leave(work)
             return _complete(settings, out, data, console)
-        return _build_in(work, fingerprint, settings, out, cache, data, share, console)
+        return _build_in(work, files, model, settings, out, cache, data, share, console)
 
 
 def _build_in(
     work: Path,
-    fingerprint: dict[str, Any] | None,
+    files: dict[str, Any] | None,
+    model: str | None,
     settings: PrepareSettings,
     out: Path,
     cache: Path,
@@ -105,8 +123,9 @@ def _build_in(
         "source": settings.source,
         "stories_per_shard": settings.stories_per_shard,
         "stories": settings.stories,
-        "data": fingerprint,
+        "data": files,
         **({"pixels": True} if settings.pixels else {}),
+        **({"augment": settings.augment.noted() | {"model": model}} if settings.augment else {}),
     }
     begin(work, shaping, alone=not (share.part or share.finish), log=log)
     with _opening(settings.source) as progress:
@@ -126,13 +145,14 @@ def _build_in(
     problems.add(source.problems())
     if not any(task.split == "train" for task in tasks):  # the tokenizer would have nothing to learn from, hours later
         raise InputError(_without_stories(source, tasks, problems))
+    augmenter = _open_augmenter(settings, source, log)
     if not share.finish:
         _download(source, cache, log)
         mine = tasks
         if share.part:
             note_parts(work, share.part[1])
             mine = tasks[share.part[0] - 1 :: share.part[1]]
-        _write(source, mine, work, share.workers, problems)
+        _write(source, augmenter, mine, work, share.workers, problems)
         if share.part:
             _report_part(share.part, tasks, mine, work, problems, log)
             return None
@@ -142,17 +162,28 @@ def _build_in(
     problems.add(shard_problems(work))
     provenance = {
         **source.provenance(),
-        **({"data": fingerprint} if fingerprint else {}),
+        **({"data": files} if files else {}),
         "problems": json.loads(problems.to_json()),
         "settings": settings.noted(),
+        **({"augmentation": augmenter.provenance(shard_variant_counts(work), model)} if augmenter else {}),
     }
     _finish(source, settings, work, provenance)
     os.replace(work, out)  # which may be there, empty
     clean(out)
     corpus = open_corpus(out)
-    _report_problems(problems, log)
-    log(f"{out}: {_summary(corpus)}")
+    report_problems(problems, log)
+    report_variants(corpus, log)
+    log(f"{out}: {summary(corpus)}")
     return corpus
+
+
+def _open_augmenter(settings: PrepareSettings, source: Source, log: Callable[[str], None]) -> Augmenter | None:
+    if settings.augment is None:
+        return None
+    augmenter = open_augmenter(settings.augment, source.languages, lists=SOURCES[settings.source].lists)
+    if unknown := augmenter.unknown_languages():
+        log(f"the translation model does not know {', '.join(unknown)}: there are no variants of or in them")
+    return augmenter
 
 
 @contextmanager
@@ -188,9 +219,24 @@ def _download(source: Source, cache: Path, log: Callable[[str], None]) -> None:
         fetch(package, cache)
 
 
-def _write(source: Source, tasks: list[ShardTask], work: Path, workers: int, problems: Problems) -> None:
+def _write(
+    source: Source,
+    augmenter: Augmenter | None,
+    tasks: list[ShardTask],
+    work: Path,
+    workers: int,
+    problems: Problems,
+) -> None:
     with stage("features and shards", sum(each.stories for each in tasks)) as progress:
-        write_shards(source, tasks, work, workers=workers, problems=problems, advance=progress.advance)
+        write_shards(
+            source,
+            tasks,
+            work,
+            workers=workers,
+            problems=problems,
+            advance=progress.advance,
+            augmenter=augmenter,
+        )
 
 
 def _report_part(
@@ -201,7 +247,7 @@ def _report_part(
     problems: Problems,
     log: Callable[[str], None],
 ) -> None:
-    _report_problems(problems, log)
+    report_problems(problems, log)
     left = sum(not shard_is_whole(task.path(work)) for task in tasks)
     then = (
         f"{left} of all {len(tasks)} are still to come from other parts; when all are done, "
@@ -241,18 +287,3 @@ def _finish(source: Source, settings: PrepareSettings, work: Path, provenance: d
         )
     with stage("merging the shards' indexes"):
         finish_corpus(work, name=source.name, languages=source.languages, provenance=provenance)
-
-
-def _report_problems(problems: Problems, log: Callable[[str], None]) -> None:
-    if problems.counts:
-        log(f"{problems.total:,} problems in the input, of which --max-problems allows {problems.limit:,}")
-        for line in problems.lines():
-            log(line)
-
-
-def _summary(corpus: Corpus) -> str:
-    splits = corpus.manifest["splits"]
-    counts = ", ".join(f"{splits[s]['stories']:,} {s}" for s in SPLITS)
-    directions = int((corpus.direction_counts("train") > 0).sum())
-    articles = sum(splits[s]["articles"] for s in SPLITS)
-    return f"{counts} stories, {articles:,} articles, {directions:,} directions, {len(corpus.languages)} languages"

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from launcher.preparation.augmentation.settings import Augmentation
 from shards.corpora import entry_of
 from shards.errors import InputError
 
@@ -12,6 +13,7 @@ class PrepareSettings:
     """Hold all that shapes a corpus besides its data.
 
     stories: limits it, for trials.  without_images: for crosssum.  pixels: keeps the image files, where there are some.
+    augment: how the training split gets variants; None for a corpus without.
     """
 
     source: str
@@ -21,10 +23,12 @@ class PrepareSettings:
     stories: int | None = None
     without_images: bool = False
     pixels: bool = False
+    augment: Augmentation | None = None
 
     def noted(self) -> dict[str, Any]:
-        """Return them as the manifest keeps them: JSON-able, flags only where they are on."""
-        return {name: value for name, value in asdict(self).items() if value is not False}
+        """Return them as the manifest keeps them: JSON-able, flags and augmentation only where they are on."""
+        noted = {name: value for name, value in asdict(self).items() if value is not False and name != "augment"}
+        return noted | ({"augment": self.augment.noted()} if self.augment else {})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,12 +10,14 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
+from launcher.preparation.augmentation.augment import Augmenter
 from shards.corpora import Source
 from shards.errors import InputError
 from shards.format.manifest import SPLITS
 from shards.format.part_index import read_part
 from shards.format.writer import index_path, shard_is_whole, write_shard
 from shards.problems import Problems
+from shards.variant_counts import VariantCounts
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,9 +54,11 @@ def write_shards(
     workers: int,
     problems: Problems,
     advance: Callable[[int], None],
+    augmenter: Augmenter | None = None,
 ) -> None:
     """Write those of `tasks` that are not whole, in `workers` processes. The bytes do not depend on their number.
 
+    augmenter: adds variants to the stories of the training split.
     problems: gets what the shards counted, those included that were whole, and its limit ends the work.
     advance: called with the number of stories in each shard that is done.
 
@@ -69,7 +73,7 @@ def write_shards(
             missing.append(task)
     if workers == 1 or len(missing) < 2:
         for task in missing:
-            problems.add(_write(source, task, directory, problems.limit))
+            problems.add(_write(source, augmenter, task, directory, problems.limit))
             advance(task.stories)
         return
     import torch  # seconds, which a refusal need not spend
@@ -82,7 +86,7 @@ def write_shards(
         workers,
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_begin_worker,
-        initargs=(source, threads),
+        initargs=(source, augmenter, threads),
     ) as pool:
         futures = {pool.submit(_write_in_worker, task, directory, problems.limit): task for task in missing}
         try:
@@ -101,15 +105,16 @@ def write_shards(
             raise
 
 
-#: A worker's copy of the source.
+#: A worker's copies of the source and of what augments it.
 _worker_source: Source
+_worker_augmenter: Augmenter | None
 
 
-def _begin_worker(source: Source, threads: int) -> None:
+def _begin_worker(source: Source, augmenter: Augmenter | None, threads: int) -> None:
     import torch
 
-    global _worker_source
-    _worker_source = source
+    global _worker_source, _worker_augmenter
+    _worker_source, _worker_augmenter = source, augmenter
     torch.set_num_threads(threads)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -124,13 +129,17 @@ def _end_with_parent() -> None:
 
 
 def _write_in_worker(task: ShardTask, directory: Path, limit: int | None) -> Problems:
-    return _write(_worker_source, task, directory, limit)
+    return _write(_worker_source, _worker_augmenter, task, directory, limit)
 
 
-def _write(source: Source, task: ShardTask, directory: Path, limit: int | None) -> Problems:
-    problems = Problems(limit=limit)
+def _write(
+    source: Source, augmenter: Augmenter | None, task: ShardTask, directory: Path, limit: int | None
+) -> Problems:
+    problems, counts = Problems(limit=limit), VariantCounts()
     stories = source.load(task.split, task.start, task.stop, problems)
-    write_shard(task.path(directory), stories, source.languages, problems)
+    if augmenter is not None and task.split == "train":
+        stories = augmenter.stories(stories, counts)
+    write_shard(task.path(directory), stories, source.languages, problems, counts)
     return problems
 
 

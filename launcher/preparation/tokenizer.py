@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from launcher.preparation.directory import tokenizer_note
 from shards.errors import InputError
@@ -57,16 +58,17 @@ def training_texts(work: Path, languages: int, limit: int = LANGUAGE_BYTES) -> I
     """Yield documents and summaries of the training shards, in lines of at most 1,000 characters.
 
     Of each language at most `limit` bytes, evenly from all of it: the same articles whatever the division into parts.
+    Variants are left out, so that a corpus has the same tokenizer with and without.
     """
     parts = sorted(work.glob("train-*.index.npz"))
     sizes = np.zeros(languages, np.int64)
     for part in parts:
-        articles = read_part(part)["articles"]
+        articles = _articles(part)
         np.add.at(sizes, articles["language"], articles["json_length"].astype(np.int64))
     strides = -(-sizes // limit)
     seen = np.zeros(languages, np.int64)
     for part in parts:
-        articles = read_part(part)["articles"]
+        articles = _articles(part)
         handle = os.open(part.with_name(part.name.removesuffix(".index.npz") + ".tar"), os.O_RDONLY)
         try:
             for language, offset, length in articles[["language", "json_offset", "json_length"]].tolist():
@@ -79,6 +81,12 @@ def training_texts(work: Path, languages: int, limit: int = LANGUAGE_BYTES) -> I
                         yield from _lines(text.decode())
         finally:
             os.close(handle)
+
+
+def _articles(part: Path) -> NDArray[np.void]:
+    saved = read_part(part)
+    articles: NDArray[np.void] = saved["articles"]
+    return np.delete(articles, saved["variants"]["row"]) if "variants" in saved else articles
 
 
 def _lines(text: str) -> Iterator[str]:

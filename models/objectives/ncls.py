@@ -6,7 +6,7 @@
 
 Encoder, embeddings and head are shared; the second task has a decoder of its own, which is no part of the product.
 The paper of NCLS+MT translates sentences of another corpus; the two summaries of a story are what a corpus here has.
-A monolingual row has nothing to translate.
+A monolingual row has nothing to translate, and an augmented document no summary of its own.
 
 Shape suffixes as in models/ragged.py.
 """
@@ -32,15 +32,18 @@ class Ncls(Objective):
         self.second = network.backbone.further_decoder()
 
     def _rows(self, batch: Batch) -> list[int]:
-        """Return the rows that the second task reads."""
-        rows = real_rows(batch)
+        """Return the rows that the second task reads; a source without a summary, an augmented one, has only its end."""
+        assert batch.source_summary_mask_BS is not None, "the configuration's `needs` asks for it"
+        tokens_B = batch.source_summary_mask_BS.sum(dim=1)
+        rows = [row for row in real_rows(batch) if tokens_B[row] > 1]
         return rows if self.config.task == "mls" else [row for row in rows if batch.cross_B[row]]
 
     def counts(self, batch: Batch) -> dict[str, float]:
         """Count target tokens of either task."""
+        rows = self._rows(batch)
         mask = batch.source_summary_mask_BS if self.config.task == "mls" else batch.summary_mask_BN
-        assert mask is not None, "the configuration's `needs` asks for it"
-        first, second = batch.summary_mask_BN[real_rows(batch)].sum(), mask[self._rows(batch)].sum()
+        assert mask is not None
+        first, second = batch.summary_mask_BN[real_rows(batch)].sum(), mask[rows].sum()
         return {"cls": float(first), self.config.task: float(second)}
 
     def _arrange(self, batch: Batch) -> Arrangement:

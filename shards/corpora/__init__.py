@@ -72,6 +72,7 @@ class Entry:
     tokenizer where none are asked for; the fewer pieces, the fewer rare Han characters have one, and others are spelled
     in bytes.  keeps_pixels: its stories can bring their image files.  grid_features: its features are those of
     shards/corpora/features.py, so that a model can be given pictures.  without_images: its texts can be read alone.
+    lists: its documents are lists of keywords, divided by commas (shards/text/lists.py), not sentences.
     """
 
     made_from: str
@@ -82,6 +83,7 @@ class Entry:
     keeps_pixels: bool = False
     grid_features: bool = False
     without_images: bool = False
+    lists: bool = False
 
 
 def _open_emoji(opening: Opening) -> Source:
@@ -143,6 +145,7 @@ SOURCES: dict[str, Entry] = {
         coverage=0.99,
         keeps_pixels=True,
         grid_features=True,
+        lists=True,
     ),
     "help": Entry(
         made_from="Mallard pages such as GNOME's user help, from Debian's gnome-user-docs or --data",

@@ -6,7 +6,6 @@ real, covers all 44 x 44 directions, and any machine can fetch it.
 """
 
 import json
-import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -26,6 +25,7 @@ from shards.languages import LANGUAGE_CODES
 from shards.problems import Problems
 from shards.schema import Article, Images, Story
 from shards.text.lines import has_text
+from shards.text.lists import LIST_COMMA
 
 if TYPE_CHECKING:
     from shards.corpora.features import GridFeatures
@@ -41,9 +41,6 @@ _SEPARATORS: dict[str, str] = {
     **dict.fromkeys(("chinese_simplified", "chinese_traditional", "japanese"), "、"),
     **dict.fromkeys(("amharic", "tigrinya"), "፣ "),
 }
-
-#: Some entries hold several keywords, as translators typed them.
-_LIST = re.compile(r",\s+|\s*[،、，፣]\s*")
 
 #: Stories whose images go through the network at a time: some 40 MB of features.
 _STORIES_AT_ONCE = 64
@@ -181,7 +178,7 @@ def document(keywords: Sequence[str], names: Sequence[str], separator: str) -> s
     for entry in keywords:
         if _folded(entry) in seen:
             continue
-        for part in _LIST.split(entry):
+        for part in LIST_COMMA.split(entry):  # some hold several keywords, as translators typed them
             folded = _folded(part)
             if folded and folded not in seen:
                 seen.add(folded)

@@ -3,12 +3,14 @@
 A corpus directory holds
     <split>-<nnnnnn>.tar          WebDataset shards: one sample a story
     <split>-<nnnnnn>.index.npz    the shard's own part of the index (its existence says the shard is whole)
-    articles.npy                  one ARTICLE record an article, memory-mapped; a story's articles are neighbours
+    articles.npy                  one ARTICLE record an article, memory-mapped; a story's articles are neighbours, and
+                                  its variants (shards/schema.py) follow them
     text.bin                      the text arena, memory-mapped: every article's url, text and summary in UTF-8
     edges-<split>.npy             int32 (edges, 2): source and target article rows, grouped by direction
     directions-<split>.npy        int64 (L * L + 1): where direction target * L + source begins in the edges
     story_keys.txt                one percent-encoded key a line
     pixels.npy                    one PIXELS record an image, where the pixels are kept too
+    variants.npy                  one VARIANTS record a variant, where there are some
     tokenizer/                    where the corpus trained its own
     manifest.json                 written last: a corpus without one is not a corpus
 """
@@ -24,6 +26,7 @@ from typing import Annotated, Any, NamedTuple, get_type_hints
 import numpy as np
 from numpy.typing import NDArray
 
+from shards.arrays import Mask
 from shards.errors import InputError, reason
 from shards.files.read import read_regular
 from shards.format.manifest import SPLITS, check_manifest, parse_manifest, read_manifest
@@ -40,7 +43,7 @@ _KEYS = re.compile(rb"(?:%b\n)*" % STORY_KEY.encode())
 #: Names of the files that a corpus directory holds, those of its tokenizer left out.
 CORPUS_FILES = re.compile(
     rf"(?:{'|'.join(SPLITS)})-[0-9]{{6,}}\.(?:tar|index\.npz)"
-    rf"|(?:articles|pixels|(?:edges|directions)-(?:{'|'.join(SPLITS)}))\.npy"
+    rf"|(?:articles|pixels|variants|(?:edges|directions)-(?:{'|'.join(SPLITS)}))\.npy"
     r"|text\.bin|story_keys\.txt|manifest\.json"
 )
 
@@ -94,6 +97,9 @@ PIXELS = np.dtype(
     ]
 )
 
+#: The rows of a variant and of the article that it is a source of. Sorted by row.
+VARIANTS = np.dtype([("row", "<u4"), ("target", "<u4")])
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Corpus:
@@ -101,7 +107,7 @@ class Corpus:
 
     location: where the shards are, a directory or a URL as it may be printed.  directory: where the index is, always
     a directory.  url: the URL to read the shards from, with what may be secret in it; None for a directory.
-    pixels: None where the corpus keeps features alone.
+    pixels: None where the corpus keeps features alone.  variants: None where it has none.
     """
 
     location: str
@@ -112,6 +118,7 @@ class Corpus:
     edges: Mapping[str, NDArray[np.int32]]
     directions: Mapping[str, NDArray[np.int64]]
     pixels: NDArray[np.void] | None = None
+    variants: NDArray[np.void] | None = None
     url: str | None = field(default=None, repr=False)
 
     @property
@@ -131,6 +138,20 @@ class Corpus:
         size = len(self.languages)
         counts: NDArray[np.int64] = np.diff(self.directions[split]).reshape(size, size)
         return counts
+
+    def variant_counts(self) -> NDArray[np.int64]:
+        """Return (L, L) examples of the training split whose source is a variant, by [target, source]."""
+        size, language = len(self.languages), np.asarray(self.articles)["language"].astype(np.int64)
+        counts: NDArray[np.int64] = np.zeros((size, size), np.int64)
+        if self.variants is not None:
+            np.add.at(counts, (language[self.variants["target"]], language[self.variants["row"]]), 1)
+        return counts
+
+    def is_variant(self, rows: NDArray[np.integer[Any]]) -> Mask:
+        """Return True for each of `rows` that is a variant and no article."""
+        if self.variants is None:
+            return np.zeros(len(rows), np.bool_)
+        return np.isin(rows, self.variants["row"])
 
     @property
     def tokenizer(self) -> Path:
@@ -156,9 +177,13 @@ class Corpus:
         return data.decode("ascii").splitlines()
 
     def article_rows(self, stories: Collection[str]) -> dict[tuple[str, str], int]:
-        """Return (key of a story, language) -> the row of its article, for those of `stories` that are here."""
+        """Return (key of a story, language) -> the row of its article, for those of `stories` that are here.
+
+        Variants are left out.
+        """
         numbers = {number: key for number, key in enumerate(self.story_keys()) if key in stories}
         rows = np.flatnonzero(np.isin(self.articles["story"], list(numbers)))
+        rows = rows[~self.is_variant(rows)]
         languages = self.articles["language"][rows].tolist()
         return {
             (numbers[story], self.languages[language]): row
@@ -216,6 +241,7 @@ def map_index(directory: Path, manifest: Mapping[str, Any], *, location: str) ->
             edges={s: map_array(directory / f"edges-{s}.npy") for s in SPLITS},
             directions={s: np.array(map_array(directory / f"directions-{s}.npy")) for s in SPLITS},
             pixels=map_array(directory / "pixels.npy") if "pixels.npy" in manifest["files"] else None,
+            variants=map_array(directory / "variants.npy") if "variants.npy" in manifest["files"] else None,
         )
     except Exception as error:  # numpy reads a header as Python's own syntax, and raises nearly anything
         raise InputError(f"the index in {directory} is damaged ({reason(error)}): prepare the corpus again") from error
@@ -225,6 +251,7 @@ def map_index(directory: Path, manifest: Mapping[str, Any], *, location: str) ->
         or any(pairs.dtype != np.int32 or pairs.shape[1:] != (2,) for pairs in corpus.edges.values())
         or any(starts.dtype != np.int64 or starts.shape != (size,) for starts in corpus.directions.values())
         or (corpus.pixels is not None and (corpus.pixels.dtype, corpus.pixels.ndim) != (PIXELS, 1))
+        or (corpus.variants is not None and (corpus.variants.dtype, corpus.variants.ndim) != (VARIANTS, 1))
     ):
         raise InputError(f"the index in {directory} is not of this format: prepare the corpus again")
     findings = check_tables(
@@ -234,6 +261,7 @@ def map_index(directory: Path, manifest: Mapping[str, Any], *, location: str) ->
         dict(corpus.edges),
         dict(corpus.directions),
         corpus.pixels,
+        corpus.variants,
     )
     if findings.count:
         raise InputError(

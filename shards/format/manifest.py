@@ -73,11 +73,12 @@ class ShardClaim(BaseModel):
 
 
 class SplitClaim(BaseModel):
-    """Counts of one split."""
+    """Counts of one split. articles: without its variants, which have edges too."""
 
     stories: _Count
     articles: _Count
     edges: _Count
+    variants: _Count = 0
 
 
 class Manifest(BaseModel):
@@ -93,6 +94,10 @@ class Manifest(BaseModel):
     files: dict[_FileName, FileClaim]
     content_hash: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
     provenance: dict[str, Any] = {}
+
+    @property
+    def has_variants(self) -> bool:
+        return any(claim.variants for claim in self.splits.values())
 
     @property
     def first_stories(self) -> NDArray[np.int64]:

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from shards.errors import InputError
 from shards.files.checksum import crc32c
 from shards.files.write import left_overs, whole_file, write_atomically
-from shards.format.index import ARTICLE, CORPUS_FILES, PIXELS, Corpus, open_corpus
+from shards.format.index import ARTICLE, CORPUS_FILES, PIXELS, VARIANTS, Corpus, open_corpus
 from shards.format.manifest import FORMAT_VERSION, INDEX_FILES, SPLITS, content_hash
 from shards.format.part_index import parse_texts, read_part
 from shards.problems import Problems
+from shards.variant_counts import VariantCounts
 
 
 def finish_corpus(directory: Path, *, name: str, languages: Sequence[str], provenance: Mapping[str, Any]) -> Corpus:
@@ -37,6 +38,7 @@ def finish_corpus(directory: Path, *, name: str, languages: Sequence[str], prove
             f"the shards in {directory} hold features of several sizes, {sorted(sizes)}: prepare them anew"
         )
     pixels = _merge_pixels(directory, parts)
+    _merge_variants(directory, shards)
     size = len(languages)
     for split in SPLITS:
         _merge_edges(directory, split, [shard for shard in shards if shard["name"].startswith(f"{split}-")], size)
@@ -50,8 +52,10 @@ def finish_corpus(directory: Path, *, name: str, languages: Sequence[str], prove
         pixels=pixels,
         splits={
             split: {
-                what: sum(shard[what] for shard in shards if shard["name"].startswith(f"{split}-"))
-                for what in ("stories", "articles", "edges")
+                what: total
+                for what in ("stories", "articles", "edges", "variants")
+                if (total := sum(shard[what] for shard in shards if shard["name"].startswith(f"{split}-")))
+                or what != "variants"
             }
             for split in SPLITS
         },
@@ -76,11 +80,14 @@ def write_manifest(
 ) -> None:
     """Write manifest.json over the index files that lie in `directory`, last and atomically.
 
-    What is not stored is not named, so that the hash of a corpus without pixels does not depend on there being such.
+    What is not stored is not named, so that the hash of a corpus without pixels does not depend on there being such;
+    nor that of one without variants.
     """
     files = list(INDEX_FILES)
     if pixels:
         files.append("pixels.npy")
+    if any(counts.get("variants") for counts in splits.values()):
+        files.append("variants.npy")
     tokenizer = directory / "tokenizer"
     if tokenizer.is_dir():
         files += sorted(f"tokenizer/{p.name}" for p in tokenizer.iterdir())
@@ -106,6 +113,15 @@ def shard_problems(directory: Path) -> Problems:
     found = Problems()
     for part in sorted(directory.glob("*.index.npz")):
         found.add(Problems.from_json(str(read_part(part)["problems"])))
+    return found
+
+
+def shard_variant_counts(directory: Path) -> VariantCounts:
+    """Add up the counts of variants of all shards in `directory`."""
+    found = VariantCounts()
+    for part in sorted(directory.glob("*.index.npz")):
+        if (kept := read_part(part).get("variant_counts")) is not None:
+            found.add(VariantCounts.from_json(str(kept)))
     return found
 
 
@@ -143,7 +159,8 @@ def _merge_articles(directory: Path, parts: Sequence[Path], languages: int) -> l
                     "name": tar.name,
                     "bytes": tar_bytes,
                     "stories": len(part_keys),
-                    "articles": len(table),
+                    "articles": len(table) - len(saved.get("variants", ())),
+                    "variants": len(saved.get("variants", ())),
                     "edges": len(saved["edges"]),
                     "first_row": rows,
                     "part": part,
@@ -203,6 +220,21 @@ def _merge_pixels(directory: Path, parts: Sequence[Path]) -> bool:
                 table["shard"] = number
                 file.write(table.tobytes())
     return True
+
+
+def _merge_variants(directory: Path, shards: Sequence[Mapping[str, Any]]) -> None:
+    """Write variants.npy where there is one."""
+    total = sum(shard["variants"] for shard in shards)
+    if not total:
+        return
+    with whole_file(directory / "variants.npy") as file:
+        _begin_array(file, VARIANTS, (total,))
+        for shard in shards:
+            if shard["variants"]:
+                table = read_part(shard["part"])["variants"]
+                for name in ("row", "target"):
+                    table[name] += shard["first_row"]
+                file.write(table.tobytes())
 
 
 def _merge_edges(directory: Path, split: str, shards: Sequence[Mapping[str, Any]], languages: int) -> None:

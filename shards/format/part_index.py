@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from shards.errors import InputError, reason
 from shards.files.read import parse_json
-from shards.format.index import ARTICLE, PIXELS, STORY_KEY
+from shards.format.index import ARTICLE, PIXELS, STORY_KEY, VARIANTS
 from shards.problems import Problems
 from shards.text.lines import has_text
+from shards.variant_counts import VariantCounts
 
 _KEY = re.compile(STORY_KEY)
 _TEXTS = ("url", "text", "summary")
@@ -48,7 +49,7 @@ def part_problem(saved: dict[str, NDArray[Any]]) -> str | None:
     Raise `KeyError` where one is missing.
     """
     articles, edges, keys = saved["articles"], saved["edges"], saved["keys"]
-    for name, dtype in (("articles", ARTICLE), ("pixels", PIXELS)):
+    for name, dtype in (("articles", ARTICLE), ("pixels", PIXELS), ("variants", VARIANTS)):
         if name in saved and (saved[name].dtype, saved[name].ndim) != (dtype, 1):
             return f"its {name} are no table of this format"
     if edges.dtype != np.int32 or edges.ndim != 2 or edges.shape[1] != 2:
@@ -61,15 +62,23 @@ def part_problem(saved: dict[str, NDArray[Any]]) -> str | None:
         return f"its edges name articles {int(edges.min()):,} to {int(edges.max()):,} of {len(articles):,}"
     if len(edges) and not np.array_equal(*articles["story"][edges].T):
         return "its edges do not each join two articles of one story"
+    variants = saved.get("variants", np.zeros(0, VARIANTS))
+    if any(len(variants) and int(variants[name].max()) >= len(articles) for name in ("row", "target")):
+        return f"its variants name rows beyond its {len(articles):,} articles"
     for name in ("regions", "width", "tar_bytes"):
         if saved[name].dtype.kind not in "iu" or saved[name].ndim or int(saved[name]) < 0:
             return f"its {name} is no number"
     Problems.from_json(str(saved["problems"]))
+    if "variant_counts" in saved:
+        VariantCounts.from_json(str(saved["variant_counts"]))
     return None
 
 
-def parse_texts(content: bytes) -> tuple[list[bytes] | None, str | None]:
-    """Return url, text and summary of an article's member in UTF-8, or None; and what is wrong with it, or None."""
+def parse_texts(content: bytes, *, variant: bool = False) -> tuple[list[bytes] | None, str | None]:
+    """Return url, text and summary of an article's member in UTF-8, or None; and what is wrong with it, or None.
+
+    variant: it is a variant's, which has a text alone.
+    """
     try:
         fields = parse_json(content)
     except ValueError as error:
@@ -82,5 +91,7 @@ def parse_texts(content: bytes) -> tuple[list[bytes] | None, str | None]:
         pieces = [fields[key].encode() for key in _TEXTS]
     except UnicodeEncodeError:
         return None, "holds text that is not Unicode"
-    empty = [key for key in _TEXTS[1:] if not has_text(fields[key])]
+    if variant and (fields["url"] or fields["summary"]):
+        return pieces, "is a variant's and has more than a text"
+    empty = [key for key in (_TEXTS[1:2] if variant else _TEXTS[1:]) if not has_text(fields[key])]
     return pieces, f"its {' and its '.join(empty)} is empty" if empty else None

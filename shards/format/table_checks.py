@@ -36,12 +36,14 @@ def check_tables(
     edges: dict[str, NDArray[Any]],
     directions: dict[str, NDArray[Any]],
     pixels: NDArray[np.void] | None,
+    variants: NDArray[np.void] | None = None,
 ) -> Findings:
     """Return all that is wrong with tables whose types are right."""
     findings = Findings()
-    check_articles(manifest, articles, text_bytes, findings)
+    target_of = check_variants(manifest, articles, variants, findings)
+    check_articles(manifest, articles, text_bytes, findings, target_of)
     for split in SPLITS:
-        check_edges(manifest, articles, split, edges[split], directions[split], findings)
+        check_edges(manifest, articles, split, edges[split], directions[split], findings, target_of)
     if pixels is not None:
         shard = pixels["shard"]
         report = reporter(findings, "pixels.npy, row", 0)
@@ -51,20 +53,59 @@ def check_tables(
     return findings
 
 
+def check_variants(
+    manifest: Manifest, articles: NDArray[np.void], variants: NDArray[np.void] | None, findings: Findings
+) -> Ints | None:
+    """Check that each variant is of another article of its story, of the training split, and shows its images.
+
+    Returns (articles,) the row of each variant's article, -1 for articles themselves; None where there are no variants.
+    """
+    if variants is None:
+        return None
+    row, target = (variants[name].astype(np.int64) for name in ("row", "target"))
+    report = reporter(findings, "variants.npy, row", 0)
+    inside: Mask = (row < len(articles)) & (target < len(articles))
+    report(~inside, lambda at: f"names rows {row[at]} and {target[at]} of {len(articles):,}")
+    report(np.diff(row, prepend=-1) <= 0, lambda at: "comes twice, or not in order")
+    target_of: Ints = np.full(len(articles), -1, np.int64)
+    target_of[row[inside]] = target[inside]
+    of_train = np.array([*(each.split == "train" for each in manifest.shards), True])  # shards that do not exist too
+    if inside.any():
+        row, target = (np.where(inside, rows, rows[inside][0]) for rows in (row, target))
+        variant, article = articles[row], articles[target]
+        report(~of_train[np.minimum(variant["shard"], len(manifest.shards))], lambda at: "is not of the training split")
+        report(variant["story"] != article["story"], lambda at: "is of an article of another story")
+        report(variant["language"] == article["language"], lambda at: "is in the language of its article")
+        report(target_of[target] >= 0, lambda at: "is of another variant")
+        same = np.all([variant[name] == article[name] for name in ("images", "roi_offset", "boxes_offset")], axis=0)
+        report(~same, lambda at: "does not show its article's images")
+        pair = target * (1 << 16) + variant["language"]
+        _, first = np.unique(pair, return_index=True)
+        report(inside & ~np.isin(np.arange(len(row)), first), lambda at: "is a second one of its direction")
+    return target_of
+
+
 def check_articles(
-    manifest: Manifest, articles: NDArray[np.void], text_bytes: int | None, findings: Findings
+    manifest: Manifest,
+    articles: NDArray[np.void],
+    text_bytes: int | None,
+    findings: Findings,
+    target_of: Ints | None = None,
 ) -> list[tuple[int, int]]:
     """Check every article by itself, and that stories come in order.
 
     Returns the first row of every shard and the row behind its last one. text_bytes: of the text arena, None if there
-    is none.
+    is none. target_of: as `check_variants` returns it; variants have a text alone.
     """
+    if target_of is None:
+        target_of = np.full(len(articles), -1, np.int64)
     shards = len(manifest.shards)
     first, behind, count = (np.zeros(shards, np.int64) for _ in range(3))
     latest = -1
     for begin in range(0, len(articles), _ROWS):
         rows = np.array(articles[begin : begin + _ROWS])
-        latest = _article_block(manifest, rows, begin, text_bytes, latest, findings)
+        made = target_of[begin : begin + _ROWS] >= 0
+        latest = _article_block(manifest, rows, begin, text_bytes, latest, findings, made)
         shard = np.where(rows["shard"] < shards, rows["shard"], shards)
         numbers, places, counts = np.unique(shard, return_index=True, return_counts=True)
         last = len(rows) - np.unique(shard[::-1], return_index=True)[1]
@@ -75,8 +116,11 @@ def check_articles(
         count[numbers] += counts[real]
     for split, claim in manifest.splits.items():
         of_split = sum(count[number] for number, each in enumerate(manifest.shards) if each.split == split)
-        if claim.articles != of_split:
-            findings.add(f"manifest.json: says {claim.articles:,} articles in {split}, the index has {of_split:,}")
+        if claim.articles + claim.variants != of_split:
+            says = f"{claim.articles:,} articles" + (f" and {claim.variants:,} variants" if claim.variants else "")
+            findings.add(f"manifest.json: says {says} in {split}, the index has {of_split:,}")
+    if (found := int((target_of >= 0).sum())) != (said := sum(claim.variants for claim in manifest.splits.values())):
+        findings.add(f"manifest.json: says {said:,} variants, the index has {found:,}")
     return list(zip(first.tolist(), behind.tolist(), strict=True))
 
 
@@ -87,8 +131,9 @@ def _article_block(
     text_bytes: int | None,
     latest: int,
     findings: Findings,
+    made: Mask,
 ) -> int:
-    """Check some rows; `latest` is the largest story before them, and returned with theirs."""
+    """Check some rows; `latest` is the largest story before them, and returned with theirs. made: True for variants."""
     report = reporter(findings, "articles.npy, row", begin)
     story, shard, language, images = (rows[name].astype(np.int64) for name in ("story", "shard", "language", "images"))
     for name, value, limit in (
@@ -112,7 +157,10 @@ def _article_block(
     if text_bytes is not None:
         outside = _outside(rows["text_offset"], np.asarray(lengths), np.uint64(text_bytes))
         report(outside, lambda row: "its text lies behind the end of text.bin")
-    report((rows["text_length"] == 0) | (rows["summary_length"] == 0), lambda row: "its text or summary is empty")
+    empty = (rows["text_length"] == 0) | (~made & (rows["summary_length"] == 0))
+    report(empty, lambda row: "its text or summary is empty")
+    more = made & ((rows["url_length"] > 0) | (rows["summary_length"] > 0))
+    report(more, lambda row: "is a variant and has more than a text")
     return max(latest, int(story.max()))
 
 
@@ -123,10 +171,12 @@ def check_edges(
     edges: NDArray[Any],
     starts: NDArray[Any] | None,
     findings: Findings,
+    target_of: Ints | None = None,
 ) -> None:
     """Check that each edge joins two articles of one story of the split, once, in its direction.
 
-    starts: where the directions begin; None where that is not known.
+    starts: where the directions begin; None where that is not known.  target_of: as `check_variants` returns it; a
+    variant has one edge, to its article.
     """
     name = f"edges-{split}.npy"
     if split in manifest.splits and len(edges) != manifest.splits[split].edges:
@@ -143,9 +193,26 @@ def check_edges(
     story, language, shard = (np.ascontiguousarray(articles[column]) for column in ("story", "language", "shard"))
     of_split = np.array([*(each.split == split for each in manifest.shards), True])  # shards that do not exist too
     last = (-1, -1)  # direction and number of the pair before
+    without_edge = np.zeros(0, np.int64)
+    if target_of is not None and split == "train":
+        without_edge = np.flatnonzero(target_of >= 0)
     for begin in range(0, len(edges), _EDGES):
         pairs = np.array(edges[begin : begin + _EDGES], np.int64)
+        if target_of is not None:
+            _check_variant_edges(pairs, begin, target_of, findings, split)
+            without_edge = np.setdiff1d(without_edge, pairs[:, 0])
         last = _edge_block(manifest, pairs, begin, (story, language, shard), of_split, starts, last, findings, split)
+    findings.add_many(len(without_edge), (f"{name}: the variant of row {row} has no edge" for row in without_edge))
+
+
+def _check_variant_edges(pairs: Ints, begin: int, target_of: Ints, findings: Findings, split: str) -> None:
+    """Check that no edge leads to a variant, and that those of variants lead to their articles."""
+    report = reporter(findings, f"edges-{split}.npy, edge", begin)
+    within: Mask = np.all((pairs >= 0) & (pairs < len(target_of)), axis=1)
+    source, target = np.where(within[:, None], pairs, 0).T
+    report(within & (target_of[target] >= 0), lambda row: "has a variant for its target")
+    wrong = within & (target_of[source] >= 0) & (target_of[source] != target)
+    report(wrong, lambda row: "joins a variant and an article that it is not of")
 
 
 def _edge_block(

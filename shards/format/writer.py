@@ -1,6 +1,7 @@
 """Write stories as WebDataset tars, each with its part of the index.
 
-A sample is a story: members `<key>.<language>.json` (one an article) and `<key>.roi.npy` / `<key>.boxes.npy` where its
+A sample is a story: members `<key>.<language>.json` (one an article), `<key>.<language>~<target>.json` (one a variant:
+shards/schema.py, with its text alone) and `<key>.roi.npy` / `<key>.boxes.npy` where its
 articles share their images, else `<key>.<language>.roi.npy` and so on. Where the pixels are kept, the images follow
 their features (shards/format/pixels.py). Nothing is stored twice.
 
@@ -23,12 +24,13 @@ import numpy as np
 from shards.errors import InputError
 from shards.files.checksum import crc32c
 from shards.files.write import whole_file
-from shards.format.index import ARTICLE, PIXELS
+from shards.format.index import ARTICLE, PIXELS, VARIANTS, ArticleRecord
 from shards.format.manifest import SPLITS
 from shards.format.pixels import suffix_of
 from shards.problems import Problems
-from shards.schema import Images, Story
+from shards.schema import Images, Story, Variant
 from shards.text.lines import has_text
+from shards.variant_counts import VariantCounts
 
 
 def split_of(key: str) -> str:
@@ -56,11 +58,15 @@ def index_path(tar: Path) -> Path:
 
 
 def write_shard(
-    tar: Path, stories: Iterable[Story], languages: Sequence[str], problems: Problems | None = None
+    tar: Path,
+    stories: Iterable[Story],
+    languages: Sequence[str],
+    problems: Problems | None = None,
+    counts: VariantCounts | None = None,
 ) -> None:
     """Write one shard and its index, each under another name until it is complete; the index comes last.
 
-    problems: filled while `stories` is read, and kept in the index.
+    problems, counts: filled while `stories` is read, and kept in the index.
     Raises `InputError` for a story that breaks the schema, naming it.
     """
     if tar.name.split("-")[0] not in SPLITS:
@@ -71,6 +77,8 @@ def write_shard(
             for story in stories:
                 shard.add(story)
         columns = shard.columns() | {"tar_bytes": file.tell(), "problems": (problems or Problems()).to_json()}
+        if counts is not None and counts.counts:
+            columns["variant_counts"] = counts.to_json()
     with whole_file(index_path(tar)) as file:
         np.savez(file, **columns)
 
@@ -89,11 +97,14 @@ class _Shard:
         self._edges: list[tuple[int, int]] = []
         self._keys: dict[str, None] = {}
         self._pixels: list[tuple[int, ...]] = []
+        self._variants: list[tuple[int, int]] = []
         self._features: tuple[int, ...] = (0, 0)
         self._keeps_pixels: bool | None = None
 
     def add(self, story: Story) -> None:
         _check(story, self._number_of)
+        if story.variants:
+            _check_variants(story, self._number_of, self._name)
         for sequence in _image_sequences(story):
             self._check_alike(story, sequence)
         key = encode_key(story.key)
@@ -115,6 +126,8 @@ class _Shard:
         if pairs is None:
             pairs = tuple((source, target) for source in row_of for target in row_of)
         self._edges += [(row_of[source], row_of[target]) for source, target in pairs]
+        for variant in story.variants:
+            self._add_variant(key, variant, row_of[variant.target])
         self._keys[key] = None
 
     def close(self) -> None:
@@ -129,7 +142,20 @@ class _Shard:
             "regions": self._features[0],
             "width": self._features[1],
         }
-        return columns | ({"pixels": np.array(self._pixels, dtype=PIXELS)} if self._pixels else {})
+        if self._pixels:
+            columns["pixels"] = np.array(self._pixels, dtype=PIXELS)
+        if self._variants:
+            columns["variants"] = np.array(self._variants, dtype=VARIANTS)
+        return columns
+
+    def _add_variant(self, key: str, variant: Variant, target: int) -> None:
+        content = json.dumps({"url": "", "text": variant.text, "summary": ""}, ensure_ascii=False).encode()
+        text = self._add(key, f"{variant.language}~{variant.target}.json", content)
+        self._edges.append((len(self._rows), target))
+        self._variants.append((len(self._rows), target))
+        # All else is its article's: the images, which are stored once.
+        record = ArticleRecord(*self._rows[target])._replace(language=self._number_of[variant.language])
+        self._rows.append(record._replace(json_offset=text[0], json_length=text[1], json_crc=text[2]))
 
     def _check_alike(self, story: Story, images: Images) -> None:
         size = images.roi_IRV.shape[1:]
@@ -203,6 +229,24 @@ def _check(story: Story, number_of: dict[str, int]) -> None:
         raise InputError(f"story {story.key!r}: an edge names {sorted(unknown)}, of which it has no article")
     if len(set(story.edges or ())) != len(story.edges or ()):
         raise InputError(f"story {story.key!r}: an edge comes twice: an example would repeat inside a pass")
+
+
+def _check_variants(story: Story, number_of: dict[str, int], shard: str) -> None:
+    if not shard.startswith("train-"):
+        raise InputError(f"story {story.key!r}: it has variants, which stories of the training split alone may have")
+    articles = {article.language for article in story.articles}
+    pairs = [(variant.language, variant.target) for variant in story.variants]
+    for language, target in pairs:
+        if target not in articles or language not in number_of or language == target:
+            raise InputError(
+                f"story {story.key!r}: a variant is of an article of it, in another language of the corpus, got "
+                f"{language!r} of {target!r}"
+            )
+    if len(set(pairs)) != len(pairs):
+        raise InputError(f"story {story.key!r}: a variant comes twice: at most one a direction")
+    for variant in story.variants:
+        if not has_text(variant.text):
+            raise InputError(f"story {story.key!r}: the variant in {variant.language} of {variant.target} is empty")
 
 
 def _image_sequences(story: Story) -> list[Images]:

@@ -30,11 +30,13 @@ def build(**flags: Any) -> Ncls:
 
 
 def mixed_batch() -> Batch:
-    """Six rows: one monolingual and without images, one a placeholder."""
+    """Six rows: one monolingual and without images, one a placeholder, one whose source has no summary."""
     batch = random_batch(rows=6, groups=2, seed=3, source_summaries=True)
-    weight_B = batch.weight_B.clone()
+    weight_B, mask_BS = batch.weight_B.clone(), batch.source_summary_mask_BS.clone()
     weight_B[4] = 0
-    return dataclasses.replace(batch, weight_B=weight_B)
+    mask_BS[5, 1:] = False
+    mask_BS[[0, 1, 2, 3], :2] = True
+    return dataclasses.replace(batch, weight_B=weight_B, source_summary_mask_BS=mask_BS)
 
 
 def expected(params: dict[str, Tensor], batch: Batch, config: NclsConfig) -> dict[str, tuple[Tensor, int]]:
@@ -48,6 +50,8 @@ def expected(params: dict[str, Tensor], batch: Batch, config: NclsConfig) -> dic
         _, hidden = states(main, row["source"], row, SETUP)
         terms["cls"] += cross_entropy(linear(main, "backbone.head", hidden), row["summary"], config.label_smoothing)
         source_summary = batch.source_summary_ids_BS[b][batch.source_summary_mask_BS[b]]
+        if len(source_summary) == 1:
+            continue
         if config.task == "mls":
             target = source_summary
             own = row | {"summary": target, "start": batch.source_start_B[b]}

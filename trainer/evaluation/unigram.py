@@ -59,6 +59,7 @@ class UnigramBaseline:
         of_split = np.array([name.split("-")[0] == split for name in names])
         articles = self._corpus.articles
         rows = np.flatnonzero(of_split[articles["shard"]])
+        rows = rows[~self._corpus.is_variant(rows)]  # they have no summary
         for row in rows[self._ranks.rank :: self._ranks.world_size]:
             np.add.at(counts[int(articles["language"][row])], self._summary(int(row)), 1)
         return np.asarray(sum_over_ranks(torch.from_numpy(counts).to(self._device)).cpu().numpy())

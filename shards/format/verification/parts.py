@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.errors import reason
-from shards.format.index import PIXELS, map_array
+from shards.format.index import PIXELS, VARIANTS, map_array
 from shards.format.part_index import load_part, part_problem
 from shards.format.verification.findings import Findings
 
@@ -23,6 +23,7 @@ class ShardTask:
 
     rows: its first row in articles.npy and the row behind its last one; None where that table cannot be read.
     pixels: the same of pixels.npy, where the corpus keeps pixels.
+    variants: the same of variants.npy, (0, 0) where there is none of it.
     keys_at: the byte of story_keys.txt at which its keys begin; None where they are not all there.
     """
 
@@ -34,6 +35,7 @@ class ShardTask:
     stories: int
     rows: tuple[int, int] | None
     pixels: tuple[int, int] | None
+    variants: tuple[int, int]
     keys_at: int | None
     languages: tuple[str, ...]
     regions: int
@@ -58,6 +60,20 @@ def read_images(task: ShardTask) -> NDArray[np.void] | None:
     return np.array(map_array(task.directory / "pixels.npy")[slice(*task.pixels)])
 
 
+def read_variants(task: ShardTask, articles: int) -> dict[int, int]:
+    """Return the row of each variant and of its article, counted from the shard's first of so many.
+
+    Those of other shards, and variants of variants, are left out: the tables' checks report them.
+    """
+    if task.rows is None or task.variants[0] == task.variants[1]:
+        return {}
+    first = task.rows[0]
+    table = map_array(task.directory / "variants.npy")[slice(*task.variants)].tolist()
+    pairs = {row - first: target - first for row, target in table}
+    here = range(articles)
+    return {row: target for row, target in pairs.items() if row in here and target in here and target not in pairs}
+
+
 def read_keys(task: ShardTask) -> list[str] | None:
     if task.keys_at is None:
         return None
@@ -71,6 +87,7 @@ def check_part(
     task: ShardTask,
     table: NDArray[np.void],
     images: NDArray[np.void] | None,
+    target_of: dict[int, int],
     keys: list[str] | None,
     findings: Findings,
 ) -> None:
@@ -98,6 +115,7 @@ def check_part(
         same = same and np.array_equal(rows["story"] + task.first_story, table["story"])
         same = same and (keys is None or [str(key) for key in part["keys"]] == keys)
         same = same and (int(part["regions"]), int(part["width"])) in ((0, 0), (task.regions, task.feature_size))
+        same = same and dict(part.get("variants", np.zeros(0, VARIANTS)).tolist()) == target_of
         if images is not None:
             pixels = part.get("pixels", np.zeros(0, PIXELS))
             same = same and all(np.array_equal(pixels[name], images[name]) for name in (PIXELS.names or ())[1:])

@@ -14,7 +14,7 @@ from shards.files.checksum import crc32c
 from shards.format.part_index import parse_texts
 from shards.format.pixels import SUFFIXES
 from shards.format.verification.findings import Findings
-from shards.format.verification.parts import ShardTask, check_part, read_images, read_keys, read_rows
+from shards.format.verification.parts import ShardTask, check_part, read_images, read_keys, read_rows, read_variants
 from shards.format.verification.pixels import IMAGE_NAME, image_problem, indexed_files
 from shards.format.verification.tars import Walk, parse_array, walk_tar, webdataset_problem
 
@@ -80,6 +80,8 @@ class _ShardCheck:
         self._table = read_rows(task)
         self._images = read_images(task)
         self._keys = read_keys(task)
+        #: Row of a variant -> that of its article, in the shard's own table.
+        self._target_of = read_variants(task, len(self._table)) if self._table is not None else {}
         self._crc_of: dict[str, int] = {}  # name of a member -> its checksum by the index
 
     def run(self) -> ShardReport:
@@ -97,7 +99,7 @@ class _ShardCheck:
             foreign=bool(wanted) and bool(articles) and set(wanted).isdisjoint(articles),
         )
         if self._table is not None:
-            check_part(self._path, task, self._table, self._images, self._keys, findings)
+            check_part(self._path, task, self._table, self._images, self._target_of, self._keys, findings)
         if report.foreign:  # verify.py finds its owner among all shards; its size follows from that
             return report
         if size != task.size:
@@ -129,16 +131,25 @@ class _ShardCheck:
         return [self._name(row, _ENDINGS["json"]) for row in range(len(self._table))]
 
     def _name(self, row: int, ending: str, *, own: bool = True) -> str:
-        """Return the name that a member of article `row` has, or would have if its story's articles share it."""
+        """Return the name that a member of article `row` has, or would have if its story's articles share it.
+
+        A variant's images are its article's.
+        """
         assert self._table is not None
-        record = self._table[row]
-        story, language = int(record["story"]) - self._task.first_story, int(record["language"])
+        target = self._target_of.get(row)
+        if target is not None and ending != _ENDINGS["json"]:
+            return self._name(target, ending, own=own)
+        story = int(self._table[row]["story"]) - self._task.first_story
         known = self._keys is not None and 0 <= story < len(self._keys)
-        stem = self._keys[story] if known and self._keys is not None else f"(story {int(record['story'])})"
+        stem = self._keys[story] if known and self._keys is not None else f"(story {story + self._task.first_story})"
         if own:
-            names = self._task.languages
-            stem += f".{names[language] if language < len(names) else f'(language {language})'}"
+            stem += f".{self._language(row)}" + ("" if target is None else f"~{self._language(target)}")
         return stem + ending
+
+    def _language(self, row: int) -> str:
+        assert self._table is not None
+        names, language = self._task.languages, int(self._table[row]["language"])
+        return names[language] if language < len(names) else f"(language {language})"
 
     def _members(self, walk: Walk) -> list[_Member]:
         """Return what the index has in this tar, by offset; without an index, what the tar itself has."""
@@ -222,7 +233,7 @@ class _ShardCheck:
             ending = f".{member.images}.{suffix if suffix in SUFFIXES else next(iter(SUFFIXES))}"
         else:
             ending = _ENDINGS[member.kind]
-        names = [self._name(row, ending) for row in member.rows]
+        names = list(dict.fromkeys(self._name(row, ending) for row in member.rows))
         shared = {self._name(row, ending, own=False) for row in member.rows} if member.kind != "json" else set()
         name = names[0] if len(names) == 1 else min(shared)
         if at is None:
@@ -242,7 +253,8 @@ class _ShardCheck:
     def _check_content(self, member: _Member, name: str, content: bytes, findings: Findings) -> None:
         where = f"{self._task.name}: {name}"
         if member.kind == "json":
-            pieces, problem = parse_texts(content)
+            variant = member.rows[0] in self._target_of if member.rows else "~" in name.split(".")[1]
+            pieces, problem = parse_texts(content, variant=variant)
             if problem is not None:
                 findings.add(f"{where}: {problem}")
             self._check_texts(member, pieces, findings)

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shards.arrays import Ints, Mask
 from shards.errors import reason
 from shards.format import table_checks
-from shards.format.index import ARTICLE, map_array
+from shards.format.index import ARTICLE, VARIANTS, map_array
 from shards.format.manifest import Manifest
 from shards.format.table_checks import reporter
 from shards.format.verification.findings import Findings
@@ -19,10 +20,16 @@ _ROWS = 1 << 17  # articles a block: 11 MB
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Articles:
-    """articles.npy, mapped, and of every shard its first row and the row behind its last one."""
+    """articles.npy, mapped, and of every shard its first row and the row behind its last one.
+
+    variants: of every shard, its first row in variants.npy and the row behind its last one.
+    target_of: (articles,) the row of each variant's article, -1 for articles themselves; None where there is none.
+    """
 
     table: NDArray[np.void]
     rows: list[tuple[int, int]]
+    variants: list[tuple[int, int]]
+    target_of: Ints | None
 
 
 def check_articles(directory: Path, manifest: Manifest, findings: Findings) -> Articles | None:
@@ -35,20 +42,42 @@ def check_articles(directory: Path, manifest: Manifest, findings: Findings) -> A
         return None
     text = directory / "text.bin"
     text_bytes = text.stat().st_size if text.is_file() else None
-    rows = table_checks.check_articles(manifest, table, text_bytes, findings)
-    _check_order(manifest, table, text_bytes, findings)
-    return Articles(table=table, rows=rows)
+    variants = _open_variants(directory, manifest, findings)
+    target_of = table_checks.check_variants(manifest, table, variants, findings)
+    rows = table_checks.check_articles(manifest, table, text_bytes, findings, target_of)
+    _check_order(manifest, table, text_bytes, findings, target_of)
+    made = np.zeros(0, np.uint32) if variants is None else np.ascontiguousarray(variants["row"])
+    spans: list[list[int]] = np.searchsorted(made, np.array(rows, np.int64).reshape(-1, 2)).tolist()
+    return Articles(table=table, rows=rows, variants=[(begin, end) for begin, end in spans], target_of=target_of)
 
 
-def _check_order(manifest: Manifest, table: NDArray[np.void], text_bytes: int | None, findings: Findings) -> None:
+def _open_variants(directory: Path, manifest: Manifest, findings: Findings) -> NDArray[np.void] | None:
+    if "variants.npy" not in manifest.files:
+        return None
+    table = open_table(directory, "variants.npy", findings)
+    if table is not None and (table.dtype != VARIANTS or table.ndim != 1):
+        findings.add("variants.npy: is not a table of variants of this format")
+        return None
+    return table
+
+
+def _check_order(
+    manifest: Manifest,
+    table: NDArray[np.void],
+    text_bytes: int | None,
+    findings: Findings,
+    target_of: Ints | None,
+) -> None:
     """Check that no story is missing, misplaced or double, and that the text arena has no gap."""
+    made = np.zeros(len(table), np.bool_) if target_of is None else target_of >= 0
     stories, most, arena = np.zeros(int(manifest.first_stories[-1]), np.bool_), 0, 0
-    before = np.zeros(0, ARTICLE)  # the last story of the block before, which may go on in this one
+    before = np.zeros(0, ARTICLE)  # articles of the last story of the block before, which may go on in this one
     for begin in range(0, len(table), _ROWS):
         rows = np.array(table[begin : begin + _ROWS])
-        arena = _check_block(manifest, rows, before, begin, arena, findings)
+        own = ~made[begin : begin + _ROWS]
+        arena = _check_block(manifest, rows, before, begin, arena, findings, own)
         stories[rows["story"][rows["story"] < len(stories)]] = True
-        most, before = max(most, int(rows["images"].max())), rows[rows["story"] == rows["story"][-1]]
+        most, before = max(most, int(rows["images"].max())), rows[own & (rows["story"] == rows["story"][-1])]
     without = np.flatnonzero(~stories).tolist()
     findings.add_many(len(without), (f"articles.npy: story {story} has no article" for story in without))
     if most != manifest.max_images:
@@ -58,9 +87,15 @@ def _check_order(manifest: Manifest, table: NDArray[np.void], text_bytes: int | 
 
 
 def _check_block(
-    manifest: Manifest, rows: NDArray[np.void], before: NDArray[np.void], begin: int, arena: int, findings: Findings
+    manifest: Manifest,
+    rows: NDArray[np.void],
+    before: NDArray[np.void],
+    begin: int,
+    arena: int,
+    findings: Findings,
+    own: Mask,
 ) -> int:
-    """Check some rows against those before them; the end of their texts, which begin at `arena`."""
+    """Check some rows against those before them; the end of their texts, which begin at `arena`. own: no variants."""
     report = reporter(findings, "articles.npy, row", begin)
     story, shard = rows["story"].astype(np.int64), rows["shard"].astype(np.int64)
     here = np.minimum(shard, len(manifest.shards) - 1)
@@ -76,6 +111,7 @@ def _check_block(
     both = np.concatenate([before, rows])
     pair = both["story"].astype(np.int64) * (1 << 16) + both["language"]
     order = np.argsort(pair, kind="stable")
+    order = order[np.concatenate([np.ones(len(before), np.bool_), own])[order]]
     twice = np.zeros(len(both), np.bool_)
     twice[order[1:]] = np.diff(pair[order]) == 0
     report(
@@ -94,7 +130,7 @@ def check_edges(directory: Path, manifest: Manifest, articles: Articles, split: 
     if edges.dtype != np.int32 or edges.ndim != 2 or edges.shape[1] != 2:
         findings.add(f"{name}: is not a table of pairs of rows")
         return
-    table_checks.check_edges(manifest, articles.table, split, edges, starts, findings)
+    table_checks.check_edges(manifest, articles.table, split, edges, starts, findings, articles.target_of)
 
 
 def open_table(directory: Path, name: str, findings: Findings) -> NDArray[Any] | None:

@@ -1,6 +1,5 @@
 """`d2tv verify` on real corpora, whole and damaged in every way that a disk or a hand can: each is named."""
 
-import hashlib
 import json
 import re
 import shutil
@@ -15,9 +14,9 @@ from numpy.typing import NDArray
 
 from launcher.cli import main
 from shards.format.index import ARTICLE, Corpus
-from shards.format.manifest import content_hash
 from shards.format.merge import finish_corpus
 from shards.format.writer import write_shard
+from tests.support.sealing import reseal
 from tests.support.strange import LANGUAGES, strange_stories
 from tests.support.tiny import make_corpus, make_stories
 
@@ -52,18 +51,6 @@ def record(directory: Path, shard: str = SHARD, **wanted: Any) -> tuple[int, np.
     table = articles(directory)
     row = int(np.flatnonzero((table["shard"] == number) & (table["images"] > 1))[0])
     return row, table[row]
-
-
-def reseal(directory: Path, **changes: Any) -> None:
-    """Hashes and sizes in the manifest as the files are now: what is wrong is no longer told by them."""
-    manifest = json.loads((directory / "manifest.json").read_text()) | changes
-    for name in manifest["files"]:
-        data = (directory / name).read_bytes()
-        manifest["files"][name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    for shard in manifest["shards"]:
-        shard["bytes"] = (directory / shard["name"]).stat().st_size
-    manifest["content_hash"] = content_hash(manifest)
-    (directory / "manifest.json").write_text(json.dumps(manifest))
 
 
 def rewrite_articles(directory: Path, change: Callable[[NDArray[np.void]], None]) -> None:

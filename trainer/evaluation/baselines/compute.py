@@ -158,12 +158,13 @@ def as_rows(examples: Sequence[Example], pairs: Sequence[Pair], scores: Scores) 
 
 
 class _Training:
-    """The training split's articles by language and story."""
+    """The training split's articles by language and story, without their variants."""
 
     def __init__(self, corpus: Corpus, reader: Reader) -> None:
         articles = np.asarray(corpus.articles)
         of_split = np.array([name.split("-")[0] == "train" for name in corpus.shards], bool)
         rows = np.flatnonzero(of_split[articles["shard"]]) if len(of_split) else np.zeros(0, np.int64)
+        rows = rows[~corpus.is_variant(rows)]
         self._reader, self.languages = reader, corpus.languages
         self._story = articles["story"].astype(np.int64)
         self._rows = {number: rows[articles["language"][rows] == number] for number in range(len(corpus.languages))}

@@ -1,0 +1,5 @@
+"""Name the commas that divide the keywords of a list, in all scripts."""
+
+import re
+
+LIST_COMMA = re.compile(r",\s+|\s*[،、，፣]\s*")
