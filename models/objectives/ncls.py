@@ -32,7 +32,7 @@ class Ncls(Objective):
         self.second = network.backbone.further_decoder()
 
     def _rows(self, batch: Batch) -> list[int]:
-        """Return the rows that the second task reads; a source without a summary, an augmented one, has only its end."""
+        """Return the rows that the second task reads. The summary of an augmented source is its end token alone."""
         assert batch.source_summary_mask_BS is not None, "the configuration's `needs` asks for it"
         tokens_B = batch.source_summary_mask_BS.sum(dim=1)
         rows = [row for row in real_rows(batch) if tokens_B[row] > 1]
