@@ -7,7 +7,7 @@ in shards/schema.py.
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +18,25 @@ from benchmarks.plain_d2tv import PlainD2TV
 from benchmarks.step_shapes import LANGUAGES, Lengths, network_config, vocabulary
 from models.flops import BackboneSizes
 from models.network import Network
+from models.objectives import OBJECTIVES
 from models.objectives.base import Objective, Outputs
 from models.objectives.d2tv import D2TV, D2TVConfig, step_flops
 from models.synthetic import EOS_ID, PAD_ID
-from shards.batch.types import Batch
+from shards.batch.types import Batch, StreamBatch
 from trainer.distributed import join, sum_over_ranks
 from trainer.ds_config import load_ds_config
 from trainer.engine import build_engine
 from trainer.extensions import own_inductor_cache
 from trainer.host import keep_freed_memory
 from trainer.loop import total_loss
+from trainer.own_state import OwnState
 from trainer.ranks import Ranks
 from trainer.recipe import Recipe
 from trainer.telemetry.totals import Totals
 
+#: The variant that is MMS+MXLS.
+TWO_BRANCH = "two_branch"
 _DS_CONFIGS = Path(__file__).resolve().parents[1] / "ds_configs"
-#: What our one network is trained with: the method, its two branches alone, and rows that share nothing.
-VARIANTS = ("d2tv", "two_branch", "unshared")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,6 +49,7 @@ class Setup:
     lengths: Lengths
     rows: int  # of a micro-batch
     compile: bool = False
+    objectives: bool = False  # ours: every objective of models/objectives, not the variants of D2TV
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,14 +96,16 @@ class Ours:
         self.device = join(ranks)
         keep_freed_memory(self.device)
         torch.manual_seed(0)
-        network = Network(
-            recipe.network, vocabulary(setup.shape), PAD_ID, EOS_ID, marks_texts=setup.shape == "mbart-50"
-        )
-        if setup.compile:
-            own_inductor_cache()
-        network.run_layers(activation_checkpointing=False, compile=setup.compile)
-        self.module = _Variants(network)
+        network, frozen = _network(setup), dict[str, Network]()
+        if setup.objectives:
+            frozen = {name: _network(setup).eval().requires_grad_(False) for name in _reference_names()}
+        variants = _objectives(network, frozen) if setup.objectives else _variants_of_d2tv(network)
+        self.module = _Variants(network, variants)
         self.engine = build_engine(self.module, recipe, ds_config)
+        weight = network.backbone.head.weight
+        for reference in frozen.values():  # no part of the module: the engine has moved and cast none
+            reference.to(weight.device, weight.dtype)
+        self.own_states = {name: OwnState(variant, self.device) for name, variant in variants.items()}
         self.totals: dict[str, Totals] = {}
         self.steps = 0
 
@@ -125,9 +130,12 @@ class Ours:
         self.engine.backward(self.ranks.world_size * loss, scale_wrt_gas=False)
         backward = clock.lap()
         self.engine.step()
+        self.own_states[name].add(outputs, _numbered(batch))
+        self.own_states[name].step_ended(taken=True, step=self.steps + 1)
         if variant not in self.totals:
-            branches = self.engine.module.branches
-            self.totals[variant] = Totals(tuple(outputs.terms), branches, int(languages or LANGUAGES), self.device)
+            branches, watched = self.module.variants[name].branches, tuple(outputs.watched)
+            size = int(languages or LANGUAGES)
+            self.totals[variant] = Totals(tuple(outputs.terms), branches, size, self.device, watched=watched)
         self.totals[variant].add_micro_batch(outputs, batch, loss, 0)
         self.totals[variant].add_step(seconds=0.0)
         self.steps += 1
@@ -173,14 +181,13 @@ class Plain:
 class _Variants(Objective):
     """Several objectives around one network, so that they are timed on the same weights in the same memory."""
 
-    def __init__(self, network: Network) -> None:
+    variants: Any  # a ModuleDict of objectives
+
+    def __init__(self, network: Network, variants: Mapping[str, Objective]) -> None:
         super().__init__()
-        self.network, self.chosen = network, "d2tv"
-        d2tv, unshared = D2TV(D2TVConfig(), network), D2TV(D2TVConfig(), network, share=False)
-        unshared.project = d2tv.project
-        two_branch = D2TV(D2TVConfig(distillation="none", contrast=False), network)
-        self.branches = d2tv.branches  # of every variant
-        self.variants = torch.nn.ModuleDict({"d2tv": d2tv, "two_branch": two_branch, "unshared": unshared})
+        self.network, self.chosen = network, next(iter(variants))
+        self.branches = variants[self.chosen].branches
+        self.variants = torch.nn.ModuleDict(variants)
 
     def counts(self, batch: Batch) -> dict[str, float]:
         counts: dict[str, float] = self._objective().counts(batch)
@@ -196,6 +203,45 @@ class _Variants(Objective):
 
     def _objective(self) -> Any:
         return self.variants[self.chosen]
+
+
+def _network(setup: Setup) -> Network:
+    network = Network(
+        network_config(setup.shape), vocabulary(setup.shape), PAD_ID, EOS_ID, marks_texts=setup.shape == "mbart-50"
+    )
+    if setup.compile:
+        own_inductor_cache()
+    network.run_layers(activation_checkpointing=False, compile=setup.compile)
+    return network
+
+
+def _two_branch(network: Network) -> D2TV:
+    return D2TV(D2TVConfig(distillation="none", contrast=False), network)
+
+
+def _variants_of_d2tv(network: Network) -> dict[str, Objective]:
+    """Return the method, its two branches alone, and rows that share nothing."""
+    d2tv, unshared = D2TV(D2TVConfig(), network), D2TV(D2TVConfig(), network, share=False)
+    unshared.project = d2tv.project
+    return {"d2tv": d2tv, TWO_BRANCH: _two_branch(network), "unshared": unshared}
+
+
+def _reference_names() -> set[str]:
+    return {name for config in OBJECTIVES.values() for name in config.reference_names}
+
+
+def _objectives(network: Network, frozen: Mapping[str, Network]) -> dict[str, Objective]:
+    """Return MMS+MXLS, and every objective as it is by default. frozen: by the names of their references."""
+    found: dict[str, Objective] = {TWO_BRANCH: _two_branch(network)}
+    for name, config in OBJECTIVES.items():
+        found[name] = config().build(network, {read: frozen[read] for read in config.reference_names})
+    return found
+
+
+def _numbered(batch: Batch) -> StreamBatch:
+    """Return the batch as one of the stream, its rows in slot order."""
+    values = {field.name: getattr(batch, field.name) for field in fields(batch)}
+    return StreamBatch(**values, slot_B=torch.arange(len(batch)))
 
 
 def _recipe(setup: Setup, world_size: int) -> Recipe:

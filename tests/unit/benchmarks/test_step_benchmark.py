@@ -3,12 +3,14 @@
 import pytest
 import torch
 
-from benchmarks import step
+from benchmarks import step, step_objectives
 from benchmarks.step import training_figures
+from benchmarks.step_objectives import objective_figures
 from benchmarks.step_process import Timing, TraineeError, make_batch, measured_in_process
 from benchmarks.step_rounds import Measured, Series
 from benchmarks.step_shapes import REGIMES, SHAPES, Articles, batch_of, lengths_of, network_config, story_rows
 from benchmarks.step_trainees import Parts, Setup
+from models.objectives import OBJECTIVES
 
 TINY = Setup(shape="tiny", precision="fp32", device="cpu", lengths=lengths_of(quick=True), rows=4)
 
@@ -21,8 +23,8 @@ def test_no_device_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: 
     assert error.count("\n") == 1
 
 
-def timings(*walls: float) -> list[Timing]:
-    return [Timing(examples=4, wall=wall, cpu=wall, flops=100, parts=Parts(), peak_bytes=1) for wall in walls]
+def timings(*walls: float, flops: int = 100) -> list[Timing]:
+    return [Timing(examples=4, wall=wall, cpu=wall, flops=flops, parts=Parts(), peak_bytes=1) for wall in walls]
 
 
 def test_ratios_are_taken_within_rounds() -> None:
@@ -45,6 +47,30 @@ def test_ratios_are_taken_within_rounds() -> None:
     assert flat["ours_bf16_full_d2tv_backward_share"] == pytest.approx(0.5)
     assert "vs_plain_fp32" not in flat
     assert flat["mfu_fp32"] is None
+
+
+def test_every_objective_is_compared_with_the_two_branches_of_its_rounds() -> None:
+    plain, cat, across = (Series("ours", "bf16", "full", name) for name in ("two_branch", "cat", "across"))
+    slow = plain._replace(precision="fp32")
+    measured = Measured(
+        timings={
+            cat: timings(2, 6, 2, flops=150),
+            across: timings(1.2, 2.2, 1, flops=110),
+            plain: timings(1, 2, 1),
+            slow: timings(3, 3, 3),
+            slow._replace(variant="d2tv"): timings(6, 6, 6),
+        }
+    )
+    flat = objective_figures(measured, threads=1)
+    assert flat["objectives_cat_time"] == pytest.approx(2)
+    assert (flat["objectives_cat_time_low"], flat["objectives_cat_time_high"]) == (2, 3)
+    assert flat["objectives_cat_flops"] == pytest.approx(1.5)
+    assert flat["objectives_across_time"] == pytest.approx(1.1)
+    assert flat["objectives_d2tv_time_fp32"] == pytest.approx(2)
+    assert "objectives_d2tv_time" not in flat, "it was not timed in bf16"
+    assert [f"objectives_{name}_{what}" for name in OBJECTIVES for what in ("time", "flops")] == list(
+        step_objectives.FIGURES
+    )
 
 
 def test_batches_are_the_same_for_everyone_and_of_the_regime() -> None:
