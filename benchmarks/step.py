@@ -10,8 +10,8 @@ that take turns; a figure is the median over the rounds, a ratio that of the rat
 processor time over wall time and threads: what is far below 1 was measured beside other programs (near 1 it may have
 been, too, since threads that wait for each other are busy: others_processors says).
 
-`--only objectives`: every objective of models/objectives with its default settings, in time and in FLOPs over MMS+MXLS,
-in `full` batches (benchmarks/step_objectives.py).
+`--only objectives`: every objective of models/objectives over MMS+MXLS, in time and in FLOPs, in bf16 and `full` batches
+(benchmarks/step_objectives.py).
 
 With --shape mt5-small the two need 21 GB together. Nothing is downloaded, all weights are random.
 """
@@ -195,11 +195,9 @@ def measure(plan: Plan, parts: Sequence[str], data: Path, console: Console) -> F
         console.print(table(measured, plan.threads))
         console.print(f"Of {os.cpu_count()} processors, other programs used {measured.others:.1f} on average.")
     if "objectives" in parts:
-        console.print("every objective and MMS+MXLS")
-        measured = train_objectives(plan, console.print)
-        flat |= objective_figures(measured, plan.threads)
-        missing |= {f"objectives_{name}": reason for name, reason in measured.missing.items()}
-        console.print(table_of_objectives(measured, plan.threads))
+        of_objectives = objective_figures(train_objectives(plan, console.print), plan.threads)
+        flat |= of_objectives
+        console.print(table_of_objectives(of_objectives))
     if "loss" in parts:
         console.print("the loss, sliced and naive")
         try:

@@ -59,7 +59,7 @@ class Plan:
     compile: bool = False
 
     def setup(
-        self, precision: str, shape: str | None = None, rows: int | None = None, *, objectives: bool = False
+        self, precision: str, shape: str | None = None, rows: int | None = None, *, objective: str | None = None
     ) -> Setup:
         return Setup(
             shape=shape or self.shape,
@@ -68,7 +68,7 @@ class Plan:
             lengths=lengths_of(self.quick),
             rows=rows or self.rows,
             compile=self.compile,
-            objectives=objectives,
+            objective=objective,
         )
 
 

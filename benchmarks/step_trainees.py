@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import deepspeed.utils
 import torch
@@ -20,6 +20,7 @@ from models.flops import BackboneSizes
 from models.network import Network
 from models.objectives import OBJECTIVES
 from models.objectives.base import Objective, Outputs
+from models.objectives.config import ObjectiveConfig
 from models.objectives.d2tv import D2TV, D2TVConfig, step_flops
 from models.synthetic import EOS_ID, PAD_ID
 from shards.batch.types import Batch, StreamBatch
@@ -49,7 +50,16 @@ class Setup:
     lengths: Lengths
     rows: int  # of a micro-batch
     compile: bool = False
-    objectives: bool = False  # ours: every objective of models/objectives, not the variants of D2TV
+    objective: str | None = None  # ours: what to train, of models/objectives or `TWO_BRANCH`; None: variants of D2TV
+
+
+def settings_of(objective: str) -> ObjectiveConfig:
+    """Return the default settings of `TWO_BRANCH` or of an objective, with the first choice where there is no default."""
+    if objective == TWO_BRANCH:
+        return D2TVConfig(distillation="none", contrast=False)
+    config = OBJECTIVES[objective]
+    choices = {key: field.annotation for key, field in config.model_fields.items() if field.is_required()}
+    return config.model_validate({key: get_args(annotation)[0] for key, annotation in choices.items()})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,14 +106,17 @@ class Ours:
         self.device = join(ranks)
         keep_freed_memory(self.device)
         torch.manual_seed(0)
-        network, frozen = _network(setup), dict[str, Network]()
-        if setup.objectives:
-            frozen = {name: _network(setup).eval().requires_grad_(False) for name in _reference_names()}
-        variants = _objectives(network, frozen) if setup.objectives else _variants_of_d2tv(network)
+        network, references = _network(setup), dict[str, Network]()
+        if setup.objective is None:
+            variants = _variants_of_d2tv(network)
+        else:
+            settings = settings_of(setup.objective)
+            references = {name: _network(setup).eval().requires_grad_(False) for name in settings.reference_names}
+            variants = {setup.objective: settings.build(network, references)}
         self.module = _Variants(network, variants)
         self.engine = build_engine(self.module, recipe, ds_config)
         weight = network.backbone.head.weight
-        for reference in frozen.values():  # no part of the module: the engine has moved and cast none
+        for reference in references.values():  # no part of the module: the engine has moved and cast none
             reference.to(weight.device, weight.dtype)
         self.own_states = {name: OwnState(variant, self.device) for name, variant in variants.items()}
         self.totals: dict[str, Totals] = {}
@@ -179,7 +192,7 @@ class Plain:
 
 
 class _Variants(Objective):
-    """Several objectives around one network, so that they are timed on the same weights in the same memory."""
+    """Objectives around one network, so that several are timed on the same weights in the same memory."""
 
     variants: Any  # a ModuleDict of objectives
 
@@ -215,27 +228,11 @@ def _network(setup: Setup) -> Network:
     return network
 
 
-def _two_branch(network: Network) -> D2TV:
-    return D2TV(D2TVConfig(distillation="none", contrast=False), network)
-
-
 def _variants_of_d2tv(network: Network) -> dict[str, Objective]:
     """Return the method, its two branches alone, and rows that share nothing."""
     d2tv, unshared = D2TV(D2TVConfig(), network), D2TV(D2TVConfig(), network, share=False)
     unshared.project = d2tv.project
-    return {"d2tv": d2tv, TWO_BRANCH: _two_branch(network), "unshared": unshared}
-
-
-def _reference_names() -> set[str]:
-    return {name for config in OBJECTIVES.values() for name in config.reference_names}
-
-
-def _objectives(network: Network, frozen: Mapping[str, Network]) -> dict[str, Objective]:
-    """Return MMS+MXLS, and every objective as it is by default. frozen: by the names of their references."""
-    found: dict[str, Objective] = {TWO_BRANCH: _two_branch(network)}
-    for name, config in OBJECTIVES.items():
-        found[name] = config().build(network, {read: frozen[read] for read in config.reference_names})
-    return found
+    return {"d2tv": d2tv, TWO_BRANCH: settings_of(TWO_BRANCH).build(network), "unshared": unshared}
 
 
 def _numbered(batch: Batch) -> StreamBatch:
