@@ -1,4 +1,5 @@
-"""Measure a training step against its two branches alone, the plain step, the hardware's peak, and itself at scale.
+"""Measure a training step against its two branches alone, the plain step, the hardware's peak, and itself at scale,
+and the step of every objective against MMS+MXLS.
 
     python -m benchmarks.step --json OUT [--quick] [--shape SHAPE] [--device cpu|cuda] [--only PART ...]
 
@@ -8,6 +9,9 @@ leaving padding out) and `real` (as in real corpora, benchmarks/step_shapes.py).
 that take turns; a figure is the median over the rounds, a ratio that of the ratios within each round. The CPU share is
 processor time over wall time and threads: what is far below 1 was measured beside other programs (near 1 it may have
 been, too, since threads that wait for each other are busy: others_processors says).
+
+`--only objectives`: every objective of models/objectives over MMS+MXLS, in time and in FLOPs, in bf16 and `full` batches
+(benchmarks/step_objectives.py).
 
 With --shape mt5-small the two need 21 GB together. Nothing is downloaded, all weights are random.
 """
@@ -31,8 +35,11 @@ from rich.table import Table
 
 from benchmarks.loader import machine, spread
 from benchmarks.output import run, write_figures
+from benchmarks.step_figures import Figures, cpu_share, mfu, ratio, seconds_an_example
 from benchmarks.step_loss import Size, measure_loss
-from benchmarks.step_process import Timing, TraineeError
+from benchmarks.step_objectives import FIGURES as OBJECTIVE_FIGURES
+from benchmarks.step_objectives import objective_figures, table_of_objectives, train_objectives
+from benchmarks.step_process import TraineeError
 from benchmarks.step_rounds import (
     PRECISIONS,
     Measured,
@@ -46,8 +53,7 @@ from benchmarks.step_shapes import SHAPES
 from shards.files.write import check_output
 from trainer.terminal.progress import stage
 
-Figures = dict[str, float | str | None]
-PARTS = ("train", "loss", "ranks", "share")
+PARTS = ("train", "objectives", "loss", "ranks", "share")
 #: The figures that are always there, null with a printed reason where there is none, and what each is a ratio of.
 FIGURES = {
     "d2tv_over_two_branch": "step time, D2TV over MMS+MXLS, bf16, full",
@@ -63,19 +69,14 @@ FIGURES = {
     "languages_44_over_4": "step time, 44 languages over 4",
     "real_token_share": "tokens over places computed, the lower of the two corpora",
     "two_ranks_over_one": "examples/s, 2 ranks x B over 1 rank x 2B, tiny, a thread each",
+    **OBJECTIVE_FIGURES,
 }
-
-
-def ratio(over: Sequence[float], under: Sequence[float], name: str) -> Figures:
-    """The median of the ratios within each round, and how far they lie apart."""
-    each = [a / b for a, b in zip(over, under, strict=True)]
-    return {name: statistics.median(each), f"{name}_low": min(each), f"{name}_high": max(each)}
 
 
 def training_figures(measured: Measured, threads: int) -> Figures:
     """Every series' own figures, and the ratios between them that there are."""
     flat: Figures = {f"matmul_{precision}_tflops": peak / 1e12 for precision, peak in measured.peaks.items()}
-    seconds = {s: [t.wall / t.examples for t in timings] for s, timings in measured.timings.items()}
+    seconds = {series: seconds_an_example(timings) for series, timings in measured.timings.items()}
     for series, timings in measured.timings.items():
         name = _name(series)
         parts = measured.apart[series].parts
@@ -110,15 +111,6 @@ def training_figures(measured: Measured, threads: int) -> Figures:
     many, few = (Series("ours", "bf16", f"languages_{n}", f"d2tv@{n}") for n in (44, 4))
     compare("languages_44_over_4", many, few)
     return flat
-
-
-def mfu(timings: Sequence[Timing], peak: float) -> float:
-    """Operations of what was real, a second, over the peak."""
-    return statistics.median(timing.flops / timing.wall for timing in timings) / peak
-
-
-def cpu_share(timings: Sequence[Timing], threads: int) -> float:
-    return statistics.median(timing.cpu / timing.wall for timing in timings) / threads
 
 
 def loss_figures(plan: Plan) -> Figures:
@@ -202,6 +194,10 @@ def measure(plan: Plan, parts: Sequence[str], data: Path, console: Console) -> F
         missing |= measured.missing
         console.print(table(measured, plan.threads))
         console.print(f"Of {os.cpu_count()} processors, other programs used {measured.others:.1f} on average.")
+    if "objectives" in parts:
+        of_objectives = objective_figures(train_objectives(plan, console.print), plan.threads)
+        flat |= of_objectives
+        console.print(table_of_objectives(of_objectives))
     if "loss" in parts:
         console.print("the loss, sliced and naive")
         try:

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from benchmarks.step_shapes import Articles, batch_of, plain_rows, story_rows, vocabulary
-from benchmarks.step_trainees import Ours, Parts, Plain, Setup
+from benchmarks.step_trainees import Ours, Parts, Plain, Setup, settings_of
 from shards.batch.types import Batch
 from trainer.ranks import Ranks
 
@@ -213,7 +213,8 @@ def make_batch(setup: Setup, kind: str, number: int, rank: int = 0) -> Batch:
         rows = plain_rows(articles, setup.rows, int(kind.removeprefix("languages_")), first_story=number * setup.rows)
     else:
         rows = plain_rows(articles, setup.rows)
-    return batch_of(rows, vocabulary(setup.shape), seed)
+    needs = settings_of(setup.objective).needs if setup.objective else frozenset()
+    return batch_of(rows, vocabulary(setup.shape), seed, source_summaries="source_summary" in needs)
 
 
 def peak_bytes() -> int:

@@ -58,7 +58,9 @@ class Plan:
     precisions: tuple[str, ...] = PRECISIONS
     compile: bool = False
 
-    def setup(self, precision: str, shape: str | None = None, rows: int | None = None) -> Setup:
+    def setup(
+        self, precision: str, shape: str | None = None, rows: int | None = None, *, objective: str | None = None
+    ) -> Setup:
         return Setup(
             shape=shape or self.shape,
             precision=precision,
@@ -66,6 +68,7 @@ class Plan:
             lengths=lengths_of(self.quick),
             rows=rows or self.rows,
             compile=self.compile,
+            objective=objective,
         )
 
 
@@ -96,7 +99,7 @@ def train_in_rounds(plan: Plan, say: Say) -> Measured:
                 measured.missing["plain"] = "the plain step is written for mT5"
             else:
                 contenders["plain"] = stack.enter_context(trainee("plain", setup, plan.threads))
-            _take_turns(plan, precision, contenders, measured, say)
+            take_turns(plan, series_of(precision), contenders, measured, say)
         _note_peaks(plan, measured)
     measured.others = max(0.0, (busy_seconds() - busy - (cpu_seconds() - own)) / (time.monotonic() - began))
     return measured
@@ -121,11 +124,10 @@ def series_of(precision: str) -> list[Series]:
     return found
 
 
-def _take_turns(plan: Plan, precision: str, contenders: dict[str, Trainee], measured: Measured, say: Say) -> None:
-    order = series_of(precision)
+def take_turns(plan: Plan, order: list[Series], contenders: dict[str, Trainee], measured: Measured, say: Say) -> None:
     failed: set[Series] = set()
     for number in range(-1, plan.rounds):
-        say(f"{precision}: " + ("warming up" if number < 0 else f"round {number + 1} of {plan.rounds}"))
+        say(f"{order[0].precision}: " + ("warming up" if number < 0 else f"round {number + 1} of {plan.rounds}"))
         # Every other round backwards, so that nobody always comes after the same one.
         for series in order if number % 2 else reversed(order):
             if series in failed or series.contender not in contenders:

@@ -141,9 +141,12 @@ def story_rows(articles: Articles, stories: int) -> list[Row]:
     return rows
 
 
-def batch_of(rows: Sequence[Row], words: int, seed: int) -> Batch:
+def batch_of(rows: Sequence[Row], words: int, seed: int, *, source_summaries: bool = False) -> Batch:
     """The rows as collation makes them: texts padded to the longest, images to `IMAGES`; the same article is the
-    same tokens in every row."""
+    same tokens in every row.
+
+    source_summaries: with that field, of cross-lingual rows, as long as the longest summary.
+    """
     longest = {name: max(getattr(row, name) for row in rows) for name in ("source", "target", "summary")}
     base = random_batch(
         rows=len(rows),
@@ -154,6 +157,7 @@ def batch_of(rows: Sequence[Row], words: int, seed: int) -> Batch:
         features=FEATURES,
         vocab_size=words,
         full=True,
+        source_summaries=source_summaries,
         seed=seed,
     )
     random = torch.Generator().manual_seed(seed)

@@ -7,9 +7,9 @@ in shards/schema.py.
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import deepspeed.utils
 import torch
@@ -18,23 +18,26 @@ from benchmarks.plain_d2tv import PlainD2TV
 from benchmarks.step_shapes import LANGUAGES, Lengths, network_config, vocabulary
 from models.flops import BackboneSizes
 from models.network import Network
+from models.objectives import OBJECTIVES
 from models.objectives.base import Objective, Outputs
+from models.objectives.config import ObjectiveConfig
 from models.objectives.d2tv import D2TV, D2TVConfig, step_flops
 from models.synthetic import EOS_ID, PAD_ID
-from shards.batch.types import Batch
+from shards.batch.types import Batch, StreamBatch
 from trainer.distributed import join, sum_over_ranks
 from trainer.ds_config import load_ds_config
 from trainer.engine import build_engine
 from trainer.extensions import own_inductor_cache
 from trainer.host import keep_freed_memory
 from trainer.loop import total_loss
+from trainer.own_state import OwnState
 from trainer.ranks import Ranks
 from trainer.recipe import Recipe
 from trainer.telemetry.totals import Totals
 
+#: The variant that is MMS+MXLS.
+TWO_BRANCH = "two_branch"
 _DS_CONFIGS = Path(__file__).resolve().parents[1] / "ds_configs"
-#: What our one network is trained with: the method, its two branches alone, and rows that share nothing.
-VARIANTS = ("d2tv", "two_branch", "unshared")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,6 +50,16 @@ class Setup:
     lengths: Lengths
     rows: int  # of a micro-batch
     compile: bool = False
+    objective: str | None = None  # ours: what to train, of models/objectives or `TWO_BRANCH`; None: variants of D2TV
+
+
+def settings_of(objective: str) -> ObjectiveConfig:
+    """Return the default settings of `TWO_BRANCH` or of an objective, with the first choice where there is no default."""
+    if objective == TWO_BRANCH:
+        return D2TVConfig(distillation="none", contrast=False)
+    config = OBJECTIVES[objective]
+    choices = {key: field.annotation for key, field in config.model_fields.items() if field.is_required()}
+    return config.model_validate({key: get_args(annotation)[0] for key, annotation in choices.items()})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,14 +106,19 @@ class Ours:
         self.device = join(ranks)
         keep_freed_memory(self.device)
         torch.manual_seed(0)
-        network = Network(
-            recipe.network, vocabulary(setup.shape), PAD_ID, EOS_ID, marks_texts=setup.shape == "mbart-50"
-        )
-        if setup.compile:
-            own_inductor_cache()
-        network.run_layers(activation_checkpointing=False, compile=setup.compile)
-        self.module = _Variants(network)
+        network, references = _network(setup), dict[str, Network]()
+        if setup.objective is None:
+            variants = _variants_of_d2tv(network)
+        else:
+            settings = settings_of(setup.objective)
+            references = {name: _network(setup).eval().requires_grad_(False) for name in settings.reference_names}
+            variants = {setup.objective: settings.build(network, references)}
+        self.module = _Variants(network, variants)
         self.engine = build_engine(self.module, recipe, ds_config)
+        weight = network.backbone.head.weight
+        for reference in references.values():  # no part of the module: the engine has moved and cast none
+            reference.to(weight.device, weight.dtype)
+        self.own_states = {name: OwnState(variant, self.device) for name, variant in variants.items()}
         self.totals: dict[str, Totals] = {}
         self.steps = 0
 
@@ -125,9 +143,12 @@ class Ours:
         self.engine.backward(self.ranks.world_size * loss, scale_wrt_gas=False)
         backward = clock.lap()
         self.engine.step()
+        self.own_states[name].add(outputs, _numbered(batch))
+        self.own_states[name].step_ended(taken=True, step=self.steps + 1)
         if variant not in self.totals:
-            branches = self.engine.module.branches
-            self.totals[variant] = Totals(tuple(outputs.terms), branches, int(languages or LANGUAGES), self.device)
+            branches, watched = self.module.variants[name].branches, tuple(outputs.watched)
+            size = int(languages or LANGUAGES)
+            self.totals[variant] = Totals(tuple(outputs.terms), branches, size, self.device, watched=watched)
         self.totals[variant].add_micro_batch(outputs, batch, loss, 0)
         self.totals[variant].add_step(seconds=0.0)
         self.steps += 1
@@ -171,16 +192,15 @@ class Plain:
 
 
 class _Variants(Objective):
-    """Several objectives around one network, so that they are timed on the same weights in the same memory."""
+    """Objectives around one network, so that several are timed on the same weights in the same memory."""
 
-    def __init__(self, network: Network) -> None:
+    variants: Any  # a ModuleDict of objectives
+
+    def __init__(self, network: Network, variants: Mapping[str, Objective]) -> None:
         super().__init__()
-        self.network, self.chosen = network, "d2tv"
-        d2tv, unshared = D2TV(D2TVConfig(), network), D2TV(D2TVConfig(), network, share=False)
-        unshared.project = d2tv.project
-        two_branch = D2TV(D2TVConfig(distillation="none", contrast=False), network)
-        self.branches = d2tv.branches  # of every variant
-        self.variants = torch.nn.ModuleDict({"d2tv": d2tv, "two_branch": two_branch, "unshared": unshared})
+        self.network, self.chosen = network, next(iter(variants))
+        self.branches = variants[self.chosen].branches
+        self.variants = torch.nn.ModuleDict(variants)
 
     def counts(self, batch: Batch) -> dict[str, float]:
         counts: dict[str, float] = self._objective().counts(batch)
@@ -196,6 +216,29 @@ class _Variants(Objective):
 
     def _objective(self) -> Any:
         return self.variants[self.chosen]
+
+
+def _network(setup: Setup) -> Network:
+    network = Network(
+        network_config(setup.shape), vocabulary(setup.shape), PAD_ID, EOS_ID, marks_texts=setup.shape == "mbart-50"
+    )
+    if setup.compile:
+        own_inductor_cache()
+    network.run_layers(activation_checkpointing=False, compile=setup.compile)
+    return network
+
+
+def _variants_of_d2tv(network: Network) -> dict[str, Objective]:
+    """Return the method, its two branches alone, and rows that share nothing."""
+    d2tv, unshared = D2TV(D2TVConfig(), network), D2TV(D2TVConfig(), network, share=False)
+    unshared.project = d2tv.project
+    return {"d2tv": d2tv, TWO_BRANCH: settings_of(TWO_BRANCH).build(network), "unshared": unshared}
+
+
+def _numbered(batch: Batch) -> StreamBatch:
+    """Return the batch as one of the stream, its rows in slot order."""
+    values = {field.name: getattr(batch, field.name) for field in fields(batch)}
+    return StreamBatch(**values, slot_B=torch.arange(len(batch)))
 
 
 def _recipe(setup: Setup, world_size: int) -> Recipe:

@@ -22,6 +22,7 @@ def check_definition(definition: Definition, out: Path) -> None:
     changed = [
         *(f"models.{name} {recipe}" for name, recipe in begun.models.items() if definition.models.get(name) != recipe),
         *(f"after.{name} {read}" for name, read in begun.after.items() if definition.after.get(name) != read),
+        *(f"other only.{name}" for name in begun.models if definition.only.get(name, ()) != begun.only.get(name, ())),
         *(f"seed {seed}" for seed in begun.seeds if seed not in definition.seeds),
         *(
             f"other {key}"

@@ -38,6 +38,7 @@ class Claim(_Part):
 class Definition(_Part):
     """Contents of a study's file. models: name in the table -> recipe. overrides: of every recipe.
 
+    only: model -> overrides of its recipe alone, such as keys that the other objectives do not have.
     after: model -> name of a reference -> the model, listed before it, whose run of the same seed that is.
     """
 
@@ -46,6 +47,7 @@ class Definition(_Part):
     baseline: str
     seeds: tuple[Annotated[int, Field(ge=0, le=MOST_SEED)], ...] = Field(min_length=1)
     overrides: tuple[str, ...] = ()
+    only: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     claims: tuple[Claim, ...] = ()
 
     @model_validator(mode="after")
@@ -54,6 +56,9 @@ class Definition(_Part):
             if name not in self.models:
                 raise ValueError(f"{name!r} is no model of it{did_you_mean(name, list(self.models))}")
         order = list(self.models)
+        for name in self.only:
+            if name not in self.models:
+                raise ValueError(f"only: {name!r} is no model of it{did_you_mean(name, order)}")
         for name, references in self.after.items():
             for read in (name, *references.values()):
                 if read not in self.models:
@@ -137,6 +142,7 @@ def trials(
                 recipe=recipe,
                 overrides=[
                     *definition.overrides,
+                    *definition.only.get(model, ()),
                     *overrides,
                     *(
                         f"references.{name}.model={run(read, seed)}"

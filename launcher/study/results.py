@@ -1,7 +1,9 @@
-"""Write a study's results as study.md, table.tex and table.html: table, claims, spread over seeds, cost."""
+"""Write a study's results, as Markdown, JSON, LaTeX and HTML: scores, claims, spread over seeds, costs."""
 
+import json
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import get_args
@@ -12,6 +14,7 @@ from launcher.pages.sheet import Sheet, as_page, words
 from launcher.study.claims import Outcome, check_claims, places_by_direction
 from launcher.study.costs import machine, read_costs
 from launcher.study.definition import Definition, DirectionKind, Trial
+from launcher.study.step_costs import StepCost, cost_sheet, read_step_costs
 from shards.files.write import write_output
 from shards.languages import language_name
 from trainer import markdown
@@ -20,7 +23,7 @@ from trainer.evaluation.scoring.rouge import TYPES
 from trainer.terminal.text import Console
 
 #: Files with the results of the whole study.
-RESULTS = ("study.md", "table.tex", "table.html")
+RESULTS = ("study.md", "study.json", "table.tex", "table.html")
 _SEED = 0
 
 
@@ -46,7 +49,9 @@ def write_results(
         languages=None if subset is None else [language_name(word) for word in subset],
     )
     outcomes = check_claims(definition.claims, scores, by_seed, TYPES, samples=samples, seed=_SEED)
+    step_costs = read_step_costs(definition, trials)
     claims, spread = _claims(outcomes, count), _spread(definition, by_seed)
+    cost = cost_sheet(step_costs, definition.baseline)
     text = "\n".join(
         [
             f"# {markdown.as_text(table.title)}\n",
@@ -58,13 +63,16 @@ def write_results(
             as_markdown(claims),
             "## Seeds\n",
             as_markdown(spread),
+            "## Cost of a step\n",
+            as_markdown(cost),
         ]
     )
-    for name, written in zip(RESULTS, (text, as_latex(table), as_page(table)), strict=True):
+    numbers = _numbers(definition, outcomes, step_costs)
+    for name, written in zip(RESULTS, (text, numbers, as_latex(table), as_page(table)), strict=True):
         write_output(out / name, written)
-    for sheet in (table, claims, spread):
+    for sheet in (table, claims, spread, cost):
         console.print(as_text(sheet))
-    console.print(f"written: {out}/study.md, table.tex, table.html")
+    console.print(f"written: {out}/{', '.join(RESULTS)}")
 
 
 def _read(definition: Definition, trials: Sequence[Trial]) -> Scores:
@@ -117,6 +125,23 @@ def _spread(definition: Definition, by_seed: Sequence[Scores]) -> Sheet:
         note=f"{' / '.join(SHORT[measure] for measure in TYPES)}: mean over directions, and the standard deviation of "
         f"{len(by_seed)} seeds.",
     )
+
+
+def _numbers(definition: Definition, outcomes: Sequence[Outcome], costs: Mapping[str, StepCost]) -> str:
+    """Return claims and costs as JSON, unrounded. The scores are in the trainings' evaluations."""
+    claims = [
+        one.claim.model_dump()
+        | {"measure": one.measure, "verdict": one.verdict, **asdict(one.difference), "p": one.p}
+        | {"directions_won": one.directions, "directions": one.of, "seeds_won": one.seeds}
+        for one in outcomes
+    ]
+    values = {
+        "baseline": definition.baseline,
+        "seeds": definition.seeds,
+        "claims": claims,
+        "step_costs": {model: asdict(cost) for model, cost in costs.items()},
+    }
+    return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
 
 
 def _means(by_seed: Sequence[Scores], name: str, measure: str, kind: DirectionKind) -> list[float]:

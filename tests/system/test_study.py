@@ -67,6 +67,9 @@ def test_a_study_that_is_stopped_goes_on(tiny_corpus: Corpus, tmp_path: Path) ->
     text = (out / "study.md").read_text()
     assert "2 trainings with their evaluations took" in text
     assert text.count("| D²TV > Both |") == 3
+    costs_of = json.loads((out / "study.json").read_text())["step_costs"]
+    assert all(cost["seconds"] > 0 and cost["seconds_ratio"] > 0 for cost in costs_of.values())
+    assert 1 == costs_of["Both"]["flops_ratio"] < costs_of["D²TV"]["flops_ratio"] < 2
 
 
 @pytest.mark.long

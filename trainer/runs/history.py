@@ -22,7 +22,7 @@ _DIRECTIONS = b'{"kind": "directions"'
 _CURVES = frozenset(
     {
         *("learning_rate", "gradient_norm", "loss_scale", "examples_per_second", "target_tokens_per_second"),
-        *("step_seconds", "data_wait_share", "mfu", "real_token_share", "slowest_rank_lag_seconds"),
+        *("step_seconds", "step_flops", "data_wait_share", "mfu", "real_token_share", "slowest_rank_lag_seconds"),
     }
 )
 _OTHERS = frozenset({"step", "steps", "skipped_steps", "read_retries", "unreadable", "time", "slowest_rank"})

@@ -85,6 +85,7 @@ class Recorder:
             "target_tokens_per_second": interval.target_tokens_per_second,
             **mfu,
             "step_seconds": interval.seconds / interval.steps,
+            "step_flops": interval.flops / interval.steps,
             "real_token_share": interval.real_token_share,
             "data_wait_share": interval.data_wait_seconds / interval.seconds,
             "slowest_rank": slowest,

@@ -1,14 +1,19 @@
 """How the step benchmark takes its figures. Its quick run: tests/system/test_quick_benchmarks.py."""
 
+import dataclasses
+
 import pytest
 import torch
 
 from benchmarks import step
 from benchmarks.step import training_figures
+from benchmarks.step_objectives import objective_figures, series_of
 from benchmarks.step_process import Timing, TraineeError, make_batch, measured_in_process
 from benchmarks.step_rounds import Measured, Series
 from benchmarks.step_shapes import REGIMES, SHAPES, Articles, batch_of, lengths_of, network_config, story_rows
-from benchmarks.step_trainees import Parts, Setup
+from benchmarks.step_trainees import Parts, Setup, settings_of
+from models.objectives import OBJECTIVES
+from shards.batch.fields import needed_fields
 
 TINY = Setup(shape="tiny", precision="fp32", device="cpu", lengths=lengths_of(quick=True), rows=4)
 
@@ -21,8 +26,8 @@ def test_no_device_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: 
     assert error.count("\n") == 1
 
 
-def timings(*walls: float) -> list[Timing]:
-    return [Timing(examples=4, wall=wall, cpu=wall, flops=100, parts=Parts(), peak_bytes=1) for wall in walls]
+def timings(*walls: float, flops: int = 100) -> list[Timing]:
+    return [Timing(examples=4, wall=wall, cpu=wall, flops=flops, parts=Parts(), peak_bytes=1) for wall in walls]
 
 
 def test_ratios_are_taken_within_rounds() -> None:
@@ -45,6 +50,30 @@ def test_ratios_are_taken_within_rounds() -> None:
     assert flat["ours_bf16_full_d2tv_backward_share"] == pytest.approx(0.5)
     assert "vs_plain_fp32" not in flat
     assert flat["mfu_fp32"] is None
+
+
+def test_every_objective_is_compared_with_the_two_branches_of_its_rounds() -> None:
+    found = {
+        "cat": Measured(
+            timings={series_of("two_branch"): timings(1, 2, 1), series_of("cat"): timings(2, 6, 2, flops=150)}
+        ),
+        "across": Measured(timings={series_of("two_branch"): timings(1, 1, 1)}, missing={"across": "out of memory"}),
+    }
+    flat = objective_figures(found, threads=1)
+    assert (flat["objectives_cat_time"], flat["objectives_cat_flops"]) == (2, 1.5)
+    assert (flat["objectives_cat_time_low"], flat["objectives_cat_time_high"]) == (2, 3)
+    assert flat["objectives_across_time_missing"] == flat["objectives_across_flops_missing"] == "out of memory"
+    assert "objectives_across_time" not in flat
+    assert set(step.FIGURES) >= {f"objectives_{name}_{what}" for name in OBJECTIVES for what in ("time", "flops")}
+
+
+@pytest.mark.parametrize("name", ["two_branch", *OBJECTIVES])
+def test_every_objective_has_settings_and_finds_the_fields_that_it_needs(name: str) -> None:
+    needed = needed_fields(settings_of(name).needs)
+    batch = make_batch(dataclasses.replace(TINY, objective=name), "full", 3)
+    for attribute in (attribute for field in needed for attribute in field.attributes):
+        assert getattr(batch, attribute) is not None
+    assert torch.equal(batch.source_ids_BM, make_batch(TINY, "full", 3).source_ids_BM)
 
 
 def test_batches_are_the_same_for_everyone_and_of_the_regime() -> None:

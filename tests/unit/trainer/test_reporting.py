@@ -115,6 +115,13 @@ def test_a_loss_that_jumps_is_told_of_with_its_directions(
         assert reporting.registry.get_sample_value("d2tv_loss_spikes_total") == 1
 
 
+def test_an_interval_records_what_a_step_of_it_cost(corpus: Corpus, tmp_path: Path) -> None:
+    with reporting_in(tmp_path, corpus) as reporting:
+        log(reporting, 10, 8.0, [20.0, 30.0, 40.0, 25.0])
+        (record,) = records(tmp_path, "train")
+        assert (record["step_seconds"], record["step_flops"]) == (0.5, 2.5e8)  # 10 steps: 5 s, 2.5 GFLOP
+
+
 def test_a_checkpoint_that_fails_is_counted_and_the_last_good_one_stays_the_newest(
     corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
