@@ -44,7 +44,7 @@ from trainer.terminal.progress import stage, track
 _DS_CONFIG = Path(__file__).resolve().parent.parent / "tests" / "support" / "fp32.json"
 #: Seconds between failures: a bad day on a large cluster.
 _MEAN_TIME_BETWEEN_FAILURES = 1800.0
-QUICK_KILLS = 4
+QUICK_KILLS = 2
 FIGURES = {
     "kills": "SIGKILLs at random moments",
     "unusable_resumes": "starts after a kill that failed",
@@ -151,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.faults", description=__doc__.split("\n\n")[0])
     parser.add_argument("--json", type=Path)
     parser.add_argument("--quick", action="store_true", help="few kills, for the tests")
-    parser.add_argument("--kills", type=int, help="how many (default: 200, with --quick 4)")
+    parser.add_argument("--kills", type=int, help="how many (default: 200, with --quick 2)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--shape", help="network.text.shape of the measured checkpoints (default: the recipe's)")
     options = parser.parse_args(arguments)
