@@ -24,7 +24,7 @@ def train(corpus: Corpus, folder: Path, *words: str) -> list[dict[str, Any]]:
 
 
 def test_a_rank_that_compiles_nothing_does_not_import_the_compiler(plain: list[dict[str, Any]]) -> None:
-    """It would cost as much as all else from the imports to the first step."""
+    """It would cost as much as all else between the imports and the first step."""
     assert not any(rank["imported_inductor"] for rank in plain)
 
 

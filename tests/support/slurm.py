@@ -29,7 +29,7 @@ SCRIPTS = ROOT / "launcher" / "slurm"
 #: Names that no name server knows: the ranks must meet at what Slurm has as the node's address.
 NODES = ("no-such-host-1", "no-such-host-2")
 #: Seconds between two questions to Slurm, each of which starts a program.
-_LOOK = 0.5
+LOOK = 0.5
 _TERMINAL = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE"}
 
 _CONFIGURATION = """
@@ -110,7 +110,7 @@ class Slurm:
         self._daemon("slurmctld", "-D", "-i")
         for node in NODES:
             self._daemon("slurmd", "-D", "-N", node)
-        until(self.idle, self.logs, pause=_LOOK)
+        until(self.idle, self.logs, pause=LOOK)
 
     def _daemon(self, *command: str) -> None:
         with open(self.directory / "daemons.log", "ab") as log:
@@ -153,7 +153,7 @@ class Slurm:
             for node in NODES:
                 self.call("scontrol", "update", f"nodename={node}", "state=resume", check=False)
             self.call("scancel", "--user=root")
-            until(self.idle, self.logs, pause=_LOOK)
+            until(self.idle, self.logs, pause=LOOK)
 
     def idle(self) -> bool:
         """Return True if both nodes are free."""
@@ -219,7 +219,7 @@ class Job:
             nonlocal looked
             if reached():
                 return True
-            if time.monotonic() < looked + _LOOK:
+            if time.monotonic() < looked + LOOK:
                 return False
             looked = time.monotonic()
             fields = self.fields()
@@ -234,7 +234,7 @@ class Job:
 
     def wait(self) -> tuple[str, int]:
         """State and exit code of the job's end, requeues between."""
-        self.until(lambda: self.fields()["JobState"] in _TERMINAL, pause=_LOOK)
+        self.until(lambda: self.fields()["JobState"] in _TERMINAL, pause=LOOK)
         fields = self.fields()
         return fields["JobState"], int(fields["ExitCode"].split(":")[0])
 
