@@ -38,14 +38,13 @@ def test_activation_checkpointing_trains_bit_for_bit_the_same(
 
 
 @pytest.mark.long
-def test_compiled_story_batches_compute_the_same() -> None:
-    assert_compiled_layers_compute_the_same(checkpointing=False)
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_compiled_story_batches_compute_the_same(checkpointing: bool) -> None:
+    assert_compiled_layers_compute_the_same(checkpointing)
 
 
 @pytest.mark.long
-def test_compiled_and_checkpointed_layers_train_the_same(
-    tiny_corpus: Corpus, tmp_path: Path, plain: list[dict[str, Any]]
-) -> None:
+def test_compiled_layers_train_the_same(tiny_corpus: Corpus, tmp_path: Path, plain: list[dict[str, Any]]) -> None:
     found = train(tiny_corpus, tmp_path, "training.compile=true", "training.activation_checkpointing=true")
     for step, expected in zip(found[0]["losses"], plain[0]["losses"], strict=True):
         assert step == pytest.approx(expected, rel=1e-4), "fused sums are rounded otherwise"
