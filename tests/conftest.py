@@ -31,6 +31,7 @@ _LONGEST = (
     "test_resharding",
     "test_metrics_endpoints",
     "test_golden_curves",
+    "test_export_command",
     "test_precisions",
 )
 
