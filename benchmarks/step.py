@@ -10,7 +10,7 @@ that take turns; a figure is the median over the rounds, a ratio that of the rat
 processor time over wall time and threads: what is far below 1 was measured beside other programs (near 1 it may have
 been, too, since threads that wait for each other are busy: others_processors says).
 
-`--only objectives`: every objective of models/objectives over MMS+MXLS, in time and in FLOPs, in bf16 and `full` batches
+`--only objectives`: every objective over MMS+MXLS, in time and in FLOPs, in bf16 and `full` batches
 (benchmarks/step_objectives.py).
 
 With --shape mt5-small the two need 21 GB together. Nothing is downloaded, all weights are random.

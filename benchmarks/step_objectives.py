@@ -1,6 +1,6 @@
 """Compare the step of every objective with that of MMS+MXLS, in time and in FLOPs: the part `objectives` of the step.
 
-Each is an objective of models/objectives with its default settings (and the first choice where one has no default), in a
+Each is an objective of models/objectives with its default settings (the first choice where one has no default), in a
 process of its own with a network of its own: one holds a second decoder, another a frozen network. It takes turns with
 MMS+MXLS, in bf16, on `full` batches.
 """

@@ -54,7 +54,7 @@ class Setup:
 
 
 def settings_of(objective: str) -> ObjectiveConfig:
-    """Return the default settings of `TWO_BRANCH` or of an objective, with the first choice where there is no default."""
+    """Return the default settings of `TWO_BRANCH` or an objective, the first choice where there is no default."""
     if objective == TWO_BRANCH:
         return D2TVConfig(distillation="none", contrast=False)
     config = OBJECTIVES[objective]

@@ -16,6 +16,25 @@ from tests.support.tiny import make_corpus
 from tests.support.waiting import HANGING
 from trainer.ranks import Ranks
 
+#: Files that take longest, longest first: one that began late would run on alone at the end.
+_LONGEST = (
+    "test_slurm",
+    "test_quick_trainings",
+    "test_restarts",
+    "test_layer_options",
+    "test_survival",
+    "test_watched_run",
+    "test_quick_benchmarks",
+    "test_watchdog",
+    "test_checkpoint_trouble",
+    "test_prepare_parts",
+    "test_resharding",
+    "test_metrics_endpoints",
+    "test_golden_curves",
+    "test_export_command",
+    "test_precisions",
+)
+
 torch.set_num_threads(1)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell has what it starts in the background ignore SIGINT, and programs under test would inherit that.
@@ -25,6 +44,12 @@ hypothesis.settings.register_profile(
     "shared machines", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("shared machines")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest."""
+    place = {name: number for number, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
 
 
 @pytest.fixture(autouse=True)

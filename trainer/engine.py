@@ -1,5 +1,6 @@
 """Wrap an objective in the DeepSpeed engine: one optimizer, checks kept on."""
 
+import os
 from typing import Any
 
 import deepspeed
@@ -32,6 +33,7 @@ def build_engine(objective: Objective, recipe: Recipe, ds_config: dict[str, Any]
         optimizer = torch.optim.AdamW(
             groups, lr=settings.learning_rate, betas=settings.betas, eps=settings.eps, fused=True
         )
+    _import_muon()
     try:
         engine, *_ = deepspeed.initialize(model=objective, optimizer=optimizer, config=ds_config)
     except (AssertionError, DeepSpeedConfigError, NotImplementedError, ValueError, ZeRORuntimeException) as error:
@@ -49,6 +51,23 @@ def build_engine(objective: Objective, recipe: Recipe, ds_config: dict[str, Any]
         # At its smallest scale it would end the process; the trainer counts such steps, and ends the run with a reason.
         scaler.raise_error_at_min_scale = False
     return engine
+
+
+def _import_muon() -> None:
+    """Import DeepSpeed's Muon, which no run trains with, as it is written: without compiling its kernels.
+
+    DeepSpeed imports it whenever it makes an engine, and `torch.compile` above the kernels would import Inductor: half
+    of what a rank's start costs after its imports.
+    """
+    before = os.environ.get("TORCHDYNAMO_DISABLE")
+    os.environ["TORCHDYNAMO_DISABLE"] = "1"
+    try:
+        from deepspeed.runtime.zero.muon import muon_optimizer  # noqa: F401
+    finally:
+        if before is None:
+            del os.environ["TORCHDYNAMO_DISABLE"]
+        else:
+            os.environ["TORCHDYNAMO_DISABLE"] = before
 
 
 def _optimizer_groups(objective: Objective, weight_decay: float) -> list[dict[str, Any]]:

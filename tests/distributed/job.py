@@ -135,6 +135,7 @@ def main() -> None:
             "weights": weights,
             "step": trainer.step,
             "events": sink.events,
+            "imported_inductor": "torch._inductor.compile_fx" in sys.modules,
         },
         Path(spec["out"]) / f"rank-{ranks.rank}.pt",
     )

@@ -23,6 +23,11 @@ def train(corpus: Corpus, folder: Path, *words: str) -> list[dict[str, Any]]:
     return run_job(folder / "job", world_size=2, overrides=[*overrides, *words], steps=STEPS)
 
 
+def test_a_rank_that_compiles_nothing_does_not_import_the_compiler(plain: list[dict[str, Any]]) -> None:
+    """It would cost as much as all else between the imports and the first step."""
+    assert not any(rank["imported_inductor"] for rank in plain)
+
+
 def test_activation_checkpointing_trains_bit_for_bit_the_same(
     tiny_corpus: Corpus, tmp_path: Path, plain: list[dict[str, Any]]
 ) -> None:

@@ -18,7 +18,7 @@ from tests.support.tiny import tiny_overrides
 from trainer.ds_config import load_ds_config
 from trainer.recipe import load_recipe
 
-STEPS = 30
+STEPS = 20
 Train = Callable[..., list[dict[str, Any]]]
 
 

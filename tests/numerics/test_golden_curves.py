@@ -1,33 +1,22 @@
 """50 steps of every recipe against the curves that are kept: exactly on the same machine, to 1e-4 elsewhere."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.numerics.golden import AGAIN, GOLDEN, NOT_TRAINABLE_HERE, STEPS
+from tests.support.forkserver import Program
 from tests.support.waiting import HANGING
 from trainer.recipe.values import recipe_names
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    out = tmp_path_factory.mktemp("golden") / "curves.json"
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.numerics.golden", "--json", str(out)],
-        cwd=ROOT,
-        env=os.environ | {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=HANGING,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
+    folder = tmp_path_factory.mktemp("golden")
+    out, log = folder / "curves.json", folder / "log"
+    job = Program("tests.numerics.golden", ["--json", str(out)], output=log)
+    assert job.wait(HANGING) == 0, log.read_text()[-4000:]
     return dict(json.loads(out.read_text()))
 
 

@@ -20,8 +20,7 @@ from pathlib import Path
 from tests.support.waiting import HANGING
 
 ROOT = Path(__file__).resolve().parents[2]
-#: What takes a rank seconds to import. Not the programs themselves: each runs as a fresh `__main__`.
-_PRELOADED = ["trainer.run", "trainer.plan", "trainer.liveness.watchdog"]
+_PRELOADED = ["tests.support.preloaded"]
 #: Read when a library is imported, hence by the server.
 _AT_IMPORT = {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"}
 

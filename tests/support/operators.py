@@ -1,6 +1,7 @@
 """Build what DeepSpeed compiles at its first start: `python -m tests.support.operators`.
 
-Once before the tests that start ranks: a test that kills a rank while it compiles would cost others the operator.
+`make setup` does. Before the tests that start ranks it is done again, where it is not there any more: a test that kills
+a rank while it compiles would cost others the operator.
 """
 
 from trainer.extensions import use_own_ninja, wait_for_builds

@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -27,6 +28,8 @@ from tests.support.waiting import HANGING, until
 SCRIPTS = ROOT / "launcher" / "slurm"
 #: Names that no name server knows: the ranks must meet at what Slurm has as the node's address.
 NODES = ("no-such-host-1", "no-such-host-2")
+#: Seconds between two questions to Slurm, each of which starts a program.
+LOOK = 0.5
 _TERMINAL = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE"}
 
 _CONFIGURATION = """
@@ -107,7 +110,7 @@ class Slurm:
         self._daemon("slurmctld", "-D", "-i")
         for node in NODES:
             self._daemon("slurmd", "-D", "-N", node)
-        until(self.idle, self.logs)
+        until(self.idle, self.logs, pause=LOOK)
 
     def _daemon(self, *command: str) -> None:
         with open(self.directory / "daemons.log", "ab") as log:
@@ -150,7 +153,7 @@ class Slurm:
             for node in NODES:
                 self.call("scontrol", "update", f"nodename={node}", "state=resume", check=False)
             self.call("scancel", "--user=root")
-            until(self.idle, self.logs)
+            until(self.idle, self.logs, pause=LOOK)
 
     def idle(self) -> bool:
         """Return True if both nodes are free."""
@@ -204,13 +207,21 @@ class Job:
     def cancel(self) -> None:
         self.slurm.call("scancel", self.number)
 
-    def until(self, reached: Callable[[], bool]) -> None:
-        """Poll until `reached`. A requeued job does not lie for the two minutes that Slurm gives its last attempt to
-        end everywhere, but only until that has ended: the nodes would mistake one for the other."""
+    def until(self, reached: Callable[[], bool], *, pause: float = 0.02) -> None:
+        """Poll until `reached`, every `pause` seconds.
+
+        A requeued job does not lie for the two minutes that Slurm gives its last attempt to end everywhere, but only
+        until that has ended: the nodes would mistake one for the other.
+        """
+        looked = 0.0
 
         def poll() -> bool:
+            nonlocal looked
             if reached():
                 return True
+            if time.monotonic() < looked + LOOK:
+                return False
+            looked = time.monotonic()
             fields = self.fields()
             lies = (fields["JobState"], fields["Reason"]) == ("PENDING", "BeginTime")
             if lies and fields["Restarts"] != self._hastened and not self.slurm.processes("slurmstepd"):
@@ -219,11 +230,11 @@ class Job:
             assert fields["JobState"] not in _TERMINAL or reached(), f"ended: {fields}\n{self.output[-4000:]}"
             return False
 
-        until(poll, lambda: f"{self.fields()}\n{self.output[-4000:]}\n{self.slurm.logs()}")
+        until(poll, lambda: f"{self.fields()}\n{self.output[-4000:]}\n{self.slurm.logs()}", pause=pause)
 
     def wait(self) -> tuple[str, int]:
         """State and exit code of the job's end, requeues between."""
-        self.until(lambda: self.fields()["JobState"] in _TERMINAL)
+        self.until(lambda: self.fields()["JobState"] in _TERMINAL, pause=LOOK)
         fields = self.fields()
         return fields["JobState"], int(fields["ExitCode"].split(":")[0])
 

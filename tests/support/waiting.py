@@ -7,9 +7,16 @@ from collections.abc import Callable
 HANGING = 600.0
 
 
-def until(reached: Callable[[], object], report: Callable[[], object] = str, seconds: float = HANGING) -> None:
-    """Poll until `reached` returns something true. Raises AssertionError with what `report` returns."""
+def until(
+    reached: Callable[[], object],
+    report: Callable[[], object] = str,
+    seconds: float = HANGING,
+    *,
+    pause: float = 0.02,
+) -> None:
+    """Poll until `reached` returns something true, every `pause` seconds. Raises AssertionError with what `report`
+    returns."""
     deadline = time.monotonic() + seconds
     while not reached():
         assert time.monotonic() < deadline, f"not reached in {seconds} s:\n{report()}"
-        time.sleep(0.02)
+        time.sleep(pause)

@@ -63,7 +63,7 @@ class Watcher:
     _ended: threading.Event = field(default_factory=threading.Event)
 
     def watch(self) -> None:
-        while not self._ended.wait(0.1):
+        while not self._ended.wait(0.25):
             for path in self.targets.glob("*.json") if self.targets.is_dir() else ():
                 try:
                     ((group,),) = (json.loads(path.read_text()),)

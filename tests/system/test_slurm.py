@@ -17,7 +17,7 @@ from tests.support import prepare
 from tests.support.crosssum_tree import CrossSumTree
 from tests.support.forkserver import ROOT
 from tests.support.harness import FP32, free_port
-from tests.support.slurm import NODES, Job, Slurm, missing
+from tests.support.slurm import LOOK, NODES, Job, Slurm, missing
 from tests.support.tiny import tiny_overrides
 from tests.support.waiting import until
 from trainer.checkpoint.directory import damage, read_state, whole_checkpoints
@@ -127,7 +127,7 @@ def test_the_time_limit_and_a_lost_node_cost_no_step(
     job.until(lambda: last_step(run) > stopped_at)
     assert f"going on from step {stopped_at}" in job.output
     slurm.call("scontrol", "update", f"nodename={NODES[1]}", "state=down", "reason=test")
-    job.until(lambda: job.fields()["Restarts"] == "2")
+    job.until(lambda: job.fields()["Restarts"] == "2", pause=LOOK)
     assert last_step(run) < STEPS, "the node went too late to show anything"
     slurm.call("scontrol", "update", f"nodename={NODES[1]}", "state=resume")
     assert job.wait() == ("COMPLETED", 0), job.output

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from shards.format.index import Corpus
 from tests.support.harness import FP32
 from tests.support.monitoring import MONITORING
-from tests.support.slurm import NODES, Slurm, missing
+from tests.support.slurm import LOOK, NODES, Slurm, missing
 from tests.support.tiny import tiny_overrides
 from tests.support.waiting import until
 
@@ -55,7 +55,7 @@ def test_a_running_job_is_listed_as_its_endpoints_are(slurm: Slurm, tiny_corpus:
     waiting.cancel()
     job.cancel()
     job.wait()
-    until(lambda: listed(slurm) == [], slurm.logs)
+    until(lambda: listed(slurm) == [], slurm.logs, pause=LOOK)
     assert list(targets.glob("*.json")) == []
 
 

@@ -4,7 +4,6 @@ import hashlib
 import os
 import random
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -18,6 +17,7 @@ from shards.format.index import Corpus, open_corpus
 from shards.stream.mixture import MixtureConfig
 from shards.stream.partition import Partition
 from shards.stream.sampler import Sampler
+from tests.support.forkserver import Program
 from tests.support.tiny import tiny_collator
 from tests.support.waiting import HANGING
 from tests.unit.shards.test_loader_partition import rows_of
@@ -82,12 +82,10 @@ def read_on(corpus_directory: str, log: str, last: int) -> None:
 
 def test_killed_at_random_points_the_stream_is_the_undisturbed_one(tiny_corpus: Corpus, tmp_path: Path) -> None:
     log, last = tmp_path / "rows", 40
-    arguments = f"{str(tiny_corpus.directory)!r}, {str(log)!r}, {last}"
-    code = f"from tests.unit.shards.test_loader_resumes import read_on; read_on({arguments})"
+    words = [str(tiny_corpus.directory), str(log), str(last)]
     dice, kills = random.Random(5), 0
-    root = Path(__file__).resolve().parents[3]
     while True:
-        process = subprocess.Popen([sys.executable, "-c", code], cwd=root)
+        process = Program("tests.unit.shards.test_loader_resumes", words, output=tmp_path / "output")
         if kills < 4:
             wanted = (log.stat().st_size if log.exists() else 0) + dice.randrange(1, 40_000)
             while process.poll() is None and not (log.exists() and log.stat().st_size >= wanted):
@@ -121,3 +119,7 @@ def test_a_reader_that_stalls_delays_its_batch_and_nothing_else(
     monkeypatch.setattr(os, "preadv", preadv)
     assert steps(tiny_corpus, 0, 2, ranks=1, threads=3) == plain
     assert stalled
+
+
+if __name__ == "__main__":
+    read_on(sys.argv[1], sys.argv[2], int(sys.argv[3]))

@@ -10,6 +10,7 @@ On few words CLD2 is worse than py3langid. Both know languages by code, and neit
 - Kinyarwanda stands for Kirundi and Malay for Indonesian: each pair is nearly one language, and one of the two is ours.
 """
 
+import copy
 import functools
 import unicodedata
 from collections.abc import Mapping
@@ -139,8 +140,14 @@ def _is_in(character: str, charset: str) -> bool:
 @functools.cache
 def _restricted(*codes: str) -> Any:
     """Return py3langid restricted to those of these codes that it knows."""
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
-    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    identifier = copy.copy(_py3langid())
     identifier.set_languages(set(codes) & set(identifier.labels))
     return identifier
+
+
+@functools.cache
+def _py3langid() -> Any:
+    """Read py3langid's model, which is compressed: most of a second."""
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
