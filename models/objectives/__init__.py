@@ -17,7 +17,8 @@ trainer/recipe/recipes/.
 | CAT (ibid., Table 2, row 4; Liang et al., 2022b) | cat.py | 2, 4, and two tasks of the other paper | cat.yaml |
 | ACROSS (Li et al., 2023), first stage | d2tv.py, branches: mms | 1 | across_mls.yaml |
 | ACROSS (ibid.), second stage | across.py | 2-9 | across.yaml |
-| NCLS+MLS, NCLS+MT (Zhu et al., 2019; ACROSS' Table 1) | ncls.py | - | ncls_mls.yaml, ncls_mt.yaml |
+| NCLS+MLS (Zhu et al., 2019; ACROSS' Table 1) | ncls.py, task: mls | | ncls_mls.yaml |
+| NCLS+MT (ibid.) | ncls.py, task: mt | | ncls_mt.yaml |
 """
 
 import importlib

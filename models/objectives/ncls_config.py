@@ -19,7 +19,7 @@ class NclsConfig(ObjectiveConfig):
     needs: ClassVar[frozenset[str]] = frozenset({"source_summary"})
 
     name: Literal["ncls"] = "ncls"
-    task: Literal["mls", "mt"] = Field(description="the second decoder's: summarize the source, or translate summaries")
+    task: Literal["mls", "mt"] = Field(default="mls", description="summarize the source, or translate")
     weight: float = Field(default=1.0, gt=0, description="of the second task's cross-entropy")
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
 

@@ -4,8 +4,6 @@ An objective's configuration returns those that its training applies (`Objective
 same of held-out examples (trainer/evaluation/robustness/perturb.py). Shape suffixes: shards/schema.py.
 """
 
-import hashlib
-import random
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -71,9 +69,3 @@ class ExampleTransform(Transform, ABC):
         for row in torch.nonzero(fetched.weight_B)[:, 0].tolist():
             source[row], target[row] = self.change(source[row], target[row], int(fetched.slot[row]))
         return replace(fetched, source=source, target=target)
-
-
-def seeded(seed: int, *names: str) -> random.Random:
-    """Return a generator that depends on the seed and names alone, the same on every machine."""
-    digest = hashlib.blake2b("\0".join((str(seed), *names)).encode("utf-8", "surrogatepass"), digest_size=8)
-    return random.Random(int.from_bytes(digest.digest()))

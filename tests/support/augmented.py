@@ -13,8 +13,9 @@ from models.objectives import OBJECTIVES
 from models.objectives.base import Outputs
 from models.objectives.d2tv import D2TV
 from models.objectives.d2tv_config import D2TVConfig
-from shards.batch.transforms import ExampleTransform, seeded
+from shards.batch.transforms import ExampleTransform
 from shards.batch.types import Batch
+from shards.draws import seeded
 from shards.schema import Article
 
 #: Rows that the objective remembers: more than a step of the tiny recipe has.

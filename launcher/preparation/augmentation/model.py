@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from launcher.preparation.augmentation.nllb_codes import NLLB_CODES
 from launcher.preparation.augmentation.selection import Unit
@@ -18,9 +18,6 @@ from shards.files.read import read_json
 from shards.languages import LANGUAGE_CODES
 from shards.schema import Article, Story
 from shards.storage.hub import code_in
-
-if TYPE_CHECKING:
-    pass
 
 _KINDS = ("m2m_100", "nllb-moe")  # what transformers calls them: NLLB's dense models are of M2M100's kind
 _BATCH = 16

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable, Sequence
 
 from launcher.preparation.augmentation.settings import Augmentation
-from shards.batch.transforms import seeded
+from shards.draws import seeded
 from shards.text.lists import LIST_COMMA
 from trainer.evaluation.robustness.draw import in_random_order
 from trainer.evaluation.scoring.pieces import sentences

@@ -7,7 +7,7 @@ import regex
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from shards.batch.transforms import seeded
+from shards.draws import seeded
 from shards.languages import LANGUAGE_CODES
 from tests.support.sentences import SENTENCES
 from trainer.evaluation.robustness.keys import keyboard_neighbours, look_alikes, near_keys

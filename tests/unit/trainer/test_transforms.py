@@ -13,7 +13,8 @@ from models.objectives import OBJECTIVES
 from shards.batch.fetch import Fetcher, ImageSizes
 from shards.batch.loader import Loader
 from shards.batch.reader import Reader, ReaderConfig
-from shards.batch.transforms import Fetched, Transform, seeded
+from shards.batch.transforms import Fetched, Transform
+from shards.draws import seeded
 from shards.errors import InputError
 from shards.format.index import Corpus
 from shards.stream.mixture import MixtureConfig

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from shards.batch.transforms import seeded
+from shards.draws import seeded
 from shards.errors import InputError
 from shards.format.index import Corpus
 from shards.stream.sampler import Groups

@@ -20,7 +20,8 @@ from torch import Tensor
 from shards.arrays import Ints, Mask
 from shards.batch.reader import Reader
 from shards.batch.spans import UnreadableError
-from shards.batch.transforms import Fetched, Transform, seeded
+from shards.batch.transforms import Fetched, Transform
+from shards.draws import seeded
 from shards.format.index import Corpus
 from shards.schema import Article, Unreadable
 from shards.stream.images import ImageRule, image_numbers, image_owners
