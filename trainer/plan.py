@@ -15,6 +15,7 @@ from shards.stream.bundles import BundledSampler
 from shards.stream.mixture import segments
 from shards.stream.partition import Partition
 from shards.stream.sampler import Sampler
+from shards.stream.subsample import keep_examples
 from shards.text.start_tokens import named_starts, unlike_start
 from shards.text.tokenizer import Tokenizer, open_tokenizer
 from trainer.checkpoint.directory import (
@@ -59,7 +60,7 @@ class Plan:
 
 def plan_run(recipe: Recipe, ds_config: Path, ranks: Ranks, resume: Resume = "auto") -> Plan:
     """Check recipe, corpus, DeepSpeed config and checkpoints against each other; `InputError` at the first misfit."""
-    corpus = open_corpus(recipe.corpus.path)
+    corpus = keep_examples(open_corpus(recipe.corpus.path), recipe.corpus.most_examples)
     check_corpus(recipe, corpus)
     sampler = build_sampler(recipe, corpus)
     reader = recipe.loader.open(corpus)

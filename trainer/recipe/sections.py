@@ -1,5 +1,6 @@
 """Declare the sections of a recipe that all objectives share: keys, defaults and bounds."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
@@ -41,6 +42,11 @@ class CorpusSection(Section):
         "source",
         description="V, the images of both branches: the source article's, and in training the target's where it has "
         "none; target: the target's where it has any, else the source's, in evaluation too",
+    )
+    most_examples: Mapping[str, Annotated[int, Field(ge=0)]] = Field(
+        {},
+        description="pattern of directions -> how many training examples of each are used, as if the corpus had no "
+        "more; augmented documents stay",
     )
 
     def image_rule(self, *, training: bool) -> ImageRule:

@@ -75,18 +75,23 @@ def test_table_2_is_the_papers_rows_on_mms_mxls() -> None:
     assert {settings.alpha_steps for settings in of_d2tv if settings.distillation != "none"} == {420}
 
 
-def test_across_study_adds_one_alignment_after_the_other() -> None:
+def test_across_study_adds_alignment_and_augmentation() -> None:
     planned = trials(load_study("across"), Path("out"), ds_config=FP32, ranks=2, overrides=[])
-    first, *others = planned[:4]
+    first, *others = planned[:6]
+    augmented = [trial.recipe.corpus.path != first.recipe.corpus.path for trial in others]
+    assert augmented == [False, True, False, True, True]
     assert first.recipe.mixture.kinds == ("mms",)
     settings = [trial.recipe.objective.settings() for trial in others]
     assert [(one.consistency, one.contrast) for one in settings if isinstance(one, AcrossConfig)] == [
         (False, False),
+        (False, False),
+        (True, False),
         (True, False),
         (True, True),
     ]
-    assert [trial.recipe.references["mls"].initialises for trial in others] == [False, True, True]
-    for trial in planned[:4]:
+    assert [trial.recipe.references["mls"].initialises for trial in others] == [False, True, True, True, True]
+    for trial in planned[:6]:
+        assert trial.recipe.corpus.most_examples == {"ru-en": 400, "ur-en": 100}
         assert trial.recipe.mixture.directions == trial.recipe.evaluation.directions == "*-en"
         assert trial.recipe.mixture.languages == ("english", "indonesian", "russian", "urdu")
     assert {trial.recipe.references["mls"].model for trial in others} == {first.run}
