@@ -61,6 +61,13 @@ def test_the_shipped_study_is_the_papers_table() -> None:
     assert [trial.recipe.objective.settings().distillation for trial in planned[3:5]] == ["vanilla", "dual"]
 
 
+def test_help_names_every_study(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["study", "--help"])
+    told = capsys.readouterr().out
+    assert [name for name in study_names() if name not in told] == []
+
+
 def test_table_2_is_the_papers_rows_on_mms_mxls() -> None:
     study = load_study("table2")
     assert study.baseline == next(iter(study.models)) == "MMS+MXLS"
