@@ -48,7 +48,7 @@ DEFINITION = {
 
 def test_the_shipped_study_is_the_papers_table() -> None:
     study = load_study("table1")
-    assert study_names() == ["across", "table1", "table2"]
+    assert study_names() == ["across", "across_selection", "table1", "table2"]
     assert list(study.models) == ["MMS", "MXLS", "MMS+MXLS", "Vanilla-KD", "D²TV"]
     assert (study.baseline, len(study.seeds)) == ("Vanilla-KD", 3)
     planned = trials(study, Path("out"), ds_config=FP32, ranks=2, overrides=["training.steps=7"])
@@ -80,6 +80,13 @@ def test_table_2_is_the_papers_rows_on_mms_mxls() -> None:
     added = [(settings.distillation, settings.contrast) for settings in of_d2tv]
     assert added == [("none", False)] * 2 + [("vanilla", False), ("dual", False), ("none", True), ("dual", True)]
     assert {settings.alpha_steps for settings in of_d2tv if settings.distillation != "none"} == {420}
+
+
+def test_selection_study_differs_in_the_augmented_corpus_alone() -> None:
+    planned = trials(load_study("across_selection"), Path("out"), ds_config=FP32, ranks=2, overrides=[])
+    of_corpora = [trial.recipe.model_dump(exclude={"run", "corpus"}) for trial in planned[2:6]]
+    assert all(one == of_corpora[0] for one in of_corpora)
+    assert len({trial.recipe.corpus.path for trial in planned[2:6]}) == 4
 
 
 def test_across_study_adds_alignment_and_augmentation() -> None:
