@@ -1,4 +1,4 @@
-"""What a micro-batch computes, laid out: streams of texts, images and summaries, and where each row finds its own.
+"""Lay out what a micro-batch computes: streams of texts, images and summaries, and where each row finds its own.
 
 Made by models/arrangement.py. Shape suffixes as in models/ragged.py; X images, S regions of all images, B rows of the
 batch, T tokens of the stream at hand.

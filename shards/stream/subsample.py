@@ -19,6 +19,8 @@ def keep_examples(corpus: Corpus, most: Mapping[str, int]) -> Corpus:
     last one counts.
     Raises: InputError for a pattern that names no direction.
     """
+    if not most:
+        return corpus  # its edges stay mapped: one copy for all ranks of a host
     limits: dict[tuple[int, int], int] = {}
     for pattern, limit in most.items():
         try:

@@ -14,7 +14,7 @@ ATTEMPTS, FIRST_PART = 3, 1
 
 
 def train(job: Path, run: Path, corpus: Corpus, *, world_size: int, attempts: int, **more: Any) -> list[torch.Tensor]:
-    """What the objective remembers after every attempt, which all ranks do alike."""
+    """Return what the objective remembers after every attempt, alike on all ranks."""
     words = [
         *tiny_overrides(corpus.directory, run),
         "objective.name=augmented",

@@ -90,7 +90,7 @@ def test_two_nodes_train_one_run(undisturbed: Path) -> None:
 
 
 def was_sent(process: psutil.Process, number: int) -> bool:
-    """Whether a process that is held has this signal waiting, or has gone: Slurm wakes it as well."""
+    """Return True if a process that is held has this signal waiting, or has gone: Slurm wakes it as well."""
     try:
         status = Path(f"/proc/{process.pid}/status").read_text()
     except (FileNotFoundError, ProcessLookupError):

@@ -1,4 +1,4 @@
-"""What the faults benchmark computes from what it measured. Its quick run: tests/system/test_quick_trainings.py."""
+"""Test what the faults benchmark computes from what it measured. Its quick run: tests/system/test_quick_trainings.py."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""How the monitoring benchmark takes its times. Its quick run: tests/system/test_quick_trainings.py."""
+"""Test how the monitoring benchmark takes its times. Its quick run: tests/system/test_quick_trainings.py."""
 
 import pytest
 

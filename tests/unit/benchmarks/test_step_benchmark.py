@@ -1,4 +1,4 @@
-"""How the step benchmark takes its figures. Its quick run: tests/system/test_quick_benchmarks.py."""
+"""Test how the step benchmark takes its figures. Its quick run: tests/system/test_quick_benchmarks.py."""
 
 import dataclasses
 

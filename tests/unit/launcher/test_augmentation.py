@@ -1,4 +1,4 @@
-"""Which sentences of a document are translated, by what, and when there is no variant instead."""
+"""Test which sentences of a document are translated, by what, and when there is no variant instead."""
 
 import pickle
 from dataclasses import replace

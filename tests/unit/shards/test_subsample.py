@@ -38,6 +38,10 @@ def test_directions_keep_as_many_examples_as_they_may_and_others_all(tiny_corpus
     assert np.array_equal(some.edges["validation"], tiny_corpus.edges["validation"])
 
 
+def test_without_limits_the_edges_stay_mapped(tiny_corpus: Corpus) -> None:
+    assert keep_examples(tiny_corpus, {}) is tiny_corpus
+
+
 def test_fewer_examples_are_some_of_more(tiny_corpus: Corpus) -> None:
     few, more = (keep_examples(tiny_corpus, {"all": most}) for most in (2, 4))
     assert all(less <= rest for less, rest in zip(edges_of(few, "all"), edges_of(more, "all"), strict=True))

@@ -1,4 +1,4 @@
-"""What an evaluation makes of its predictions: a scored row each, their means, and a table that fits a log."""
+"""Test what an evaluation makes of its predictions: a scored row each, their means, and a table that fits a log."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What rank 0 tells of a run's troubles: console, metrics.jsonl and Prometheus say the same."""
+"""Test what rank 0 tells of a run's troubles: console, metrics.jsonl and Prometheus say the same."""
 
 import dataclasses
 from collections.abc import Iterator

@@ -66,7 +66,7 @@ def overlapping(text: str, part: str) -> int:
 
 
 def is_left_of(after: str, before: list[str]) -> bool:
-    """Whether `after` is the clusters of `before`, in order, without some of them."""
+    """Return True if `after` is the clusters of `before`, in order, without some of them."""
     ends = {0}
     for cluster in before:
         ends |= {end + len(cluster) for end in ends if after.startswith(cluster, end)}

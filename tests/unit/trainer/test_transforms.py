@@ -1,4 +1,4 @@
-"""What an objective changes in its training examples: the same in every layout and after a resume, and in no other."""
+"""Test that an objective's transforms are the same in every layout and after a resume, and in no other stream."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -117,7 +117,7 @@ def test_transforms_come_in_order_and_leave_placeholders(tiny_corpus: Corpus) ->
 
 @pytest.mark.parametrize("kind", ["word_delete", "wrong_images", "region_drop"])
 def test_a_perturbation_serves_training_too(tiny_corpus: Corpus, kind: str) -> None:
-    """What `--perturb` makes of held-out examples is a transform of a stream's: the same whoever reads a group."""
+    """Train on what `--perturb` makes of examples: the same whoever reads a group."""
     material = Material(
         corpus=tiny_corpus, reader=Reader(tiny_corpus), split="train", seed=7, extract=Extractor(tiny_corpus)
     )
