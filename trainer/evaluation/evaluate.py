@@ -267,7 +267,10 @@ class Evaluator:
         }
 
     def _alignment(self, network: Network, split: str) -> dict[str, Any]:
-        """Measure how near the encoder puts documents and their parallels, on a fixed sample of the split."""
+        """Measure how near the encoder puts documents and their parallels, on a fixed sample of the split.
+
+        All ranks call this; the first one has the figures, others get an empty mapping.
+        """
         lengths = self.recipe.lengths
         chosen = choose_parallels(self.corpus, split, self.directions())
         documents = encode_documents(
@@ -280,4 +283,4 @@ class Evaluator:
             device=self.device,
             begin_batch=self.begin_batch,
         )
-        return alignment_report(self.corpus, chosen, documents)
+        return alignment_report(self.corpus, chosen, documents) if self.ranks.is_first else {}

@@ -1,4 +1,6 @@
-"""Test what the faults benchmark computes from what it measured. Its quick run: tests/system/test_quick_trainings.py."""
+"""Test what the faults benchmark computes from what it measured. Its quick run:
+tests/system/test_quick_trainings.py.
+"""
 
 import math
 
