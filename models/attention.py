@@ -21,6 +21,7 @@ from models.ragged import Layout, scatter, take
 _PIECE = 2**21
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def attend(
     query_TE: Tensor,
     key_SE: Tensor,
@@ -35,6 +36,9 @@ def attend(
     """Return softmax(scale * Q K^T + bias) V by head, heads side by side in E: (T, E); zeros for queries without keys.
 
     bias: of `score_bias`. dropout: of the probabilities; 0 outside training.
+
+    Never compiled: with rows and their length as symbols, a graph of one row was used for three (torch 2.13), whose
+    tokens then saw those of other texts. On the CPU a graph would also hold the masks drawn while it was traced.
     """
     tokens = len(query_TE)
     if layout.readers_T is not None:
@@ -47,7 +51,7 @@ def attend(
     assert (mask is not None) == layout.masked, "call Layout.to first"
     complete = bias is not None and bias.ndim == 4
     if query.device.type == "cpu" and not complete and (dropout or (bias is not None and bias.requires_grad)):
-        out = _attend_on_cpu(query, key, value, mask, bias, scale, dropout)
+        out: Tensor = _CpuAttention.apply(query, key, value, mask, bias, scale, dropout)  # type: ignore[no-untyped-call]
     else:
         if bias is not None:
             mask = bias if complete else _with_mask(bias, mask)
@@ -67,13 +71,6 @@ def score_bias(bias_HQK: Tensor, layout: Layout) -> Tensor:
 
 def _with_mask(bias_HQK: Tensor, mask_P1QK: Tensor | None) -> Tensor:
     return bias_HQK[None] if mask_P1QK is None else bias_HQK + mask_P1QK
-
-
-@torch.compiler.disable  # type: ignore[untyped-decorator]
-def _attend_on_cpu(*inputs: Any) -> Tensor:
-    """Attend on the CPU, never compiled: a graph would hold the masks drawn while it was traced."""
-    out: Tensor = _CpuAttention.apply(*inputs)  # type: ignore[no-untyped-call]
-    return out
 
 
 def _pieces(rows: int, heads: int, scores: int) -> list[tuple[slice, slice]]:

@@ -4,7 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from models.config import VisionConfig
+from models.layers import LayerRunner
+from models.ragged import self_layout
+from models.vision import VisualEncoder
 from shards.format.index import Corpus
 from tests.numerics.test_sharing import assert_compiled_layers_compute_the_same
 from tests.support.harness import run_job
@@ -41,6 +46,23 @@ def test_activation_checkpointing_trains_bit_for_bit_the_same(
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_compiled_story_batches_compute_the_same(checkpointing: bool) -> None:
     assert_compiled_layers_compute_the_same(checkpointing)
+
+
+@pytest.mark.long
+def test_layers_compiled_for_one_text_keep_three_apart() -> None:
+    """Inductor took the graph of one row of 72 tokens for three of them: each token saw all sequences."""
+    torch.manual_seed(0)
+    shape = {"feature_size": 32, "hidden_size": 16, "ffn_size": 32, "num_layers": 1, "num_heads": 2, "max_images": 2}
+    encoder = VisualEncoder(VisionConfig.model_validate(shape))
+    plain, compiled = LayerRunner(), LayerRunner(compile=True)
+    for sequences in (1, 3, 2):
+        layout = self_layout([72] * sequences, causal=False).to(torch.device("cpu"), torch.float32)
+        inputs = torch.randn(2 * sequences, 36, 32), torch.rand(2 * sequences, 36, 4), torch.tensor([0, 1] * sequences)
+        found = []
+        for encoder.runner in (plain, compiled):
+            torch.manual_seed(sequences)  # the dropout's
+            found.append(encoder(*inputs, layout))
+        torch.testing.assert_close(found[1], found[0], rtol=0, atol=1e-5)
 
 
 @pytest.mark.long
