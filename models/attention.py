@@ -15,13 +15,14 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from models.dropout import Masks
+from models.layers import never_compiled
 from models.ragged import Layout, scatter, take
 
 #: Bytes of the scores of a piece: a second-level cache and some of the third.
 _PIECE = 2**21
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
+@never_compiled
 def attend(
     query_TE: Tensor,
     key_SE: Tensor,

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.layers import never_compiled
+
 _LEVELS = 2**16
 
 
@@ -36,10 +38,10 @@ def dropout(x: Tensor, p: float, training: bool) -> Tensor:
         return x
     if x.device.type != "cpu":
         return F.dropout(x, p)
-    keep: Tensor = _mask(x.shape, p, x.dtype)
+    keep = _mask(x.shape, p, x.dtype)
     return x * keep
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
+@never_compiled
 def _mask(shape: torch.Size, p: float, dtype: torch.dtype) -> Tensor:
     return Masks(p).draw(shape, dtype)
