@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from models.compilation import never_compiled
 from models.dropout import Masks
-from models.layers import never_compiled
 from models.ragged import Layout, scatter, take
 
 #: Bytes of the scores of a piece: a second-level cache and some of the third.

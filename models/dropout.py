@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.layers import never_compiled
+from models.compilation import never_compiled
 
 _LEVELS = 2**16
 

@@ -1,19 +1,11 @@
 """Run the layers of a stack: as they are, compiled, or with activation checkpointing."""
 
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-def never_compiled(function: Callable[P, T]) -> Callable[P, T]:
-    """Keep `function` out of the graphs of `torch.compile`, with its types, which `torch.compiler.disable` loses."""
-    return cast(Callable[P, T], torch.compiler.disable(function))
 
 
 class LayerRunner:
