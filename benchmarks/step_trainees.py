@@ -16,12 +16,13 @@ import torch
 
 from benchmarks.plain_d2tv import PlainD2TV
 from benchmarks.step_shapes import LANGUAGES, Lengths, network_config, vocabulary
+from models.arrangement import Arrangement
 from models.flops import BackboneSizes
 from models.network import Network
 from models.objectives import OBJECTIVES
 from models.objectives.base import Objective, Outputs
 from models.objectives.config import ObjectiveConfig
-from models.objectives.d2tv import D2TV, D2TVConfig, step_flops
+from models.objectives.d2tv import D2TV, D2TVConfig, arrange, step_flops
 from models.synthetic import EOS_ID, PAD_ID
 from shards.batch.types import Batch, StreamBatch
 from trainer.distributed import join, sum_over_ranks
@@ -176,7 +177,9 @@ class Plain:
 
     def flops(self, batch: Batch, variant: str) -> int:
         """As `Ours.flops`: padding is no use to anyone."""
-        return step_flops(batch, D2TVConfig(), self.config, self.sizes, share=False).training
+        return step_flops(
+            arrange(Arrangement(batch, share=False), batch, D2TVConfig()), D2TVConfig(), self.config, self.sizes
+        ).training
 
     def train(self, batch: Batch, variant: str, apart: bool) -> Parts:
         assert variant == "d2tv"

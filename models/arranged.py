@@ -4,6 +4,7 @@ Made by models/arrangement.py. Shape suffixes as in models/ragged.py; X images, 
 batch, T tokens of the stream at hand.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, cast
 
@@ -11,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.ragged import Layout, averages
+from models.joint import Joint
+from models.ragged import Layout, averages, averaging
 from shards.arrays import Ints
 
 #: Name of the network's own decoder among those that an objective may have.
@@ -90,6 +92,7 @@ class Arranged:
     decoders: dict[str, DecoderStream]
     real_tokens: int  # of texts and decoded summaries
     computed_tokens: int  # places in the rows that their self-attention computes
+    joint: Joint | None = None  # what the encoder's stream is made of, where it reads images too: `fusion` is None
 
     @property
     def main(self) -> DecoderStream:
@@ -127,6 +130,25 @@ def same_tokens(stream: DecoderStream, part: str, other: DecoderStream, other_pa
         if text >= 0:
             texts[text] = of_other
     return torch.from_numpy(ranges(texts, np.bincount(other.text_T.numpy(), minlength=other.texts)))
+
+
+def encoded(number_B: Ints, sizes: Sequence[int]) -> Encoded:
+    """Return where the texts `number_B` (-1 for none) lie in a stream of texts of `sizes`."""
+    texts, ends = sorted({number for number in number_B.tolist() if number >= 0}), np.cumsum(sizes)
+    together = texts == list(range(texts[0], texts[-1] + 1))
+    place = {number: place for place, number in enumerate(texts)}
+    return Encoded(
+        tokens_T=None if together else torch.from_numpy(ranges(np.array(texts), np.array(sizes))),
+        begin=int(ends[texts[0]] - sizes[texts[0]]),
+        end=int(ends[texts[-1]]),
+        pool=averaging([sizes[text] for text in texts]),
+        text_B=torch.tensor([place.get(number, 0) for number in number_B.tolist()]),
+    )
+
+
+def flat(texts: Sequence[Ints]) -> Tensor:
+    """Return texts as one stream."""
+    return torch.from_numpy(np.concatenate(texts))
 
 
 def ranges(texts: Ints, sizes: Ints) -> Ints:

@@ -14,10 +14,11 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from models.arranged import MAIN, Arranged, Decoded, DecoderStream, Encoded, ranges
+from models.arranged import MAIN, Arranged, Decoded, DecoderStream, encoded, flat, ranges
+from models.joint import Input, Visual, lay_out
 from models.ragged import averaging, cross_layout, self_layout
+from models.shapes import VisualForm
 from models.sharing import Distinct, Rows, Text
 from shards.arrays import Ints
 from shards.batch.types import Batch
@@ -31,8 +32,8 @@ class Lengths:
     """Lengths of what a micro-batch computes, each thing once; rows that run and count nothing are left out."""
 
     images: list[int]  # an image sequence
-    documents: list[int]  # tokens of a document that a summary is written from
-    texts: list[int]  # tokens of other texts that are encoded
+    documents: list[int]  # tokens of a document that a summary is written from, with those of its images where joint
+    texts: list[int]  # tokens of what else is encoded
     memories: list[tuple[int, int]]  # (tokens of the document, images)
     decoded: list[tuple[int, int]]  # (tokens or regions that are read, tokens that are written)
 
@@ -64,16 +65,24 @@ class Arrangement:
     step. Ask for the same names in every micro-batch.
     """
 
-    def __init__(self, batch: Batch, *, share: bool = True, marked: bool = False) -> None:
+    def __init__(
+        self, batch: Batch, *, share: bool = True, marked: bool = False, joint: VisualForm | None = None
+    ) -> None:
         """Begin with nothing. share False: compute every row on its own.
 
         marked: a text begins with its language's token (mBART-50), as documents already do: put it before summaries
-        that are encoded.
+        that are encoded. joint: the encoder reads the images with a document, as these visual tokens.
         """
         assert batch.cross_B.device.type == "cpu", "arrange a batch before it is moved"
         self._rows, self._marked = Rows(batch, share), marked
+        self._visual = None if joint is None else Visual(self._rows.sequence_images, joint)
+        self._images = False
         self._encodes: dict[str, _Encode] = {}
         self._decodes: dict[str, _Decode] = {}
+
+    def images(self) -> None:
+        """Ask for the states of each image sequence by itself, which an encoder of texts alone has anyway."""
+        self._images = True
 
     def encode(self, name: str, text: Text, rows: Sequence[int]) -> None:
         """Ask for the encoder's states of a text of each row. A document that is decoded from is not encoded again."""
@@ -100,7 +109,7 @@ class Arrangement:
     def lengths(self) -> Lengths:
         """Return the lengths of what is asked for, from which its operations are counted (models/flops.py)."""
         rows, work = self._rows, self._numbered(spare=False)
-        sizes = [len(self._ids(text, row)) for text, row in work.texts.first]
+        sizes = self._sizes(work)
         read = _sizes_of_memories(work, rows, sizes)
         return Lengths(
             images=[rows.shown[sequence] for sequence in set(rows.sequence_B[rows.real].tolist()) - {-1}],
@@ -121,8 +130,8 @@ class Arrangement:
     def arranged(self) -> Arranged:
         """Return the streams, on the host."""
         rows, work = self._rows, self._numbered(spare=True)
-        texts = [self._ids(text, row) for text, row in work.texts.first]
-        sizes = [len(ids) for ids in texts]
+        inputs = [self._input(*of) for of in work.texts.first]
+        sizes = self._sizes(work)
         # Memories of a document come before those of images alone.
         order = sorted(range(len(work.memories.first)), key=lambda memory: work.memories.first[memory][0] < 0)
         position = np.argsort(order)
@@ -143,28 +152,41 @@ class Arrangement:
         }
         own = [layout, *(stream.layout for stream in decoders.values())]
         return Arranged(
-            ids_T=_flat(texts),
+            ids_T=flat([one.ids for one in inputs if one.ids is not None]),
             texts=layout,
-            encoded={name: _encoded(text_B, sizes) for name, text_B in work.encoded.items()},
+            encoded={name: encoded(text_B, sizes) for name, text_B in work.encoded.items()},
             image_X=torch.from_numpy(rows.image_X),
             place_X=torch.from_numpy(rows.place_X),
             images=self_layout(rows.sequence_sizes, causal=False),
-            pool_images=averaging(rows.sequence_sizes),
+            pool_images=averaging(rows.sequence_sizes if self._visual is None else self._visual.tokens),
             sequence_B=torch.from_numpy(np.maximum(rows.sequence_B, 0)),
             document_tokens=sum(sizes[: work.documents]),
             memory_T=None if in_order else torch.from_numpy(ranges(document_of, np.array(sizes))),
-            fusion=cross_layout(fused_sizes, looking, rows.sequence_sizes) if fused else None,
+            fusion=cross_layout(fused_sizes, looking, rows.sequence_sizes) if fused and not self._visual else None,
             seen_T1=torch.from_numpy(np.repeat(np.array(seen, bool), fused_sizes))[:, None],
             alone_S=torch.from_numpy(ranges(alone, np.array(rows.sequence_sizes))) if len(alone) else None,
             decoders=decoders,
             real_tokens=sum(int(x.queries.place_T.numel()) for x in own),
             computed_tokens=sum(x.queries.rows * x.queries.length for x in own),
+            joint=None if self._visual is None else lay_out(inputs, self._visual),
         )
 
-    def _ids(self, text: Text, row: int) -> Ints:
-        """Return the tokens of a text as the encoder reads it."""
+    def _input(self, text: Text | None, row: int, sequence: int) -> Input:
+        """Return an input of the encoder: a text, and an image sequence (-1: none) that is read with it."""
+        if text is None:
+            return Input(ids=None, sequence=sequence)
         ids = self._rows.ids(text, row)
-        return np.r_[self._rows.start(text, row), ids] if self._marked and text in _SUMMARIES else ids
+        if self._marked and text in _SUMMARIES:
+            ids = np.r_[self._rows.start(text, row), ids]
+        return Input(ids=ids, sequence=sequence)
+
+    def _sizes(self, work: "_Work") -> list[int]:
+        """Return the tokens of each input of the encoder."""
+        sizes = []
+        for one in (self._input(*of) for of in work.texts.first):
+            words = None if one.ids is None else len(one.ids)
+            sizes.append(words or 0 if self._visual is None else self._visual.size(words, one.sequence))
+        return sizes
 
     def _stream(
         self, decoder: str, stream: "_Stream", work: "_Work", position: Ints, memory_sizes: list[int]
@@ -186,13 +208,13 @@ class Arrangement:
                 beside_T=None if beside is None else torch.from_numpy(ranges(np.array(beside), sizes)),
             )
         return DecoderStream(
-            ids_T=_flat(
+            ids_T=flat(
                 [
                     np.r_[rows.start(text, row), ids[:-1]]
                     for (text, row, _), ids in zip(stream.texts.first, targets, strict=True)
                 ]
             ),
-            target_T=_flat(targets),
+            target_T=flat(targets),
             layout=self_layout(sizes.tolist(), causal=True),
             cross=cross_layout(sizes.tolist(), memory_of.tolist(), memory_sizes),
             weight_T=torch.from_numpy(np.repeat(np.array(stream.weights, np.float32), sizes)),
@@ -211,7 +233,9 @@ class Arrangement:
             text_B, first = np.full(rows.count, -1, np.int64), len(stream.weights)
             for row in request.rows or spares:
                 sequence = -1 if request.read in _SUMMARIES else int(rows.sequence_B[row])
-                document = -1 if request.read == "images" else self._text(work, name, request.read, row)
+                document = -1
+                if request.read != "images":
+                    document = self._text(work, name, request.read, row, sequence if self._visual else -1)
                 memory = work.memories.number((document, sequence), (document, sequence))
                 # A summary is compared with that of another part, which may have been written from another variant.
                 other = -1 if request.beside is None else int(work.decoded[request.beside][row])
@@ -231,12 +255,18 @@ class Arrangement:
             for row in wanted.rows or spares:
                 numbers_B[row] = self._text(work, name, wanted.text, row)
             work.encoded[name] = numbers_B
+        if self._images and self._visual is not None and (spare or rows.shown):
+            for sequence in range(len(rows.sequence_images)):
+                work.texts.number(sequence, (None, -1, sequence))
         return work
 
-    def _text(self, work: "_Work", name: str, text: Text, row: int) -> int:
-        """Return the number of a text that is encoded: an article's is one whichever side reads it."""
-        key = (text in _SUMMARIES, self._rows.identity(text, row), name if self._rows.alone else "")
-        return work.texts.number(key, (text, row))
+    def _text(self, work: "_Work", name: str, text: Text, row: int, sequence: int = -1) -> int:
+        """Return the number of a text that is encoded: an article's is one whichever side reads it.
+
+        sequence: of the images that are read with it.
+        """
+        key = (text in _SUMMARIES, self._rows.identity(text, row), sequence, name if self._rows.alone else "")
+        return work.texts.number(key, (text, row, sequence))
 
 
 @dataclass(kw_only=True, slots=True)
@@ -250,7 +280,7 @@ class _Stream:
 class _Work:
     """Distinct texts, memories and summaries, each by the row where it first appears."""
 
-    texts: Distinct = field(default_factory=Distinct)  # (text, row); those of memories first
+    texts: Distinct = field(default_factory=Distinct)  # (text, row, image sequence); those of memories first
     documents: int = 0  # of the texts, those of memories
     memories: Distinct = field(default_factory=Distinct)  # (text or -1, image sequence or -1)
     streams: dict[str, _Stream] = field(default_factory=dict)
@@ -264,21 +294,3 @@ def _sizes_of_memories(work: _Work, rows: Rows, sizes: Sequence[int]) -> list[in
         sizes[document] if document >= 0 else rows.sequence_sizes[max(sequence, 0)]
         for document, sequence in work.memories.first
     ]
-
-
-def _encoded(number_B: Ints, sizes: Sequence[int]) -> Encoded:
-    """Return where the texts `number_B` (-1 for none) lie in a stream of texts of `sizes`."""
-    texts, ends = sorted({number for number in number_B.tolist() if number >= 0}), np.cumsum(sizes)
-    together = texts == list(range(texts[0], texts[-1] + 1))
-    place = {number: place for place, number in enumerate(texts)}
-    return Encoded(
-        tokens_T=None if together else torch.from_numpy(ranges(np.array(texts), np.array(sizes))),
-        begin=int(ends[texts[0]] - sizes[texts[0]]),
-        end=int(ends[texts[-1]]),
-        pool=averaging([sizes[text] for text in texts]),
-        text_B=torch.tensor([place.get(number, 0) for number in number_B.tolist()]),
-    )
-
-
-def _flat(texts: Sequence[Ints]) -> Tensor:
-    return torch.from_numpy(np.concatenate(texts))

@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
-from models.shapes import SHAPES
+from models.shapes import SHAPES, VisualForm
 
 Architecture = Literal["mt5", "mbart"]
 ShapeName = Literal["mt5_small", "mt5_base", "mt5_large", "mbart50_large"]
@@ -188,7 +188,13 @@ class VisionConfig(StrictConfig):
 
 
 class FusionConfig(StrictConfig):
-    """Text-vision fusion (paper section 2.2)."""
+    """Text-vision fusion: late as D²TV's (section 2.2), or early as RC³'s, which has no parameters of its own."""
+
+    kind: Literal["late", "early"] = Field(
+        default="late",
+        description="late: a visual encoder, and cross-modal attention from the text's states; early: the text encoder "
+        "reads the images' regions before the words; the keys below and the layers of network.vision are then idle",
+    )
 
     hidden_size: int = Field(
         default=256, gt=0, le=65_536, description="C, common width of the cross-modal attention (d_c)"
@@ -216,6 +222,13 @@ class NetworkConfig(StrictConfig):
     text: TextConfig
     vision: VisionConfig = Field(default_factory=VisionConfig)
     fusion: FusionConfig = Field(default_factory=FusionConfig)
+
+    @property
+    def joint(self) -> VisualForm | None:
+        """Return the visual tokens that the encoder reads before the words; None where images come to its states."""
+        if not self.vision.enabled or self.fusion.kind == "late":
+            return None
+        return VisualForm(regions=self.vision.regions, patches=0)
 
 
 class Decoding(StrictConfig):

@@ -9,6 +9,7 @@ width, C the common width of the fusion, per layer where the part has layers:
     decoder       N (8DH + 4DH + 2mDF) + 4H (N (N + 1) / 2 + N L) + 4DH L       N of the summary, L of the document
     head          2DW N
     vision        K (8V^2 + 4VY) + 4V K^2,  and once 8V K + 2 d_v V K           K regions; d_v where it is projected
+    early fusion  K (2 d_v D + 8D), and the K regions and some marks are tokens of what the text encoder reads
     fusion        L (2DC + 2(D + C)C + 2(D + C)D) + 4C L K,  and once 4VC K     keys and values once an image sequence
 
 Layers of an objective's own are its own to count. A causal attention counts the pairs it allows. mT5-base with 512 and
@@ -90,11 +91,17 @@ def forward_flops(lengths: Lengths, network: NetworkConfig, backbone: BackboneSi
     """Count a forward pass over what was arranged. own: of the objective's own layers."""
     images = lengths.images if network.vision.enabled else []
     common, regions = network.fusion.hidden_size, network.vision.regions
+    vision = sum(vision_flops(count, network) for count in images)
+    memories = lengths.memories
+    if network.joint is not None:
+        # The encoder reads the regions: what is left is their way to its width.
+        vision = 2 * (network.vision.feature_size + 4) * backbone.hidden * regions * sum(images)
+        images, memories = [], []
     return Flops(
-        vision=sum(vision_flops(count, network) for count in images),
+        vision=vision,
         documents=sum(encoder_flops(length, backbone) for length in lengths.documents),
         texts=sum(encoder_flops(length, backbone) for length in lengths.texts),
-        fusion=sum(fusion_flops(document, count, network, backbone) for document, count in lengths.memories)
+        fusion=sum(fusion_flops(document, count, network, backbone) for document, count in memories)
         + 4 * network.vision.width * common * regions * sum(images),
         decoder=sum(decoder_flops(document, summary, backbone) for document, summary in lengths.decoded),
         head=2 * backbone.hidden * backbone.words * sum(summary for _, summary in lengths.decoded),

@@ -27,18 +27,24 @@ from models.fusion import Fusion
 from models.layers import LayerRunner
 from models.losses.linear_cross_entropy import linear_cross_entropy
 from models.sharing import Side
-from models.vision import VisualEncoder
+from models.vision import RegionEmbedding, VisualEncoder
 from shards.batch.types import Batch
 from shards.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class States:
-    """States that the network computes of what was arranged."""
+class Encoded:
+    """States that the network computes of what was arranged, before anything is decoded."""
 
     texts_TD: Tensor  # of the encoder's stream, H_T^{N_e}
     visual_SV: Tensor | None  # of the image sequences, H_V^{N_v}; None without visual features
     memory_TD: Tensor  # of the memories, Z_{T+V}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class States(Encoded):
+    """All states that the network computes of what was arranged."""
+
     hidden_TD: Tensor  # of the main decoder's stream, H_dec^{N_d}: state t predicts target token t
 
 
@@ -46,8 +52,10 @@ class Network(nn.Module):
     """p(y_t | X, V, y_<t). With `vision.enabled` false it has no visual parameters and fusion is the identity.
 
     vocab_size, pad_id, eos_id, related_ids, start_ids, marks_texts: the tokenizer's. `vocab_size` afterwards is W, the
-    rows of the head.
+    rows of the head. `visual_size` is V of the states of images.
     """
+
+    vision: RegionEmbedding | None
 
     def __init__(
         self,
@@ -64,15 +72,24 @@ class Network(nn.Module):
         self.config, self.pad_id, self.eos_id, self.marks_texts = config, pad_id, eos_id, marks_texts
         self.backbone: Backbone = build_backbone(config.text, vocab_size, pad_id, eos_id, related_ids, start_ids)
         self.vocab_size, self.hidden_size = self.backbone.vocab_size, self.backbone.hidden_size
-        self.vision = VisualEncoder(config.vision) if config.vision.enabled else None
-        self.fusion = Fusion(config.fusion, self.hidden_size, config.vision.width) if config.vision.enabled else None
+        self._add_vision()
+
+    def _add_vision(self) -> None:
+        vision = self.config.vision
+        self.visual_size = vision.width
+        self.vision = VisualEncoder(vision) if vision.enabled else None
+        self.fusion = Fusion(self.config.fusion, self.hidden_size, vision.width) if vision.enabled else None
 
     def run_layers(self, *, activation_checkpointing: bool, compile: bool) -> None:
         """Set how the layers of encoders and decoder run in training (models/layers.py)."""
         runner = LayerRunner(activation_checkpointing=activation_checkpointing, compile=compile)
         self.backbone.runner = runner
-        if self.vision is not None:
+        if isinstance(self.vision, VisualEncoder):
             self.vision.runner = runner
+
+    def arrangement(self, batch: Batch, *, share: bool = True) -> Arrangement:
+        """Begin to ask for what this network is to compute of a batch. share: as of `Arrangement`."""
+        return Arrangement(batch, share=share, marked=self.marks_texts, joint=self.config.joint)
 
     def encode(self, arranged: Arranged) -> Tensor:
         """H_T^{N_e} (T, D) of all texts of a micro-batch, in one encoder call."""
@@ -83,16 +100,20 @@ class Network(nn.Module):
 
         hidden_S: int64, regions whose features are zero, as if nothing were known but their boxes.
         """
-        if self.vision is None:
+        if not isinstance(self.vision, VisualEncoder):
             return None
+        visual_SV: Tensor = self.vision(*self._regions(batch, arranged, hidden_S), arranged.place_X, arranged.images)
+        return visual_SV
+
+    def _regions(self, batch: Batch, arranged: Arranged, hidden_S: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return features and boxes of the images to encode. hidden_S: as of `encode_vision`."""
         most = self.config.vision.max_images
         if batch.roi_BIRV.shape[1] > most:
             raise InputError(f"{batch.roi_BIRV.shape[1]} images an article do not fit network.vision.max_images {most}")
         roi_XRF, boxes_XR4 = (_images(x, arranged) for x in (batch.roi_BIRV, batch.boxes_BIR4))
         if hidden_S is not None:
             roi_XRF = roi_XRF.flatten(0, 1).index_fill(0, hidden_S, 0.0).view_as(roi_XRF)
-        visual_SV: Tensor = self.vision(roi_XRF, boxes_XR4, arranged.place_X, arranged.images)
-        return visual_SV
+        return roi_XRF, boxes_XR4
 
     def fuse(self, documents_TD: Tensor, visual_SV: Tensor | None, arranged: Arranged) -> Tensor:
         """Z_{T+V} (T, D) of the memories; without visual features the documents themselves."""
@@ -113,20 +134,26 @@ class Network(nn.Module):
         """
         return self.backbone.decode(stream.ids_T, stream.layout, memory_TD, stream.cross, decoder)
 
+    def read(self, batch: Batch, arranged: Arranged) -> Encoded:
+        """Return the states of texts, images and memories, with one call each of vision, encoder and fusion."""
+        visual_SV = self.encode_vision(batch, arranged)
+        texts_TD = self.encode(arranged)
+        memory_TD = self.fuse(texts_TD[: arranged.document_tokens], visual_SV, arranged)
+        return Encoded(texts_TD=texts_TD, visual_SV=visual_SV, memory_TD=memory_TD)
+
     def states(self, batch: Batch, arranged: Arranged, regions: Callable[[Tensor], Tensor] | None = None) -> States:
         """Return all states of what was arranged, with one call each of vision, encoder, fusion and decoder.
 
         regions: makes memories of images alone, (S, D) of (S, V); needed where there are some.
         """
-        visual_SV = self.encode_vision(batch, arranged)
-        texts_TD = self.encode(arranged)
-        memory_TD = self.fuse(texts_TD[: arranged.document_tokens], visual_SV, arranged)
+        read = self.read(batch, arranged)
+        visual_SV, memory_TD = read.visual_SV, read.memory_TD
         if arranged.alone_S is not None:
             assert regions is not None
             assert visual_SV is not None
             memory_TD = torch.cat((memory_TD, regions(visual_SV.index_select(0, arranged.alone_S))))
         hidden_TD = self.decode(memory_TD, arranged.main)
-        return States(texts_TD=texts_TD, visual_SV=visual_SV, memory_TD=memory_TD, hidden_TD=hidden_TD)
+        return States(texts_TD=read.texts_TD, visual_SV=visual_SV, memory_TD=memory_TD, hidden_TD=hidden_TD)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """W_o Z + b_o, (..., D) to (..., W). A token costs W numbers."""
@@ -159,7 +186,7 @@ class Network(nn.Module):
 
         For validation: no smoothing, no gradient. Placeholder rows (weight 0) give 0 and 0. `batch` is on the host.
         """
-        arrangement = Arrangement(batch)
+        arrangement = self.arrangement(batch)
         arrangement.decode("nll", branch, real_rows(batch))
         arranged = self.place(arrangement.arranged())
         _, nll_T = self.token_loss(self.states(batch, arranged).hidden_TD, arranged.main.target_T, 0.0)
@@ -172,7 +199,7 @@ class Network(nn.Module):
         and no row of it is a placeholder.
         """
         assert not self.training, "document_means() under dropout: call eval() first"
-        arrangement = Arrangement(batch)
+        arrangement = self.arrangement(batch)
         arrangement.encode("document", "source", range(len(batch)))
         arranged = self.place(arrangement.arranged())
         return arranged.encoded["document"].means(self.encode(arranged)).float()
@@ -191,11 +218,11 @@ class Network(nn.Module):
         rows = real_rows(batch)
         if not rows:
             return torch.full((len(batch), 1), self.pad_id)
-        arrangement = Arrangement(batch)
+        arrangement = self.arrangement(batch)
         arrangement.decode("generate", "source", rows)
         arranged = self.place(arrangement.arranged())
         keys = arranged.main.cross.keys
-        memory_TD = self.fuse(self.encode(arranged), self.encode_vision(batch, arranged), arranged)
+        memory_TD = self.read(batch, arranged).memory_TD
         memory = Memory.of(
             keys.pad(memory_TD),
             keys.pad(torch.ones_like(arranged.seen_T1))[:, :, 0],

@@ -4,6 +4,7 @@ From the config.json of google/mt5-{small,base,large} and facebook/mbart-large-5
 mbart50_large (Table 5).
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 #: shape -> the keys of `TextConfig` that it stands for.
@@ -13,3 +14,11 @@ SHAPES: dict[str, dict[str, Any]] = {
     "mt5_large": {"architecture": "mt5", "d_model": 1024, "d_ff": 2816, "d_kv": 64, "num_heads": 16, "num_layers": 24},
     "mbart50_large": {"architecture": "mbart", "d_model": 1024, "d_ff": 4096, "num_heads": 16, "num_layers": 12},
 }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VisualForm:
+    """Visual tokens of an image that an encoder reads with a text."""
+
+    regions: int  # 0: it reads no regions
+    patches: int  # 0: it reads no patches

@@ -58,7 +58,8 @@ class Rows:
         first = sequences.first or [0]
         self.place_X = np.concatenate(shown)
         self.image_X = np.concatenate([row * most + places for row, places in zip(first, shown, strict=True)])
-        self.sequence_sizes = [len(places) * batch.roi_BIRV.shape[2] for places in shown]
+        self.sequence_images = [len(places) for places in shown]
+        self.sequence_sizes = [images * batch.roi_BIRV.shape[2] for images in self.sequence_images]
 
     def identity(self, what: Text, row: int) -> Hashable:
         """Return the key of a row's text: its story, its language and the tokens themselves.

@@ -20,14 +20,14 @@ from models.ragged import Layout
 from shards.errors import InputError
 
 
-class VisualEncoder(nn.Module):
-    """Embed and encode region features."""
+class RegionEmbedding(nn.Module):
+    """Embed region features with their positions, `width` wide (None: as wide as they are)."""
 
-    def __init__(self, config: VisionConfig) -> None:
+    def __init__(self, config: VisionConfig, width: int | None) -> None:
         super().__init__()
-        self.config, self.runner = config, LayerRunner()
-        width = config.width
-        self.project = None if config.hidden_size is None else nn.Linear(config.feature_size, width)
+        self.config = config
+        self.project = None if width is None else nn.Linear(config.feature_size, width)
+        width = width or config.feature_size
         if self.project is not None and config.feature_scale != 1:
             with torch.no_grad():
                 self.project.weight.div_(config.feature_scale)
@@ -37,15 +37,6 @@ class VisualEncoder(nn.Module):
         # torch's default of N(0, 1) would drown region features, which are mostly well below 1.
         nn.init.normal_(self.image.weight, std=0.02)
         nn.init.normal_(self.region.weight, std=0.02)
-        layer = nn.TransformerEncoderLayer(
-            width, config.num_heads, config.ffn_size, config.dropout, batch_first=True, norm_first=False
-        )
-        # torch's modules hold the parameters; `_layer` runs them on flat states.
-        self.layers = nn.TransformerEncoder(layer, config.num_layers, enable_nested_tensor=False)
-        for parameter in self.layers.parameters():
-            # TransformerEncoder copies one layer; without this all N_v layers start equal.
-            if parameter.dim() > 1:
-                nn.init.xavier_uniform_(parameter)
 
     def embed(self, roi_XRF: Tensor, boxes_XR4: Tensor, place_X: Tensor) -> Tensor:
         """Return v_ij (X, R, V) of images that are number `place_X` of their sequence, in the parameters' dtype.
@@ -66,6 +57,23 @@ class VisualEncoder(nn.Module):
         box_XRV = self.box(boxes_XR4.to(dtype))
         embedded: Tensor = o_XRV + box_XRV + self.image(place_X)[:, None] + self.region.weight[:regions]
         return embedded
+
+
+class VisualEncoder(RegionEmbedding):
+    """Embed and encode region features."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__(config, config.hidden_size)
+        self.runner, width = LayerRunner(), config.width
+        layer = nn.TransformerEncoderLayer(
+            width, config.num_heads, config.ffn_size, config.dropout, batch_first=True, norm_first=False
+        )
+        # torch's modules hold the parameters; `_layer` runs them on flat states.
+        self.layers = nn.TransformerEncoder(layer, config.num_layers, enable_nested_tensor=False)
+        for parameter in self.layers.parameters():
+            # TransformerEncoder copies one layer; without this all N_v layers start equal.
+            if parameter.dim() > 1:
+                nn.init.xavier_uniform_(parameter)
 
     def forward(self, roi_XRF: Tensor, boxes_XR4: Tensor, place_X: Tensor, layout: Layout) -> Tensor:
         """Return H_V^{N_v} (S, V) of the regions of all images, sequence by sequence; `layout` keeps sequences apart.

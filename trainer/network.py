@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from models.config import NetworkConfig
+from models.early_fusion import EarlyNetwork
 from models.network import Network
 from models.objectives.base import Objective
 from shards.errors import InputError, out_of_memory
@@ -51,7 +52,8 @@ def new_network(config: NetworkConfig, tokenizer: Tokenizer, start_ids: Sequence
     Raises `InputError` for a backbone that does not load, and for sizes that memory does not suffice for.
     """
     try:
-        return Network(
+        kind = Network if config.joint is None else EarlyNetwork
+        return kind(
             config,
             tokenizer.vocab_size,
             tokenizer.pad_id,

@@ -43,9 +43,17 @@ class Backbone(nn.Module, ABC):
         super().__init__()
         self.runner = LayerRunner()
 
-    @abstractmethod
     def encode(self, ids_T: Tensor, layout: Layout) -> Tensor:
         """Return H_T^{N_e} (T, D) of the texts that `layout` (`self_layout`, not causal) arranges."""
+        return self.encode_embedded(self.embed(ids_T), layout)
+
+    @abstractmethod
+    def embed(self, ids_T: Tensor) -> Tensor:
+        """Return what the encoder's first layer reads of each token, (T, D), but for positions, norm and dropout."""
+
+    @abstractmethod
+    def encode_embedded(self, x_TD: Tensor, layout: Layout) -> Tensor:
+        """Return the encoder's states (T, D) of what `embed` returned, or of other inputs among them."""
 
     @abstractmethod
     def decode(

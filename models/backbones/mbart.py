@@ -90,22 +90,28 @@ class MBartBackbone(Backbone):
                 self.head.weight.copy_(weight_WD)
                 self.head.bias.copy_(bias_W)
 
-    def encode(self, ids_T: Tensor, layout: Layout) -> Tensor:
+    def embed(self, ids_T: Tensor) -> Tensor:
+        """Return the words' embeddings (T, D) at their scale in the encoder."""
+        embedded: Tensor = self.model.encoder.embed_tokens(ids_T)
+        return embedded
+
+    def encode_embedded(self, x_TD: Tensor, layout: Layout) -> Tensor:
         """Return H_T^{N_e} (T, D)."""
-        return self._run(self.model.encoder, ids_T, layout, ())
+        return self._run(self.model.encoder, x_TD, layout, ())
 
     def decode(
         self, ids_T: Tensor, layout: Layout, memory_SD: Tensor, cross: Layout, decoder: nn.Module | None = None
     ) -> Tensor:
         """Return H_dec^{N_d} (T, D), Eq. 1."""
-        return self._run(decoder or self.model.decoder, ids_T, layout, (memory_SD, cross))
+        stack: Any = decoder or self.model.decoder
+        return self._run(stack, stack.embed_tokens(ids_T), layout, (memory_SD, cross))
 
-    def _run(self, stack: Any, ids_T: Tensor, layout: Layout, memory: tuple[()] | tuple[Tensor, Layout]) -> Tensor:
+    def _run(self, stack: Any, x_TD: Tensor, layout: Layout, memory: tuple[()] | tuple[Tensor, Layout]) -> Tensor:
         assert layout.position_T is not None
         positions = stack.embed_positions
         # Texts share rows, so a token's position is its place in its own text.
         position_TD = F.embedding(layout.position_T + positions.offset, positions.weight)
-        x_TD = layer_norm(stack.embed_tokens(ids_T) + position_TD, stack.layernorm_embedding)
+        x_TD = layer_norm(x_TD + position_TD, stack.layernorm_embedding)
         x_TD = dropout(x_TD, stack.dropout, self.training)
         for layer in stack.layers:
             x_TD = self.runner(_layer, layer, x_TD, layout, *memory)

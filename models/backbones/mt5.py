@@ -95,20 +95,26 @@ class MT5Backbone(Backbone):
         decoder: nn.Module = self.model.decoder
         return decoder
 
-    def encode(self, ids_T: Tensor, layout: Layout) -> Tensor:
+    def embed(self, ids_T: Tensor) -> Tensor:
+        """Return the words' embeddings (T, D): T5 reads them as they are."""
+        embedded: Tensor = self.model.encoder.embed_tokens(ids_T)
+        return embedded
+
+    def encode_embedded(self, x_TD: Tensor, layout: Layout) -> Tensor:
         """Return H_T^{N_e} (T, D), after the dropout behind the last norm."""
         encoder = self.model.encoder
-        return dropout(self._run(encoder, ids_T, layout, ()), encoder.config.dropout_rate, self.training)
+        return dropout(self._run(encoder, x_TD, layout, ()), encoder.config.dropout_rate, self.training)
 
     def decode(
         self, ids_T: Tensor, layout: Layout, memory_SD: Tensor, cross: Layout, decoder: nn.Module | None = None
     ) -> Tensor:
         """Return H_dec^{N_d} (T, D), Eq. 1, before the dropout behind the last norm."""
-        return self._run(decoder or self.model.decoder, ids_T, layout, (memory_SD, cross))
+        stack: Any = decoder or self.model.decoder
+        return self._run(stack, stack.embed_tokens(ids_T), layout, (memory_SD, cross))
 
-    def _run(self, stack: Any, ids_T: Tensor, layout: Layout, memory: tuple[()] | tuple[Tensor, Layout]) -> Tensor:
+    def _run(self, stack: Any, x_TD: Tensor, layout: Layout, memory: tuple[()] | tuple[Tensor, Layout]) -> Tensor:
         p, training = stack.config.dropout_rate, self.training
-        x_TD = dropout(stack.embed_tokens(ids_T), p, training)
+        x_TD = dropout(x_TD, p, training)
         length = layout.queries.length
         bias = score_bias(stack.block[0].layer[0].SelfAttention.compute_bias(length, length)[0], layout)
         for block in stack.block:

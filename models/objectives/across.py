@@ -98,11 +98,11 @@ class Across(Objective):
     def _arrange(self, batch: Batch) -> tuple[Arrangement, Arrangement | None]:
         """Ask the trained network for the summaries of the source documents, the frozen one for what is compared."""
         rows = real_rows(batch)
-        trained = Arrangement(batch)
+        trained = self.network.arrangement(batch)
         trained.decode("cls", "source", rows)
         if not (self.config.consistency or self.config.contrast):
             return trained, None
-        frozen = Arrangement(batch)
+        frozen = self.references["mls"].arrangement(batch)
         if self.config.consistency:
             frozen.decode("mls", "target", rows)
         if self.config.contrast:

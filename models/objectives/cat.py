@@ -59,7 +59,7 @@ class Cat(D2TV):
         return max(1, round(self.cat.mask_share * regions))
 
     def _arrange(self, batch: Batch) -> Arrangement:
-        arrangement = arrange(batch, self.config, share=self.share, marked=self.network.marks_texts)
+        arrangement = arrange(self.network.arrangement(batch, share=self.share), batch, self.config)
         arrangement.decode("v2s", "images", _rows_with_images(batch))
         arrangement.encode("summary", "summary", real_rows(batch))
         return arrangement

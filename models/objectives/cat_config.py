@@ -28,6 +28,10 @@ class CatConfig(ObjectiveConfig):
 
     def check(self, recipe: WholeRecipe) -> None:
         """Refuse a network that sees nothing."""
+        if recipe.network.joint is not None:
+            raise InputError(
+                "objective cat masks regions of a visual encoder: set network.fusion.kind to late, or take mms_mxls"
+            )
         if not recipe.network.vision.enabled:
             raise InputError("objective cat is about images: set network.vision.enabled to true, or take mms_mxls")
 

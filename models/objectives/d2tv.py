@@ -48,7 +48,7 @@ class D2TV(Objective):
         self.branches = tuple(branch for branch in BRANCHES if trained[branch.name])
         self._sizes = BackboneSizes.of(network.backbone.model.config)
         # "MLP is a fully-connected layer" (above Eq. 9): from the visual width to the text's.
-        self.project = nn.Linear(network.config.vision.width, network.hidden_size) if config.contrast else None
+        self.project = nn.Linear(network.visual_size, network.hidden_size) if config.contrast else None
 
     def counts(self, batch: Batch) -> dict[str, float]:
         """Count target tokens for mms, mxls and the distillation terms, anchors for tco."""
@@ -71,10 +71,10 @@ class D2TV(Objective):
 
     def flops(self, batch: Batch) -> int:
         """Count the operations of what is arranged, and of the layer above Eq. 9."""
-        config = self.network.config
-        return step_flops(
-            batch, self.config, config, self._sizes, share=self.share, marked=self.network.marks_texts
-        ).training
+        return step_flops(self._arrange(batch), self.config, self.network.config, self._sizes).training
+
+    def _arrange(self, batch: Batch) -> Arrangement:
+        return arrange(self.network.arrangement(batch, share=self.share), batch, self.config)
 
     def forward(self, batch: Batch, step: int, counts: Mapping[str, float]) -> Outputs:
         """Compute one visual pass, one text-encoder call, one fusion and one decoder call, whatever the flags.
@@ -82,8 +82,7 @@ class D2TV(Objective):
         `batch` is on the host: what to compute is decided there, and only that goes to the device.
         """
         network = self.network
-        arrangement = arrange(batch, self.config, share=self.share, marked=network.marks_texts)
-        arranged = network.place(arrangement.arranged())
+        arranged = network.place(self._arrange(batch).arranged())
         return self.outputs(batch, arranged, network.states(batch, arranged), step, counts)
 
     def outputs(
@@ -130,7 +129,7 @@ class D2TV(Objective):
             return {}
         rows = [row for row in real_rows(batch) if batch.cross_B[row]]
         network, training = self.network, self.network.training
-        arrangement = Arrangement(batch, share=self.share)
+        arrangement = network.arrangement(batch, share=self.share)
         arrangement.decode("mms", "target", rows)
         arrangement.decode("mxls", "source", rows, beside="mms")
         arranged = network.place(arrangement.arranged())
@@ -183,13 +182,12 @@ class D2TV(Objective):
         return Term(sum=loss_B.sum(), count=count, weight=self.config.beta)
 
 
-def arrange(batch: Batch, config: D2TVConfig, *, share: bool = True, marked: bool = False) -> Arrangement:
+def arrange(arrangement: Arrangement, batch: Batch, config: D2TVConfig) -> Arrangement:
     """Ask for what the branches and Eq. 9 read: parts `mms` and `mxls` that are decoded, `summary` that is encoded.
 
-    The teacher has every real row, the student the cross-lingual ones. share, marked: as of `Arrangement`.
+    The teacher has every real row, the student the cross-lingual ones. Returns `arrangement`.
     """
     rows = real_rows(batch)
-    arrangement = Arrangement(batch, share=share, marked=marked)
     if config.branches != "mxls":
         arrangement.decode("mms", "target", rows)
     if config.branches != "mms":
@@ -197,22 +195,16 @@ def arrange(batch: Batch, config: D2TVConfig, *, share: bool = True, marked: boo
         arrangement.decode("mxls", "source", [row for row in rows if batch.cross_B[row]], beside=beside)
     if config.contrast:
         arrangement.encode("summary", "summary", rows)
+        arrangement.images()
     return arrangement
 
 
-def step_flops(
-    batch: Batch,
-    config: D2TVConfig,
-    network: NetworkConfig,
-    backbone: BackboneSizes,
-    *,
-    share: bool = True,
-    marked: bool = False,
-) -> Flops:
-    """Count what `arrange` asks for, and 2VD operations of the layer above Eq. 9 for each image sequence."""
-    lengths = arrange(batch, config, share=share, marked=marked).lengths()
+def step_flops(arrangement: Arrangement, config: D2TVConfig, network: NetworkConfig, backbone: BackboneSizes) -> Flops:
+    """Count what `arrange` asked for, and 2VD operations of the layer above Eq. 9 for each image sequence."""
+    lengths = arrangement.lengths()
     projected = len(lengths.images) if config.contrast else 0
-    return forward_flops(lengths, network, backbone, own=2 * network.vision.width * backbone.hidden * projected)
+    width = network.vision.width if network.joint is None else backbone.hidden
+    return forward_flops(lengths, network, backbone, own=2 * width * backbone.hidden * projected)
 
 
 def _taught(hidden_TD: Tensor, arranged: Arranged) -> tuple[Tensor, Tensor, Tensor]:

@@ -47,7 +47,7 @@ class Ncls(Objective):
         return {"cls": float(first), self.config.task: float(second)}
 
     def _arrange(self, batch: Batch) -> Arrangement:
-        arrangement = Arrangement(batch, marked=self.network.marks_texts)
+        arrangement = self.network.arrangement(batch)
         arrangement.decode("cls", "source", real_rows(batch))
         if self.config.task == "mls":
             arrangement.decode("mls", "source", self._rows(batch), writes="source_summary", decoder="second")

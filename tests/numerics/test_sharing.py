@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from models.arrangement import Arrangement
 from models.network import Network
 from models.objectives.base import Outputs
 from models.objectives.d2tv import D2TV, D2TVConfig, arrange
@@ -118,7 +119,7 @@ def test_articles_with_images_of_their_own(backbone: str) -> None:
     roi = batch.roi_BIRV.clone()
     roi[1] *= 0.5
     batch = dataclasses.replace(batch, images_B=own, roi_BIRV=roi, source_language_B=source_language)
-    arranged = arrange(batch, D2TVConfig()).arranged()
+    arranged = arrange(Arrangement(batch), batch, D2TVConfig()).arranged()
     assert arranged.memory_T is not None
     shared, alone = (build(share, backbone=backbone) for share in (True, False))
     assert_same(run(shared, batch), run(alone, batch))
@@ -139,7 +140,7 @@ def test_variants_of_an_article_are_computed_apart(backbone: str, what: str) -> 
 def test_four_parallel_languages_cost_what_is_distinct() -> None:
     """Eq. 10 for one story of four languages: 4 documents instead of 28, one image sequence, 4 + 12 decodes."""
     batch = stories([(0, source, target) for target in range(4) for source in range(4)])
-    arranged = arrange(batch, D2TVConfig()).arranged()
+    arranged = arrange(Arrangement(batch), batch, D2TVConfig()).arranged()
     assert arranged.main.texts == 16
     assert arranged.pool_images.shape[0] == 1
     assert arranged.encoded["summary"].pool.shape[0] == 4

@@ -50,7 +50,7 @@ class Toy(Objective):
         return sum(network.flops(self.arrange(batch)).training for network in (self.network, self.plain))
 
     def arrange(self, batch: Batch) -> Arrangement:
-        arrangement = Arrangement(batch)
+        arrangement = self.network.arrangement(batch)
         arrangement.decode("toy", "source", real_rows(batch))
         return arrangement
 

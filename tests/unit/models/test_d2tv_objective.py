@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 
+from models.arrangement import Arrangement
 from models.network import Network
 from models.objectives.base import Outputs
 from models.objectives.d2tv import D2TV, D2TVConfig, arrange
@@ -150,7 +151,7 @@ def test_one_call_of_each_module(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_monolingual_rows_cost_no_student() -> None:
     """About half of M3Sum's examples are monolingual: their source document is not read a second time."""
     batch = random_batch()
-    arranged = arrange(batch, D2TVConfig()).arranged()
+    arranged = arrange(Arrangement(batch), batch, D2TVConfig()).arranged()
     assert arranged.main.texts == len(batch) + int(batch.cross_B.sum())
 
 

@@ -10,12 +10,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import MBartConfig, MT5Config
 
 from benchmarks.plain_d2tv import PlainD2TV
+from models.arrangement import Arrangement
 from models.config import NetworkConfig, TextConfig
 from models.flops import BackboneSizes, Flops, decoder_flops, encoder_flops, fusion_flops, vision_flops
 from models.network import Network
 from models.objectives.across import Across
 from models.objectives.across_config import AcrossConfig
-from models.objectives.d2tv import D2TV, D2TVConfig, step_flops
+from models.objectives.d2tv import D2TV, D2TVConfig, arrange, step_flops
 from models.synthetic import EOS_ID, PAD_ID, random_batch, same_target, tiny_config
 from shards.batch.types import Batch
 
@@ -31,7 +32,7 @@ def flops_of(
 ) -> Flops:
     """Count a step without distillation; every row on its own unless `share`."""
     config = D2TVConfig(**{"distillation": "none", "contrast": True} | flags)
-    return step_flops(batch, config, network, sizes, share=share)
+    return step_flops(arrange(Arrangement(batch, share=share), batch, config), config, network, sizes)
 
 
 def full_batch(rows: int, document: int, summary: int, **sizes: int) -> Batch:

@@ -1,0 +1,52 @@
+"""The network of RC³ (Zhou et al., 2023, section 2.2): one encoder that reads images and text together.
+
+A memory is the states of a document and of the visual tokens before it, all of which the decoder attends to; images
+without a document are an input of their own (models/joint.py).
+Shape suffixes as in models/arranged.py; W tokens of all texts, K visual tokens of all images.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from models.arranged import Arranged
+from models.joint import SPECIAL
+from models.network import Encoded, Network
+from models.vision import RegionEmbedding
+from shards.batch.types import Batch
+
+
+class EarlyNetwork(Network):
+    """p(y_t | X, V, y_<t) where the encoder reads V before X. Other arguments as of `Network`."""
+
+    def _add_vision(self) -> None:
+        vision, width = self.config.vision, self.hidden_size
+        self.visual_size = width
+        self.vision, self.fusion = RegionEmbedding(vision, width), None
+        self.special = nn.Embedding(SPECIAL, width)
+        nn.init.normal_(self.special.weight, std=0.02)
+
+    def encode(self, arranged: Arranged) -> Tensor:
+        """Return the states (T, D) of inputs that are texts alone."""
+        joint = arranged.joint
+        assert joint is not None
+        return self._encode(arranged, self.special.weight.new_zeros(joint.visual, self.hidden_size))
+
+    def read(self, batch: Batch, arranged: Arranged) -> Encoded:
+        """Return the states of all inputs in one encoder call, and where images and memories are among them."""
+        joint, vision = arranged.joint, self.vision
+        assert joint is not None
+        assert vision is not None
+        states_TD = self._encode(
+            arranged, vision.embed(*self._regions(batch, arranged), arranged.place_X).flatten(0, 1)
+        )
+        memory_TD = states_TD[: arranged.document_tokens]
+        if arranged.memory_T is not None:
+            memory_TD = memory_TD.index_select(0, arranged.memory_T)
+        return Encoded(texts_TD=states_TD, visual_SV=states_TD.index_select(0, joint.visual_S), memory_TD=memory_TD)
+
+    def _encode(self, arranged: Arranged, visual_KD: Tensor) -> Tensor:
+        joint, words_WD = arranged.joint, self.backbone.embed(arranged.ids_T)
+        assert joint is not None
+        # Of no image, too, the embeddings take part, as every parameter must in every step.
+        parts = (words_WD, visual_KD.to(words_WD.dtype), self.special.weight.to(words_WD.dtype))
+        return self.backbone.encode_embedded(torch.cat(parts).index_select(0, joint.index_T), arranged.texts)
