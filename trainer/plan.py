@@ -175,14 +175,23 @@ def check_lengths(recipe: Recipe, tokenizer: Tokenizer) -> None:
     longest, lengths = max_length(recipe.network.text), recipe.lengths
     if longest is None:
         return
-    # A summary that is read as a text may begin with its language.
-    limits = {"document": (lengths.document, longest), "summary": (lengths.summary, longest - tokenizer.marks_texts)}
+    joint = recipe.network.joint
+    # [CLS] regions [SEP] [BOS], before a document; a summary that is read as a text may begin with its language.
+    read = 0 if joint is None else recipe.network.vision.max_images * (joint.regions + joint.patches) + 3
+    limits = {
+        "document": (lengths.document, longest - read),
+        "summary": (lengths.summary, longest - tokenizer.marks_texts - (joint is not None)),
+    }
     for key, (length, most) in limits.items():
         if length > most:
             raise InputError(
-                f"lengths.{key} is {length}, but the backbone of network.text has {longest} positions: set it to at "
-                f"most {most}"
+                f"lengths.{key} is {length}, but the backbone of network.text has {longest} positions"
+                f"{_taken(key, read)}: set it to at most {most}"
             )
+
+
+def _taken(key: str, read: int) -> str:
+    return f", of which {read} are for the images" if key == "document" and read else ""
 
 
 def check_start_tokens(recipe: Recipe, tokenizer: Tokenizer) -> None:

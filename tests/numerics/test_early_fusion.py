@@ -1,0 +1,138 @@
+"""Hold early fusion against transformers' own encoders over inputs put together by hand, one at a time, in float64."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from models.config import Decoding, FusionConfig
+from models.early_fusion import EarlyNetwork
+from models.network import Network, real_rows
+from models.objectives.d2tv import D2TV, D2TVConfig
+from models.synthetic import EOS_ID, PAD_ID, random_batch, tiny_config
+from shards.batch.types import Batch
+from tests.numerics.test_sharing import assert_same, run
+from tests.unit.models.test_marked_texts import MBART
+
+#: transformers' mT5 takes its norms in float32.
+BACKBONES = {"mt5": 2e-6, "mbart": 1e-12}
+
+
+def build(backbone: str) -> EarlyNetwork:
+    torch.manual_seed(0)
+    config = tiny_config().model_copy(update={"fusion": FusionConfig(kind="early")})
+    if backbone == "mbart":
+        config = config.model_copy(update={"text": MBART.model_copy(update={"max_position_embeddings": 40})})
+    network = EarlyNetwork(config, 50, PAD_ID, EOS_ID, marks_texts=backbone == "mbart").double()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    return network
+
+
+def by_hand(network: EarlyNetwork, batch: Batch, row: int, ids: Tensor | None, images: bool) -> Tensor:
+    """Return the states of one input: [CLS] regions [SEP] [BOS] text, without what is absent."""
+    own, special, encoder = dict(network.named_parameters()), network.special.weight, network.backbone.model.encoder
+    parts: list[Tensor] = []
+    if images and batch.image_mask_BI[row].any():
+        parts.append(special[:1])
+        for place in batch.image_mask_BI[row].nonzero()[:, 0].tolist():
+            roi_RF, boxes_R4 = batch.roi_BIRV[row, place].double(), batch.boxes_BIR4[row, place].double()
+            parts.append(
+                roi_RF @ own["vision.project.weight"].T
+                + own["vision.project.bias"]
+                + boxes_R4 @ own["vision.box.weight"].T
+                + own["vision.box.bias"]
+                + own["vision.image.weight"][place]
+                + own["vision.region.weight"]
+            )
+        if ids is not None:
+            parts.append(special[1:2])
+    if ids is not None:
+        parts += [special[2:3], encoder.embed_tokens(ids)]
+    states: Tensor = encoder(inputs_embeds=torch.cat(parts)[None]).last_hidden_state[0]
+    return states
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_states_are_those_of_each_input_by_itself(backbone: str) -> None:
+    network, batch = build(backbone).eval(), random_batch(rows=6, seed=3)
+    arrangement = network.arrangement(batch)
+    arrangement.decode("own", "source", real_rows(batch))
+    arrangement.encode("summary", "summary", real_rows(batch))
+    arrangement.images()
+    on_host = arrangement.arranged()
+    states = network.states(batch, network.place(on_host))
+    layout = on_host.main.cross.keys
+    memory_PLD = layout.pad(states.memory_TD)
+    assert len({memory for memory in on_host.main.parts["own"].memory_B.tolist() if memory >= 0}) > 1
+    of_summaries = on_host.encoded["summary"].means(states.texts_TD)
+    for row in real_rows(batch):
+        document = batch.source_ids_BM[row][batch.source_mask_BM[row]]
+        expected = by_hand(network, batch, row, document, images=True)
+        memory = int(on_host.main.parts["own"].memory_B[row])
+        torch.testing.assert_close(memory_PLD[memory, : len(expected)], expected, rtol=0, atol=BACKBONES[backbone])
+        summary = batch.summary_ids_BN[row][batch.summary_mask_BN[row]]
+        if network.marks_texts:
+            summary = torch.cat((batch.start_B[row : row + 1], summary))
+        expected = by_hand(network, batch, row, summary, images=False).mean(dim=0)
+        torch.testing.assert_close(of_summaries[row], expected, rtol=0, atol=BACKBONES[backbone])
+        if batch.image_mask_BI[row].any():
+            assert states.visual_SV is not None
+            own = on_host.pool_images[on_host.sequence_B[row]].bool()
+            expected = by_hand(network, batch, row, None, images=True)[1:]
+            torch.testing.assert_close(states.visual_SV[own], expected, rtol=0, atol=BACKBONES[backbone])
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_d2tv_shares_what_rows_have_in_common(backbone: str) -> None:
+    found = []
+    for share in (True, False):
+        objective = D2TV(D2TVConfig(alpha_steps=100), build(backbone), share=share).double()
+        found.append(run(objective, random_batch(rows=6, groups=2, seed=2)))
+    assert_same(*found)
+    assert all(gradient.abs().sum() > 0 for name, gradient in found[0][1].items() if "special" in name)
+
+
+def test_every_parameter_takes_part_where_no_row_has_an_image() -> None:
+    batch = random_batch(rows=4)
+    batch = dataclasses.replace(batch, image_mask_BI=torch.zeros_like(batch.image_mask_BI))
+    objective = D2TV(D2TVConfig(), build("mt5")).double()
+    _, gradients = run(objective, batch)
+    assert gradients.keys() == dict(objective.named_parameters()).keys()
+
+
+def test_generation_reads_images_and_words() -> None:
+    network, batch = build("mt5").eval(), random_batch(rows=5, seed=4)
+    decoding = Decoding(num_beams=1, max_new_tokens=6)
+    ids_BN = network.generate(batch, decoding)
+    for row in real_rows(batch):
+        states = by_hand(network, batch, row, batch.source_ids_BM[row][batch.source_mask_BM[row]], images=True)
+        words: list[int] = [int(batch.start_B[row])]
+        while len(words) < 7 and words[-1] != EOS_ID:
+            decoded: Any = network.backbone.model.decoder(
+                input_ids=torch.tensor([words]), encoder_hidden_states=states[None], use_cache=False
+            )
+            words.append(int(network.logits(decoded.last_hidden_state[0, -1]).argmax()))
+        assert ids_BN[row][: len(words) - 1].tolist() == words[1:]
+    blind = dataclasses.replace(batch, image_mask_BI=torch.zeros_like(batch.image_mask_BI))
+    assert not torch.equal(network.generate(blind, decoding), ids_BN)
+
+
+def test_operations_count_the_regions_that_the_encoder_reads() -> None:
+    """An input of L words and K regions costs what a text of L + K + 3 does, and the regions' way to its width."""
+    network, batch = build("mt5"), random_batch(rows=1, full=True, seed=1)
+    objective = D2TV(D2TVConfig(branches="mms", distillation="none", contrast=False), network)
+    vision, width = network.config.vision, network.hidden_size
+    regions = int(batch.image_mask_BI.sum()) * vision.regions
+    arrangement = network.arrangement(batch)
+    arrangement.decode("mms", "target", [0])
+    assert arrangement.lengths().documents == [int(batch.target_mask_BM.sum()) + regions + 3]
+    late = Network(tiny_config(), 50, PAD_ID, EOS_ID).arrangement(batch)
+    late.decode("mms", "target", [0])
+    assert late.lengths().documents == [int(batch.target_mask_BM.sum())]
+    found = network.flops(arrangement)
+    assert (found.vision, found.fusion) == (regions * 2 * width * (vision.feature_size + 4), 0)
+    assert objective.flops(batch) == found.training
