@@ -11,13 +11,19 @@ from tests.support.harness import run_job
 from tests.support.tiny import tiny_overrides
 
 
-@pytest.mark.parametrize("recipe", ["cat", "ncls_mt"])
-def test_it_does_not_matter_how_it_is_spread(tiny_corpus: Corpus, tmp_path: Path, recipe: str) -> None:
+@pytest.mark.parametrize(
+    ("recipe", "changed"),
+    [("cat", ()), ("ncls_mt", ()), ("dkd", ("network.fusion.kind=early",))],
+    ids=["cat", "ncls_mt", "early fusion"],
+)
+def test_it_does_not_matter_how_it_is_spread(
+    tiny_corpus: Corpus, tmp_path: Path, recipe: str, changed: tuple[str, ...]
+) -> None:
     """Four micro-steps on one rank, two on each of two, then again on one: masks and dropout follow from the slots."""
 
     def train(folder: Path, world_size: int, steps: int, **of_job: Any) -> Any:
         words = [word for word in tiny_overrides(corpus_path, folder / "run") if "alpha_steps" not in word]
-        words += ["batch.groups_per_micro_batch=1", "mixture.directions=*-en,*-fr"]
+        words += [*changed, "batch.groups_per_micro_batch=1", "mixture.directions=*-en,*-fr"]
         out = folder / f"job-{world_size}-{steps}"
         return run_job(out, world_size=world_size, overrides=words, steps=steps, recipe=recipe, **of_job)[0]
 

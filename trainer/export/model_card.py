@@ -10,7 +10,9 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from models.early_fusion import EarlyNetwork
 from models.network import Network
+from models.vision import VisualEncoder
 from shards.files.strict_yaml import write_yaml
 from shards.format.manifest import SPLITS
 from shards.languages import LANGUAGE_CODES
@@ -64,6 +66,7 @@ def model_card(model: Model, checkpoint: Path, data: Mapping[str, Any], dtype: s
         kind=kind,
         run=run.resolve().name,
         vision=recipe.network.vision.enabled,
+        joint=recipe.network.joint is not None,
         sentencepiece=isinstance(model.tokenizer, SentencePieceTokenizer),
         text_file=TEXT,
         rest_file=REST,
@@ -130,8 +133,9 @@ def _parameters(network: Network) -> list[tuple[str, str]]:
         "embeddings, shared by encoder and decoder": backbone.model.shared,
         "text encoder and decoder": backbone.model,
         "head": backbone.head,
-        "visual encoder": network.vision,
+        "visual encoder" if isinstance(network.vision, VisualEncoder) else "embedding of regions": network.vision,
         "fusion": network.fusion,
+        "marks of the encoder's inputs": network.special if isinstance(network, EarlyNetwork) else None,
     }
     counts = {name: sum(p.numel() for p in of.parameters()) for name, of in parts.items() if of is not None}
     counts["text encoder and decoder"] -= counts["embeddings, shared by encoder and decoder"]

@@ -127,6 +127,19 @@ def test_pretrained_tokenizers_and_their_code_in_transformers_alone(
     assert run_code(model, stock + "\nprint(summary)").splitlines()[-1] == str(written(model, tiny_corpus))
 
 
+def test_early_fusion_has_no_code_for_transformers_alone(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    """Its encoder reads marks that no tokenizer has."""
+    recipe = recipe_in(tmp_path / "run", tiny_corpus, "network.fusion.kind=early")
+    checkpoint, objective = write_checkpoint(recipe, tiny_corpus)
+    model = tmp_path / "model"
+    assert main(["export", str(checkpoint), str(model)]) == 0
+    assert_same(model, objective)
+    (ours,) = code_of(model, "python")
+    count = sum(parameter.numel() for parameter in objective.network.parameters())
+    assert run_code(model, ours) == f"{count} parameters\n"
+    assert "Transformers alone cannot run it" in (model / "README.md").read_text()
+
+
 def test_the_corpus_own_tokenizer_in_sentencepiece_alone(
     trained: tuple[Path, Objective], model: Path, tiny_corpus: Corpus
 ) -> None:
