@@ -29,6 +29,7 @@ class Encoded:
     end: int
     pool: Tensor  # (texts, T of these): ones where a token belongs to a text
     text_B: Tensor  # int64: the text of a row; 0 for a row that was not asked for
+    first_B: Tensor  # int64: the first token of that text in the stream
 
     def states(self, texts_TD: Tensor) -> Tensor:
         """Return the states of these texts' tokens, out of those of the stream."""
@@ -137,12 +138,14 @@ def encoded(number_B: Ints, sizes: Sequence[int]) -> Encoded:
     texts, ends = sorted({number for number in number_B.tolist() if number >= 0}), np.cumsum(sizes)
     together = texts == list(range(texts[0], texts[-1] + 1))
     place = {number: place for place, number in enumerate(texts)}
+    begins = ends - np.array(sizes)
     return Encoded(
         tokens_T=None if together else torch.from_numpy(ranges(np.array(texts), np.array(sizes))),
         begin=int(ends[texts[0]] - sizes[texts[0]]),
         end=int(ends[texts[-1]]),
         pool=averaging([sizes[text] for text in texts]),
         text_B=torch.tensor([place.get(number, 0) for number in number_B.tolist()]),
+        first_B=torch.from_numpy(begins[np.where(number_B >= 0, number_B, texts[0])]),
     )
 
 

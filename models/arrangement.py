@@ -9,7 +9,7 @@ Shape suffixes as in models/arranged.py.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -17,14 +17,12 @@ import torch
 
 from models.arranged import MAIN, Arranged, Decoded, DecoderStream, encoded, flat, ranges
 from models.joint import Input, Visual, lay_out
+from models.numbering import SUMMARIES, Decode, Encode, Hidden, Numbering, Read, Stream, Work
 from models.ragged import averaging, cross_layout, self_layout
 from models.shapes import VisualForm
-from models.sharing import Distinct, Rows, Text
+from models.sharing import Rows, Text
 from shards.arrays import Ints
 from shards.batch.types import Batch
-
-#: Texts that are no articles: no images belong to them.
-_SUMMARIES = ("summary", "source_summary")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,21 +34,6 @@ class Lengths:
     texts: list[int]  # tokens of what else is encoded
     memories: list[tuple[int, int]]  # (tokens of the document, images)
     decoded: list[tuple[int, int]]  # (tokens or regions that are read, tokens that are written)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Encode:
-    text: Text
-    rows: Sequence[int]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Decode:
-    read: Text | Literal["images"]
-    rows: Sequence[int]
-    beside: str | None
-    writes: Text
-    decoder: str
 
 
 class Arrangement:
@@ -77,16 +60,20 @@ class Arrangement:
         self._rows, self._marked = Rows(batch, share), marked
         self._visual = None if joint is None else Visual(self._rows.sequence_images, joint)
         self._images = False
-        self._encodes: dict[str, _Encode] = {}
-        self._decodes: dict[str, _Decode] = {}
+        self._encodes: dict[str, Encode] = {}
+        self._decodes: dict[str, Decode] = {}
 
     def images(self) -> None:
         """Ask for the states of each image sequence by itself, which an encoder of texts alone has anyway."""
         self._images = True
 
-    def encode(self, name: str, text: Text, rows: Sequence[int]) -> None:
-        """Ask for the encoder's states of a text of each row. A document that is decoded from is not encoded again."""
-        self._encodes[name] = _Encode(text=text, rows=rows)
+    def encode(self, name: str, text: Text, rows: Sequence[int], *, images: Sequence[int] | None = None) -> None:
+        """Ask for the encoder's states of a text of each row. A document that is decoded from is not encoded again.
+
+        images: for each row the one whose images are read with its text, where the encoder reads both.
+        """
+        assert images is None or self._visual is not None, "a network of late fusion encodes texts alone"
+        self._encodes[name] = Encode(text=text, rows=rows, images=images)
 
     def decode(
         self,
@@ -97,14 +84,20 @@ class Arrangement:
         beside: str | None = None,
         writes: Text = "summary",
         decoder: str = MAIN,
+        seen: bool = False,
+        hidden: Hidden | None = None,
     ) -> None:
         """Ask for the decoder's states of each row's summary.
 
         read: what it is written from: an article with the row's images, a summary without, or the images alone.
         beside: an earlier part of the same decoder that has the rows, too: `Decoded.beside_T` finds its tokens.
         decoder: which one writes; each has a stream of its own.
+        seen: a summary is read with the row's images, too.  hidden: places of the text where the encoder reads [MASK].
         """
-        self._decodes[name] = _Decode(read=read, rows=rows, beside=beside, writes=writes, decoder=decoder)
+        assert hidden is None or self._visual is not None, "a network of late fusion has no [MASK]"
+        self._decodes[name] = Decode(
+            read=read, rows=rows, beside=beside, writes=writes, decoder=decoder, seen=seen, hidden=hidden
+        )
 
     def lengths(self) -> Lengths:
         """Return the lengths of what is asked for, from which its operations are counted (models/flops.py)."""
@@ -130,7 +123,7 @@ class Arrangement:
     def arranged(self) -> Arranged:
         """Return the streams, on the host."""
         rows, work = self._rows, self._numbered(spare=True)
-        inputs = [self._input(*of) for of in work.texts.first]
+        inputs = [self._input(read) for read in work.inputs]
         sizes = self._sizes(work)
         # Memories of a document come before those of images alone.
         order = sorted(range(len(work.memories.first)), key=lambda memory: work.memories.first[memory][0] < 0)
@@ -171,25 +164,26 @@ class Arrangement:
             joint=None if self._visual is None else lay_out(inputs, self._visual),
         )
 
-    def _input(self, text: Text | None, row: int, sequence: int) -> Input:
-        """Return an input of the encoder: a text, and an image sequence (-1: none) that is read with it."""
-        if text is None:
-            return Input(ids=None, sequence=sequence)
-        ids = self._rows.ids(text, row)
-        if self._marked and text in _SUMMARIES:
-            ids = np.r_[self._rows.start(text, row), ids]
-        return Input(ids=ids, sequence=sequence)
+    def _input(self, read: Read) -> Input:
+        """Return an input of the encoder as it is laid out."""
+        if read.text is None:
+            return Input(ids=None, sequence=read.sequence)
+        ids, hidden = self._rows.ids(read.text, read.row), read.hidden
+        if self._marked and read.text in SUMMARIES:
+            ids = np.r_[self._rows.start(read.text, read.row), ids]
+            hidden = None if hidden is None else hidden + 1
+        return Input(ids=ids, sequence=read.sequence, hidden=hidden)
 
-    def _sizes(self, work: "_Work") -> list[int]:
+    def _sizes(self, work: Work) -> list[int]:
         """Return the tokens of each input of the encoder."""
         sizes = []
-        for one in (self._input(*of) for of in work.texts.first):
+        for one in map(self._input, work.inputs):
             words = None if one.ids is None else len(one.ids)
             sizes.append(words or 0 if self._visual is None else self._visual.size(words, one.sequence))
         return sizes
 
     def _stream(
-        self, decoder: str, stream: "_Stream", work: "_Work", position: Ints, memory_sizes: list[int]
+        self, decoder: str, stream: Stream, work: Work, position: Ints, memory_sizes: list[int]
     ) -> DecoderStream:
         rows = self._rows
         targets = [rows.ids(text, row) for text, row, _ in stream.texts.first]
@@ -223,73 +217,12 @@ class Arrangement:
             parts=parts,
         )
 
-    def _numbered(self, *, spare: bool) -> "_Work":
-        """Number what the requests need. spare: one without rows runs on some row and counts nothing."""
-        rows, work = self._rows, _Work()
-        asked = [decode.rows for decode in self._decodes.values()] + [text.rows for text in self._encodes.values()]
-        spares = [next((some[0] for some in asked if some), 0)] if spare else []
-        for name, request in self._decodes.items():
-            stream = work.streams.setdefault(request.decoder, _Stream())
-            text_B, first = np.full(rows.count, -1, np.int64), len(stream.weights)
-            for row in request.rows or spares:
-                sequence = -1 if request.read in _SUMMARIES else int(rows.sequence_B[row])
-                document = -1
-                if request.read != "images":
-                    document = self._text(work, name, request.read, row, sequence if self._visual else -1)
-                memory = work.memories.number((document, sequence), (document, sequence))
-                # A summary is compared with that of another part, which may have been written from another variant.
-                other = -1 if request.beside is None else int(work.decoded[request.beside][row])
-                key = (name, memory, other, rows.identity(request.writes, row))
-                text = stream.texts.number(key, (request.writes, row, memory))
-                if text == len(stream.weights):
-                    stream.weights.append(0.0)
-                    if request.beside is not None and spare:
-                        stream.beside.setdefault(name, []).append(max(other, work.parts[request.beside][0]))
-                if request.rows:
-                    stream.weights[text] += 1.0
-                    text_B[row] = text
-            work.decoded[name], work.parts[name] = text_B, (first, len(stream.weights))
-        work.documents = len(work.texts.first)
-        for name, wanted in self._encodes.items():
-            numbers_B = np.full(rows.count, -1, np.int64)
-            for row in wanted.rows or spares:
-                numbers_B[row] = self._text(work, name, wanted.text, row)
-            work.encoded[name] = numbers_B
-        if self._images and self._visual is not None and (spare or rows.shown):
-            for sequence in range(len(rows.sequence_images)):
-                work.texts.number(sequence, (None, -1, sequence))
-        return work
-
-    def _text(self, work: "_Work", name: str, text: Text, row: int, sequence: int = -1) -> int:
-        """Return the number of a text that is encoded: an article's is one whichever side reads it.
-
-        sequence: of the images that are read with it.
-        """
-        key = (text in _SUMMARIES, self._rows.identity(text, row), sequence, name if self._rows.alone else "")
-        return work.texts.number(key, (text, row, sequence))
+    def _numbered(self, *, spare: bool) -> Work:
+        joint = self._visual is not None
+        return Numbering(self._rows, joint=joint).of(self._decodes, self._encodes, images=self._images, spare=spare)
 
 
-@dataclass(kw_only=True, slots=True)
-class _Stream:
-    texts: Distinct = field(default_factory=Distinct)  # (text, row, memory)
-    weights: list[float] = field(default_factory=list)
-    beside: dict[str, list[int]] = field(default_factory=dict)  # part -> the other part's summary of each of its own
-
-
-@dataclass(kw_only=True, slots=True)
-class _Work:
-    """Distinct texts, memories and summaries, each by the row where it first appears."""
-
-    texts: Distinct = field(default_factory=Distinct)  # (text, row, image sequence); those of memories first
-    documents: int = 0  # of the texts, those of memories
-    memories: Distinct = field(default_factory=Distinct)  # (text or -1, image sequence or -1)
-    streams: dict[str, _Stream] = field(default_factory=dict)
-    decoded: dict[str, Ints] = field(default_factory=dict)  # part -> summary of a row, -1 for none
-    parts: dict[str, tuple[int, int]] = field(default_factory=dict)  # part -> its summaries in the stream, from and to
-    encoded: dict[str, Ints] = field(default_factory=dict)  # part -> text of a row, -1 for none
-
-
-def _sizes_of_memories(work: _Work, rows: Rows, sizes: Sequence[int]) -> list[int]:
+def _sizes_of_memories(work: Work, rows: Rows, sizes: Sequence[int]) -> list[int]:
     return [
         sizes[document] if document >= 0 else rows.sequence_sizes[max(sequence, 0)]
         for document, sequence in work.memories.first

@@ -7,7 +7,8 @@
 Visual tokens are the regions of all images of a sequence, its patches, or both with a [SEP] between. A text begins with
 its language's token where the tokenizer, or who arranges, puts one. The first state of an input represents it.
 
-Shape suffixes as in models/arranged.py; N inputs, W tokens of all texts, V visual tokens of all images.
+Shape suffixes as in models/arranged.py; N inputs, M masked tokens, W tokens of all texts, V visual
+tokens of all images.
 """
 
 from collections.abc import Sequence
@@ -41,6 +42,8 @@ class Joint:
     index_T: Tensor  # int64: what each token is, counted through the W words, the V visual tokens and the special ones
     visual: int  # V
     first_N: Tensor  # int64: where each input begins, at its [CLS] or [BOS]
+    hidden_M: Tensor  # int64: tokens that are [MASK]
+    masked_M: Tensor  # int64: and what they hide, counted through the words
     visual_S: Tensor  # int64: visual tokens of the inputs of images alone, in order of the sequences
 
 
@@ -81,6 +84,7 @@ def lay_out(inputs: Sequence[Input], visual: Visual) -> Joint:
     special = np.arange(words + visual.count, words + visual.count + SPECIAL)
     parts: list[Ints] = []
     first, alone, tokens, word = [], [], 0, 0
+    hidden, masked = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
 
     def put(part: Ints) -> None:
         nonlocal tokens
@@ -101,14 +105,18 @@ def lay_out(inputs: Sequence[Input], visual: Visual) -> Joint:
                 put(special[[SEP]])
         if one.ids is not None:
             text = np.arange(word, word + len(one.ids))
-            if one.hidden is not None:
-                text[one.hidden] = special[MASK]
             put(special[[BOS]])
+            if one.hidden is not None:
+                hidden.append(tokens + one.hidden)
+                masked.append(text[one.hidden])
+                text[one.hidden] = special[MASK]
             put(text)
             word += len(one.ids)
     return Joint(
         index_T=torch.from_numpy(np.concatenate(parts)),
         visual=visual.count,
         first_N=torch.tensor(first),
+        hidden_M=torch.from_numpy(np.concatenate(hidden)),
+        masked_M=torch.from_numpy(np.concatenate(masked)),
         visual_S=torch.from_numpy(np.concatenate(alone) if alone else np.zeros(0, np.int64)),
     )
