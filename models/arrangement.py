@@ -49,15 +49,25 @@ class Arrangement:
     """
 
     def __init__(
-        self, batch: Batch, *, share: bool = True, marked: bool = False, joint: VisualForm | None = None
+        self,
+        batch: Batch,
+        *,
+        share: bool = True,
+        marked: bool = False,
+        joint: VisualForm | None = None,
+        tagged: bool = False,
     ) -> None:
         """Begin with nothing. share False: compute every row on its own.
 
         marked: a text begins with its language's token (mBART-50), as documents already do: put it before summaries
-        that are encoded. joint: the encoder reads the images with a document, as these visual tokens.
+        that are encoded. tagged: put it before whatever is encoded and has none. joint: the encoder reads the images
+        with a document, as these visual tokens.
         """
         assert batch.cross_B.device.type == "cpu", "arrange a batch before it is moved"
-        self._rows, self._marked = Rows(batch, share), marked
+        self._rows = Rows(batch, share)
+        self._tagged: frozenset[Text] = frozenset(SUMMARIES) if marked or tagged else frozenset()
+        if tagged and not marked:
+            self._tagged |= {"source", "target"}
         self._visual = None if joint is None else Visual(self._rows.sequence_images, joint)
         self._images = False
         self._encodes: dict[str, Encode] = {}
@@ -67,13 +77,23 @@ class Arrangement:
         """Ask for the states of each image sequence by itself, which an encoder of texts alone has anyway."""
         self._images = True
 
-    def encode(self, name: str, text: Text, rows: Sequence[int], *, images: Sequence[int] | None = None) -> None:
+    def encode(
+        self,
+        name: str,
+        text: Text | Sequence[Text],
+        rows: Sequence[int],
+        *,
+        of: Sequence[int] | None = None,
+        images: Sequence[int] | None = None,
+    ) -> None:
         """Ask for the encoder's states of a text of each row. A document that is decoded from is not encoded again.
 
-        images: for each row the one whose images are read with its text, where the encoder reads both.
+        text: one for all rows, or one for each.  of: for each row the one whose text it is, by default itself.
+        images: for each row the one whose images are read with the text, where the encoder reads both.
         """
         assert images is None or self._visual is not None, "a network of late fusion encodes texts alone"
-        self._encodes[name] = Encode(text=text, rows=rows, images=images)
+        texts: Sequence[Text] = [text] * len(rows) if isinstance(text, str) else text
+        self._encodes[name] = Encode(texts=texts, rows=rows, of=rows if of is None else of, images=images)
 
     def decode(
         self,
@@ -169,7 +189,7 @@ class Arrangement:
         if read.text is None:
             return Input(ids=None, sequence=read.sequence)
         ids, hidden = self._rows.ids(read.text, read.row), read.hidden
-        if self._marked and read.text in SUMMARIES:
+        if read.text in self._tagged:
             ids = np.r_[self._rows.start(read.text, read.row), ids]
             hidden = None if hidden is None else hidden + 1
         return Input(ids=ids, sequence=read.sequence, hidden=hidden)

@@ -87,9 +87,9 @@ class Network(nn.Module):
         if isinstance(self.vision, VisualEncoder):
             self.vision.runner = runner
 
-    def arrangement(self, batch: Batch, *, share: bool = True) -> Arrangement:
-        """Begin to ask for what this network is to compute of a batch. share: as of `Arrangement`."""
-        return Arrangement(batch, share=share, marked=self.marks_texts, joint=self.config.joint)
+    def arrangement(self, batch: Batch, *, share: bool = True, tagged: bool = False) -> Arrangement:
+        """Begin to ask for what this network is to compute of a batch. share, tagged: as of `Arrangement`."""
+        return Arrangement(batch, share=share, marked=self.marks_texts, joint=self.config.joint, tagged=tagged)
 
     def encode(self, arranged: Arranged) -> Tensor:
         """H_T^{N_e} (T, D) of all texts of a micro-batch, in one encoder call."""

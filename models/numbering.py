@@ -13,18 +13,19 @@ from models.sharing import Distinct, Rows, Text
 from shards.arrays import Ints
 
 #: Texts that are no articles: no images belong to them unless they are asked for.
-SUMMARIES = ("summary", "source_summary")
+SUMMARIES: tuple[Text, ...] = ("summary", "source_summary")
 #: Places of a row's text, by row, where the encoder reads [MASK].
 Hidden = Mapping[int, Ints]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Encode:
-    """A request for the encoder's states. images: the row whose images are read with each text; None: no images."""
+    """A request for the encoder's states, as of `Arrangement.encode`."""
 
-    text: Text
+    texts: Sequence[Text]
     rows: Sequence[int]
-    images: Sequence[int] | None = None
+    of: Sequence[int]
+    images: Sequence[int] | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,13 +97,11 @@ class Numbering:
         work.documents = len(work.reads.first)
         for name, encode in encodes.items():
             numbers_B = np.full(rows.count, -1, np.int64)
-            of_rows: Sequence[int] = encode.rows or spares
-            seen: Sequence[int | None] = [None] * len(of_rows)
-            if encode.images is not None:
-                seen = encode.images if encode.rows else spares
-            for row, other in zip(of_rows, seen, strict=True):
-                sequence = -1 if other is None else int(rows.sequence_B[other])
-                numbers_B[row] = self._read(work, name, Read(text=encode.text, row=row, sequence=sequence))
+            seen_of: Sequence[int | None] = encode.images or [None] * len(encode.of)
+            wanted = zip(encode.rows, encode.texts, encode.of, seen_of, strict=True)
+            for row, text, of, seen in wanted if encode.rows else ((row, "summary", row, None) for row in spares):
+                sequence = -1 if seen is None else int(rows.sequence_B[seen])
+                numbers_B[row] = self._read(work, name, Read(text=text, row=of, sequence=sequence))
             work.encoded[name] = numbers_B
         if images and self._joint and (spare or rows.shown):
             for sequence in range(len(rows.sequence_images)):

@@ -42,11 +42,11 @@ class Rows:
             "target": (batch.target_ids_BM.numpy(), batch.target_mask_BM.numpy()),
             "summary": (batch.summary_ids_BN.numpy(), batch.summary_mask_BN.numpy()),
         }
-        self._start = {"summary": batch.start_B.numpy()}
+        self._start = dict.fromkeys(("target", "summary"), batch.start_B.numpy())
         if batch.source_summary_ids_BS is not None and batch.source_summary_mask_BS is not None:
             self._ids["source_summary"] = batch.source_summary_ids_BS.numpy(), batch.source_summary_mask_BS.numpy()
         if batch.source_start_B is not None:
-            self._start["source_summary"] = batch.source_start_B.numpy()
+            self._start |= dict.fromkeys(("source", "source_summary"), batch.source_start_B.numpy())
         mask_BI = batch.image_mask_BI.numpy()
         sequences = Distinct()
         self.sequence_B = np.full(len(batch), -1, np.int64)
@@ -79,5 +79,5 @@ class Rows:
         return real
 
     def start(self, what: Text, row: int) -> int:
-        """Return the start token of a row's summary: its language's."""
+        """Return the start token of the language of a row's text."""
         return int(self._start[what][row])

@@ -1,8 +1,8 @@
 """Objectives: what each paper minimises. A new paper is one file here, its configuration beside it, which imports no
 torch, and one line in `OBJECTIVES`.
 
-They are exercised by tests/numerics (test_objective.py, test_across.py, test_cat.py, test_ncls.py); recipes live in
-trainer/recipe/recipes/.
+They are exercised by tests/numerics (test_objective.py, test_across.py, test_cat.py, test_ncls.py, test_rc3.py);
+recipes live in trainer/recipe/recipes/.
 
 | paper | file | equations | recipe |
 |---|---|---|---|
@@ -19,6 +19,7 @@ trainer/recipe/recipes/.
 | ACROSS (ibid.), second stage | across.py | 2-9 | across.yaml |
 | NCLS+MLS (Zhu et al., 2019; ACROSS' Table 1) | ncls.py, task: mls | | ncls_mls.yaml |
 | NCLS+MT (ibid.) | ncls.py, task: mt | | ncls_mt.yaml |
+| RC³ (Zhou et al., 2023), pre-training | rc3.py | 1-13 | rc3_roi.yaml |
 """
 
 import importlib
@@ -29,6 +30,7 @@ from models.objectives.cat_config import CatConfig
 from models.objectives.config import ObjectiveConfig
 from models.objectives.d2tv_config import D2TVConfig
 from models.objectives.ncls_config import NclsConfig
+from models.objectives.rc3_config import RC3Config
 from shards.errors import InputError, did_you_mean
 
 OBJECTIVES: dict[str, type[ObjectiveConfig]] = {
@@ -36,6 +38,7 @@ OBJECTIVES: dict[str, type[ObjectiveConfig]] = {
     "across": AcrossConfig,
     "cat": CatConfig,
     "ncls": NclsConfig,
+    "rc3": RC3Config,
 }
 
 
