@@ -115,7 +115,7 @@ class Numbering:
             blind = request.read in SUMMARIES and not request.seen
             sequence, document = -1 if blind else int(rows.sequence_B[row]), -1
             if request.read != "images":
-                hidden = None if request.hidden is None else request.hidden.get(row)
+                hidden = None if request.hidden is None else request.hidden.get(row, np.zeros(0, np.int64))
                 read = Read(text=request.read, row=row, sequence=sequence if self._joint else -1, hidden=hidden)
                 document = self._read(work, name, read)
             memory = work.memories.number((document, sequence), (document, sequence))

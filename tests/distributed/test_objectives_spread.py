@@ -1,4 +1,4 @@
-"""Objectives without state of their own: the same over ranks and micro-steps, and resumed at another world size."""
+"""Objectives: the same over ranks and micro-steps, and resumed at another world size."""
 
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ from tests.support.tiny import tiny_overrides
 
 @pytest.mark.parametrize(
     ("recipe", "changed"),
-    [("cat", ()), ("ncls_mt", ()), ("dkd", ("network.fusion.kind=early",))],
-    ids=["cat", "ncls_mt", "early fusion"],
+    [("cat", ()), ("ncls_mt", ()), ("dkd", ("network.fusion.kind=early",)), ("rc3_roi", ())],
+    ids=["cat", "ncls_mt", "early fusion", "rc3"],
 )
 def test_it_does_not_matter_how_it_is_spread(
     tiny_corpus: Corpus, tmp_path: Path, recipe: str, changed: tuple[str, ...]

@@ -32,33 +32,43 @@ def build(backbone: str) -> EarlyNetwork:
     return network
 
 
-def by_hand(network: EarlyNetwork, batch: Batch, row: int, ids: Tensor | None, images: bool) -> Tensor:
-    """Return the states of one input: [CLS] regions [SEP] [BOS] text, without what is absent."""
-    own, special, encoder = dict(network.named_parameters()), network.special.weight, network.backbone.model.encoder
-    parts: list[Tensor] = []
-    if images and batch.image_mask_BI[row].any():
-        parts.append(special[:1])
-        for place in batch.image_mask_BI[row].nonzero()[:, 0].tolist():
-            roi_RF, boxes_R4 = batch.roi_BIRV[row, place].double(), batch.boxes_BIR4[row, place].double()
-            parts.append(
-                roi_RF @ own["vision.project.weight"].T
-                + own["vision.project.bias"]
-                + boxes_R4 @ own["vision.box.weight"].T
-                + own["vision.box.bias"]
-                + own["vision.image.weight"][place]
-                + own["vision.region.weight"]
-            )
+class Inputs:
+    """Compute the states of one input at a time: [CLS] regions [SEP] [BOS] text, without what is absent."""
+
+    def __init__(self, network: EarlyNetwork, batch: Batch) -> None:
+        self._own, self._batch = dict(network.named_parameters()), batch
+        self._special, self._encoder = network.special.weight, network.backbone.model.encoder
+
+    def of(self, ids: Tensor | None, *, image: int | None = None, hidden: Tensor | None = None) -> Tensor:
+        """image: the row whose images are read.  hidden: places of the text that [MASK] stands at."""
+        own, batch, special, parts = self._own, self._batch, self._special, []
+        if image is not None and batch.image_mask_BI[image].any():
+            parts.append(special[:1])
+            for place in batch.image_mask_BI[image].nonzero()[:, 0].tolist():
+                roi_RF, boxes_R4 = batch.roi_BIRV[image, place].double(), batch.boxes_BIR4[image, place].double()
+                parts.append(
+                    roi_RF @ own["vision.project.weight"].T
+                    + own["vision.project.bias"]
+                    + boxes_R4 @ own["vision.box.weight"].T
+                    + own["vision.box.bias"]
+                    + own["vision.image.weight"][place]
+                    + own["vision.region.weight"]
+                )
+            if ids is not None:
+                parts.append(special[1:2])
         if ids is not None:
-            parts.append(special[1:2])
-    if ids is not None:
-        parts += [special[2:3], encoder.embed_tokens(ids)]
-    states: Tensor = encoder(inputs_embeds=torch.cat(parts)[None]).last_hidden_state[0]
-    return states
+            words = self._encoder.embed_tokens(ids)
+            if hidden is not None:
+                words = words.index_copy(0, hidden, special[3:4].expand(len(hidden), -1))
+            parts += [special[2:3], words]
+        states: Tensor = self._encoder(inputs_embeds=torch.cat(parts)[None]).last_hidden_state[0]
+        return states
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_states_are_those_of_each_input_by_itself(backbone: str) -> None:
     network, batch = build(backbone).eval(), random_batch(rows=6, seed=3)
+    inputs = Inputs(network, batch)
     arrangement = network.arrangement(batch)
     arrangement.decode("own", "source", real_rows(batch))
     arrangement.encode("summary", "summary", real_rows(batch))
@@ -71,18 +81,18 @@ def test_states_are_those_of_each_input_by_itself(backbone: str) -> None:
     of_summaries = on_host.encoded["summary"].means(states.texts_TD)
     for row in real_rows(batch):
         document = batch.source_ids_BM[row][batch.source_mask_BM[row]]
-        expected = by_hand(network, batch, row, document, images=True)
+        expected = inputs.of(document, image=row)
         memory = int(on_host.main.parts["own"].memory_B[row])
         torch.testing.assert_close(memory_PLD[memory, : len(expected)], expected, rtol=0, atol=BACKBONES[backbone])
         summary = batch.summary_ids_BN[row][batch.summary_mask_BN[row]]
         if network.marks_texts:
             summary = torch.cat((batch.start_B[row : row + 1], summary))
-        expected = by_hand(network, batch, row, summary, images=False).mean(dim=0)
+        expected = inputs.of(summary).mean(dim=0)
         torch.testing.assert_close(of_summaries[row], expected, rtol=0, atol=BACKBONES[backbone])
         if batch.image_mask_BI[row].any():
             assert states.visual_SV is not None
             own = on_host.pool_images[on_host.sequence_B[row]].bool()
-            expected = by_hand(network, batch, row, None, images=True)[1:]
+            expected = inputs.of(None, image=row)[1:]
             torch.testing.assert_close(states.visual_SV[own], expected, rtol=0, atol=BACKBONES[backbone])
 
 
@@ -107,9 +117,9 @@ def test_every_parameter_takes_part_where_no_row_has_an_image() -> None:
 def test_generation_reads_images_and_words() -> None:
     network, batch = build("mt5").eval(), random_batch(rows=5, seed=4)
     decoding = Decoding(num_beams=1, max_new_tokens=6)
-    ids_BN = network.generate(batch, decoding)
+    ids_BN, inputs = network.generate(batch, decoding), Inputs(network, batch)
     for row in real_rows(batch):
-        states = by_hand(network, batch, row, batch.source_ids_BM[row][batch.source_mask_BM[row]], images=True)
+        states = inputs.of(batch.source_ids_BM[row][batch.source_mask_BM[row]], image=row)
         words: list[int] = [int(batch.start_B[row])]
         while len(words) < 7 and words[-1] != EOS_ID:
             decoded: Any = network.backbone.model.decoder(
