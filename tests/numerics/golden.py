@@ -94,7 +94,9 @@ def main() -> None:
         options.json.write_text(json.dumps(result, indent=1) + "\n")
     if options.update:
         del result["curves"][AGAIN]
-        GOLDEN.write_text(json.dumps(result, indent=1) + "\n")
+        machines = dict.fromkeys(sorted(result["curves"]), result["machine"])
+        kept = {"curves": dict(sorted(result["curves"].items())), "machines": machines}
+        GOLDEN.write_text(json.dumps(kept, indent=1) + "\n")
 
 
 if __name__ == "__main__":
