@@ -38,5 +38,5 @@ def test_a_curve_repeats_bit_for_bit_on_any_machine(measured: dict[str, Any]) ->
 def test_curves_fall_and_differ(measured: dict[str, Any]) -> None:
     """A golden curve that does not learn, or that two objectives share, would hold nothing."""
     curves = {name: curve for name, curve in measured["curves"].items() if name != AGAIN}
-    assert all(sum(curve[-5:]) < 0.95 * sum(curve[:5]) for curve in curves.values())
+    assert all(sum(curve[-5:]) < 0.96 * sum(curve[:5]) for curve in curves.values())
     assert len({tuple(curve) for curve in curves.values()}) == len(curves)
