@@ -17,6 +17,7 @@ import torch
 from benchmarks.plain_d2tv import PlainD2TV
 from benchmarks.step_shapes import LANGUAGES, Lengths, network_config, vocabulary
 from models.arrangement import Arrangement
+from models.early_fusion import network_type
 from models.flops import BackboneSizes
 from models.network import Network
 from models.objectives import OBJECTIVES
@@ -222,8 +223,11 @@ class _Variants(Objective):
 
 
 def _network(setup: Setup) -> Network:
-    network = Network(
-        network_config(setup.shape), vocabulary(setup.shape), PAD_ID, EOS_ID, marks_texts=setup.shape == "mbart-50"
+    config = network_config(setup.shape)
+    if setup.objective is not None and settings_of(setup.objective).early:
+        config = config.model_copy(update={"fusion": config.fusion.model_copy(update={"kind": "early"})})
+    network = network_type(config)(
+        config, vocabulary(setup.shape), PAD_ID, EOS_ID, marks_texts=setup.shape == "mbart-50"
     )
     if setup.compile:
         own_inductor_cache()

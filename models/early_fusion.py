@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from models.arranged import Arranged
+from models.config import NetworkConfig
 from models.joint import SPECIAL
 from models.network import Encoded, Network
 from models.vision import RegionEmbedding
@@ -50,3 +51,8 @@ class EarlyNetwork(Network):
         # Of no image, too, the embeddings take part, as every parameter must in every step.
         parts = (words_WD, visual_KD.to(words_WD.dtype), self.special.weight.to(words_WD.dtype))
         return self.backbone.encode_embedded(torch.cat(parts).index_select(0, joint.index_T), arranged.texts)
+
+
+def network_type(config: NetworkConfig) -> type[Network]:
+    """Return the class of the network that `config` describes."""
+    return Network if config.joint is None else EarlyNetwork

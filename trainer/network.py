@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from models.config import NetworkConfig
-from models.early_fusion import EarlyNetwork
+from models.early_fusion import network_type
 from models.network import Network
 from models.objectives.base import Objective
 from shards.errors import InputError, out_of_memory
@@ -52,8 +52,7 @@ def new_network(config: NetworkConfig, tokenizer: Tokenizer, start_ids: Sequence
     Raises `InputError` for a backbone that does not load, and for sizes that memory does not suffice for.
     """
     try:
-        kind = Network if config.joint is None else EarlyNetwork
-        return kind(
+        return network_type(config)(
             config,
             tokenizer.vocab_size,
             tokenizer.pad_id,

@@ -33,6 +33,8 @@ class WholeRecipe(Protocol):
 class ObjectiveConfig(StrictConfig, ABC):
     """Base of the configurations in `models.objectives.OBJECTIVES`."""
 
+    #: Whether the objective wants a network of early fusion (`network.fusion.kind`).
+    early: ClassVar[bool] = False
     #: Frozen networks that the objective reads. A recipe has a path for each, in the section `references`.
     reference_names: ClassVar[tuple[str, ...]] = ()
 

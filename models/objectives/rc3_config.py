@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -31,6 +31,8 @@ class Shares(StrictConfig):
 
 class RC3Config(ObjectiveConfig):
     """Configure RC³. Defaults are the full method with the paper's numbers (section 2.3)."""
+
+    early: ClassVar[bool] = True
 
     name: Literal["rc3"] = "rc3"
     shares: Shares = Field(default_factory=Shares)

@@ -157,10 +157,13 @@ def test_a_stopped_run_is_not_started_again(tiny_corpus: Corpus, tmp_path: Path,
             assert checkpoint.name == f"step-{training.last_step():08d}"
             assert training.said() == []
         else:
-            assert training.said() == [
+            # The signal finds DeepSpeed's runner, which dies of it, or ranks that have begun to join, which leave.
+            killed = (
                 "d2tv train: killed by signal 15 (SIGTERM) while it was to stop; "
                 "the same command goes on from the beginning: it has no checkpoint yet"
-            ]
+            )
+            left = "stopped before the ranks had met: nothing is to be saved"
+            assert training.said() == ([] if left in training.output else [killed])
 
 
 @pytest.mark.long
