@@ -236,33 +236,6 @@ def keys(source: Source, split: str) -> list[str]:
     return [story.key for story in source.load(split, 0, source.stories(split), Problems())]
 
 
-@pytest.mark.parametrize(
-    ("files", "said"),
-    [
-        ({}, "no .jsonl file below"),
-        ({"a.csv": ""}, "what is there: unknown file name 1 (a.csv)"),
-        ({"a.jsonl": "{\n"}, "the captions corpus has no story: broken line 1 (a.jsonl:1: is not JSON"),
-        (
-            {"a.jsonl": '{"image": "a.png", "language": "en", "caption": "A dog."}\n'},
-            "the captions corpus has no story: missing image file 1 (a.jsonl:1: a.png)",
-        ),
-    ],
-)
-def test_data_without_a_story_is_refused_in_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], files: dict[str, str], said: str
-) -> None:
-    data = tmp_path / "data"
-    data.mkdir()
-    for name, text in files.items():
-        (data / name).write_text(text)
-    assert main(["prepare", "captions", "--data", str(data), "--out", str(tmp_path / "out")]) == 2
-    error = capsys.readouterr().err
-    assert said in error
-    assert error.count("\n") == 1
-    assert main(["prepare", "captions", "--out", str(tmp_path / "out")]) == 2
-    assert "captions needs --data DIR" in capsys.readouterr().err
-
-
 def test_a_corpus_from_pictures_to_batches(tree: CaptionsTree, capsys: pytest.CaptureFixture[str]) -> None:
     said = {"en": "A dog runs on the sand.", "fr": "Un chien court sur le sable.", "cs": "Pes běží po písku."}
     for number in range(16):
