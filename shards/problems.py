@@ -16,7 +16,9 @@ NAMED, SHOWN = 5, 2
 #: because its articles' stories have a language in common, and a story holds one article a language.
 #: "figure kept as PNG": an image whose file is neither PNG nor JPEG, in a corpus that keeps the pixels.  "repeated
 #: file" and "repeated image": one whose content another has as well; it is read once.  "empty file": one without a
-#: line.  "other file": one that no source reads, such as a README or a picture.
+#: line.  "other file": one that no source reads, such as a README or a picture.  Of images with captions: "other
+#: language", a caption in one that is none of ours; "image without caption", a file; "image kept as PNG"; and of WIT
+#: "image not in images.tsv", "row without caption", and "further page", which shows an image in a language again.
 INFORMATION = frozenset(
     {
         "missing features",
@@ -27,6 +29,12 @@ INFORMATION = frozenset(
         "repeated image",
         "empty file",
         "other file",
+        "other language",
+        "image without caption",
+        "image kept as PNG",
+        "image not in images.tsv",
+        "row without caption",
+        "further page",
     }
 )
 #: Characters of a place's name that are kept.

@@ -40,7 +40,8 @@ class Source(Protocol):
     def load(self, split: str, start: int, stop: int, problems: Problems) -> Iterator[Story]:
         """Yield stories `start` to `stop` - 1 of `split`, in order; count in `problems` what is wrong with their input.
 
-        Image features are computed in batches across them.
+        A story that turns out to be of no use is counted there too, and left out. Image features are computed in
+        batches across stories.
         """
 
     def problems(self) -> Problems:
@@ -136,6 +137,30 @@ def _crosssum_files(data: Path | None, without_images: bool) -> Listing:
     return list_data(data, without_images=without_images)
 
 
+def _open_captions(opening: Opening) -> Source:
+    from shards.corpora.captions.jsonl import open_captions
+
+    return open_captions(opening)
+
+
+def _captions_files(data: Path | None, without_images: bool) -> Listing:
+    from shards.corpora.captions.jsonl import list_data
+
+    return list_data(data)
+
+
+def _open_wit(opening: Opening) -> Source:
+    from shards.corpora.captions.wit import open_wit
+
+    return open_wit(opening)
+
+
+def _wit_files(data: Path | None, without_images: bool) -> Listing:
+    from shards.corpora.captions.wit import list_data
+
+    return list_data(data)
+
+
 SOURCES: dict[str, Entry] = {
     "emoji": Entry(
         made_from="Unicode's names and keywords of 1,966 characters, drawn by four vendors, fetched with npm",
@@ -163,6 +188,24 @@ SOURCES: dict[str, Entry] = {
         pieces=32000,
         coverage=0.9995,
         without_images=True,
+    ),
+    "captions": Entry(
+        made_from="image files and JSONL lines of image, language and caption, from --data",
+        open=_open_captions,
+        list_files=_captions_files,
+        pieces=32000,
+        coverage=0.9995,
+        keeps_pixels=True,
+        grid_features=True,
+    ),
+    "wit": Entry(
+        made_from="Google's WIT as .tsv.gz, with images that images.tsv names, from --data",
+        open=_open_wit,
+        list_files=_wit_files,
+        pieces=32000,
+        coverage=0.9995,
+        keeps_pixels=True,
+        grid_features=True,
     ),
 }
 

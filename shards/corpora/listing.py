@@ -2,9 +2,10 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from shards.errors import InputError
@@ -12,6 +13,12 @@ from shards.problems import Problems
 
 #: One of these is in every corpus, or in the directory that one is built in.
 _OWN = frozenset({"prepare.lock", "story_keys.txt"})
+
+#: What lies beside data and holds none of it: notes, programs, pictures, and what systems leave behind.
+_OTHER_NAMES = re.compile(
+    r"(readme|licen[cs]e|copying|citation|changelog)(\..*)?|\._.*|\.ds_store|thumbs\.db|desktop\.ini|\.git\w+"
+    r"|.*\.(md|rst|html?|pdf|py|sh|ipynb|jpe?g|png|gif|webp|bmp|svg|log|md5|sha1|sha256|lock)"
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,6 +82,13 @@ def list_files(root: Path, suffixes: Iterable[str], kind_of_other: Callable[[str
             else:
                 problems.count("unreadable file", f"{below}: a link to nothing" if path.is_symlink() else below)
     return Listing(root=root, files=tuple(sorted(found)), problems=problems)
+
+
+def kind_of_other(name: str) -> str:
+    """Return the kind of problem that a file is which a source does not read, by its path."""
+    path = PurePosixPath(name.lower())
+    hidden = any(part.startswith(".") or part == "__macosx" for part in path.parts[:-1])
+    return "other file" if hidden or _OTHER_NAMES.fullmatch(path.name) else "unknown file name"
 
 
 def _utf8(name: str, root: Path) -> str:

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, Self, cast
 
 from shards.errors import reason
+from shards.problems import Problems
+from shards.text.lines import read_lines
 
 #: How the name of an archive ends, in small letters.
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz", ".zip")
@@ -58,6 +60,27 @@ def damage_of(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno is not None:
         raise error
     return reason(error)
+
+
+def packed_lines(raw: BinaryIO, name: str, problems: Problems) -> Iterator[tuple[int, int, bytes]]:
+    """Yield the lines of a file of text, compressed or not, as `shards.text.lines.read_lines`.
+
+    Counted: "damaged file", behind the last line that can be read.
+    """
+    number = 0
+    why = None
+    lines = read_lines(decompressed(raw))
+    while True:
+        try:
+            found = next(lines, None)
+        except Exception as error:
+            why = damage_of(error)
+            break
+        if found is None:
+            return
+        number = found[0]
+        yield found
+    problems.count("damaged file", f"{name}: behind line {number}: {why}")
 
 
 class Unpacked:

@@ -1,7 +1,7 @@
 """Check text from outside for visible characters, and read JSONL files line by line."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
 import regex
@@ -53,6 +53,23 @@ def parse_object(line: bytes) -> dict[str, Any]:
         raise ValueError("is JSON with a number that is too long or too much within another") from error
     if not isinstance(fields, dict):
         raise ValueError("is not a JSON object")
+    return fields
+
+
+def parse_strings(line: bytes, keys: Iterable[str]) -> dict[str, Any]:
+    """Return the JSON object on a line, which has a proper string under each of `keys`.
+
+    Raises: ValueError, which says what is wrong, as "has no 'text'".
+    """
+    fields = parse_object(line)
+    for key in keys:
+        value = fields.get(key)
+        if not isinstance(value, str):
+            raise ValueError(f"has no {key!r}")
+        try:
+            check_encodable(value)
+        except ValueError as error:
+            raise ValueError(f"{key!r} {error}") from error
     return fields
 
 

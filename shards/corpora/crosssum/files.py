@@ -17,12 +17,12 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-from shards.corpora.listing import Listing, list_files
-from shards.corpora.packed import ARCHIVES, DamagedFileError, Unpacked, damage_of, decompressed, is_compressed
+from shards.corpora.listing import Listing, kind_of_other, list_files
+from shards.corpora.packed import ARCHIVES, DamagedFileError, Unpacked, is_compressed, packed_lines
 from shards.errors import InputError
 from shards.languages import LANGUAGE_CODES
 from shards.problems import Problems
-from shards.text.lines import check_encodable, has_text, parse_object, read_lines
+from shards.text.lines import has_text, parse_strings
 
 #: How much a split is held out: what is in several goes to the last of them. Ordered as SPLITS of format/manifest.py.
 SPLIT_NUMBERS = {"train": 0, "val": 1, "test": 2}
@@ -33,12 +33,6 @@ TEXTS = (*LINES, *ARCHIVES)
 FEATURES = (".h5", ".hdf5")
 
 _NAME = re.compile(r"(?P<source>\w+?)(-(?P<target>\w+?))?_(?P<split>train|val|test)\.jsonl(\.(gz|bz2|xz))?")
-
-#: What lies beside data and holds none of it: notes, programs, pictures, and what systems leave behind.
-_OTHER_NAMES = re.compile(
-    r"(readme|licen[cs]e|copying|citation|changelog)(\..*)?|\._.*|\.ds_store|thumbs\.db|desktop\.ini|\.git\w+"
-    r"|.*\.(md|rst|html?|pdf|py|sh|ipynb|jpe?g|png|gif|webp|bmp|svg|log|md5|sha1|sha256|lock)"
-)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,13 +60,6 @@ class Record:
     line: int
     content: bytes
     fields: dict[str, Any]
-
-
-def kind_of_other(name: str) -> str:
-    """Return the kind of problem that a file is which is neither of text nor of features, by its path."""
-    path = PurePosixPath(name.lower())
-    hidden = any(part.startswith(".") or part == "__macosx" for part in path.parts[:-1])
-    return "other file" if hidden or _OTHER_NAMES.fullmatch(path.name) else "unknown file name"
 
 
 def list_data(data: Path | None, *, without_images: bool) -> Listing:
@@ -199,21 +186,8 @@ def read_records(file: TextFile, problems: Problems) -> Iterator[Record]:
 
 
 def _lines(file: TextFile, problems: Problems) -> Iterator[tuple[int, int, bytes]]:
-    number = 0
-    why = None
     with file.open() as raw:
-        lines = read_lines(decompressed(raw))
-        while True:
-            try:
-                found = next(lines, None)
-            except Exception as error:
-                why = damage_of(error)
-                break
-            if found is None:
-                return
-            number = found[0]
-            yield found
-    problems.count("damaged file", f"{file.name}: behind line {number}: {why}")
+        yield from packed_lines(raw, file.name, problems)
 
 
 def parse_record(line: bytes, keys: Sequence[str]) -> dict[str, Any]:
@@ -221,16 +195,9 @@ def parse_record(line: bytes, keys: Sequence[str]) -> dict[str, Any]:
 
     Raises: ValueError, which says what is wrong, when it lacks one of `keys` as a proper string.
     """
-    fields = parse_object(line)
+    fields = parse_strings(line, keys)
     for key in keys:
-        value = fields.get(key)
-        if not isinstance(value, str):
-            raise ValueError(f"has no {key!r}")
-        try:
-            check_encodable(value)
-        except ValueError as error:
-            raise ValueError(f"{key!r} {error}") from error
-        if key.endswith("url") and not has_text(value):
+        if key.endswith("url") and not has_text(fields[key]):
             raise ValueError(f"has an empty {key!r}")
     return fields
 

@@ -1,18 +1,12 @@
 """Index the articles, pairs and images of CrossSum and MM-Sum in an SQLite file, in one pass over the data.
 
 It holds places, never features, and texts only of files that are compressed or packed, for there they have no place.
-It is built by streaming, written under another name and then renamed. Of several processes that want it at once, one
-builds it and the others wait.
+It is built by streaming.
 """
 
-import json
-import os
 import re
 import sqlite3
-import urllib.parse
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +15,9 @@ from shards.corpora.crosssum.files import TEXTS, text_files
 from shards.corpora.crosssum.hdf5 import H5PY_ERRORS, inside, open_features, visit_names
 from shards.corpora.crosssum.stories import plan_stories
 from shards.corpora.crosssum.texts import add_texts, count_halves
+from shards.corpora.index_file import ensure_index
 from shards.corpora.listing import Listing
 from shards.corpora.packed import ARCHIVES, Unpacked
-from shards.errors import InputError
-from shards.files.lock import locked
-from shards.files.write import partial_file
 from shards.languages import LANGUAGE_CODES
 from shards.problems import Problems
 
@@ -36,9 +28,8 @@ _VERSION = 3
 #: null for one that only pairs know; then where the record with its text and that with its summary are, which are the
 #: same line for XL-Sum's own; without a length, the offset is the number of a record in `texts`.  texts: records of
 #: packed files, compressed.  pairs: by article.  images: by SHA-1 of the article's URL and number, the files.
-#: stories and members: by split and number in it; rank orders the stories of all splits.  meta: JSON by name.
+#: stories and members: by split and number in it; rank orders the stories of all splits.
 _SCHEMA = """
-CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT);
 CREATE TABLE files (number INTEGER PRIMARY KEY, path TEXT);
 CREATE TABLE articles (
     id INTEGER PRIMARY KEY, url TEXT, language INTEGER, split INTEGER,
@@ -66,69 +57,19 @@ LARGEST_IMAGE = 1 << 24
 def open_index(listing: Listing, work: Path, max_problems: int | None, progress: Progress | None) -> Path:
     """Return the index of the files of `listing`, in `work`: the one that is there, else a new one.
 
+    Noted in it: "problems", "features", "languages", "counts".
+
     Raises: InputError when the disk is full, a feature file is damaged, h5py is missing, or there are more than
         `max_problems` problems.
     """
     path = work / "crosssum.sqlite"
-    if not _is_index_of(path, listing):
-        with locked(work / "crosssum.lock", optional=True):
-            if not _is_index_of(path, listing):  # another may have made it meanwhile
-                _write_index(path, listing, max_problems, progress)
+
+    def build(database: sqlite3.Connection) -> dict[str, Any]:
+        with Unpacked(work) as unpacked:
+            return _build(database, listing, unpacked, Problems(limit=max_problems), progress)
+
+    ensure_index(path, {"version": _VERSION, "files": listing.fingerprint()}, _SCHEMA, build)
     return path
-
-
-def _is_index_of(path: Path, listing: Listing) -> bool:
-    try:
-        with _opened(path) as database:
-            return bool(read_meta(database, "about") == _about(listing))
-    except (sqlite3.DatabaseError, TypeError, ValueError):  # not there, or not one of ours
-        return False
-
-
-def _write_index(path: Path, listing: Listing, max_problems: int | None, progress: Progress | None) -> None:
-    partial = partial_file(path)
-    try:
-        partial.touch(exist_ok=False)  # SQLite would follow a link
-        with closing(sqlite3.connect(partial, isolation_level=None)) as database, Unpacked(path.parent) as unpacked:
-            _build(database, listing, unpacked, Problems(limit=max_problems), progress)
-        with open(partial, "rb") as file:
-            os.fsync(file.fileno())
-        if not _is_index_of(path, listing):  # where there are no locks: others read the one that is there
-            os.replace(partial, path)
-    except sqlite3.OperationalError as error:
-        raise InputError(
-            f"cannot write the index {path} ({error}): free some space, or choose another --out"
-        ) from error
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-@contextmanager
-def reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """Yield a finished index, open for reading; `InputError` where it cannot be read."""
-    try:
-        with _opened(path) as database:
-            yield database
-    except sqlite3.DatabaseError as error:
-        raise InputError(f"cannot read the index {path} ({error}): remove it, and prepare again") from error
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open without SQLite's locks, which shared file systems may not have."""
-    name = urllib.parse.quote(os.fsencode(path))
-    with closing(sqlite3.connect(f"file:{name}?mode=ro&immutable=1", uri=True)) as database:
-        database.execute("PRAGMA cache_size = -16000")  # kB
-        yield database
-
-
-def read_meta(database: sqlite3.Connection, name: str) -> Any:
-    """Return what was noted under `name`: "about", "problems", "features", "languages", "counts"."""
-    return json.loads(database.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()[0])
-
-
-def _about(listing: Listing) -> dict[str, Any]:
-    return {"version": _VERSION, "files": listing.fingerprint()}
 
 
 def _build(
@@ -137,12 +78,7 @@ def _build(
     unpacked: Unpacked,
     problems: Problems,
     progress: Progress | None,
-) -> None:
-    # A crash throws the file away, so nothing need be safe before the end.
-    database.executescript(
-        "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA locking_mode = EXCLUSIVE;"
-        f"PRAGMA cache_size = -64000; PRAGMA temp_store = MEMORY; BEGIN; {_SCHEMA}"
-    )
+) -> dict[str, Any]:
     packed = sum(size for name, size in listing.files if name.lower().endswith(ARCHIVES))
 
     def tell(done: int) -> None:
@@ -172,15 +108,12 @@ def _build(
     counts["images"] = database.execute(
         "SELECT count(*) FROM (SELECT DISTINCT url_hash, number FROM images)"
     ).fetchone()[0]
-    notes = {
-        "about": _about(listing),
+    return {
         "problems": problems.to_json(),
         "features": shape,
         "languages": dict(sorted(languages.items())),
         "counts": counts,
     }
-    database.executemany("INSERT INTO meta VALUES (?, ?)", ((name, json.dumps(note)) for name, note in notes.items()))
-    database.execute("COMMIT")
 
 
 def _add_images(database: sqlite3.Connection, path: Path, name: str, file: int, problems: Problems) -> None:

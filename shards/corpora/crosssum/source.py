@@ -14,8 +14,9 @@ from typing import Any
 from shards.corpora import Progress
 from shards.corpora.crosssum.files import text_at
 from shards.corpora.crosssum.images import FeatureFiles, OpenFiles
-from shards.corpora.crosssum.index import open_index, read_meta, reading
+from shards.corpora.crosssum.index import open_index
 from shards.corpora.crosssum.texts import kept_text
+from shards.corpora.index_file import read_meta, reading
 from shards.corpora.listing import Listing
 from shards.corpora.npm import Package
 from shards.format.manifest import SPLITS

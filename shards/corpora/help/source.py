@@ -6,31 +6,22 @@ what the emoji corpus lacks. Pages are Mallard, as LANGUAGE/DOCUMENT/PAGE.page.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
+from typing import Any
 
 from shards.corpora import Progress
-from shards.corpora.grid import BATCH_SIZE, grid_boxes
 from shards.corpora.help.mallard import Page, read_page
 from shards.corpora.help.pages import FIRST, folder_language, unfit
 from shards.corpora.listing import Listing
-from shards.corpora.npm import RESNET, Package, fetch
+from shards.corpora.npm import RESNET, Package
+from shards.corpora.pictures import Pictures, sequence_of
 from shards.errors import InputError
 from shards.format.manifest import SPLITS
-from shards.format.pixels import DamagedImageError, decode, read_image_file, storable
 from shards.format.writer import split_of
 from shards.problems import Problems
 from shards.schema import Article, Images, Story
-
-if TYPE_CHECKING:
-    from shards.corpora.features import GridFeatures
 
 _RASTER = (".png", ".jpg", ".jpeg", ".gif", ".webp")
 
@@ -68,8 +59,7 @@ class HelpSource:
         """
         self.name = "help"
         self._root = listing.root
-        self._cache = cache
-        self._pixels = pixels
+        self._pictures = Pictures(cache, pixels=pixels, noun="figure")
         self._found = Problems(limit=max_problems)
         self._found.add(listing.problems)
         self._counts: dict[str, Counter[str]] = {}
@@ -104,7 +94,7 @@ class HelpSource:
         for first in range(0, len(keys), _STORIES_AT_ONCE):
             chunk = {key: self._entries[key] for key in keys[first : first + _STORIES_AT_ONCE]}
             figures = sorted({figure for entries in chunk.values() for entry in entries for figure in entry.figures})
-            features, files = self._features(figures, problems)
+            pictures = self._pictures.read({Path(figure): Path(figure).name for figure in figures}, problems)
             for key, entries in chunk.items():
                 articles = []
                 for entry in entries:
@@ -116,7 +106,7 @@ class HelpSource:
                     articles.append(
                         Article(language=entry.language, text=text, summary=page.summary, url=f"help:{entry.name}")
                     )
-                shared, own = _images(entries, features, files)
+                shared, own = _images(entries, pictures)
                 yield Story(key=key, articles=tuple(articles), shared_images=shared, images=own)
 
     def problems(self) -> Problems:
@@ -133,7 +123,7 @@ class HelpSource:
         return {
             "corpus": self.name,
             "documents": dict(sorted(self._documents.items())),
-            "features": self._extractor.describe() if self.packages else None,
+            "features": self._pictures.describe() if self.packages else None,
             "stories": len(self._entries),
             "stories_with_images": sum(any(e.figures for e in entries) for entries in self._entries.values()),
             "languages": {
@@ -193,51 +183,13 @@ class HelpSource:
                 found.append(real)
         return tuple(found)
 
-    @cached_property
-    def _extractor(self) -> "GridFeatures":
-        from shards.corpora.features import GridFeatures  # torch, which a refusal does not need
-
-        return GridFeatures(fetch(RESNET, self._cache))
-
-    def _features(
-        self, figures: Sequence[str], problems: Problems
-    ) -> tuple[dict[str, NDArray[np.float16]], dict[str, bytes] | None]:
-        """Return (36, 2048) of every figure that can be read; and its file, where the pixels are kept."""
-        features: dict[str, NDArray[np.float16]] = {}
-        files: dict[str, bytes] = {}
-        for first in range(0, len(figures), BATCH_SIZE):  # a screenshot takes megabytes
-            opened: dict[str, Image.Image] = {}
-            for figure in figures[first : first + BATCH_SIZE]:
-                try:
-                    data = read_image_file(Path(figure))
-                    picture = decode(data)
-                    if self._pixels:
-                        files[figure] = storable(data)
-                        if files[figure] != data:
-                            problems.count("figure kept as PNG", Path(figure).name)
-                    opened[figure] = picture
-                except DamagedImageError as error:
-                    problems.count("unreadable figure", f"{Path(figure).name}: {error}")
-            if opened:
-                roi_IRV = self._extractor.extract(list(opened.values()))
-                features.update(zip(opened, roi_IRV, strict=True))
-        return features, files if self._pixels else None
-
 
 def _images(
-    entries: Sequence[_Entry], features: dict[str, NDArray[np.float16]], files: dict[str, bytes] | None
+    entries: Sequence[_Entry], pictures: Mapping[Path, Images]
 ) -> tuple[Images | None, dict[str, Images] | None]:
     """Return the images that a story's articles share, and those of the articles that have others."""
-    figures = {entry.language: tuple(f for f in entry.figures if f in features) for entry in entries}
-    made = {
-        each: Images(
-            roi_IRV=np.stack([features[figure] for figure in each]),
-            boxes_IR4=np.tile(grid_boxes(), (len(each), 1, 1)),
-            pixels=None if files is None else tuple(files[figure] for figure in each),
-        )
-        for each in dict.fromkeys(figures.values())
-        if each
-    }
+    figures = {entry.language: tuple(f for f in map(Path, entry.figures) if f in pictures) for entry in entries}
+    made = {each: sequence_of([pictures[figure] for figure in each]) for each in figures.values() if each}
     if not made:
         return None, None
     # Most translations show the English figures, which are then stored once.

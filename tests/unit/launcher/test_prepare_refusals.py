@@ -71,3 +71,30 @@ def test_help_without_a_story_names_what_was_wrong(
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({}, "no .jsonl file below"),
+        ({"a.csv": ""}, "what is there: unknown file name 1 (a.csv)"),
+        ({"a.jsonl": "{\n"}, "the captions corpus has no story: broken line 1 (a.jsonl:1: is not JSON"),
+        (
+            {"a.jsonl": '{"image": "a.png", "language": "en", "caption": "A dog."}\n'},
+            "the captions corpus has no story: missing image file 1 (a.jsonl:1: a.png)",
+        ),
+    ],
+)
+def test_captions_without_a_story_name_what_was_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], files: dict[str, str], said: str
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    for name, text in files.items():
+        (data / name).write_text(text)
+    assert main(["prepare", "captions", "--data", str(data), "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    assert main(["prepare", "captions", "--out", str(tmp_path / "out")]) == 2
+    assert "captions needs --data DIR" in capsys.readouterr().err

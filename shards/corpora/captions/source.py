@@ -1,0 +1,124 @@
+"""Make stories of images with captions: an image is a story, its caption in a language an article."""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from shards.corpora import Opening
+from shards.corpora.captions.index import SCHEMA, CaptionIndex, OutsideError, file_below
+from shards.corpora.grid import BATCH_SIZE
+from shards.corpora.index_file import ensure_index, read_meta, reading
+from shards.corpora.npm import RESNET, Package
+from shards.corpora.pictures import Pictures
+from shards.format.manifest import SPLITS
+from shards.languages import LANGUAGE_CODES
+from shards.problems import Problems
+from shards.schema import Article, Story
+
+#: Fills an index from the files of an opening's listing; returns what the provenance says besides, JSON-able.
+Read = Callable[[Opening, CaptionIndex], dict[str, Any]]
+
+#: Changes when an older index would be read wrongly.
+_VERSION = 1
+
+_LANGUAGES = tuple(LANGUAGE_CODES)
+
+#: Stories that are read together: with pixels, their files are in memory.
+_STORIES_AT_ONCE = 4 * BATCH_SIZE
+
+
+class CaptionedSource:
+    """Images with captions as a `shards.corpora.Source`. Keeps an index in `opening.work`, and little in memory."""
+
+    def __init__(self, name: str, opening: Opening, read: Read) -> None:
+        """`opening.stories` keeps the first so many, in an order that mixes folders and splits.
+
+        Raises: InputError as `ensure_index`, what `read` raises, and for too many problems.
+        """
+        assert opening.listing is not None
+        self.name = name
+        self._root = opening.listing.root
+        self._listed = opening.listing.problems
+        self._index = opening.work / f"{name}.sqlite"
+
+        def build(database: sqlite3.Connection) -> dict[str, Any]:
+            index = CaptionIndex(database, self._root, Problems(limit=opening.max_problems))
+            notes = read(opening, index)
+            return {**index.finish(), "notes": notes, "problems": index.problems.to_json()}
+
+        ensure_index(self._index, {"version": _VERSION, "files": opening.listing.fingerprint()}, SCHEMA, build)
+        Problems(limit=opening.max_problems).add(self.problems())
+        with reading(self._index) as database:
+            limit = read_meta(database, "counts")["stories"] if opening.stories is None else opening.stories
+            counts: dict[int, int] = dict(
+                database.execute("SELECT split, count(*) FROM stories WHERE rank < ? GROUP BY 1", (limit,))
+            )
+            languages = database.execute(
+                "SELECT DISTINCT language FROM stories JOIN captions USING (image) WHERE rank < ?", (limit,)
+            )
+            self.languages = tuple(sorted(_LANGUAGES[number] for (number,) in languages))
+        self._stories = {split: int(counts.get(number, 0)) for number, split in enumerate(SPLITS)}
+        self.packages: tuple[Package, ...] = (RESNET,) if counts else ()
+        self._pictures = Pictures(opening.cache, pixels=opening.pixels, noun="image")
+
+    def stories(self, split: str) -> int:
+        return self._stories[split]
+
+    def load(self, split: str, start: int, stop: int, problems: Problems) -> Iterator[Story]:
+        """See `Source`. A story whose image cannot be read is left out: its captions are of nothing.
+
+        Counted: "unreadable image", "image kept as PNG".
+        """
+        stop = min(stop, self._stories[split])
+        with reading(self._index) as database:
+            for first in range(start, stop, _STORIES_AT_ONCE):
+                rows = database.execute(
+                    "SELECT image, key, file FROM stories JOIN images ON id = image"
+                    " WHERE stories.split = ? AND number BETWEEN ? AND ? ORDER BY number",
+                    (SPLITS.index(split), first, min(first + _STORIES_AT_ONCE, stop) - 1),
+                ).fetchall()
+                paths = {file: path for _, _, file in rows if (path := self._path(file, problems)) is not None}
+                images = self._pictures.read({path: file for file, path in paths.items()}, problems)
+                for image, key, file in rows:
+                    if file in paths and paths[file] in images:
+                        articles = self._articles(database, image)
+                        yield Story(key=key, articles=articles, shared_images=images[paths[file]])
+
+    def problems(self) -> Problems:
+        """Return what listing and index counted: see ../listing.py, index.py and the module of the source."""
+        problems = Problems()
+        problems.add(self._listed)
+        with reading(self._index) as database:
+            problems.add(Problems.from_json(read_meta(database, "problems")))
+        return problems
+
+    def provenance(self) -> dict[str, Any]:
+        """Return the extractor, stories and articles, articles by language, and captions by language of no article."""
+        with reading(self._index) as database:
+            return {
+                "corpus": self.name,
+                **read_meta(database, "counts"),
+                "features": self._pictures.describe() if self.packages else None,
+                "languages": {name: {"articles": count} for name, count in read_meta(database, "languages").items()},
+                "other_languages": read_meta(database, "other_languages"),
+                **read_meta(database, "notes"),
+            }
+
+    def _path(self, file: str, problems: Problems) -> Path | None:
+        """Return where an image is. The index found it there, but that may be hours ago."""
+        try:
+            return file_below(self._root, file)
+        except (OutsideError, FileNotFoundError):
+            problems.count("unreadable image", f"{file}: it was there when the captions were read")
+            return None
+
+    def _articles(self, database: sqlite3.Connection, image: int) -> tuple[Article, ...]:
+        rows = database.execute(
+            "SELECT language, caption, coalesce(text, caption), url FROM captions WHERE image = ? ORDER BY language",
+            (image,),
+        )
+        return tuple(
+            Article(language=_LANGUAGES[language], text=text, summary=caption, url=url)
+            for language, caption, text, url in rows
+        )
