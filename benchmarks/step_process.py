@@ -21,6 +21,7 @@ import torch
 
 from benchmarks.step_shapes import Articles, batch_of, plain_rows, story_rows, vocabulary
 from benchmarks.step_trainees import Ours, Parts, Plain, Setup, settings_of
+from shards.batch.fields import picture_side
 from shards.batch.types import Batch
 from trainer.ranks import Ranks
 
@@ -214,7 +215,13 @@ def make_batch(setup: Setup, kind: str, number: int, rank: int = 0) -> Batch:
     else:
         rows = plain_rows(articles, setup.rows)
     needs = settings_of(setup.objective).needs if setup.objective else frozenset()
-    return batch_of(rows, vocabulary(setup.shape), seed, source_summaries="source_summary" in needs)
+    return batch_of(
+        rows,
+        vocabulary(setup.shape),
+        seed,
+        source_summaries="source_summary" in needs,
+        picture_side=picture_side(needs),
+    )
 
 
 def peak_bytes() -> int:

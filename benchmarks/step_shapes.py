@@ -141,11 +141,14 @@ def story_rows(articles: Articles, stories: int) -> list[Row]:
     return rows
 
 
-def batch_of(rows: Sequence[Row], words: int, seed: int, *, source_summaries: bool = False) -> Batch:
+def batch_of(
+    rows: Sequence[Row], words: int, seed: int, *, source_summaries: bool = False, picture_side: int = 0
+) -> Batch:
     """The rows as collation makes them: texts padded to the longest, images to `IMAGES`; the same article is the
     same tokens in every row.
 
-    source_summaries: with that field, of cross-lingual rows, as long as the longest summary.
+    source_summaries: with that field, of cross-lingual rows, as long as the longest summary.  picture_side: with
+    pixels of that width and height, unless 0.
     """
     longest = {name: max(getattr(row, name) for row in rows) for name in ("source", "target", "summary")}
     base = random_batch(
@@ -158,6 +161,7 @@ def batch_of(rows: Sequence[Row], words: int, seed: int, *, source_summaries: bo
         vocab_size=words,
         full=True,
         source_summaries=source_summaries,
+        picture_side=picture_side,
         seed=seed,
     )
     random = torch.Generator().manual_seed(seed)
@@ -179,6 +183,9 @@ def batch_of(rows: Sequence[Row], words: int, seed: int, *, source_summaries: bo
     image_mask_BI = torch.arange(IMAGES) < torch.tensor([row.images for row in rows])[:, None]
     source_language_B = torch.tensor([row.source_language for row in rows])
     target_language_B = torch.tensor([row.target_language for row in rows])
+    pixels_BIHWC = base.pixels_BIHWC
+    if pixels_BIHWC is not None:
+        pixels_BIHWC = pixels_BIHWC[first_B] * image_mask_BI[:, :, None, None, None]
     return dataclasses.replace(
         base,
         source_ids_BM=source_ids_BM,
@@ -197,6 +204,7 @@ def batch_of(rows: Sequence[Row], words: int, seed: int, *, source_summaries: bo
         target_language_B=target_language_B,
         story_B=torch.tensor([row.story for row in rows]),
         group_B=torch.tensor([row.group for row in rows]),
+        pixels_BIHWC=pixels_BIHWC,
     )
 
 

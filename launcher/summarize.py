@@ -17,10 +17,11 @@ from transformers.utils.logging import disable_progress_bar
 from launcher.documents import Defaults, Document, is_jsonl, read_documents
 from models.config import Decoding
 from shards.batch.collate import Lengths, collate_articles
+from shards.batch.fields import needed_fields, picture_side
 from shards.batch.types import Batch, ImageRows
 from shards.corpora import SOURCES
 from shards.errors import InputError
-from shards.format.pixels import DamagedImageError, read_image
+from shards.format.pixels import DamagedImageError, read_image, squared
 from shards.languages import language_name
 from shards.schema import Article, Images
 from shards.text.lines import has_text
@@ -68,6 +69,11 @@ class Summarizer:
             return load_model(self._path, self._overrides, self._product)
 
     @property
+    def _picture_side(self) -> int:
+        """Return the width and height of the pictures that the network reads; 0 where it reads features alone."""
+        return picture_side(self._model.recipe.objective.settings().needs)
+
+    @property
     def languages(self) -> tuple[str, ...]:
         """Return the languages that it was trained to write."""
         return tuple(self._data["languages"])
@@ -112,10 +118,10 @@ class Summarizer:
             raise InputError(
                 f"{request.where}: this model reads a text behind its language's code: say --from LANGUAGE"
             )
-        if request.images and self._model.network.vision is None:
+        if request.images and self._model.network.vision is None and not self._picture_side:
             raise InputError(f"{request.where}: {self._path} was trained without images: leave them out")
         source = SOURCES.get(str(self._data.get("name")))
-        if request.images and not (source and source.grid_features):
+        if request.images and self._model.network.vision is not None and not (source and source.grid_features):
             raise InputError(
                 f"{request.where}: {self._path} was trained on image features that were made elsewhere (corpus "
                 f"{self._data.get('name')}), which cannot be made of a picture here: leave the images out"
@@ -133,17 +139,27 @@ class Summarizer:
         # Where the source's language does not matter it may be unknown: the model reads no code of it.
         source = [Article(language=r.source or r.target, text=r.text, summary="") for r in requests]
         target = [Article(language=r.target, text="", summary="") for r in requests]
-        images = [self._extract(r.images[: vision.max_images], r.where) if r.images else None for r in requests]
+        pictures = [[_picture(path, r.where) for path in r.images[: vision.max_images]] for r in requests]
+        images = [self._extract(each) if each and vision.enabled else None for each in pictures]
+        side, needs = self._picture_side, model.recipe.objective.settings().needs
         return collate_articles(
             source,
             target,
-            ImageRows.of(images, images=vision.max_images, regions=vision.regions, feature_size=vision.feature_size),
+            ImageRows.of(
+                images,
+                images=vision.max_images,
+                regions=vision.regions,
+                feature_size=vision.feature_size,
+                pictures=[[squared(picture, side) for picture in each] for each in pictures] if side else (),
+                picture_side=side,
+            ),
             model.tokenizer,
             Lengths(document=model.recipe.lengths.document, summary=model.recipe.lengths.summary),
             languages=self.languages,
+            optional=needed_fields(needs),
         )
 
-    def _extract(self, paths: Sequence[Path], where: str) -> Images:
+    def _extract(self, pictures: Sequence[Image.Image]) -> Images:
         from shards.corpora.features import GridFeatures
         from shards.corpora.grid import grid_boxes
         from shards.corpora.npm import RESNET, fetch
@@ -151,8 +167,8 @@ class Summarizer:
 
         if self._features is None:
             self._features = GridFeatures(fetch(RESNET, default_cache()))
-        roi_IRV = self._features.extract([_picture(path, where) for path in paths])
-        return Images(roi_IRV=roi_IRV, boxes_IR4=np.tile(grid_boxes(), (len(paths), 1, 1)))
+        roi_IRV = self._features.extract(pictures)
+        return Images(roi_IRV=roi_IRV, boxes_IR4=np.tile(grid_boxes(), (len(pictures), 1, 1)))
 
 
 def _picture(path: Path, where: str) -> Image.Image:

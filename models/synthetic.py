@@ -45,13 +45,15 @@ def random_batch(
     groups: int = 1,
     full: bool = False,
     source_summaries: bool = False,
+    picture_side: int = 0,
     seed: int = 0,
 ) -> Batch:
     """Rows of random lengths up to `document` and `summary` tokens (exactly that many where `full`).
 
     Target documents are two tokens shorter, so that the two branches differ in width. Row 0 has images and row 2,
     where there is one, is monolingual and has none, unless `full`: then all rows are cross-lingual with all images.
-    source_summaries: with that optional field, which a monolingual row has as its summary.
+    source_summaries: with that optional field, which a monolingual row has as its summary.  picture_side: with
+    pixels of that width and height, unless 0.
     """
     random = torch.Generator().manual_seed(seed)
     target = max(1, document - 2)
@@ -94,9 +96,15 @@ def random_batch(
         target_language_B=torch.zeros(rows, dtype=torch.int64),
         **unrelated(rows) | {"group_B": row_B * groups // rows},
     )
+    if picture_side:
+        # With a generator of its own, so that the other fields are the same without it; so below, by coming last.
+        own = torch.Generator().manual_seed(seed)
+        shape = (rows, images, picture_side, picture_side, 3)
+        pixels_BIHWC = torch.randint(0, 256, shape, dtype=torch.uint8, generator=own)
+        batch = replace(batch, pixels_BIHWC=pixels_BIHWC * image_mask_BI[:, :, None, None, None])
     if not source_summaries:
         return batch
-    cross_B1 = cross_B[:, None]  # what follows is drawn last, so that the other fields are the same without it
+    cross_B1 = cross_B[:, None]
     mask_BS = torch.where(cross_B1, mask(summary), summary_mask_BN)
     last_B1 = mask_BS.sum(dim=1, keepdim=True) - 1
     ids_BS = ids(summary).masked_fill(~mask_BS, PAD_ID).scatter(1, last_B1, EOS_ID)
@@ -112,6 +120,7 @@ def same_target(batch: Batch, first: int, *others: int) -> Batch:
     """The same batch with the target article of row `first`, its images included, in the rows `others`, too."""
     names = ["target_ids_BM", "target_mask_BM", "summary_ids_BN", "summary_mask_BN", "start_B", "target_language_B"]
     names += ["story_B", "roi_BIRV", "boxes_BIR4", "image_mask_BI", "images_B"]
+    names += ["pixels_BIHWC"] if batch.pixels_BIHWC is not None else []
     changed = {name: getattr(batch, name).clone() for name in names}
     for values in changed.values():
         values[list(others)] = values[first].clone()

@@ -7,6 +7,7 @@ Shape suffixes, here and in every tensor file of the project:
     D  hidden width of the text backbone     C  common width of the cross-modal attention (d_c)
     W  words of the vocabulary               K  keys of an attention (I * R when flattened)
     S  tokens of a source article's summary, with its end
+    H  height of a picture in pixels         W, C  in pixels_BIHWC alone: its width, and red, green, blue
 """
 
 from dataclasses import dataclass

@@ -15,6 +15,7 @@ import torch
 
 from shards.batch.collate import Collator, Lengths
 from shards.batch.fetch import Fetcher, ImageSizes
+from shards.batch.fields import picture_side
 from shards.batch.loader import Loader
 from shards.batch.reader import Reader
 from shards.batch.transforms import Transform
@@ -77,7 +78,11 @@ def build_collator(
     """
     vision, objective = recipe.network.vision, recipe.objective.settings()
     sizes = ImageSizes(
-        images=vision.max_images, regions=vision.regions, feature_size=vision.feature_size, load=vision.enabled
+        images=vision.max_images,
+        regions=vision.regions,
+        feature_size=vision.feature_size,
+        load=vision.enabled,
+        picture_side=picture_side(objective.needs),
     )
     rule = recipe.corpus.image_rule(training=training)
     transforms = [*(objective.transforms(recipe.training.seed) if training else ()), *perturbations]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from models.backbones.checkpoint_config import check_tokenizer, max_length
+from shards.batch.fields import picture_side
 from shards.batch.reader import Reader
 from shards.directions import parse_directions
 from shards.errors import InputError
@@ -157,6 +158,10 @@ def check_corpus(recipe: Recipe, corpus: Corpus) -> None:
         raise InputError(
             f"batch.group_size is {recipe.batch.group_size}, but no target language of {corpus.location} has more than "
             f"{most} examples to train on: set it to at most {most}"
+        )
+    if picture_side(recipe.objective.settings().needs) and (why := corpus.why_no_pixels):
+        raise InputError(
+            f"objective {recipe.objective.name} reads the pixels of images, but {why}, and set corpus.path="
         )
     vision = recipe.network.vision
     for key, wanted in (("feature_size", vision.feature_size), ("regions", vision.regions)):

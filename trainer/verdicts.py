@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from shards.batch.fields import picture_side
 from shards.errors import InputError
 from trainer.checkpoint.directory import find_identity, identity, read_state, step_of, whole_checkpoints
 from trainer.ds_config import arithmetic, precision_of, read_saved_ds_config
@@ -81,7 +82,8 @@ def check_same_recipe(
         values = (saved[section], now[section])
         keys = [key for key in sorted(values[0] | values[1]) if values[0].get(key) != values[1].get(key)]
         keys = [key for key in keys if key not in _FREE_KEYS.get(section, ())]
-        if section == "corpus" and not recipe.network.vision.enabled:
+        sees_images = recipe.network.vision.enabled or picture_side(recipe.objective.settings().needs)
+        if section == "corpus" and not sees_images:
             keys = [key for key in keys if key != "images"]
         if section == "mixture" and keys == ["changes"]:
             raise InputError(

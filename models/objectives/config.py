@@ -40,7 +40,7 @@ class ObjectiveConfig(StrictConfig, ABC):
 
     @property
     def needs(self) -> frozenset[str]:
-        """Name the fields of `Batch` that the objective reads beside those that every batch has: `source_summary`.
+        """Name the fields of `Batch` that the objective reads beside those that every batch has, such as `pixels`.
 
         In training, validation and evaluation alike (shards/batch/fields.py lists them). By default none.
         """

@@ -59,7 +59,9 @@ def collate_articles(
     number_of = {language: number for number, language in enumerate(languages)}
     source_language_B = torch.tensor([number_of[article.language] for article in source])
     target_language_B = torch.tensor([number_of[article.language] for article in target])
-    examples = Examples(source=source, target=target, summaries=summaries, starts=starts)
+    examples = Examples(
+        source=source, target=target, summaries=summaries, starts=starts, pixels_BIHWC=images.pixels_BIHWC
+    )
     made = {name: value for of in optional for name, value in zip(of.attributes, of.make(examples), strict=True)}
     return Batch(
         source_ids_BM=source_ids_BM,

@@ -1,4 +1,4 @@
-"""Read the articles and features of groups into host memory, with a placeholder for what cannot be read."""
+"""Read the articles and images of groups into host memory, with a placeholder for what cannot be read."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from shards.batch.buffers import BufferPool
+from shards.batch.pictures import Pictures
 from shards.batch.reader import Reader
 from shards.batch.spans import UnreadableError
 from shards.batch.transforms import Fetched, Transform
@@ -18,12 +19,16 @@ from shards.stream.sampler import Groups
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageSizes:
-    """The room for features in a batch. `load` False leaves them on disk: all rows are without images."""
+    """The room for images in a batch. `load` False leaves features on disk: without pictures, no row has an image.
+
+    picture_side: width and height of the pictures; 0 leaves those on disk.
+    """
 
     images: int  # I, images an article
     regions: int  # R
     feature_size: int  # V
     load: bool = True
+    picture_side: int = 0
 
 
 class Fetcher:
@@ -56,12 +61,17 @@ class Fetcher:
         sources, targets = groups.source.ravel(), groups.target.ravel()
         rows, slot, sizes = len(sources), groups.slot.ravel(), self._sizes
         owners = image_owners(self._articles, sources, targets, self._rule)
+        numbers = image_numbers(self._articles, owners)
         shape = (rows, sizes.images, sizes.regions)
         roi_BIRV = self._buffers.take((*shape, sizes.feature_size if sizes.load else 0), torch.float16)
         boxes_BIR4 = torch.zeros(*shape, 4)
         reading = None
         if sizes.load:
             reading = self._reader.images(owners.tolist(), roi_BIRV.numpy(), boxes_BIR4.numpy())
+        pixels_BIHWC, pictures = None, None
+        if side := sizes.picture_side:
+            pixels_BIHWC = self._buffers.take((rows, sizes.images, side, side, 3), torch.uint8)
+            pictures = Pictures(self._reader, owners, numbers, pixels_BIHWC.numpy())
 
         # The text meanwhile.
         problems: dict[int, str] = {}  # not the errors, whose tracebacks would keep the buffers
@@ -82,6 +92,11 @@ class Fetcher:
                 problems[row] = str(outcome)
             else:
                 counts[row] = outcome
+        for row, found in enumerate(pictures.finish() if pictures is not None else ()):
+            if isinstance(found, str):
+                problems.setdefault(row, found)
+            else:
+                counts[row] = found
         weight_B = np.ones(rows, np.float32)
         for row in problems:
             counts[row] = 0
@@ -92,8 +107,10 @@ class Fetcher:
         for row, count in enumerate(counts):
             if count < sizes.images:
                 roi_BIRV[row, count:] = 0  # the memory was used before
+                if pixels_BIHWC is not None:
+                    pixels_BIHWC[row, count:] = 0
         image_mask_BI = torch.from_numpy(np.arange(sizes.images) < np.array(counts)[:, None])
-        images_B = np.where(np.array(counts) > 0, image_numbers(self._articles, owners), -1 - slot)
+        images_B = np.where(np.array(counts) > 0, numbers, -1 - slot)
         fetched = Fetched(
             slot=slot,
             story=groups.story.ravel(),
@@ -107,6 +124,7 @@ class Fetcher:
             images_B=torch.from_numpy(images_B),
             weight_B=torch.from_numpy(weight_B),
             unreadable=tuple(self._describe(groups, row, problems[row]) for row in sorted(problems)),
+            pixels_BIHWC=pixels_BIHWC,
         )
         for transform in self._transforms:
             fetched = transform(fetched)

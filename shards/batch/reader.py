@@ -8,23 +8,26 @@ import random
 import threading
 import time
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
+from shards.batch.pictures import ImageFiles, StoredImage
 from shards.batch.spans import Reading, Request, Room, UnreadableError, coalesce, content_problem, is_sound, scratch
 from shards.errors import InputError
 from shards.files.checksum import crc32c
-from shards.format.index import NPY_HEADER, ArticleRecord, Corpus
-from shards.format.pixels import DamagedImageError, decode
+from shards.format.index import NPY_HEADER, PIXELS, ArticleRecord, Corpus
 from shards.format.stores import open_storage
 from shards.schema import Article
 from shards.storage.reads import Storage
+
+_T = TypeVar("_T")
 
 #: Between two members of a tar: padding, and a header that takes three blocks where the key is long.
 _LONGEST_MEMBER_HEADER = 2048
@@ -55,6 +58,7 @@ class Reader:
         # A memory map's own type makes an array object of every record and slice it is asked for.
         self._articles = np.asarray(corpus.articles)
         self._text = np.asarray(corpus.text).data
+        self._pixels = np.asarray(corpus.pixels if corpus.pixels is not None else np.empty(0, PIXELS))
         threads = self._config.io_threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="reader") if threads else None
         self._lock = threading.Lock()
@@ -115,37 +119,57 @@ class Reader:
 
         `InputError` where the corpus keeps features alone; `UnreadableError` for a damaged one.
         """
-        pictures = []
-        for number, data in enumerate(self.image_files(row)):
-            try:
-                pictures.append(decode(data))
-            except DamagedImageError as error:
-                raise UnreadableError(f"{self._image(row, number)}: is no picture ({error}): prepare again") from error
-        return tuple(pictures)
+        return tuple(self._each(row, StoredImage.picture))
 
     def image_files(self, row: int) -> tuple[bytes, ...]:
         """Return the images of article `row` as they are stored, PNG or JPEG. Raises as `pixels`."""
-        pixels = self._corpus.pixels
-        if pixels is None:
-            raise InputError(
-                f"{self._corpus.location} keeps features and no pixels: prepare another with `d2tv prepare --pixels`"
-            )
-        record = ArticleRecord(*self._articles[row].item())
+        return tuple(self._each(row, StoredImage.read))
+
+    def stored_images(self, rows: Sequence[int], most: int | None = None) -> ImageFiles:
+        """Begin to read the image files of each article of `rows`, at most the first `most` of each.
+
+        `InputError` where the corpus keeps features alone.
+        """
+        if why := self._corpus.why_no_pixels:
+            raise InputError(why)
+        requests: list[Request] = []
+        articles: list[list[Request] | str] = []
+        for fields in self._articles[list(rows)].tolist():
+            try:
+                own = self._image_requests(ArticleRecord(*fields), most, len(requests))
+                articles.append(own)
+                requests += own
+            except UnreadableError as error:
+                articles.append(str(error))
+        reading = Reading(self._read_run, coalesce(requests), [1] * len(requests))
+        if self._pool is not None:
+            reading.begin(self._pool, self._config.io_threads)
+        return ImageFiles(reading, articles, self._where)
+
+    def _image_requests(self, record: ArticleRecord, most: int | None, index: int) -> list[Request]:
+        """Return a span for each image file of an article, numbered from `index`."""
         if not record.images:
-            return ()
-        wanted = (record.shard, record.roi_offset)
-        first = bisect_left(range(len(pixels)), wanted, key=lambda index: pixels[index].item()[:2])
+            return []
+        wanted, pixels = (record.shard, record.roi_offset), self._pixels
+        first = bisect_left(range(len(pixels)), wanted, key=lambda place: pixels[place].item()[:2])
         files = pixels[first : first + record.images].tolist()
         if [entry[:3] for entry in files] != [(*wanted, number) for number in range(record.images)]:
-            raise UnreadableError(f"{self._image(row, 0)}: is not in pixels.npy: it is damaged, prepare again")
+            raise UnreadableError(f"{self._where(*wanted)}: is not in pixels.npy: it is damaged, prepare again")
         requests = []
-        for _, _, number, offset, length, crc in files:
+        for _, _, number, offset, length, crc in files[:most]:
             data = scratch(length)
-            requests.append(Request(number, record.shard, offset, offset + length, [data], [(crc, [data])], "pixels"))
-        for run in coalesce(requests):
-            for number, error in self._read_run(run, threading.Event()):
+            members = [(crc, [data])]
+            requests.append(Request(index + number, record.shard, offset, offset + length, [data], members, "pixels"))
+        return requests
+
+    def _each(self, row: int, of: Callable[[StoredImage], _T]) -> Iterator[_T]:
+        """Yield `of` each image of article `row`; an error also names story and language."""
+        [images] = self.stored_images([row]).finish()
+        for number, image in enumerate(images):
+            try:
+                yield of(image)
+            except UnreadableError as error:
                 raise UnreadableError(f"{self._image(row, number)}: {error}") from error
-        return tuple(bytes(request.parts[0]) for request in requests)
 
     def _image(self, row: int, number: int) -> str:
         """Name an image for an error. Reads the keys of all stories."""

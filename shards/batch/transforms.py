@@ -34,6 +34,7 @@ class Fetched:
     images_B: torch.Tensor  # int64, which stored image sequence a row holds; negative, and its own, where it has none
     weight_B: torch.Tensor  # float32
     unreadable: tuple[Unreadable, ...]
+    pixels_BIHWC: torch.Tensor | None = None  # uint8, where an objective needs them; zeros where there is no image
 
     @property
     def images(self) -> ImageRows:
@@ -42,6 +43,7 @@ class Fetched:
             boxes_BIR4=self.boxes_BIR4,
             image_mask_BI=self.image_mask_BI,
             images_B=self.images_B,
+            pixels_BIHWC=self.pixels_BIHWC,
         )
 
 

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from shards.schema import Images, Unreadable
 
@@ -42,6 +44,8 @@ class Batch:
     source_summary_ids_BS: torch.Tensor | None = None  # int64, in the source language, ends with the end token
     source_summary_mask_BS: torch.Tensor | None = None  # bool
     source_start_B: torch.Tensor | None = None  # int64, the start token of the source language
+    # pixels: the images themselves, as `image_mask_BI` counts them, all of each resized to a square (H = W).
+    pixels_BIHWC: torch.Tensor | None = None  # uint8; C: red, green, blue; zeros where there is no image
 
     def to(self, device: torch.device | str) -> Self:
         """Return the same batch on `device`; page-locked host memory is copied without waiting."""
@@ -69,10 +73,23 @@ class ImageRows:
     boxes_BIR4: torch.Tensor
     image_mask_BI: torch.Tensor
     images_B: torch.Tensor
+    pixels_BIHWC: torch.Tensor | None = None
 
     @classmethod
-    def of(cls, sequences: Sequence[Images | None], *, images: int, regions: int, feature_size: int) -> Self:
-        """Pad one sequence a row, None for none, to `images`; of more, the first ones are taken."""
+    def of(
+        cls,
+        sequences: Sequence[Images | None],
+        *,
+        images: int,
+        regions: int,
+        feature_size: int,
+        pictures: Sequence[Sequence[NDArray[np.uint8]]] = (),
+        picture_side: int = 0,
+    ) -> Self:
+        """Pad one sequence a row, None for none, to `images`; of more, the first ones are taken.
+
+        pictures: those of each row, (picture_side, picture_side, 3); a row may have them and no features.
+        """
         rows = len(sequences)
         roi_BIRV = torch.zeros(rows, images, regions, feature_size, dtype=torch.float16)
         boxes_BIR4 = torch.zeros(rows, images, regions, 4)
@@ -83,7 +100,20 @@ class ImageRows:
                 roi_BIRV[row, :count] = torch.from_numpy(sequence.roi_IRV[:count])
                 boxes_BIR4[row, :count] = torch.from_numpy(sequence.boxes_IR4[:count])
                 mask_BI[row, :count] = True
-        return cls(roi_BIRV=roi_BIRV, boxes_BIR4=boxes_BIR4, image_mask_BI=mask_BI, images_B=torch.arange(rows))
+        pixels_BIHWC = None
+        if picture_side:
+            pixels_BIHWC = torch.zeros(rows, images, picture_side, picture_side, 3, dtype=torch.uint8)
+            for row, each in enumerate(pictures):
+                for image, picture in enumerate(each[:images]):
+                    pixels_BIHWC[row, image] = torch.tensor(picture)
+                    mask_BI[row, image] = True
+        return cls(
+            roi_BIRV=roi_BIRV,
+            boxes_BIR4=boxes_BIR4,
+            image_mask_BI=mask_BI,
+            images_B=torch.arange(rows),
+            pixels_BIHWC=pixels_BIHWC,
+        )
 
 
 def unrelated(rows: int) -> dict[str, torch.Tensor]:

@@ -20,6 +20,7 @@ from PIL import Image
 
 from shards.corpora.grid import BATCH_SIZE, EXTRACTOR, IMAGE_SIZE, REGIONS, WIDTH
 from shards.corpora.npm import RESNET, read_members
+from shards.format.pixels import squared
 
 #: Epsilon of every batch norm, as ResNet50/model.json has it. (Newer Keras releases write 1.001e-5.)
 EPSILON = 1e-3
@@ -143,8 +144,4 @@ def keras_resnet(weights: dict[str, torch.Tensor], **sizes: Any) -> torch.nn.Mod
 
 def _pixels(image: Image.Image) -> NDArray[np.float32]:
     """Return (192, 192, 3) blue, green, red, less the means; what is transparent becomes white."""
-    rgba = image.convert("RGBA")
-    white = Image.new("RGBA", rgba.size, "white")
-    rgb = Image.alpha_composite(white, rgba).convert("RGB")
-    rgb = rgb.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC)
-    return np.asarray(rgb, np.float32)[:, :, ::-1] - np.asarray(MEANS_BGR, np.float32)
+    return squared(image, IMAGE_SIZE).astype(np.float32)[:, :, ::-1] - np.asarray(MEANS_BGR, np.float32)

@@ -133,6 +133,13 @@ class Corpus:
     def content_hash(self) -> str:
         return str(self.manifest["content_hash"])
 
+    @property
+    def why_no_pixels(self) -> str | None:
+        """Return a line, with the fix, where the corpus has images and not their pixels; else None."""
+        fix = "prepare it with `d2tv prepare SOURCE --pixels` into another directory"
+        lacks = self.pixels is None and bool(self.manifest["regions"])
+        return f"{self.location} keeps features and no pixels: {fix}" if lacks else None
+
     def direction_counts(self, split: str) -> NDArray[np.int64]:
         """Return (L, L) examples of `split` by [target, source]."""
         size = len(self.languages)

@@ -91,6 +91,17 @@ def decode(data: bytes) -> Image.Image:
         raise DamagedImageError(_why(error)) from error
 
 
+def squared(image: Image.Image, side: int) -> NDArray[np.uint8]:
+    """Return a picture as (side, side, 3) red, green, blue: all of it, whatever its proportions, resized bicubically.
+
+    What is transparent becomes white.
+    """
+    if image.mode not in ("RGB", "L") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    return np.asarray(image.convert("RGB").resize((side, side), Image.Resampling.BICUBIC))
+
+
 def _eight_bits(image: Image.Image) -> Image.Image:
     """Scale grey of 16 bits, 32 bits or floating point to eight; what a 16-bit PNG calls transparent stays so.
 

@@ -5,9 +5,12 @@ summary repeats the first two (three of an odd number), and every region of an i
 concept. So the task can be learned, across languages and from images, by a network of some ten thousand parameters.
 """
 
+import io
+import math
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from shards.batch.collate import Collator, Lengths
 from shards.batch.fetch import Fetcher, ImageSizes
@@ -29,6 +32,7 @@ WORDS = {
     "urdu": "سورج چاند ستارہ سمندر بارش آگ درخت پتا پتھر ریت پرندہ مچھلی گھوڑا کتا بلی گھر سڑک دروازہ روٹی دودھ",
 }
 CONCEPTS = 20
+_COLOURS = np.random.default_rng(7).integers(0, 256, (CONCEPTS, 3)).astype(np.uint8)
 STORIES_PER_SHARD = 16
 
 
@@ -40,13 +44,21 @@ def words_of(language: str) -> list[str]:
 
 
 def make_stories(
-    languages: tuple[str, ...], stories: int, *, feature_size: int = 32, regions: int = 36, seed: int = 0
+    languages: tuple[str, ...],
+    stories: int,
+    *,
+    feature_size: int = 32,
+    regions: int = 36,
+    seed: int = 0,
+    pixels: bool = False,
 ) -> list[Story]:
     """`stories` stories, the first three of them one of each split.
 
     Story 4 has one article; every fifth story misses a language; every seventh has explicit edges (out of its
     first language, and the diagonal); story k has k % 4 images, shared but for every sixth story, where
     every other language has its own and the rest have none.
+
+    pixels: with pictures, whose cells have the colours of the regions' concepts.
     """
     random = np.random.default_rng(seed)
     direction_CV = random.standard_normal((CONCEPTS, feature_size))
@@ -75,7 +87,11 @@ def make_stories(
             roi = direction_CV[shown] + 0.1 * random.standard_normal((count, regions, feature_size))
             corner = random.uniform(0, 0.5, (count, regions, 2))
             boxes = np.concatenate([corner, corner + random.uniform(0.1, 0.5, corner.shape)], axis=-1)
-            return Images(roi_IRV=roi.astype(np.float16), boxes_IR4=boxes.astype(np.float32))
+            return Images(
+                roi_IRV=roi.astype(np.float16),
+                boxes_IR4=boxes.astype(np.float32),
+                pixels=tuple(picture(each) for each in shown) if pixels else None,
+            )
 
         count, own = number % 4, number % 6 == 1
         edges = None
@@ -95,6 +111,17 @@ def make_stories(
     return made
 
 
+def picture(concepts_R: np.ndarray) -> bytes:
+    """A PNG with a cell of its concept's colour for each region, row by row, the last row maybe not full."""
+    columns = math.ceil(math.sqrt(len(concepts_R)))
+    cells = np.zeros((math.ceil(len(concepts_R) / columns) * columns, 3), np.uint8)
+    cells[: len(concepts_R)] = _COLOURS[concepts_R]
+    grid = cells.reshape(-1, columns, 3).repeat(5, axis=0).repeat(4, axis=1)  # higher than wide
+    file = io.BytesIO()
+    Image.fromarray(grid).save(file, "PNG")
+    return file.getvalue()
+
+
 def make_corpus(
     directory: Path,
     *,
@@ -104,13 +131,14 @@ def make_corpus(
     regions: int = 36,
     seed: int = 0,
     vocab_size: int = 420,
+    pixels: bool = False,
 ) -> Corpus:
     """A finished corpus in `directory`, through the real writer, tokenizer and index: the same on every machine.
 
     vocab_size counts the 256 bytes and every character of the languages, so it cannot be much lower.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    made = make_stories(languages, stories, feature_size=feature_size, regions=regions, seed=seed)
+    made = make_stories(languages, stories, feature_size=feature_size, regions=regions, seed=seed, pixels=pixels)
     for split in SPLITS:
         of_split = [story for story in made if split_of(story.key) == split]
         for number, begin in enumerate(range(0, len(of_split), STORIES_PER_SHARD)):

@@ -12,6 +12,7 @@ import pytest
 import torch.distributed as dist
 
 from launcher.train import main
+from models.objectives.d2tv_config import D2TVConfig
 from shards.format.changes import fingerprint
 from shards.format.index import Corpus, open_corpus
 from shards.format.manifest import content_hash
@@ -240,6 +241,17 @@ def test_ranks_that_cannot_work(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert fix in refusal(setup.arguments(), capsys)
+
+
+def test_a_corpus_without_the_pixels_that_the_objective_reads(
+    setup: Setup, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(D2TVConfig, "needs", frozenset({"pixels"}))
+    assert refusal(setup.arguments(), capsys) == (
+        f"error: objective d2tv reads the pixels of images, but {setup.corpus} keeps features and no pixels: prepare "
+        "it with `d2tv prepare SOURCE --pixels` into another directory, and set corpus.path=\n"
+    )
+    assert not setup.run.exists()
 
 
 def plan(setup: Setup, *overrides: str) -> int:

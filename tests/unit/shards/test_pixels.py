@@ -12,7 +12,7 @@ from PIL import Image, ImageOps, PngImagePlugin
 from PIL.ExifTags import Base
 
 from shards.corpora.features import _pixels
-from shards.format.pixels import DamagedImageError, decode, read_image, storable, suffix_of
+from shards.format.pixels import DamagedImageError, decode, read_image, squared, storable, suffix_of
 
 
 def scene(size: tuple[int, int] = (40, 24)) -> Image.Image:
@@ -97,6 +97,21 @@ def test_grey_of_more_than_eight_bits_is_scaled() -> None:
     assert np.asarray(decode(saved(clear, "PNG", transparency=65535))).tolist() == [[[0, 255], [255, 0]]]
     with pytest.raises(DamagedImageError, match="not all finite"):
         decode(saved(Image.fromarray(np.array([[0, np.nan]], np.float32)), "TIFF"))
+
+
+def test_a_picture_is_squared_whole() -> None:
+    """Resized whatever its proportions, nothing cut off; what is transparent is white."""
+    wide = scene((300, 60))
+    np.testing.assert_array_equal(squared(wide, 32), np.asarray(wide.resize((32, 32), Image.Resampling.BICUBIC)))
+    clear = scene().convert("RGBA")
+    clear.putalpha(0)
+    palette = Image.new("P", (9, 5))
+    palette.info["transparency"] = 0
+    for picture in (clear, palette, clear.convert("LA")):
+        assert (squared(picture, 16) == 255).all()
+    for mode in ("L", "1", "CMYK", "P"):
+        found = squared(scene().convert(mode), 24)
+        assert (found.shape, found.dtype) == ((24, 24, 3), np.uint8)
 
 
 def bomb(width: int, height: int) -> bytes:

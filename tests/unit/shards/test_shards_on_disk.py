@@ -167,7 +167,9 @@ def test_images_beside_their_features(tmp_path: Path) -> None:
     without = finish_corpus(plain, name="test", languages=strange.LANGUAGES, provenance={})
     assert "pixels" not in without.manifest
     assert not (plain / "pixels.npy").exists()
-    with pytest.raises(InputError, match=r"keeps features and no pixels: prepare another with `d2tv prepare --pixels`"):
+    with pytest.raises(
+        InputError, match=r"keeps features and no pixels: prepare it with `d2tv prepare SOURCE --pixels`"
+    ):
         Reader(without).pixels(0)
 
 

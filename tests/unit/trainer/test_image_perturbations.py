@@ -21,6 +21,7 @@ from shards.format.merge import finish_corpus
 from shards.format.writer import write_shard
 from shards.stream.sampler import Groups
 from tests.support import strange
+from tests.support.tiny import make_corpus
 from trainer.evaluation.heldout import choose_examples, take_groups
 from trainer.evaluation.robustness.corruptions import CORRUPTIONS, corrupted, why_not_usable
 from trainer.evaluation.robustness.kinds import KINDS, SEVERITIES
@@ -179,6 +180,52 @@ def test_pictures_are_corrupted_the_same_again(name: str) -> None:
     once = corrupted(plain, name, 3, 7)
     assert once.size == (32, 64)
     assert once.tobytes() == corrupted(plain, name, 3, 7).tobytes()
+
+
+class Pictures(Ground):
+    """Pictures of 12 x 12 pixels beside the features, or in place of them."""
+
+    features = True
+
+    def fetch(self, transform: Perturbation | None = None, groups: Groups | None = None) -> Fetched:
+        transforms = () if transform is None else (transform,)
+        sizes = ImageSizes(images=2, regions=36, feature_size=32, load=self.features, picture_side=12)
+        return Fetcher(self.corpus, self.reader, sizes, transforms=transforms)(groups or self.groups)
+
+
+@pytest.mark.parametrize("features", [True, False])
+def test_pixels_are_those_of_the_images(tmp_path: Path, features: bool) -> None:
+    ground = Pictures(make_corpus(tmp_path / "corpus", pixels=True))
+    ground.features = features
+    clean = ground.fetch()
+    assert clean.pixels_BIHWC is not None
+    of_number = dict(zip(clean.images_B.tolist(), clean.pixels_BIHWC, strict=True))
+    for name, severity in (("no_images", 5), ("wrong_images", 3), ("region_shuffle", 5), ("brightness", 3)):
+        if name == "region_shuffle" and not features:
+            continue  # it is left out: `_unable` of robustness/plan.py
+        if name == "brightness" and why_not_usable():
+            continue
+        material = replace(ground.material, extract=flat_features if features else no_pictures)
+        transform = perturbation(KINDS[name], severity, material)
+        after = ground.fetch(transform)
+        assert after.pixels_BIHWC is not None
+        assert not after.pixels_BIHWC[~after.image_mask_BI].any()
+        changes = transform.changes(ground.groups)
+        assert changes.any()
+        for row, changed in enumerate(changes.tolist()):
+            same = torch.equal(after.pixels_BIHWC[row], clean.pixels_BIHWC[row])
+            assert same == (not changed or name == "region_shuffle"), name
+            if name == "wrong_images" and after.images_B[row].item() in of_number:
+                assert torch.equal(after.pixels_BIHWC[row], of_number[int(after.images_B[row])])
+        if name == "brightness":
+            seen = clean.image_mask_BI
+            means = [of.pixels_BIHWC[seen].float().mean() for of in (clean, after) if of.pixels_BIHWC is not None]
+            assert means[0] < means[1]
+            assert torch.equal(after.image_mask_BI, seen)
+
+
+def flat_features(pictures: Sequence[Image.Image]) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
+    return np.ones((len(pictures), 36, 32), np.float16), np.tile(np.array([0, 0, 1, 1], np.float32), (36, 1))
 
 
 def test_features_of_corrupted_pictures_take_the_place_of_the_stored_ones(tmp_path: Path) -> None:

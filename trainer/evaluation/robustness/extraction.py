@@ -16,14 +16,14 @@ from shards.format.index import Corpus
 from trainer.evaluation.robustness.corruptions import why_not_usable
 
 
-def why_no_pictures(corpus: Corpus) -> str | None:
-    """Return the reason why this corpus' pictures cannot be perturbed; None where they can."""
-    if corpus.pixels is None:
-        return (
-            f"{corpus.location} keeps features and no pixels: prepare it with `d2tv prepare SOURCE --pixels` into "
-            "another directory, and set corpus.path="
-        )
-    if _made_by(corpus).get("extractor") != EXTRACTOR:
+def why_no_pictures(corpus: Corpus, *, features: bool = True) -> str | None:
+    """Return the reason why this corpus' pictures cannot be perturbed; None where they can.
+
+    features: of them are read, too.
+    """
+    if why := corpus.why_no_pixels:
+        return f"{why}, and set corpus.path="
+    if features and _made_by(corpus).get("extractor") != EXTRACTOR:
         return f"{corpus.location} has features that cannot be made here of a picture (only {EXTRACTOR} can)"
     return why_not_usable()
 

@@ -60,6 +60,11 @@ class Kind:
         """Return True if the strength is a share of the stories, which lose their document or images."""
         return any(self.name in names for names in SOURCES.values())
 
+    @property
+    def changes_features(self) -> bool:
+        """Return True if it changes nothing but features."""
+        return self.family == "features" and not self.takes_stories
+
     def takes_all(self, severity: int) -> bool:
         """Return True if no story keeps its document (or images) at this severity."""
         return self.takes_stories and self.strength(severity) == 1

@@ -29,6 +29,7 @@ from shards.stream.sampler import Groups
 from trainer.evaluation.robustness import features
 from trainer.evaluation.robustness.corruptions import corrupted
 from trainer.evaluation.robustness.kinds import Kind
+from trainer.evaluation.robustness.shown import Shown, squares
 
 #: Pictures to features (n, R, V) and boxes (R, 4), as the corpus has them.
 Extract = Callable[[Sequence[Image.Image]], tuple[NDArray[np.float16], NDArray[np.float32]]]
@@ -195,6 +196,7 @@ class ImagePerturbation(Perturbation):
         owners, stories = self._owners(fetched.source_row, fetched.target_row), fetched.story
         roi_BIRV, boxes_BIR4 = fetched.roi_BIRV.clone(), fetched.boxes_BIR4.clone()
         image_mask_BI, images_B = fetched.image_mask_BI.clone(), fetched.images_B.clone()
+        pixels_BIHWC = None if fetched.pixels_BIHWC is None else fetched.pixels_BIHWC.clone()
         problems = dict[int, str]()
         for number in sorted({number for number in fetched.images_B.tolist() if number >= 0}):
             rows = torch.nonzero(fetched.images_B == number)[:, 0]
@@ -202,8 +204,11 @@ class ImagePerturbation(Perturbation):
             if not self._touches(int(stories[row])):
                 continue
             count, most = int(fetched.image_mask_BI[row].sum()), fetched.image_mask_BI.shape[1]
-            shown = _Images(
-                roi_IRV=fetched.roi_BIRV[row, :count], boxes_IR4=fetched.boxes_BIR4[row, :count], number=number
+            shown = Shown(
+                roi_IRV=fetched.roi_BIRV[row, :count],
+                boxes_IR4=fetched.boxes_BIR4[row, :count],
+                number=number,
+                pixels_IHWC=None if pixels_BIHWC is None else pixels_BIHWC[row, :count].clone(),
             )
             try:
                 new = self._change(int(owners[row]), int(stories[row]), shown, most)
@@ -212,6 +217,9 @@ class ImagePerturbation(Perturbation):
                 problems |= dict.fromkeys(rows.tolist(), str(error))
             count = len(new.roi_IRV)
             roi_BIRV[rows], boxes_BIR4[rows], image_mask_BI[rows] = 0, 0, False
+            if pixels_BIHWC is not None and new.pixels_IHWC is not None:
+                pixels_BIHWC[rows] = 0
+                pixels_BIHWC[rows, :count] = new.pixels_IHWC
             if count:
                 roi_BIRV[rows, :count], boxes_BIR4[rows, :count] = new.roi_IRV, new.boxes_IR4
                 image_mask_BI[rows, :count] = True
@@ -224,6 +232,7 @@ class ImagePerturbation(Perturbation):
             boxes_BIR4=boxes_BIR4,
             image_mask_BI=image_mask_BI,
             images_B=images_B,
+            pixels_BIHWC=pixels_BIHWC,
         )
 
     def forget(self) -> None:
@@ -238,7 +247,7 @@ class ImagePerturbation(Perturbation):
     def _owners(self, sources: Ints, targets: Ints) -> Ints:
         return image_owners(self._articles, sources, targets, self._material.rule)
 
-    def _change(self, owner: int, story: int, shown: "_Images", most: int) -> "_Images":
+    def _change(self, owner: int, story: int, shown: Shown, most: int) -> Shown:
         """Return new images for article `owner`, at most `most`, or none."""
         name, draw = self._kind.name, self._draw(story, "images")
         if name == "no_images":
@@ -250,36 +259,41 @@ class ImagePerturbation(Perturbation):
             roi_IRV, boxes_IR4 = change(shown.roi_IRV, shown.boxes_IR4, self._strength, draw.getrandbits(63))
         else:
             self._owner_of[shown.number] = owner  # any article that shows these images
-            roi_IRV, boxes_IR4 = self._made(shown.number, len(shown.roi_IRV), draw.getrandbits(63))
+            made, seed = self._made, draw.getrandbits(63)
+            new = made(shown.number, len(shown.roi_IRV), seed, shown.has_features, shown.picture_side)
+            return new if shown.has_features else replace(new, roi_IRV=shown.roi_IRV, boxes_IR4=shown.boxes_IR4)
         return replace(shown, roi_IRV=roi_IRV, boxes_IR4=boxes_IR4)
 
-    def _stored(self, row: int, like: "_Images", most: int) -> "_Images":
+    def _stored(self, row: int, like: Shown, most: int) -> Shown:
         """Return the images of article `row`."""
         count = min(int(self._articles["images"][row]), most)
         roi_BIRV = torch.empty(1, count, *like.roi_IRV.shape[1:], dtype=torch.float16)
-        boxes_BIR4 = torch.empty(1, count, *like.boxes_IR4.shape[1:])
-        (outcome,) = self._material.reader.images([row], roi_BIRV.numpy(), boxes_BIR4.numpy()).finish()
-        if isinstance(outcome, UnreadableError):
-            raise outcome
+        boxes_BIR4 = torch.zeros(1, count, *like.boxes_IR4.shape[1:])
+        reader, side = self._material.reader, like.picture_side
+        if like.has_features:
+            (outcome,) = reader.images([row], roi_BIRV.numpy(), boxes_BIR4.numpy()).finish()
+            if isinstance(outcome, UnreadableError):
+                raise outcome
         number = int(image_numbers(self._articles, np.array([row]))[0])
-        return _Images(roi_IRV=roi_BIRV[0], boxes_IR4=boxes_BIR4[0], number=number)
+        pixels_IHWC = squares(reader.pixels(row)[:count], side) if side else None
+        return Shown(roi_IRV=roi_BIRV[0], boxes_IR4=boxes_BIR4[0], number=number, pixels_IHWC=pixels_IHWC)
 
-    def _make(self, number: int, count: int, seed: int) -> tuple[Tensor, Tensor]:
-        """Return features and boxes of the corrupted pictures of image sequence `number`."""
+    def _make(self, number: int, count: int, seed: int, has_features: bool, side: int) -> Shown:
+        """Return the corrupted pictures of image sequence `number` with their features, where those are read.
+
+        side: width and height of its pixels; 0 for none.
+        """
         draw = seeded(seed)
         pictures = self._material.reader.pixels(self._owner_of[number])[:count]
         made = [corrupted(picture, self._kind.name, self._severity, draw.getrandbits(63)) for picture in pictures]
+        pixels_IHWC = squares(made, side) if side else None
+        if not has_features:
+            empty = torch.zeros(len(made), 0, 0)
+            return Shown(roi_IRV=empty, boxes_IR4=empty, number=number, pixels_IHWC=pixels_IHWC)
         roi_IRV, boxes_R4 = self._material.extract(made)
-        return torch.from_numpy(roi_IRV), torch.from_numpy(boxes_R4).expand(len(made), *boxes_R4.shape)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Images:
-    """The images of a row. number: of the stored image sequence."""
-
-    roi_IRV: Tensor
-    boxes_IR4: Tensor
-    number: int
-
-    def none(self) -> "_Images":
-        return replace(self, roi_IRV=self.roi_IRV[:0], boxes_IR4=self.boxes_IR4[:0])
+        return Shown(
+            roi_IRV=torch.from_numpy(roi_IRV),
+            boxes_IR4=torch.from_numpy(boxes_R4).expand(len(made), *boxes_R4.shape),
+            number=number,
+            pixels_IHWC=pixels_IHWC,
+        )

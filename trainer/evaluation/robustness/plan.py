@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from shards.batch.fields import picture_side
 from shards.errors import InputError
 from shards.format.index import Corpus
 from shards.stream.sampler import Groups
@@ -104,9 +105,15 @@ def _unable(kind: Kind, evaluator: Evaluator) -> str | None:
     """Return the reason why the kind has no effect with this model and corpus; None where it has."""
     if kind.is_text:
         return None
-    if not evaluator.recipe.network.vision.enabled:
-        return "the model sees no images"
-    return why_no_pictures(evaluator.corpus) if kind.family == "pixels" else None
+    recipe = evaluator.recipe
+    if not recipe.network.vision.enabled:
+        if not picture_side(recipe.objective.settings().needs):
+            return "the model sees no images"
+        if kind.changes_features:
+            return "the model reads pixels and no features"
+    if kind.family != "pixels":
+        return None
+    return why_no_pictures(evaluator.corpus, features=recipe.network.vision.enabled)
 
 
 def _nothing(kind: Kind, corpus: Corpus, groups: Groups) -> str:
