@@ -52,7 +52,9 @@ def test_an_embedding_is_a_layer_and_two_places() -> None:
     expected = embedding.project.weight @ square + embedding.project.bias
     expected = expected + embedding.patch.weight[9] + embedding.image.weight[3]
     assert torch.allclose(found[1, 9], expected, atol=1e-5)
-    assert float(torch.cat([embedding.patch.weight, embedding.image.weight]).detach().std()) == pytest.approx(0.02, rel=0.1)
+    assert float(torch.cat([embedding.patch.weight, embedding.image.weight]).detach().std()) == pytest.approx(
+        0.02, rel=0.1
+    )
     found.sum().backward()
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in embedding.parameters())
 

@@ -109,7 +109,7 @@ def test_memory_that_was_used_before_shows_nothing_of_it(corpus: Corpus) -> None
 
 
 def test_pictures_are_read_without_features(corpus: Corpus) -> None:
-    """For a model of patches alone: `network.vision.enabled` is false."""
+    """Serve a model of patches alone, whose `network.vision.enabled` is false."""
     groups = every_example(corpus)
     whole, alone = collator(corpus)(groups), collator(corpus, load=False)(groups)
     assert alone.roi_BIRV.numel() == 0
@@ -119,7 +119,7 @@ def test_pictures_are_read_without_features(corpus: Corpus) -> None:
 
 
 def damaged(corpus: Corpus, folder: Path, place: int) -> Corpus:
-    """A copy with a byte changed in image file `place` of pixels.npy."""
+    """Copy the corpus and change a byte in image file `place` of pixels.npy."""
     shutil.copytree(corpus.directory, folder)
     assert corpus.pixels is not None
     entry = corpus.pixels[place]
@@ -152,7 +152,7 @@ def test_a_damaged_picture_is_counted_and_named(corpus: Corpus, tmp_path: Path) 
 
 
 def test_a_file_that_is_no_picture_is_counted_and_named(tmp_path: Path) -> None:
-    """Its checksum is right: it was so when it was stored."""
+    """Count a file that was damaged before it was stored, so that its checksum is right."""
     made = strange.strange_stories(pixels=True)
     images = made[1].shared_images
     assert images is not None

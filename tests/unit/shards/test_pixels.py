@@ -100,7 +100,7 @@ def test_grey_of_more_than_eight_bits_is_scaled() -> None:
 
 
 def test_a_picture_is_squared_whole() -> None:
-    """Resized whatever its proportions, nothing cut off; what is transparent is white."""
+    """Resize whatever the proportions and cut nothing off; show white where it is transparent."""
     wide = scene((300, 60))
     np.testing.assert_array_equal(squared(wide, 32), np.asarray(wide.resize((32, 32), Image.Resampling.BICUBIC)))
     clear = scene().convert("RGBA")

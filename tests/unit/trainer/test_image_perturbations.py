@@ -183,7 +183,7 @@ def test_pictures_are_corrupted_the_same_again(name: str) -> None:
 
 
 class Pictures(Ground):
-    """Pictures of 12 x 12 pixels beside the features, or in place of them."""
+    """Fetch pictures of 12 x 12 pixels beside the features, or in place of them."""
 
     features = True
 
