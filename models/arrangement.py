@@ -122,7 +122,7 @@ class Arrangement:
     def lengths(self) -> Lengths:
         """Return the lengths of what is asked for, from which its operations are counted (models/flops.py)."""
         rows, work = self._rows, self._numbered(spare=False)
-        sizes = self._sizes(work)
+        sizes = self._sizes([self._input(read) for read in work.inputs])
         read = _sizes_of_memories(work, rows, sizes)
         return Lengths(
             images=[rows.shown[sequence] for sequence in set(rows.sequence_B[rows.real].tolist()) - {-1}],
@@ -144,7 +144,7 @@ class Arrangement:
         """Return the streams, on the host."""
         rows, work = self._rows, self._numbered(spare=True)
         inputs = [self._input(read) for read in work.inputs]
-        sizes = self._sizes(work)
+        sizes = self._sizes(inputs)
         # Memories of a document come before those of images alone.
         order = sorted(range(len(work.memories.first)), key=lambda memory: work.memories.first[memory][0] < 0)
         position = np.argsort(order)
@@ -194,10 +194,10 @@ class Arrangement:
             hidden = None if hidden is None else hidden + 1
         return Input(ids=ids, sequence=read.sequence, hidden=hidden)
 
-    def _sizes(self, work: Work) -> list[int]:
+    def _sizes(self, inputs: Sequence[Input]) -> list[int]:
         """Return the tokens of each input of the encoder."""
         sizes = []
-        for one in map(self._input, work.inputs):
+        for one in inputs:
             words = None if one.ids is None else len(one.ids)
             sizes.append(words or 0 if self._visual is None else self._visual.size(words, one.sequence))
         return sizes
