@@ -71,7 +71,7 @@ class Summarizer:
     @property
     def _picture_side(self) -> int:
         """Return the width and height of the pictures that the network reads; 0 where it reads features alone."""
-        return picture_side(self._model.recipe.objective.settings().needs)
+        return picture_side(self._model.recipe.needs)
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -140,8 +140,8 @@ class Summarizer:
         source = [Article(language=r.source or r.target, text=r.text, summary="") for r in requests]
         target = [Article(language=r.target, text="", summary="") for r in requests]
         pictures = [[_picture(path, r.where) for path in r.images[: vision.max_images]] for r in requests]
-        images = [self._extract(each) if each and vision.enabled else None for each in pictures]
-        side, needs = self._picture_side, model.recipe.objective.settings().needs
+        images = [self._extract(each) if each and vision.reads("regions") else None for each in pictures]
+        side, needs = self._picture_side, model.recipe.needs
         return collate_articles(
             source,
             target,

@@ -8,15 +8,16 @@ host, from lengths.
 Shape suffixes as in models/arranged.py.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
 import torch
 
 from models.arranged import MAIN, Arranged, Decoded, DecoderStream, encoded, flat, ranges
-from models.joint import Input, Visual, lay_out
+from models.joint import Input, Visual, lay_out, size
 from models.numbering import SUMMARIES, Decode, Encode, Hidden, Numbering, Read, Stream, Work
 from models.ragged import averaging, cross_layout, self_layout
 from models.shapes import VisualForm
@@ -30,6 +31,7 @@ class Lengths:
     """Lengths of what a micro-batch computes, each thing once; rows that run and count nothing are left out."""
 
     images: list[int]  # an image sequence
+    embedded: dict[str, int]  # images that the encoder reads as regions, and as patches
     documents: list[int]  # tokens of a document that a summary is written from, with those of its images where joint
     texts: list[int]  # tokens of what else is encoded
     memories: list[tuple[int, int]]  # (tokens of the document, images)
@@ -55,20 +57,21 @@ class Arrangement:
         share: bool = True,
         marked: bool = False,
         joint: VisualForm | None = None,
+        forms: Mapping[int, VisualForm] = MappingProxyType({}),
         tagged: bool = False,
     ) -> None:
         """Begin with nothing. share False: compute every row on its own.
 
         marked: a text begins with its language's token (mBART-50), as documents already do: put it before summaries
         that are encoded. tagged: put it before whatever is encoded and has none. joint: the encoder reads the images
-        with a document, as these visual tokens.
+        with a document, as these visual tokens.  forms: for some rows as others, whatever text they are read with.
         """
         assert batch.cross_B.device.type == "cpu", "arrange a batch before it is moved"
         self._rows = Rows(batch, share)
         self._tagged: frozenset[Text] = frozenset(SUMMARIES) if marked or tagged else frozenset()
         if tagged and not marked:
             self._tagged |= {"source", "target"}
-        self._visual = None if joint is None else Visual(self._rows.sequence_images, joint)
+        self._joint, self._forms = joint, forms
         self._images = False
         self._encodes: dict[str, Encode] = {}
         self._decodes: dict[str, Decode] = {}
@@ -91,7 +94,7 @@ class Arrangement:
         text: one for all rows, or one for each.  of: for each row the one whose text it is, by default itself.
         images: for each row the one whose images are read with the text, where the encoder reads both.
         """
-        assert images is None or self._visual is not None, "a network of late fusion encodes texts alone"
+        assert images is None or self._joint is not None, "a network of late fusion encodes texts alone"
         texts: Sequence[Text] = [text] * len(rows) if isinstance(text, str) else text
         self._encodes[name] = Encode(texts=texts, rows=rows, of=rows if of is None else of, images=images)
 
@@ -114,7 +117,7 @@ class Arrangement:
         decoder: which one writes; each has a stream of its own.
         seen: a summary is read with the row's images, too.  hidden: places of the text where the encoder reads [MASK].
         """
-        assert hidden is None or self._visual is not None, "a network of late fusion has no [MASK]"
+        assert hidden is None or self._joint is not None, "a network of late fusion has no [MASK]"
         self._decodes[name] = Decode(
             read=read, rows=rows, beside=beside, writes=writes, decoder=decoder, seen=seen, hidden=hidden
         )
@@ -122,10 +125,13 @@ class Arrangement:
     def lengths(self) -> Lengths:
         """Return the lengths of what is asked for, from which its operations are counted (models/flops.py)."""
         rows, work = self._rows, self._numbered(spare=False)
-        sizes = self._sizes([self._input(read) for read in work.inputs])
+        inputs = [self._input(read) for read in work.inputs]
+        sizes = self._sizes(inputs)
+        visual = None if self._joint is None else Visual(rows.sequence_images, inputs)
         read = _sizes_of_memories(work, rows, sizes)
         return Lengths(
             images=[rows.shown[sequence] for sequence in set(rows.sequence_B[rows.real].tolist()) - {-1}],
+            embedded={} if visual is None else {kind: len(of) for kind, of in visual.images.items()},
             documents=sizes[: work.documents],
             texts=sizes[work.documents :],
             memories=[
@@ -171,36 +177,38 @@ class Arrangement:
             image_X=torch.from_numpy(rows.image_X),
             place_X=torch.from_numpy(rows.place_X),
             images=self_layout(rows.sequence_sizes, causal=False),
-            pool_images=averaging(rows.sequence_sizes if self._visual is None else self._visual.tokens),
+            pool_images=averaging(
+                rows.sequence_sizes
+                if self._joint is None
+                else [images * self._joint.tokens for images in rows.sequence_images]
+            ),
             sequence_B=torch.from_numpy(np.maximum(rows.sequence_B, 0)),
             document_tokens=sum(sizes[: work.documents]),
             memory_T=None if in_order else torch.from_numpy(ranges(document_of, np.array(sizes))),
-            fusion=cross_layout(fused_sizes, looking, rows.sequence_sizes) if fused and not self._visual else None,
+            fusion=cross_layout(fused_sizes, looking, rows.sequence_sizes) if fused and self._joint is None else None,
             seen_T1=torch.from_numpy(np.repeat(np.array(seen, bool), fused_sizes))[:, None],
             alone_S=torch.from_numpy(ranges(alone, np.array(rows.sequence_sizes))) if len(alone) else None,
             decoders=decoders,
             real_tokens=sum(int(x.queries.place_T.numel()) for x in own),
             computed_tokens=sum(x.queries.rows * x.queries.length for x in own),
-            joint=None if self._visual is None else lay_out(inputs, self._visual),
+            joint=None if self._joint is None else lay_out(inputs, rows.sequence_images),
         )
 
     def _input(self, read: Read) -> Input:
         """Return an input of the encoder as it is laid out."""
         if read.text is None:
-            return Input(ids=None, sequence=read.sequence)
+            return Input(ids=None, sequence=read.sequence, form=read.form)
         ids, hidden = self._rows.ids(read.text, read.row), read.hidden
         if read.text in self._tagged:
             ids = np.r_[self._rows.start(read.text, read.row), ids]
             hidden = None if hidden is None else hidden + 1
-        return Input(ids=ids, sequence=read.sequence, hidden=hidden)
+        return Input(ids=ids, sequence=read.sequence, form=read.form, hidden=hidden)
 
     def _sizes(self, inputs: Sequence[Input]) -> list[int]:
         """Return the tokens of each input of the encoder."""
-        sizes = []
-        for one in inputs:
-            words = None if one.ids is None else len(one.ids)
-            sizes.append(words or 0 if self._visual is None else self._visual.size(words, one.sequence))
-        return sizes
+        if self._joint is not None:
+            return [size(one, self._rows.sequence_images) for one in inputs]
+        return [0 if one.ids is None else len(one.ids) for one in inputs]
 
     def _stream(
         self, decoder: str, stream: Stream, work: Work, position: Ints, memory_sizes: list[int]
@@ -238,8 +246,8 @@ class Arrangement:
         )
 
     def _numbered(self, *, spare: bool) -> Work:
-        joint = self._visual is not None
-        return Numbering(self._rows, joint=joint).of(self._decodes, self._encodes, images=self._images, spare=spare)
+        numbering = Numbering(self._rows, self._joint, self._forms)
+        return numbering.of(self._decodes, self._encodes, images=self._images, spare=spare)
 
 
 def _sizes_of_memories(work: Work, rows: Rows, sizes: Sequence[int]) -> list[int]:

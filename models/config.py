@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
-from models.shapes import SHAPES, VisualForm
+from models.shapes import PATCHES, SHAPES, VisualForm, VisualInputs
 
 Architecture = Literal["mt5", "mbart"]
 ShapeName = Literal["mt5_small", "mt5_base", "mt5_large", "mbart50_large"]
@@ -170,8 +170,17 @@ class VisionConfig(StrictConfig):
     num_heads: int = Field(default=8, gt=0, le=4_096)
     ffn_size: int = Field(default=2048, gt=0, le=1_048_576)
     dropout: float = Field(default=0.1, ge=0, lt=1)
+    inputs: VisualInputs = Field(
+        default="regions",
+        description="what is read of an image, the last two by early fusion alone: regions, its stored features; "
+        "patches, squares of its pixels; both",
+    )
     max_images: int = Field(default=5, gt=0, le=1_024, description="n, images an article")
     regions: int = Field(default=36, gt=0, le=65_536, description="m, regions an image")
+
+    def reads(self, inputs: VisualInputs) -> bool:
+        """Return True if images are read as `inputs`, perhaps among others."""
+        return self.enabled and self.inputs in (inputs, "both")
 
     @property
     def width(self) -> int:
@@ -228,7 +237,27 @@ class NetworkConfig(StrictConfig):
         """Return the visual tokens that the encoder reads before the words; None where images come to its states."""
         if not self.vision.enabled or self.fusion.kind == "late":
             return None
-        return VisualForm(regions=self.vision.regions, patches=0)
+        return self.form(self.vision.inputs)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Name the fields of `Batch` that the network reads beside those that every batch has."""
+        return frozenset({"pixels"} if self.vision.reads("patches") else ())
+
+    def form(self, inputs: VisualInputs) -> VisualForm:
+        """Return the visual tokens of an image that is read as `inputs`."""
+        return VisualForm(
+            regions=0 if inputs == "patches" else self.vision.regions, patches=0 if inputs == "regions" else PATCHES
+        )
+
+    @model_validator(mode="after")
+    def _patches_are_read(self) -> Self:
+        if self.vision.reads("patches") and self.fusion.kind == "late":
+            raise ValueError(
+                f"vision.inputs {self.vision.inputs}: the visual encoder of late fusion reads regions; set fusion.kind "
+                "to early"
+            )
+        return self
 
 
 class Decoding(StrictConfig):

@@ -10,10 +10,12 @@ from torch import Tensor, nn
 
 from models.arranged import Arranged
 from models.config import NetworkConfig
-from models.joint import SPECIAL
-from models.network import Encoded, Network
+from models.joint import SPECIAL, Joint
+from models.network import Encoded, Network, images
+from models.patches import PatchEmbedding
 from models.vision import RegionEmbedding
 from shards.batch.types import Batch
+from shards.errors import InputError
 
 
 class EarlyNetwork(Network):
@@ -21,8 +23,9 @@ class EarlyNetwork(Network):
 
     def _add_vision(self) -> None:
         vision, width = self.config.vision, self.hidden_size
-        self.visual_size = width
-        self.vision, self.fusion = RegionEmbedding(vision, width), None
+        self.visual_size, self.fusion = width, None
+        self.vision = RegionEmbedding(vision, width) if vision.reads("regions") else None
+        self.patches = PatchEmbedding(width, vision.max_images) if vision.reads("patches") else None
         self.special = nn.Embedding(SPECIAL, width)
         nn.init.normal_(self.special.weight, std=0.02)
 
@@ -34,16 +37,30 @@ class EarlyNetwork(Network):
 
     def read(self, batch: Batch, arranged: Arranged) -> Encoded:
         """Return the states of all inputs in one encoder call, and where images and memories are among them."""
-        joint, vision = arranged.joint, self.vision
+        joint = arranged.joint
         assert joint is not None
-        assert vision is not None
-        states_TD = self._encode(
-            arranged, vision.embed(*self._regions(batch, arranged), arranged.place_X).flatten(0, 1)
-        )
+        states_TD = self._encode(arranged, self._embed(batch, arranged, joint))
         memory_TD = states_TD[: arranged.document_tokens]
         if arranged.memory_T is not None:
             memory_TD = memory_TD.index_select(0, arranged.memory_T)
         return Encoded(texts_TD=states_TD, visual_SV=states_TD.index_select(0, joint.visual_S), memory_TD=memory_TD)
+
+    def _embed(self, batch: Batch, arranged: Arranged, joint: Joint) -> Tensor:
+        """Return the embedded regions of the images that are read so, and patches likewise: (K, D)."""
+        self._check_images(batch)
+        parts = []
+        if self.vision is not None:
+            image_X, place_X = (of_X.index_select(0, joint.region_X) for of_X in (arranged.image_X, arranged.place_X))
+            roi_XRF, boxes_XR4 = (images(of_BI, image_X) for of_BI in (batch.roi_BIRV, batch.boxes_BIR4))
+            parts.append(self.vision.embed(roi_XRF, boxes_XR4, place_X).flatten(0, 1))
+        if self.patches is not None:
+            if batch.pixels_BIHWC is None:
+                raise InputError(
+                    "the batch has no pixels, which the network reads as patches: name `pixels` in `needs`"
+                )
+            image_X, place_X = (of_X.index_select(0, joint.patch_X) for of_X in (arranged.image_X, arranged.place_X))
+            parts.append(self.patches(images(batch.pixels_BIHWC, image_X), place_X).flatten(0, 1))
+        return torch.cat(parts)
 
     def _encode(self, arranged: Arranged, visual_KD: Tensor) -> Tensor:
         joint, words_WD = arranged.joint, self.backbone.embed(arranged.ids_T)

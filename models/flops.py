@@ -9,7 +9,8 @@ width, C the common width of the fusion, per layer where the part has layers:
     decoder       N (8DH + 4DH + 2mDF) + 4H (N (N + 1) / 2 + N L) + 4DH L       N of the summary, L of the document
     head          2DW N
     vision        K (8V^2 + 4VY) + 4V K^2,  and once 8V K + 2 d_v V K           K regions; d_v where it is projected
-    early fusion  K (2 d_v D + 8D), and the K regions and some marks are tokens of what the text encoder reads
+    early fusion  K (2 d_v D + 8D) + 2 d_p D P, and the K regions, the P patches of d_p values and some marks are tokens
+                  of what the text encoder reads
     fusion        L (2DC + 2(D + C)C + 2(D + C)D) + 4C L K,  and once 4VC K     keys and values once an image sequence
 
 Layers of an objective's own are its own to count. A causal attention counts the pairs it allows. mT5-base with 512 and
@@ -23,6 +24,7 @@ from typing import Any
 
 from models.arrangement import Lengths
 from models.config import NetworkConfig
+from models.shapes import PATCH_SIZE, PATCHES
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,8 +96,9 @@ def forward_flops(lengths: Lengths, network: NetworkConfig, backbone: BackboneSi
     vision = sum(vision_flops(count, network) for count in images)
     memories = lengths.memories
     if network.joint is not None:
-        # The encoder reads the regions: what is left is their way to its width.
-        vision = 2 * (network.vision.feature_size + 4) * backbone.hidden * regions * sum(images)
+        # The encoder reads the images: what is left is their way to its width.
+        values = {"regions": (network.vision.feature_size + 4) * regions, "patches": PATCHES * PATCH_SIZE}
+        vision = 2 * backbone.hidden * sum(values[kind] * count for kind, count in lengths.embedded.items())
         images, memories = [], []
     return Flops(
         vision=vision,

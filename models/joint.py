@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.shapes import VisualForm
+from models.shapes import KINDS, VisualForm
 from shards.arrays import Ints
 
 #: Tokens that belong to no tokenizer: rows of an embedding of the network's own.
@@ -32,6 +32,7 @@ class Input:
 
     ids: Ints | None
     sequence: int = -1  # -1: no images
+    form: VisualForm | None = None  # in which they are read; None without any
     hidden: Ints | None = None  # places in the text that [MASK] stands at
 
 
@@ -41,6 +42,8 @@ class Joint:
 
     index_T: Tensor  # int64: what each token is, counted through the W words, the V visual tokens and the special ones
     visual: int  # V
+    region_X: Tensor  # int64: of the images to encode, those that are read as regions; their tokens come first
+    patch_X: Tensor  # int64: and those that are read as patches
     first_N: Tensor  # int64: where each input begins, at its [CLS] or [BOS]
     hidden_M: Tensor  # int64: tokens that are [MASK]
     masked_M: Tensor  # int64: and what they hide, counted through the words
@@ -48,38 +51,41 @@ class Joint:
 
 
 class Visual:
-    """Visual tokens of image sequences, counted through the regions of all images, then all patches."""
+    """Visual tokens of image sequences: the regions of all images that are read so, then the patches likewise."""
 
-    def __init__(self, images: Sequence[int], form: VisualForm) -> None:
-        """images: of each sequence."""
-        self._images, self._form = np.asarray(images, np.int64), form
-        self._begin = np.cumsum(self._images) - self._images
-        self._all = int(self._images.sum())
-        self.count = self._all * (form.regions + form.patches)
-        self.tokens = [int(count) * (form.regions + form.patches) for count in images]
+    def __init__(self, images: Sequence[int], inputs: Sequence[Input]) -> None:
+        """images: of each sequence.  inputs: of the encoder."""
+        read = [(one.sequence, one.form) for one in inputs if one.form is not None]
+        ends, self._images, self.count = np.cumsum(images), images, 0
+        self._begin: dict[tuple[str, int], int] = {}
+        self.images: dict[str, Tensor] = {}  # int64: of the images to encode, those read in a kind, as their tokens lie
+        for kind in KINDS:
+            sequences = {sequence: form.of(kind) for sequence, form in read if form.of(kind)}
+            numbers = [np.zeros(0, np.int64)]
+            for sequence, tokens in sorted(sequences.items()):
+                self._begin[kind, sequence] = self.count
+                self.count += images[sequence] * tokens
+                numbers.append(np.arange(ends[sequence] - images[sequence], ends[sequence]))
+            self.images[kind] = torch.from_numpy(np.concatenate(numbers))
 
-    def blocks(self, sequence: int) -> list[Ints]:
-        """Return the numbers of a sequence's visual tokens: its regions, its patches, or both."""
-        begin, images, form = int(self._begin[sequence]), int(self._images[sequence]), self._form
-        blocks = []
-        if form.regions:
-            blocks.append(np.arange(begin * form.regions, (begin + images) * form.regions))
-        if form.patches:
-            after = self._all * form.regions
-            blocks.append(after + np.arange(begin * form.patches, (begin + images) * form.patches))
-        return blocks
-
-    def size(self, text: int | None, sequence: int) -> int:
-        """Return the tokens of an input of a text of so many tokens (None: of no text) and a sequence (-1: none)."""
-        words = 0 if text is None else text + 1
-        if sequence < 0:
-            return words
-        separators = bool(self._form.regions and self._form.patches) + (text is not None)
-        return 1 + self.tokens[sequence] + separators + words
+    def blocks(self, sequence: int, form: VisualForm) -> list[Ints]:
+        """Return the numbers of the visual tokens of an input: regions, patches, or both."""
+        begins = [(self._begin[kind, sequence], form.of(kind)) for kind in KINDS if form.of(kind)]
+        return [np.arange(begin, begin + self._images[sequence] * tokens) for begin, tokens in begins]
 
 
-def lay_out(inputs: Sequence[Input], visual: Visual) -> Joint:
-    """Return the stream of `inputs`, on the host."""
+def size(one: Input, images: Sequence[int]) -> int:
+    """Return the tokens of an input. images: of each sequence."""
+    words = 0 if one.ids is None else len(one.ids) + 1
+    if one.form is None:
+        return words
+    separators = bool(one.form.regions and one.form.patches) + (one.ids is not None)
+    return 1 + images[one.sequence] * one.form.tokens + separators + words
+
+
+def lay_out(inputs: Sequence[Input], images: Sequence[int]) -> Joint:
+    """Return the stream of `inputs`, on the host. images: of each sequence."""
+    visual = Visual(images, inputs)
     words = sum(len(one.ids) for one in inputs if one.ids is not None)
     special = np.arange(words + visual.count, words + visual.count + SPECIAL)
     parts: list[Ints] = []
@@ -93,9 +99,9 @@ def lay_out(inputs: Sequence[Input], visual: Visual) -> Joint:
 
     for one in inputs:
         first.append(tokens)
-        if one.sequence >= 0:
+        if one.form is not None:
             put(special[[CLS]])
-            for number, block in enumerate(visual.blocks(one.sequence)):
+            for number, block in enumerate(visual.blocks(one.sequence, one.form)):
                 if number:
                     put(special[[SEP]])
                 if one.ids is None:
@@ -115,6 +121,8 @@ def lay_out(inputs: Sequence[Input], visual: Visual) -> Joint:
     return Joint(
         index_T=torch.from_numpy(np.concatenate(parts)),
         visual=visual.count,
+        region_X=visual.images["regions"],
+        patch_X=visual.images["patches"],
         first_N=torch.tensor(first),
         hidden_M=torch.from_numpy(np.concatenate(hidden)),
         masked_M=torch.from_numpy(np.concatenate(masked)),

@@ -19,7 +19,7 @@ from models.arrangement import Arrangement
 from models.backbones.base import Backbone
 from models.backbones.build import build_backbone
 from models.backbones.memory import Memory
-from models.config import Decoding, NetworkConfig
+from models.config import Decoding, NetworkConfig, VisualInputs
 from models.decoding import logits_processors
 from models.dropout import dropout
 from models.flops import BackboneSizes, Flops, forward_flops
@@ -87,9 +87,22 @@ class Network(nn.Module):
         if isinstance(self.vision, VisualEncoder):
             self.vision.runner = runner
 
-    def arrangement(self, batch: Batch, *, share: bool = True, tagged: bool = False) -> Arrangement:
-        """Begin to ask for what this network is to compute of a batch. share, tagged: as of `Arrangement`."""
-        return Arrangement(batch, share=share, marked=self.marks_texts, joint=self.config.joint, tagged=tagged)
+    def arrangement(
+        self,
+        batch: Batch,
+        *,
+        share: bool = True,
+        tagged: bool = False,
+        inputs: Mapping[int, VisualInputs] = MappingProxyType({}),
+    ) -> Arrangement:
+        """Begin to ask for what this network is to compute of a batch. share, tagged: as of `Arrangement`.
+
+        inputs: of the rows whose images an encoder reads as something else than `network.vision.inputs`.
+        """
+        forms = {row: self.config.form(of) for row, of in inputs.items()}
+        return Arrangement(
+            batch, share=share, marked=self.marks_texts, joint=self.config.joint, forms=forms, tagged=tagged
+        )
 
     def encode(self, arranged: Arranged) -> Tensor:
         """H_T^{N_e} (T, D) of all texts of a micro-batch, in one encoder call."""
@@ -107,13 +120,16 @@ class Network(nn.Module):
 
     def _regions(self, batch: Batch, arranged: Arranged, hidden_S: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return features and boxes of the images to encode. hidden_S: as of `encode_vision`."""
-        most = self.config.vision.max_images
-        if batch.roi_BIRV.shape[1] > most:
-            raise InputError(f"{batch.roi_BIRV.shape[1]} images an article do not fit network.vision.max_images {most}")
-        roi_XRF, boxes_XR4 = (_images(x, arranged) for x in (batch.roi_BIRV, batch.boxes_BIR4))
+        self._check_images(batch)
+        roi_XRF, boxes_XR4 = (images(of_BI, arranged.image_X) for of_BI in (batch.roi_BIRV, batch.boxes_BIR4))
         if hidden_S is not None:
             roi_XRF = roi_XRF.flatten(0, 1).index_fill(0, hidden_S, 0.0).view_as(roi_XRF)
         return roi_XRF, boxes_XR4
+
+    def _check_images(self, batch: Batch) -> None:
+        most = self.config.vision.max_images
+        if batch.roi_BIRV.shape[1] > most:
+            raise InputError(f"{batch.roi_BIRV.shape[1]} images an article do not fit network.vision.max_images {most}")
 
     def fuse(self, documents_TD: Tensor, visual_SV: Tensor | None, arranged: Arranged) -> Tensor:
         """Z_{T+V} (T, D) of the memories; without visual features the documents themselves."""
@@ -257,12 +273,12 @@ class Network(nn.Module):
 
 def region_features(batch: Batch, arranged: Arranged) -> Tensor:
     """Features (S, F) of the regions of the image sequences, as the batch has them."""
-    return _images(batch.roi_BIRV, arranged).flatten(0, 1)
+    return images(batch.roi_BIRV, arranged.image_X).flatten(0, 1)
 
 
-def _images(x_BI: Tensor, arranged: Arranged) -> Tensor:
-    """Return (X, ...) of the images to encode, on their device, out of (B, I, ...)."""
-    return x_BI.to(arranged.image_X.device, non_blocking=True).flatten(0, 1).index_select(0, arranged.image_X)
+def images(of_BI: Tensor, image_X: Tensor) -> Tensor:
+    """Return what belongs to the images `image_X`, flat indices, (X, ...) on their device, out of (B, I, ...)."""
+    return of_BI.to(image_X.device, non_blocking=True).flatten(0, 1).index_select(0, image_X)
 
 
 def real_rows(batch: Batch) -> list[int]:

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from models.shapes import VisualForm
 from models.sharing import Distinct, Rows, Text
 from shards.arrays import Ints
 
@@ -48,6 +49,7 @@ class Read:
     text: Text | None
     row: int
     sequence: int = -1  # of the images; -1: none
+    form: VisualForm | None = None  # in which they are read
     hidden: Ints | None = None
 
 
@@ -79,10 +81,11 @@ class Work:
 
 
 class Numbering:
-    """Numbers what is asked for of some rows. joint: the encoder reads a document's images with it."""
+    """Numbers what is asked for of some rows."""
 
-    def __init__(self, rows: Rows, *, joint: bool) -> None:
-        self._rows, self._joint = rows, joint
+    def __init__(self, rows: Rows, joint: VisualForm | None, forms: Mapping[int, VisualForm]) -> None:
+        """joint, forms: as of `Arrangement`."""
+        self._rows, self._joint, self._forms = rows, joint, forms
 
     def of(self, decodes: Mapping[str, Decode], encodes: Mapping[str, Encode], *, images: bool, spare: bool) -> Work:
         """Number what the requests need. images: every image sequence by itself, too.
@@ -100,12 +103,11 @@ class Numbering:
             seen_of: Sequence[int | None] = encode.images or [None] * len(encode.of)
             wanted = zip(encode.rows, encode.texts, encode.of, seen_of, strict=True)
             for row, text, of, seen in wanted if encode.rows else ((row, "summary", row, None) for row in spares):
-                sequence = -1 if seen is None else int(rows.sequence_B[seen])
-                numbers_B[row] = self._read(work, name, Read(text=text, row=of, sequence=sequence))
+                numbers_B[row] = self._read(work, name, self._with_images(text, of, seen))
             work.encoded[name] = numbers_B
-        if images and self._joint and (spare or rows.shown):
+        if images and self._joint is not None and (spare or rows.shown):
             for sequence in range(len(rows.sequence_images)):
-                work.reads.number(sequence, Read(text=None, row=-1, sequence=sequence))
+                work.reads.number(sequence, Read(text=None, row=-1, sequence=sequence, form=self._joint))
         return work
 
     def _decoded(self, work: Work, name: str, request: Decode, spares: Sequence[int]) -> None:
@@ -116,7 +118,7 @@ class Numbering:
             sequence, document = -1 if blind else int(rows.sequence_B[row]), -1
             if request.read != "images":
                 hidden = None if request.hidden is None else request.hidden.get(row, np.zeros(0, np.int64))
-                read = Read(text=request.read, row=row, sequence=sequence if self._joint else -1, hidden=hidden)
+                read = self._with_images(request.read, row, None if blind or self._joint is None else row, hidden)
                 document = self._read(work, name, read)
             memory = work.memories.number((document, sequence), (document, sequence))
             # A summary is compared with that of another part, which may have been written from another variant.
@@ -132,10 +134,17 @@ class Numbering:
                 text_B[row] = text
         work.decoded[name], work.parts[name] = text_B, (first, len(stream.weights))
 
+    def _with_images(self, text: Text, row: int, seen: int | None, hidden: Ints | None = None) -> Read:
+        """Return the input of a row's text and the images of the row `seen`, where it has some."""
+        sequence = -1 if seen is None else int(self._rows.sequence_B[seen])
+        if seen is None or sequence < 0:
+            return Read(text=text, row=row, hidden=hidden)
+        return Read(text=text, row=row, sequence=sequence, form=self._forms.get(seen, self._joint), hidden=hidden)
+
     def _read(self, work: Work, name: str, read: Read) -> int:
         """Return the number of an input of the encoder: an article's is one whichever side reads it."""
         assert read.text is not None
         identity = self._rows.identity(read.text, read.row)
         # What is hidden is drawn for each row.
         own = name if self._rows.alone else "" if read.hidden is None else (name, read.row)
-        return work.reads.number((read.text in SUMMARIES, identity, read.sequence, own), read)
+        return work.reads.number((read.text in SUMMARIES, identity, read.sequence, read.form, own), read)

@@ -10,11 +10,10 @@ L values of a patch, (32, 32, 3) flattened as they lie in a picture, so colours 
 import torch
 from torch import Tensor, nn
 
+from models.shapes import PATCH_SIDE
 from shards.batch.fields import PICTURE_SIDE
 from shards.errors import InputError
 
-#: Pixels of a side of a patch.
-PATCH_SIDE = 32
 #: Values of a pixel: red, green, blue.
 _COLOURS = 3
 

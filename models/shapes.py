@@ -5,7 +5,9 @@ mbart50_large (Table 5).
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
+
+from shards.batch.fields import PICTURE_SIDE
 
 #: shape -> the keys of `TextConfig` that it stands for.
 SHAPES: dict[str, dict[str, Any]] = {
@@ -16,9 +18,28 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 
 
+#: What is read of an image.
+VisualInputs = Literal["regions", "patches", "both"]
+#: Kinds of visual tokens, in the order in which an encoder reads them.
+KINDS: tuple[Literal["regions", "patches"], ...] = ("regions", "patches")
+#: Pixels of a side of a patch, and patches of a picture: RC³ (Zhou et al., 2023), section 3.2.
+PATCH_SIDE = 32
+PATCHES = (PICTURE_SIDE // PATCH_SIDE) ** 2
+#: Values of a patch: its pixels' red, green and blue.
+PATCH_SIZE = 3 * PATCH_SIDE**2
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VisualForm:
     """Visual tokens of an image that an encoder reads with a text."""
 
     regions: int  # 0: it reads no regions
     patches: int  # 0: it reads no patches
+
+    @property
+    def tokens(self) -> int:
+        return self.regions + self.patches
+
+    def of(self, kind: str) -> int:
+        """Return the tokens of one of `KINDS`."""
+        return self.regions if kind == "regions" else self.patches

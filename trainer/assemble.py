@@ -81,14 +81,14 @@ def build_collator(
         images=vision.max_images,
         regions=vision.regions,
         feature_size=vision.feature_size,
-        load=vision.enabled,
-        picture_side=picture_side(objective.needs),
+        load=vision.reads("regions"),
+        picture_side=picture_side(recipe.needs),
     )
     rule = recipe.corpus.image_rule(training=training)
     transforms = [*(objective.transforms(recipe.training.seed) if training else ()), *perturbations]
     fetch = Fetcher(corpus, reader, sizes, rule=rule, pinned=device.type == "cuda", transforms=transforms)
     lengths = Lengths(document=recipe.lengths.document, summary=recipe.lengths.summary)
-    return Collator(corpus, fetch, tokenizer, lengths, needs=objective.needs)
+    return Collator(corpus, fetch, tokenizer, lengths, needs=recipe.needs)
 
 
 def build_evaluator(

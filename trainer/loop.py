@@ -90,7 +90,7 @@ class Trainer:
             parts.engine.module,
             parts.recipe.objective.name,
             repeats=not casts(parts.engine),
-            needs=parts.recipe.objective.settings().needs,
+            needs=parts.recipe.needs,
         )
         self._skips = SkippedSteps(parts.engine, parts.recipe, parts.ranks, observers.emit)
         self._unreadable = UnreadableExamples(parts.recipe, parts.ranks, state.unreadable, observers.emit)

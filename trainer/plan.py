@@ -159,14 +159,17 @@ def check_corpus(recipe: Recipe, corpus: Corpus) -> None:
             f"batch.group_size is {recipe.batch.group_size}, but no target language of {corpus.location} has more than "
             f"{most} examples to train on: set it to at most {most}"
         )
-    if picture_side(recipe.objective.settings().needs) and (why := corpus.why_no_pixels):
-        raise InputError(
-            f"objective {recipe.objective.name} reads the pixels of images, but {why}, and set corpus.path="
-        )
     vision = recipe.network.vision
+    if picture_side(recipe.needs) and (why := corpus.why_no_pixels):
+        reads = (
+            f"network.vision.inputs {vision.inputs}"
+            if vision.reads("patches")
+            else f"objective {recipe.objective.name}"
+        )
+        raise InputError(f"{reads} reads the pixels of images, but {why}, and set corpus.path=")
     for key, wanted in (("feature_size", vision.feature_size), ("regions", vision.regions)):
         stored = corpus.manifest[key]
-        if vision.enabled and stored and stored != wanted:
+        if vision.reads("regions") and stored and stored != wanted:
             raise InputError(
                 f"network.vision.{key} is {wanted}, but {corpus.directory} holds {stored}: set it to {stored}"
             )
@@ -181,8 +184,10 @@ def check_lengths(recipe: Recipe, tokenizer: Tokenizer) -> None:
     if longest is None:
         return
     joint = recipe.network.joint
-    # [CLS] regions [SEP] [BOS], before a document; a summary that is read as a text may begin with its language.
-    read = 0 if joint is None else recipe.network.vision.max_images * (joint.regions + joint.patches) + 3
+    # [CLS] regions [SEP] patches [SEP] [BOS], before a document; a summary read as a text may begin with its language.
+    read = 0
+    if joint is not None:
+        read = recipe.network.vision.max_images * joint.tokens + 3 + bool(joint.regions and joint.patches)
     limits = {
         "document": (lengths.document, longest - read),
         "summary": (lengths.summary, longest - tokenizer.marks_texts - (joint is not None)),

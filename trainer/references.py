@@ -17,6 +17,7 @@ from pathlib import Path
 
 from models.backbones.checkpoint_config import check_tokenizer, find_weights, max_length
 from models.config import NetworkConfig, TextConfig, VisionConfig
+from models.shapes import KINDS
 from shards.errors import InputError
 from shards.files.read import read_json
 from shards.format.index import Corpus, open_corpus
@@ -233,6 +234,12 @@ def _check_sizes(key: str, reference: Reference, recipe: Recipe, tokenizer: Toke
             f"{key}: {reference.path} reads images, but network.vision.enabled is false and loads none: set it to "
             "true, or name a network of text alone"
         )
+    for kind in KINDS:
+        if other.reads(kind) and not own.reads(kind):
+            raise InputError(
+                f"{key}: {reference.path} reads images as {kind}, but network.vision.inputs {own.inputs} loads none: "
+                f"set it to {other.inputs}"
+            )
     for name in ("feature_size", "regions", "max_images"):
         value, known = getattr(own, name), getattr(other, name)
         if value > known or (value != known and name != "max_images"):

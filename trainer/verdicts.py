@@ -82,7 +82,7 @@ def check_same_recipe(
         values = (saved[section], now[section])
         keys = [key for key in sorted(values[0] | values[1]) if values[0].get(key) != values[1].get(key)]
         keys = [key for key in keys if key not in _FREE_KEYS.get(section, ())]
-        sees_images = recipe.network.vision.enabled or picture_side(recipe.objective.settings().needs)
+        sees_images = recipe.network.vision.enabled or picture_side(recipe.needs)
         if section == "corpus" and not sees_images:
             keys = [key for key in keys if key != "images"]
         if section == "mixture" and keys == ["changes"]:

@@ -8,7 +8,8 @@
     relevance   as near as the texts are, where they are weakly aligned        Eqs. 10-12
 
 The paper's D_s and D_t are the summaries of a story in two languages, with its images and without; D_w are the
-documents. rc3_roles.py decides which rows are read as what. A text is represented by the state at its [BOS], an image
+documents. rc3_roles.py decides which rows are read as what, and the configuration's `inputs` whether the images of
+either are read as regions, as patches or as both. A text is represented by the state at its [BOS], an image
 with a text by that at [CLS]. One encoder call reads all of them, an input that several rows need once.
 
 Shape suffixes as in models/ragged.py; K candidates of an anchor, M hidden tokens.
@@ -90,7 +91,10 @@ class RC3(Objective):
 
     def _arrange(self, batch: Batch, of: Roles, masks: Mapping[int, Tensor]) -> Arrangement:
         """Ask for the names that are decoded from, and for all texts, with an image or without, that are compared."""
-        arrangement = self.network.arrangement(batch, tagged=True)
+        strict, weak = self.config.inputs.strict, self.config.inputs.weak
+        inputs = {} if strict is None else dict.fromkeys(of.named, strict)
+        inputs |= {} if weak is None else dict.fromkeys(of.weak, weak)
+        arrangement = self.network.arrangement(batch, tagged=True, inputs=inputs)
         places = {row: mask.numpy() for row, mask in masks.items()}
         arrangement.decode("mclm", "source_summary", of.named, seen=True, hidden=places)
         row_of = {"row": of.pairs, "partner": of.partner}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from models.config import StrictConfig
+from models.config import StrictConfig, VisualInputs
 from models.objectives.config import ObjectiveConfig, WholeRecipe
 from shards.errors import InputError
 
@@ -29,6 +29,13 @@ class Shares(StrictConfig):
         return self
 
 
+class Inputs(StrictConfig):
+    """Name what is read of the images of each kind of data, where it is less than `network.vision.inputs`."""
+
+    strict: VisualInputs | None = Field(default=None, description="of the images of D_s; None: network.vision.inputs")
+    weak: VisualInputs | None = Field(default=None, description="of the images of D_w, likewise")
+
+
 class RC3Config(ObjectiveConfig):
     """Configure RC³. Defaults are the full method with the paper's numbers (section 2.3)."""
 
@@ -36,6 +43,7 @@ class RC3Config(ObjectiveConfig):
 
     name: Literal["rc3"] = "rc3"
     shares: Shares = Field(default_factory=Shares)
+    inputs: Inputs = Field(default_factory=Inputs)
     masked: float = Field(default=0.15, gt=0, lt=1, description="share of a name's tokens that Eqs. 1 and 2 hide")
     textual_contrast: bool = Field(default=True, description="XTCL, Eq. 8")
     contrast: bool = Field(default=True, description="R-XVtCL, Eq. 13")
@@ -56,6 +64,12 @@ class RC3Config(ObjectiveConfig):
                 "objective rc3 reads images and text with one encoder: set network.fusion.kind to early and "
                 "network.vision.enabled to true"
             )
+        read = recipe.network.vision.inputs
+        for kind, inputs in self.inputs:
+            if inputs not in (None, read) and read != "both":
+                raise InputError(
+                    f"objective.inputs.{kind} is {inputs}, but network.vision.inputs is {read}: set that to both"
+                )
 
     def build(self, network: "Network", references: "Mapping[str, Network]" = MappingProxyType({})) -> "RC3":
         """Return the objective around `network`."""

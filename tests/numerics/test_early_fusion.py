@@ -1,18 +1,21 @@
 """Hold early fusion against transformers' own encoders over inputs put together by hand, one at a time, in float64."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from models.config import Decoding, FusionConfig
+from models.config import Decoding, FusionConfig, VisualInputs
 from models.early_fusion import EarlyNetwork
 from models.network import Network, real_rows
 from models.objectives.d2tv import D2TV, D2TVConfig
-from models.synthetic import EOS_ID, PAD_ID, random_batch, tiny_config
+from models.synthetic import EOS_ID, PAD_ID, random_batch, same_target, tiny_config
+from shards.batch.fields import PICTURE_SIDE
 from shards.batch.types import Batch
+from shards.errors import InputError
 from tests.numerics.test_sharing import assert_same, run
 from tests.unit.models.test_marked_texts import MBART
 
@@ -20,11 +23,14 @@ from tests.unit.models.test_marked_texts import MBART
 BACKBONES = {"mt5": 2e-6, "mbart": 1e-12}
 
 
-def build(backbone: str) -> EarlyNetwork:
+def build(backbone: str, inputs: VisualInputs = "regions") -> EarlyNetwork:
     torch.manual_seed(0)
-    config = tiny_config().model_copy(update={"fusion": FusionConfig(kind="early")})
+    config = tiny_config()
+    vision = config.vision.model_copy(update={"inputs": inputs})
+    config = config.model_copy(update={"fusion": FusionConfig(kind="early"), "vision": vision})
     if backbone == "mbart":
-        config = config.model_copy(update={"text": MBART.model_copy(update={"max_position_embeddings": 40})})
+        positions = 40 if inputs == "regions" else 200
+        config = config.model_copy(update={"text": MBART.model_copy(update={"max_position_embeddings": positions})})
     network = EarlyNetwork(config, 50, PAD_ID, EOS_ID, marks_texts=backbone == "mbart").double()
     with torch.no_grad():
         for parameter in network.parameters():
@@ -33,10 +39,14 @@ def build(backbone: str) -> EarlyNetwork:
 
 
 class Inputs:
-    """Compute the states of one input at a time: [CLS] regions [SEP] [BOS] text, without what is absent."""
+    """Compute the states of one input at a time: [CLS] regions [SEP] patches [SEP] [BOS] text, without what is absent.
 
-    def __init__(self, network: EarlyNetwork, batch: Batch) -> None:
+    read: of some rows, what is read of their images instead of `network.vision.inputs`.
+    """
+
+    def __init__(self, network: EarlyNetwork, batch: Batch, read: Mapping[int, VisualInputs] | None = None) -> None:
         self._own, self._batch = dict(network.named_parameters()), batch
+        self._inputs, self._read = network.config.vision.inputs, read or {}
         self._special, self._encoder = network.special.weight, network.backbone.model.encoder
 
     def of(self, ids: Tensor | None, *, image: int | None = None, hidden: Tensor | None = None) -> Tensor:
@@ -44,7 +54,9 @@ class Inputs:
         own, batch, special, parts = self._own, self._batch, self._special, []
         if image is not None and batch.image_mask_BI[image].any():
             parts.append(special[:1])
-            for place in batch.image_mask_BI[image].nonzero()[:, 0].tolist():
+            places = batch.image_mask_BI[image].nonzero()[:, 0].tolist()
+            read = self._read.get(image, self._inputs)
+            for place in places if read != "patches" else ():
                 roi_RF, boxes_R4 = batch.roi_BIRV[image, place].double(), batch.boxes_BIR4[image, place].double()
                 parts.append(
                     roi_RF @ own["vision.project.weight"].T
@@ -54,6 +66,19 @@ class Inputs:
                     + own["vision.image.weight"][place]
                     + own["vision.region.weight"]
                 )
+            if read == "both":
+                parts.append(special[1:2])
+            for place in places if read != "regions" else ():
+                assert batch.pixels_BIHWC is not None
+                for patch in range(49):
+                    top, left = 32 * (patch // 7), 32 * (patch % 7)
+                    square = batch.pixels_BIHWC[image, place, top : top + 32, left : left + 32].double() / 127.5 - 1
+                    parts.append(
+                        (own["patches.project.weight"] @ square.flatten())[None]
+                        + own["patches.project.bias"]
+                        + own["patches.patch.weight"][patch]
+                        + own["patches.image.weight"][place]
+                    )
             if ids is not None:
                 parts.append(special[1:2])
         if ids is not None:
@@ -66,8 +91,9 @@ class Inputs:
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_states_are_those_of_each_input_by_itself(backbone: str) -> None:
-    network, batch = build(backbone).eval(), random_batch(rows=6, seed=3)
+@pytest.mark.parametrize("read", ["regions", "patches", "both"])
+def test_states_are_those_of_each_input_by_itself(backbone: str, read: VisualInputs) -> None:
+    network, batch = build(backbone, read).eval(), random_batch(rows=6, seed=3, picture_side=PICTURE_SIDE)
     inputs = Inputs(network, batch)
     arrangement = network.arrangement(batch)
     arrangement.decode("own", "source", real_rows(batch))
@@ -93,7 +119,36 @@ def test_states_are_those_of_each_input_by_itself(backbone: str) -> None:
             assert states.visual_SV is not None
             own = on_host.pool_images[on_host.sequence_B[row]].bool()
             expected = inputs.of(None, image=row)[1:]
+            if read == "both":  # without the [SEP] between
+                regions = int(batch.image_mask_BI[row].sum()) * batch.roi_BIRV.shape[2]
+                expected = torch.cat((expected[:regions], expected[regions + 1 :]))
             torch.testing.assert_close(states.visual_SV[own], expected, rtol=0, atol=BACKBONES[backbone])
+
+
+def test_images_are_read_as_their_rows_say() -> None:
+    """An image that two rows read in different forms is there twice, and embedded once in each."""
+    batch = random_batch(rows=4, full=True, seed=3, picture_side=PICTURE_SIDE)
+    batch = same_target(batch, 0, 1)  # the rows 0 and 1 show the same images
+    read: dict[int, VisualInputs] = {0: "regions", 1: "patches", 2: "both"}
+    network = build("mbart", "both").eval()
+    arrangement = network.arrangement(batch, inputs=read)
+    rows = range(4)
+    arrangement.decode("own", "source", rows)
+    arrangement.encode("name", "summary", rows, images=rows)
+    assert arrangement.lengths().embedded == {"regions": 9, "patches": 9}
+    arranged = network.place(arrangement.arranged())
+    states, inputs = network.states(batch, arranged), Inputs(network, batch, read)
+    for row in rows:
+        summary = torch.cat((batch.start_B[row : row + 1], batch.summary_ids_BN[row][batch.summary_mask_BN[row]]))
+        expected = inputs.of(summary, image=row)[0]
+        found = states.texts_TD[arranged.encoded["name"].first_B[row]]
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+
+def test_patches_without_pixels_are_refused() -> None:
+    network, batch = build("mt5", "patches"), random_batch(rows=2)
+    with pytest.raises(InputError, match="no pixels, which the network reads as patches"):
+        network.row_nll(batch)
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)

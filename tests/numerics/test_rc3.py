@@ -12,12 +12,14 @@ import torch.nn.functional as F
 from test_early_fusion import Inputs, build
 from torch import Tensor
 
+from models.config import VisualInputs
 from models.early_fusion import EarlyNetwork
 from models.objectives import rc3
 from models.objectives.rc3 import RC3
 from models.objectives.rc3_config import RC3Config, Shares
 from models.objectives.rc3_roles import kind_of, roles
 from models.synthetic import random_batch, tiny_config
+from shards.batch.fields import PICTURE_SIDE
 from shards.batch.types import Batch
 from shards.errors import InputError
 from tests.support.objectives import outputs_of
@@ -26,8 +28,9 @@ from tests.support.objectives import outputs_of
 GROUPS = {"strict": 0, "weak": 1, "parallel": 3}
 
 
-def objective_of(backbone: str = "mbart", **flags: Any) -> RC3:
-    network = build(backbone)
+def objective_of(backbone: str = "mbart", read: VisualInputs = "regions", **flags: Any) -> RC3:
+    """read: of an image, by the network.  flags: of the configuration."""
+    network = build(backbone, read)
     objective = RC3(RC3Config(**flags), network).double().eval()
     with torch.no_grad():
         for parameter in objective.match.parameters():
@@ -35,9 +38,11 @@ def objective_of(backbone: str = "mbart", **flags: Any) -> RC3:
     return objective
 
 
-def batch_of_groups(*groups: int, rows: int = 4, seed: int = 0) -> Batch:
+def batch_of_groups(*groups: int, rows: int = 4, seed: int = 0, picture_side: int = 0) -> Batch:
     """Cross-lingual rows with images in groups of these numbers; the last two of a group tell one story."""
-    batch = random_batch(rows=rows * len(groups), full=True, source_summaries=True, summary=6, seed=seed)
+    batch = random_batch(
+        rows=rows * len(groups), full=True, source_summaries=True, summary=6, seed=seed, picture_side=picture_side
+    )
     story_B = torch.arange(len(batch))
     story_B[rows - 1 :: rows] = story_B[rows - 2 :: rows]
     return dataclasses.replace(batch, group_B=torch.tensor(groups).repeat_interleave(rows), story_B=story_B)
@@ -70,8 +75,11 @@ class Row:
 
 def expected_terms(objective: RC3, batch: Batch, p: float) -> dict[str, tuple[Tensor, int]]:
     """Each term's sum and count; p: p_avg of both contrasts."""
-    network, config, inputs = objective.network, objective.config, Inputs(objective.network, batch)
+    network, config = objective.network, objective.config
     assert isinstance(network, EarlyNetwork)
+    kinds = {number: kind for kind, number in GROUPS.items()}
+    read = {row: dict(config.inputs).get(kinds[number]) for row, number in enumerate(batch.group_B.tolist())}
+    inputs = Inputs(network, batch, {row: of for row, of in read.items() if of is not None})
     terms: dict[str, tuple[Tensor, int]] = {}
 
     def add(name: str, value: Tensor, count: int = 1) -> None:
@@ -134,12 +142,21 @@ def _hidden(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_hidden")
-@pytest.mark.parametrize("backbone", ["mt5", "mbart"])
-@pytest.mark.parametrize("p", [0.0, 0.8])
-def test_terms_loss_and_gradients_equal_the_loops(backbone: str, p: float) -> None:
+@pytest.mark.parametrize(
+    ("backbone", "p", "read", "flags"),
+    [
+        *((backbone, p, "regions", {}) for backbone in ("mt5", "mbart") for p in (0.0, 0.8)),
+        ("mbart", 0.5, "patches", {}),
+        ("mbart", 0.5, "both", {"inputs": {"strict": "regions", "weak": "patches"}}),
+        ("mt5", 0.5, "both", {"inputs": {"weak": "patches"}}),
+    ],
+)
+def test_terms_loss_and_gradients_equal_the_loops(
+    backbone: str, p: float, read: VisualInputs, flags: dict[str, Any]
+) -> None:
     """transformers' mT5 takes its norms in float32."""
-    objective = objective_of(backbone, masked=0.4)
-    batch = batch_of_groups(*GROUPS.values())
+    objective = objective_of(backbone, read, masked=0.4, **flags)
+    batch = batch_of_groups(*GROUPS.values(), picture_side=0 if read == "regions" else PICTURE_SIDE)
     if p:
         objective.textual.add(p)
         objective.visual_textual.add(p)
@@ -230,3 +247,14 @@ def test_late_fusion_is_refused() -> None:
 
     with pytest.raises(InputError, match=r"set network\.fusion\.kind to early"):
         RC3Config().check(Recipe())  # type: ignore[arg-type]
+
+
+def test_inputs_that_the_network_does_not_read_are_refused() -> None:
+    class Recipe:
+        network = build("mt5").config
+
+    RC3Config(inputs={"weak": "regions"}).check(Recipe())  # type: ignore[arg-type]
+    with pytest.raises(
+        InputError, match=r"objective.inputs.weak is patches, but network.vision.inputs is regions: set"
+    ):
+        RC3Config(inputs={"weak": "patches"}).check(Recipe())  # type: ignore[arg-type]

@@ -129,13 +129,18 @@ def _training(model: Model, checkpoint: Path, state: TrainState) -> list[tuple[s
 
 def _parameters(network: Network) -> list[tuple[str, str]]:
     backbone = network.backbone
+    early = network if isinstance(network, EarlyNetwork) else None
     parts = {
         "embeddings, shared by encoder and decoder": backbone.model.shared,
         "text encoder and decoder": backbone.model,
         "head": backbone.head,
         "visual encoder" if isinstance(network.vision, VisualEncoder) else "embedding of regions": network.vision,
         "fusion": network.fusion,
-        "marks of the encoder's inputs": network.special if isinstance(network, EarlyNetwork) else None,
+        **(
+            {}
+            if early is None
+            else {"embedding of patches": early.patches, "marks of the encoder's inputs": early.special}
+        ),
     }
     counts = {name: sum(p.numel() for p in of.parameters()) for name, of in parts.items() if of is not None}
     counts["text encoder and decoder"] -= counts["embeddings, shared by encoder and decoder"]

@@ -162,6 +162,11 @@ class Recipe(Section):
             )
         return self
 
+    @property
+    def needs(self) -> frozenset[str]:
+        """Name the fields of `Batch` that objective and network read beside those that every batch has."""
+        return self.objective.settings().needs | self.network.needs
+
     def dump(self) -> str:
         """Return the resolved recipe as YAML, which `load_recipe` reads back to the same recipe."""
         return write_yaml(self.model_dump(mode="json"))

@@ -106,14 +106,15 @@ def _unable(kind: Kind, evaluator: Evaluator) -> str | None:
     if kind.is_text:
         return None
     recipe = evaluator.recipe
-    if not recipe.network.vision.enabled:
-        if not picture_side(recipe.objective.settings().needs):
+    features = recipe.network.vision.reads("regions")
+    if not features:
+        if not picture_side(recipe.needs):
             return "the model sees no images"
         if kind.changes_features:
             return "the model reads pixels and no features"
     if kind.family != "pixels":
         return None
-    return why_no_pictures(evaluator.corpus, features=recipe.network.vision.enabled)
+    return why_no_pictures(evaluator.corpus, features=features)
 
 
 def _nothing(kind: Kind, corpus: Corpus, groups: Groups) -> str:
