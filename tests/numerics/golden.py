@@ -24,7 +24,7 @@ from trainer.recipe.values import recipe_names
 GOLDEN = Path(__file__).with_name("golden_curves.json")
 STEPS = 50
 #: Backbones that no machine can fetch.
-NOT_TRAINABLE_HERE = {"d2tv_mt5_small", "d2tv_mt5_base", "d2tv_mt5_large", "d2tv_mbart50"}
+NOT_TRAINABLE_HERE = {"d2tv_mt5_small", "d2tv_mt5_base", "d2tv_mt5_large", "d2tv_mbart50", "rc3_mbart50"}
 
 
 #: Recipes that read another's network, and whose.
@@ -52,11 +52,12 @@ def curves() -> dict[str, list[float]]:
     device = join(ranks)
     found: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        corpus = make_corpus(Path(folder) / "corpus")
+        corpora = {pixels: make_corpus(Path(folder) / f"corpus-{pixels}", pixels=pixels) for pixels in (False, True)}
         runs = [*(name for name in recipe_names() if name not in NOT_TRAINABLE_HERE), AGAIN]
         for run in sorted(runs, key=lambda run: run in READS):  # those last
             name = run.removesuffix(AGAIN_SUFFIX)
             # A low rate: rounding differences between machines must not grow into differences of their own.
+            corpus = corpora["pixels" in load_recipe(name).needs]
             words = [*tiny_overrides(corpus.directory, Path(folder) / run), "optimizer.learning_rate=1e-3"]
             words += [f"training.steps={STEPS}"]
             words = [word for word in words if not word.startswith("objective.alpha_steps=")]  # D2TV's
