@@ -20,20 +20,23 @@ def evaluate(
     wanted: "Wanted | None" = None,
     corpus: str | None = None,
     product: str | None = None,
+    task: str | None = None,
 ) -> None:
     """Decode and score `split` of what was trained; write its predictions, scores and page into evaluation/.
 
     where: or a file of predictions, which are scored on `corpus` (trainer/evaluation/foreign_evaluation.py).
-    directions: as the override evaluation.directions=.  wanted: perturbations, which have a page of their own.
+    directions, task: as the overrides evaluation.directions= and evaluation.task=.
+    wanted: perturbations, which have a page of their own.
     product: the name of another network of the objective than its first. Raises `InputError`.
     """
-    overrides = with_directions(overrides, directions)
+    overrides = with_option(with_option(overrides, "directions", directions), "task", task)
 
     from launcher.evaluation_page import write_evaluation_page
     from trainer.evaluation.foreign_evaluation import evaluate_foreign
 
     def show(done: Evaluated) -> None:
-        print(f"page: {write_evaluation_page(done)}")
+        if done.report["by_kind"]:  # a page shows what was written
+            print(f"page: {write_evaluation_page(done)}")
 
     if is_foreign(where):
         if wanted is not None:
@@ -53,12 +56,12 @@ def evaluate(
         show_robustness(done.where, done.robustness)
 
 
-def with_directions(overrides: Sequence[str], directions: str | None) -> list[str]:
-    """Return the overrides with `directions` among them. `InputError` where they name others."""
-    if directions is None:
+def with_option(overrides: Sequence[str], name: str, wanted: str | None) -> list[str]:
+    """Return the overrides with evaluation.NAME=WANTED among them. `InputError` where they give another."""
+    if wanted is None:
         return list(overrides)
     for override in overrides:
         key, _, value = override.partition("=")
-        if key == "evaluation.directions" and value != directions:
-            raise InputError(f"--directions {directions} and {override}: give one of them")
-    return [*overrides, f"evaluation.directions={directions}"]
+        if key == f"evaluation.{name}" and value != wanted:
+            raise InputError(f"--{name} {wanted} and {override}: give one of them")
+    return [*overrides, f"evaluation.{name}={wanted}"]

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from shards.errors import InputError
 from shards.format.index import open_corpus
 from shards.text.tokenizer import open_tokenizer
 from trainer.assemble import build_evaluator
@@ -17,6 +18,7 @@ from trainer.evaluation.kept import choose, only_one
 from trainer.evaluation.report import Evaluated, facts_of
 from trainer.evaluation.robustness.plan import Wanted
 from trainer.evaluation.robustness.run import check_wanted, finished, measure
+from trainer.evaluation.tasks import run_task
 from trainer.plan import check_corpus, check_lengths
 from trainer.recipe import load_saved_recipe
 from trainer.telemetry.metrics import validation_history
@@ -44,6 +46,8 @@ def evaluate(
     """
     path = find_trained(where)
     recipe = trained_recipe(path, overrides)
+    if wanted is not None and recipe.evaluation.task != "summarization":
+        raise InputError(f"--perturb changes documents and images of summaries: leave out {recipe.evaluation.task}")
     with stage("opening the corpus"):
         corpus = open_corpus(recipe.corpus.path)
     check_same_corpus(path, corpus.content_hash, str(corpus.directory))
@@ -66,7 +70,7 @@ def evaluate(
         if wanted is not None and report is None:
             check_wanted(wanted, evaluator, split)  # before the clean evaluation takes its time
         if report is None:
-            report = evaluator.run(network, split, path)
+            report = run_task(evaluator, found, split, path)
             assert report is not None
             history = validation_history(run_of(path) / "metrics.jsonl", read_state(path).step)
             print_report(report, history, results)

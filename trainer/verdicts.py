@@ -36,7 +36,7 @@ def evaluated_checkpoint(run: Path) -> Path | None:
 def is_evaluated(recipe: Recipe, checkpoint: Path) -> bool:
     """Return True if the run's own test evaluation is of this checkpoint, with the recipe's settings."""
     report = read_report(recipe.run, "test")
-    wanted = (identity(checkpoint), recipe.evaluation.model_dump(mode="json"))
+    wanted = (identity(checkpoint), recipe.evaluation.facts())
     return report is not None and (report.get("checkpoint"), report.get("settings")) == wanted
 
 

@@ -25,6 +25,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     evaluate.add_argument(
         "--directions", metavar="LIST", help="all, mms, mxls, or like 'en-ru,*-ur' (default: evaluation.directions)"
     )
+    evaluate.add_argument("--task", metavar="NAME", help="summarization or translation (default: evaluation.task)")
     evaluate.add_argument(
         "--perturb",
         metavar="LIST",
@@ -114,6 +115,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         wanted,
         options.corpus,
         options.product,
+        options.task,
     )
 
 

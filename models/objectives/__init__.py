@@ -1,7 +1,8 @@
 """Objectives: what each paper minimises. A new paper is one file here, its configuration beside it, which imports no
 torch, and one line in `OBJECTIVES`.
 
-They are exercised by tests/numerics (test_objective.py, test_across.py, test_cat.py, test_ncls.py, test_rc3.py);
+They are exercised by tests/numerics (test_objective.py, test_across.py, test_cat.py, test_ncls.py, test_rc3.py,
+test_rc3_tasks.py);
 recipes live in trainer/recipe/recipes/.
 
 | paper | file | equations | recipe |
@@ -20,6 +21,7 @@ recipes live in trainer/recipe/recipes/.
 | NCLS+MLS (Zhu et al., 2019; ACROSS' Table 1) | ncls.py, task: mls | | ncls_mls.yaml |
 | NCLS+MT (ibid.) | ncls.py, task: mt | | ncls_mt.yaml |
 | RC³ (Zhou et al., 2023), pre-training | rc3.py | 1-13 | rc3_roi.yaml |
+| RC³ (ibid.), multimodal translation | translation.py | | rc3_translation.yaml |
 """
 
 import importlib
@@ -31,6 +33,7 @@ from models.objectives.config import ObjectiveConfig
 from models.objectives.d2tv_config import D2TVConfig
 from models.objectives.ncls_config import NclsConfig
 from models.objectives.rc3_config import RC3Config
+from models.objectives.translation_config import TranslationConfig
 from shards.errors import InputError, did_you_mean
 
 OBJECTIVES: dict[str, type[ObjectiveConfig]] = {
@@ -39,6 +42,7 @@ OBJECTIVES: dict[str, type[ObjectiveConfig]] = {
     "cat": CatConfig,
     "ncls": NclsConfig,
     "rc3": RC3Config,
+    "translation": TranslationConfig,
 }
 
 

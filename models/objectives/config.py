@@ -35,6 +35,8 @@ class ObjectiveConfig(StrictConfig, ABC):
 
     #: Whether the objective wants a network of early fusion (`network.fusion.kind`).
     early: ClassVar[bool] = False
+    #: What its networks can be evaluated by (`evaluation.task`).
+    tasks: ClassVar[frozenset[str]] = frozenset({"summarization", "translation"})
     #: Frozen networks that the objective reads. A recipe has a path for each, in the section `references`.
     reference_names: ClassVar[tuple[str, ...]] = ()
 

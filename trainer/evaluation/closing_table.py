@@ -1,6 +1,6 @@
 """Print a finished evaluation to a terminal or a log."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from trainer.terminal.text import Console
 
 #: Head of a column -> measure beside ROUGE. Those of models are shown where they were scored.
 BESIDE = {
+    "chrF": "chrf",
+    "BLEU": "bleu",
     "LaSE": "lase",
     "BERTScore": "bertscore",
     "USE": SIMILARITY,
@@ -51,7 +53,7 @@ def print_report(report: dict[str, Any], validations: Sequence[Mapping[str, floa
     scored = {head: name for head, name in BESIDE.items() if any(name in scores for scores in of_kinds.values())}
     if scored:  # an earlier release scored ROUGE alone
         beside = _table(f"in per cent; {BESIDE_MEANS}", ("kind", *scored))
-        spell: dict[str, Callable[[float | None], str]] = {"LaSE": _two, "BERTScore": _two, "USE": _two}
+        spell = dict.fromkeys(("chrF", "BLEU", "LaSE", "BERTScore", "USE"), _two)
         for kind, scores in of_kinds.items():
             beside.add_row(kind.upper(), *(spell.get(head, _one)(scores.get(name)) for head, name in scored.items()))
         console.print(beside)
