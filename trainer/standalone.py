@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from shards.errors import InputError
-from shards.format.index import open_corpus
+from shards.format.index import Corpus, open_corpus
 from shards.text.tokenizer import open_tokenizer
 from trainer.assemble import build_evaluator
 from trainer.checkpoint.directory import MANIFEST, read_state, step_of, whole_checkpoints
@@ -34,6 +34,7 @@ def evaluate(
     wanted: Wanted | None = None,
     when_clean: Callable[[Evaluated], None] = lambda _: None,
     product: str | None = None,
+    data: Corpus | None = None,
 ) -> Evaluated:
     """Decode and score `split`, print the table, write evaluation/: in the run, or in the exported model.
 
@@ -42,17 +43,22 @@ def evaluate(
     where: a run (its newest whole checkpoint), a checkpoint, or an exported model. wanted: perturbations, for which an
     evaluation that is there already is the clean one, if it is of the same weights and settings. when_clean: is given
     the evaluation before the perturbations begin. product: the name of another network of the objective than its first.
-    Raises `InputError`.
+    data: a corpus to evaluate on in place of the run's own, whose tokenizer it is read with. Raises `InputError`.
     """
     path = find_trained(where)
     recipe = trained_recipe(path, overrides)
     if wanted is not None and recipe.evaluation.task != "summarization":
         raise InputError(f"--perturb changes documents and images of summaries: leave out {recipe.evaluation.task}")
-    with stage("opening the corpus"):
-        corpus = open_corpus(recipe.corpus.path)
-    check_same_corpus(path, corpus.content_hash, str(corpus.directory))
+    own = None
+    if data is None or recipe.corpus.tokenizer is None:
+        with stage("opening the corpus"):
+            own = open_corpus(recipe.corpus.path)
+        check_same_corpus(path, own.content_hash, str(own.directory))
+    corpus = data or own
+    assert corpus is not None  # one of both is there
+    words = recipe.corpus.tokenizer or (own or corpus).tokenizer
+    tokenizer = open_tokenizer(words, recipe.corpus.start_tokens)
     check_corpus(recipe, corpus)
-    tokenizer = open_tokenizer(recipe.corpus.tokenizer or corpus.tokenizer, recipe.corpus.start_tokens)
     check_lengths(recipe, tokenizer)
     with reading(path), group_of_one() as (alone, device), contextlib.ExitStack() as leaving:
         with stage("loading the model"):

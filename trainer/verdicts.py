@@ -83,6 +83,9 @@ def check_same_recipe(
         keys = [key for key in sorted(values[0] | values[1]) if values[0].get(key) != values[1].get(key)]
         keys = [key for key in keys if key not in _FREE_KEYS.get(section, ())]
         sees_images = recipe.network.vision.enabled or picture_side(recipe.objective.settings().needs)
+        if section == "objective":  # what it took from the corpus, whose content is compared instead
+            taken = recipe.objective.settings().from_corpus
+            keys = [key for key in keys if key not in taken or now[section].get(key) is not None]
         if section == "corpus" and not sees_images:
             keys = [key for key in keys if key != "images"]
         if section == "mixture" and keys == ["changes"]:

@@ -25,7 +25,14 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     evaluate.add_argument(
         "--directions", metavar="LIST", help="all, mms, mxls, or like 'en-ru,*-ur' (default: evaluation.directions)"
     )
-    evaluate.add_argument("--task", metavar="NAME", help="summarization or translation (default: evaluation.task)")
+    evaluate.add_argument(
+        "--task",
+        metavar="NAME",
+        help="summarization, translation, classification, or with --data xvnli, xgqa, marvl (default: evaluation.task)",
+    )
+    evaluate.add_argument(
+        "--data", type=Path, metavar="DIR", help="the files of that data set as published, or a corpus prepared of them"
+    )
     evaluate.add_argument(
         "--perturb",
         metavar="LIST",
@@ -116,6 +123,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         options.corpus,
         options.product,
         options.task,
+        options.data,
     )
 
 

@@ -22,6 +22,7 @@ recipes live in trainer/recipe/recipes/.
 | NCLS+MT (ibid.) | ncls.py, task: mt | | ncls_mt.yaml |
 | RC³ (Zhou et al., 2023), pre-training | rc3.py | 1-13 | rc3_roi.yaml |
 | RC³ (ibid.), multimodal translation | translation.py | | rc3_translation.yaml |
+| RC³ (ibid.), XVNLI, xGQA, MaRVL | classification.py | | rc3_classification.yaml |
 """
 
 import importlib
@@ -29,6 +30,7 @@ import os
 
 from models.objectives.across_config import AcrossConfig
 from models.objectives.cat_config import CatConfig
+from models.objectives.classification_config import ClassificationConfig
 from models.objectives.config import ObjectiveConfig
 from models.objectives.d2tv_config import D2TVConfig
 from models.objectives.ncls_config import NclsConfig
@@ -43,6 +45,7 @@ OBJECTIVES: dict[str, type[ObjectiveConfig]] = {
     "ncls": NclsConfig,
     "rc3": RC3Config,
     "translation": TranslationConfig,
+    "classification": ClassificationConfig,
 }
 
 

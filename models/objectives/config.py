@@ -1,9 +1,9 @@
 """Define the base of an objective's configuration. Imports no torch: a command that reads a recipe starts at once."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol, Self
 
 from models.config import NetworkConfig, StrictConfig
 
@@ -37,6 +37,8 @@ class ObjectiveConfig(StrictConfig, ABC):
     early: ClassVar[bool] = False
     #: What its networks can be evaluated by (`evaluation.task`).
     tasks: ClassVar[frozenset[str]] = frozenset({"summarization", "translation"})
+    #: Keys that are filled in from the corpus where a recipe has null (`with_labels`).
+    from_corpus: ClassVar[frozenset[str]] = frozenset()
     #: Frozen networks that the objective reads. A recipe has a path for each, in the section `references`.
     reference_names: ClassVar[tuple[str, ...]] = ()
 
@@ -47,6 +49,18 @@ class ObjectiveConfig(StrictConfig, ABC):
         In training, validation and evaluation alike (shards/batch/fields.py lists them). By default none.
         """
         return frozenset()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Return the labels that `Batch.label_B` counts, where `needs` names it."""
+        return ()
+
+    def with_labels(self, trained: Collection[str], held_out: Collection[str], where: str) -> Self:
+        """Return the configuration for a corpus to train on. By default this one.
+
+        trained, held_out: labels of its training split, and of the others.  where: the corpus, for errors.
+        """
+        return self
 
     def transforms(self, seed: int) -> "tuple[Transform, ...]":
         """Return what changes training examples before they are tokenized, in order; validation sees them unchanged.

@@ -13,6 +13,7 @@ from trainer.evaluation.describe import (
     BELOW_BY_CHANCE,
     describe_alignment,
     describe_baselines,
+    describe_classification,
     describe_rouge,
     describe_similarity,
     profile_in,
@@ -43,6 +44,12 @@ BESIDE_MEANS = "wrong: in another language; new, repeated: pairs of words"
 def print_report(report: dict[str, Any], validations: Sequence[Mapping[str, float]], run: Path) -> None:
     """Print the scores beside those of the baselines, and where the files lie. run: or its `evaluation/<label>`."""
     console = Console(soft_wrap=True)
+    if "classification" in report:
+        console.print(_classification(report))
+        for line in describe_classification(report):
+            console.print(line, markup=False)
+        console.print(f"the figures lie in {evaluation_folder(run)}")
+        return
     of_kinds = report["by_kind"]
     if report["nll"]:  # predictions that came in a file have none
         console.print(_losses_and_rouge(report, validations))
@@ -110,10 +117,25 @@ def _beside_baselines(report: Mapping[str, Any]) -> Table:
     return table
 
 
+def _classification(report: Mapping[str, Any]) -> Table:
+    """Return accuracies: the means, then each language."""
+    found = report["classification"]
+    names = {"trained": "trained on", "zero_shot": "zero-shot"}
+    rows = {f"{names[kind]} ({of['languages']})": of for kind, of in found["means"].items()} | found["by_language"]
+    table = _table(
+        f"classification of {report['data']} into {found['classes']:,} labels, step {report['step']}; in per cent",
+        ("language", "examples", "accuracy", "majority", "of"),
+    )
+    for name, of in rows.items():
+        label = str(of.get("majority_label", ""))
+        table.add_row(name, str(of.get("examples", "")), _two(of["accuracy"]), _two(of["majority"]), label)
+    return table
+
+
 def _table(title: str, columns: Sequence[str]) -> Table:
     table = Table(title=title, title_justify="left")
     for column in columns:
-        table.add_column(column, justify="left" if column in ("kind", "system") else "right", no_wrap=True)
+        table.add_column(column, justify="left" if column in ("kind", "system", "language") else "right", no_wrap=True)
     return table
 
 

@@ -99,6 +99,17 @@ def describe_alignment(report: Mapping[str, Any]) -> str | None:
     )
 
 
+def describe_classification(report: Mapping[str, Any]) -> list[str]:
+    """Return lines on examples that count as wrong, or not at all."""
+    found = _section(report.get("classification"))
+    counts = _counts(found.get("counts"))
+    reasons = {"outside": "have a label that training did not know, and count as wrong", "unlabelled": "have no label"}
+    lines = [f"{counts[key]} examples {text}" for key, text in reasons.items() if counts.get(key)]
+    if left_out := _counts(found.get("left_out")):
+        lines.append("when the corpus was made: " + ", ".join(f"{kind} {count}" for kind, count in left_out.items()))
+    return [*lines, *([f"{report['unreadable']} examples unreadable"] if report.get("unreadable") else [])]
+
+
 def _section(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 

@@ -53,9 +53,10 @@ _OF_TASKS = ("task",)
 class EvaluationSection(Section):
     """Settings of the evaluation after the last step (`d2tv evaluate` does it again with other directions)."""
 
-    task: Literal["summarization", "translation"] = Field(
+    task: Literal["summarization", "translation", "classification"] = Field(
         "summarization",
-        description="summarization: of documents with their images; translation: of names, with their images",
+        description="summarization: of documents with their images; translation: of names, with their images; "
+        "classification: of documents with their images, into the objective's labels",
     )
     directions: str = Field("all", description="all, mms, mxls, or a list like en-ru,*-ur")
     examples_per_kind: Count | None = Field(None, description="MMS and MXLS each; null: every held-out example")
