@@ -72,8 +72,8 @@ class ClassificationConfig(ObjectiveConfig):
         foreign = sorted(set(labels) - set(self.classes))
         if foreign and not (self.open_labels and set(labels) & set(self.classes)):
             raise InputError(
-                f"{where} has examples labelled {foreign[0]!r}, and the network is trained on {len(self.classes)} other "
-                f"labels ({', '.join(self.classes[:3])}...): choose a corpus of these; where some of its labels are "
+                f"{where} has examples labelled {foreign[0]!r}, and the network is trained on {len(self.classes)} "
+                f"others ({', '.join(self.classes[:3])}...): choose a corpus of these; where some of its labels are "
                 "known and others are to count as wrong, train with objective.open_labels=true"
             )
 
