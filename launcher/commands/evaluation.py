@@ -25,7 +25,9 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     evaluate.add_argument(
         "--directions", metavar="LIST", help="all, mms, mxls, or like 'en-ru,*-ur' (default: evaluation.directions)"
     )
-    evaluate.add_argument("--task", metavar="NAME", help="summarization or translation (default: evaluation.task)")
+    evaluate.add_argument(
+        "--task", metavar="NAME", help="summarization, translation or retrieval (default: evaluation.task)"
+    )
     evaluate.add_argument(
         "--perturb",
         metavar="LIST",

@@ -13,12 +13,14 @@ from trainer.evaluation.describe import (
     BELOW_BY_CHANCE,
     describe_alignment,
     describe_baselines,
+    describe_retrieval,
     describe_rouge,
     describe_similarity,
     profile_in,
     without_images,
 )
 from trainer.evaluation.kept import evaluation_folder
+from trainer.evaluation.scoring.recall import RECALLED
 from trainer.evaluation.scoring.rouge import TYPES
 from trainer.evaluation.scoring.similarity import SIMILARITY
 from trainer.terminal.text import Console
@@ -43,6 +45,12 @@ BESIDE_MEANS = "wrong: in another language; new, repeated: pairs of words"
 def print_report(report: dict[str, Any], validations: Sequence[Mapping[str, float]], run: Path) -> None:
     """Print the scores beside those of the baselines, and where the files lie. run: or its `evaluation/<label>`."""
     console = Console(soft_wrap=True)
+    if "retrieval" in report:
+        console.print(_retrieval(report))
+        for line in describe_retrieval(report):
+            console.print(line)
+        console.print(f"the figures lie in {evaluation_folder(run)}")
+        return
     of_kinds = report["by_kind"]
     if report["nll"]:  # predictions that came in a file have none
         console.print(_losses_and_rouge(report, validations))
@@ -110,10 +118,26 @@ def _beside_baselines(report: Mapping[str, Any]) -> Table:
     return table
 
 
+def _retrieval(report: Mapping[str, Any]) -> Table:
+    """Return recall@k of either direction: the means, then each language."""
+    found = report["retrieval"]
+    names = {"trained": "trained on", "zero_shot": "zero-shot"}
+    rows = {f"{names[kind]} ({of['languages']})": of for kind, of in found["means"].items()} | found["by_language"]
+    table = _table(
+        f"retrieval, step {report['step']}; recall@k in per cent, image → name and name → image",
+        ("language", "stories", *(f"{side}@{k}" for side in ("i→n ", "n→i ") for k in RECALLED), "mean@1", "chance"),
+    )
+    for name, of in rows.items():
+        cells = [of[side][f"recall{k}"] for side in ("image_to_text", "text_to_image") for k in RECALLED]
+        cells += [of[part]["recall1"] for part in ("mean", "chance")]
+        table.add_row(name, str(of.get("candidates", "")), *map(_one, cells))
+    return table
+
+
 def _table(title: str, columns: Sequence[str]) -> Table:
     table = Table(title=title, title_justify="left")
     for column in columns:
-        table.add_column(column, justify="left" if column in ("kind", "system") else "right", no_wrap=True)
+        table.add_column(column, justify="left" if column in ("kind", "system", "language") else "right", no_wrap=True)
     return table
 
 

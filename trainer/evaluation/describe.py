@@ -99,6 +99,14 @@ def describe_alignment(report: Mapping[str, Any]) -> str | None:
     )
 
 
+def describe_retrieval(report: Mapping[str, Any]) -> list[str]:
+    """Return lines on the candidates that retrieval left out."""
+    left_out = _counts(_section(report.get("retrieval")).get("left_out"))
+    reasons = {"without_image": "without an image", "same_name": "with the name of another story"}
+    lines = [f"left out: {left_out[key]} stories {text}" for key, text in reasons.items() if left_out.get(key)]
+    return [*lines, *([f"{report['unreadable']} stories unreadable"] if report.get("unreadable") else [])]
+
+
 def _section(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 

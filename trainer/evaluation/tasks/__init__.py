@@ -6,11 +6,16 @@ from typing import Any
 
 from trainer.evaluation.evaluate import Evaluator
 from trainer.evaluation.tasks.base import Task
+from trainer.evaluation.tasks.retrieval import Retrieval
 from trainer.evaluation.tasks.summarization import Summarization
 from trainer.evaluation.tasks.translation import Translation
 from trainer.trained import Product
 
-TASKS: Mapping[str, Task[Any]] = {"summarization": Summarization(), "translation": Translation()}
+TASKS: Mapping[str, Task[Any]] = {
+    "summarization": Summarization(),
+    "translation": Translation(),
+    "retrieval": Retrieval(),
+}
 
 
 def run_task(evaluator: Evaluator, product: Product, split: str, checkpoint: Path) -> dict[str, Any] | None:
