@@ -28,7 +28,8 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     evaluate.add_argument(
         "--task",
         metavar="NAME",
-        help="summarization, translation, classification, or with --data xvnli, xgqa, marvl (default: evaluation.task)",
+        help="summarization, translation, retrieval, classification, or with --data xvnli, xgqa, marvl "
+        "(default: evaluation.task)",
     )
     evaluate.add_argument(
         "--data", type=Path, metavar="DIR", help="the files of that data set as published, or a corpus prepared of them"

@@ -21,6 +21,7 @@ recipes live in trainer/recipe/recipes/.
 | NCLS+MLS (Zhu et al., 2019; ACROSS' Table 1) | ncls.py, task: mls | | ncls_mls.yaml |
 | NCLS+MT (ibid.) | ncls.py, task: mt | | ncls_mt.yaml |
 | RC³ (Zhou et al., 2023), pre-training | rc3.py | 1-13 | rc3_roi.yaml |
+| RC³ (ibid.), retrieval | retrieval.py | 3 | rc3_retrieval.yaml |
 | RC³ (ibid.), multimodal translation | translation.py | | rc3_translation.yaml |
 | RC³ (ibid.), XVNLI, xGQA, MaRVL | classification.py | | rc3_classification.yaml |
 """
@@ -35,6 +36,7 @@ from models.objectives.config import ObjectiveConfig
 from models.objectives.d2tv_config import D2TVConfig
 from models.objectives.ncls_config import NclsConfig
 from models.objectives.rc3_config import RC3Config
+from models.objectives.retrieval_config import RetrievalConfig
 from models.objectives.translation_config import TranslationConfig
 from shards.errors import InputError, did_you_mean
 
@@ -44,6 +46,7 @@ OBJECTIVES: dict[str, type[ObjectiveConfig]] = {
     "cat": CatConfig,
     "ncls": NclsConfig,
     "rc3": RC3Config,
+    "retrieval": RetrievalConfig,
     "translation": TranslationConfig,
     "classification": ClassificationConfig,
 }

@@ -45,11 +45,7 @@ class ClassificationConfig(ObjectiveConfig):
 
     def check(self, recipe: WholeRecipe) -> None:
         """Refuse a network that does not read images and text together."""
-        if recipe.network.joint is None:
-            raise InputError(
-                "objective classification reads images and text with one encoder: set network.fusion.kind to early and "
-                "network.vision.enabled to true"
-            )
+        self.check_early(recipe)
 
     def with_labels(self, trained: Collection[str], held_out: Collection[str], where: str) -> Self:
         """Return the configuration with the labels of a corpus to train on, sorted, where it names none.

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Protocol, Self
 
 from models.config import NetworkConfig, StrictConfig
+from shards.errors import InputError
 
 if TYPE_CHECKING:
     from models.network import Network
@@ -33,6 +34,7 @@ class WholeRecipe(Protocol):
 class ObjectiveConfig(StrictConfig, ABC):
     """Base of the configurations in `models.objectives.OBJECTIVES`."""
 
+    name: str
     #: Whether the objective wants a network of early fusion (`network.fusion.kind`).
     early: ClassVar[bool] = False
     #: What its networks can be evaluated by (`evaluation.task`).
@@ -71,6 +73,14 @@ class ObjectiveConfig(StrictConfig, ABC):
 
     def check(self, recipe: WholeRecipe) -> None:
         """Raise InputError, naming the fix, for a recipe that makes no sense with this objective."""
+
+    def check_early(self, recipe: WholeRecipe) -> None:
+        """Refuse a network that does not read images and text with one encoder."""
+        if recipe.network.joint is None:
+            raise InputError(
+                f"objective {self.name} reads images and text with one encoder: set network.fusion.kind to early and "
+                "network.vision.enabled to true"
+            )
 
     @abstractmethod
     def build(self, network: "Network", references: Mapping[str, "Network"] = MappingProxyType({})) -> "Objective":

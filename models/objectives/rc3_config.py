@@ -8,7 +8,6 @@ from pydantic import Field, model_validator
 
 from models.config import StrictConfig
 from models.objectives.config import ObjectiveConfig, WholeRecipe
-from shards.errors import InputError
 
 if TYPE_CHECKING:
     from models.network import Network
@@ -33,6 +32,7 @@ class RC3Config(ObjectiveConfig):
     """Configure RC³. Defaults are the full method with the paper's numbers (section 2.3)."""
 
     early: ClassVar[bool] = True
+    tasks: ClassVar[frozenset[str]] = ObjectiveConfig.tasks | {"retrieval"}
 
     name: Literal["rc3"] = "rc3"
     shares: Shares = Field(default_factory=Shares)
@@ -51,11 +51,7 @@ class RC3Config(ObjectiveConfig):
 
     def check(self, recipe: WholeRecipe) -> None:
         """Refuse a network that does not read images and text together."""
-        if recipe.network.joint is None:
-            raise InputError(
-                "objective rc3 reads images and text with one encoder: set network.fusion.kind to early and "
-                "network.vision.enabled to true"
-            )
+        self.check_early(recipe)
 
     def build(self, network: "Network", references: "Mapping[str, Network]" = MappingProxyType({})) -> "RC3":
         """Return the objective around `network`."""

@@ -1,6 +1,6 @@
 """Print a finished evaluation to a terminal or a log."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,14 @@ from trainer.evaluation.describe import (
     describe_alignment,
     describe_baselines,
     describe_classification,
+    describe_retrieval,
     describe_rouge,
     describe_similarity,
     profile_in,
     without_images,
 )
 from trainer.evaluation.kept import evaluation_folder
+from trainer.evaluation.scoring.recall import RECALLED
 from trainer.evaluation.scoring.rouge import TYPES
 from trainer.evaluation.scoring.similarity import SIMILARITY
 from trainer.terminal.text import Console
@@ -44,12 +46,13 @@ BESIDE_MEANS = "wrong: in another language; new, repeated: pairs of words"
 def print_report(report: dict[str, Any], validations: Sequence[Mapping[str, float]], run: Path) -> None:
     """Print the scores beside those of the baselines, and where the files lie. run: or its `evaluation/<label>`."""
     console = Console(soft_wrap=True)
-    if "classification" in report:
-        console.print(_classification(report))
-        for line in describe_classification(report):
-            console.print(line, markup=False)
-        console.print(f"the figures lie in {evaluation_folder(run)}")
-        return
+    for task, (table, describe) in _OF_TASKS.items():
+        if task in report:
+            console.print(table(report))
+            for line in describe(report):
+                console.print(line, markup=False)
+            console.print(f"the figures lie in {evaluation_folder(run)}")
+            return
     of_kinds = report["by_kind"]
     if report["nll"]:  # predictions that came in a file have none
         console.print(_losses_and_rouge(report, validations))
@@ -132,6 +135,22 @@ def _classification(report: Mapping[str, Any]) -> Table:
     return table
 
 
+def _retrieval(report: Mapping[str, Any]) -> Table:
+    """Return recall@k of either direction: the means, then each language."""
+    found = report["retrieval"]
+    names = {"trained": "trained on", "zero_shot": "zero-shot"}
+    rows = {f"{names[kind]} ({of['languages']})": of for kind, of in found["means"].items()} | found["by_language"]
+    table = _table(
+        f"retrieval, step {report['step']}; recall@k in per cent, image → name and name → image",
+        ("language", "stories", *(f"{side}@{k}" for side in ("i→n ", "n→i ") for k in RECALLED), "mean@1", "chance"),
+    )
+    for name, of in rows.items():
+        cells = [of[side][f"recall{k}"] for side in ("image_to_text", "text_to_image") for k in RECALLED]
+        cells += [of[part]["recall1"] for part in ("mean", "chance")]
+        table.add_row(name, str(of.get("candidates", "")), *map(_one, cells))
+    return table
+
+
 def _table(title: str, columns: Sequence[str]) -> Table:
     table = Table(title=title, title_justify="left")
     for column in columns:
@@ -145,3 +164,10 @@ def _two(value: float | None) -> str:
 
 def _one(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
+
+
+#: Part of a report that a task writes in place of scores -> its table, and what else is said of it.
+_OF_TASKS: Mapping[str, tuple[Callable[[Mapping[str, Any]], Table], Callable[[Mapping[str, Any]], list[str]]]] = {
+    "retrieval": (_retrieval, describe_retrieval),
+    "classification": (_classification, describe_classification),
+}

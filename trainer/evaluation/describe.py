@@ -110,6 +110,14 @@ def describe_classification(report: Mapping[str, Any]) -> list[str]:
     return [*lines, *([f"{report['unreadable']} examples unreadable"] if report.get("unreadable") else [])]
 
 
+def describe_retrieval(report: Mapping[str, Any]) -> list[str]:
+    """Return lines on the candidates that retrieval left out."""
+    left_out = _counts(_section(report.get("retrieval")).get("left_out"))
+    reasons = {"without_image": "without an image", "same_name": "with the name of another story"}
+    lines = [f"left out: {left_out[key]} stories {text}" for key, text in reasons.items() if left_out.get(key)]
+    return [*lines, *([f"{report['unreadable']} stories unreadable"] if report.get("unreadable") else [])]
+
+
 def _section(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 

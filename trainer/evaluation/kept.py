@@ -29,7 +29,7 @@ _FACTS = ("checkpoint", "product", "settings", "languages", "lengths", "corpus",
 #: The meaning of a report without the key: one of before the recipe had corpus.images.
 _FORMER_IMAGES = "target"
 #: The meaning of settings without one of these keys, which earlier releases lacked (`EvaluationSection.facts`).
-_FORMER_SETTINGS = {"no_repeat_ngram_size": 0, "task": "summarization"}
+_FORMER_SETTINGS = {"no_repeat_ngram_size": 0, "task": "summarization", "candidates": 100}
 
 
 def evaluation_folder(where: Path) -> Path:

@@ -47,16 +47,17 @@ _FORMER: Mapping[str, Mapping[str, Any]] = {"corpus": {"images": "target", "star
 
 
 #: Keys of an evaluation that earlier releases lacked: its facts have them where they are not the default.
-_OF_TASKS = ("task",)
+_OF_TASKS = ("task", "candidates")
 
 
 class EvaluationSection(Section):
     """Settings of the evaluation after the last step (`d2tv evaluate` does it again with other directions)."""
 
-    task: Literal["summarization", "translation", "classification"] = Field(
+    task: Literal["summarization", "translation", "retrieval", "classification"] = Field(
         "summarization",
         description="summarization: of documents with their images; translation: of names, with their images; "
-        "classification: of documents with their images, into the objective's labels",
+        "retrieval: of images by names and of names by images, within a language; classification: of documents with "
+        "their images, into the objective's labels",
     )
     directions: str = Field("all", description="all, mms, mxls, or a list like en-ru,*-ur")
     examples_per_kind: Count | None = Field(None, description="MMS and MXLS each; null: every held-out example")
@@ -69,6 +70,9 @@ class EvaluationSection(Section):
     temperature: float | None = Field(None, gt=0, description="with num_beams=1: draw words at this temperature")
     top_p: float = Field(1.0, gt=0, le=1, description="of the likeliest words that together have this probability")
     seed: int = Field(0, ge=0, le=MOST_SEED, description="of what is drawn")
+    candidates: int = Field(
+        100, ge=2, le=65_536, description="retrieval: stories of a language, whose names and images are compared"
+    )
     rouge: Profile = Field(
         DEFAULT, description="xlsum: as published scores; normalized: of texts in the form that tokenizers keep"
     )

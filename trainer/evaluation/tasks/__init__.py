@@ -7,6 +7,7 @@ from typing import Any
 from trainer.evaluation.evaluate import Evaluator
 from trainer.evaluation.tasks.base import Task
 from trainer.evaluation.tasks.classification import Classification
+from trainer.evaluation.tasks.retrieval import Retrieval
 from trainer.evaluation.tasks.summarization import Summarization
 from trainer.evaluation.tasks.translation import Translation
 from trainer.trained import Product
@@ -14,6 +15,7 @@ from trainer.trained import Product
 TASKS: Mapping[str, Task[Any]] = {
     "summarization": Summarization(),
     "translation": Translation(),
+    "retrieval": Retrieval(),
     "classification": Classification(),
 }
 
