@@ -92,7 +92,7 @@ def build_collator(
     transforms = [*(objective.transforms(recipe.training.seed) if training else ()), *perturbations]
     fetch = Fetcher(corpus, reader, sizes, rule=rule, pinned=device.type == "cuda", transforms=transforms)
     lengths = Lengths(document=recipe.lengths.document, summary=recipe.lengths.summary)
-    return Collator(corpus, fetch, tokenizer, lengths, needs=needs, classes=objective.classes)
+    return Collator(corpus, fetch, tokenizer, lengths, needs=needs, classes=objective.label_names)
 
 
 def build_evaluator(

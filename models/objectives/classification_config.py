@@ -37,7 +37,7 @@ class ClassificationConfig(ObjectiveConfig):
     dropout: float = Field(default=0.1, ge=0, lt=1, description="of the state at [CLS]")
 
     @property
-    def classes(self) -> tuple[str, ...]:
+    def label_names(self) -> tuple[str, ...]:
         """Return the labels. `InputError` where they are not filled in yet."""
         if self.labels is None:
             raise InputError("objective.labels is null: train on a corpus with labels, or give them")
@@ -53,24 +53,25 @@ class ClassificationConfig(ObjectiveConfig):
         trained, held_out: labels of its training split, and of the others.  where: the corpus, for errors.
         """
         found = self if self.labels is not None else self.model_copy(update={"labels": tuple(sorted(trained))})
-        if len(found.classes) < 2:
+        if len(found.label_names) < 2:
             raise InputError(
                 f"objective classification wants examples of two labels or more, and {where} trains on "
                 f"{len(trained)}: set corpus.path to a corpus with labels (d2tv prepare xvnli, xgqa, marvl)"
             )
-        if foreign := sorted(set(trained) - set(found.classes)):
+        if foreign := sorted(set(trained) - set(found.label_names)):
             raise InputError(f"{where} trains on the label {foreign[0]!r}, which objective.labels lacks: add it")
         found.check_held_out(held_out, where)
         return found
 
     def check_held_out(self, labels: Collection[str], where: str) -> None:
         """Refuse held-out examples of labels that are no class, unless they count as wrong."""
-        foreign = sorted(set(labels) - set(self.classes))
-        if foreign and not (self.open_labels and set(labels) & set(self.classes)):
+        foreign = sorted(set(labels) - set(self.label_names))
+        if foreign and not (self.open_labels and set(labels) & set(self.label_names)):
+            known = ", ".join(self.label_names[:3])
             raise InputError(
-                f"{where} has examples labelled {foreign[0]!r}, and the network is trained on {len(self.classes)} "
-                f"others ({', '.join(self.classes[:3])}...): choose a corpus of these; where some of its labels are "
-                "known and others are to count as wrong, train with objective.open_labels=true"
+                f"{where} has examples labelled {foreign[0]!r}, and the network is trained on {len(self.label_names)} "
+                f"others ({known}...): choose a corpus of these; where some of its labels are known and others are to "
+                "count as wrong, train with objective.open_labels=true"
             )
 
     def build(self, network: "Network", references: "Mapping[str, Network]" = MappingProxyType({})) -> "Classification":

@@ -53,7 +53,7 @@ class ObjectiveConfig(StrictConfig, ABC):
         return frozenset()
 
     @property
-    def classes(self) -> tuple[str, ...]:
+    def label_names(self) -> tuple[str, ...]:
         """Return the labels that `Batch.label_B` counts, where `needs` names it."""
         return ()
 

@@ -51,7 +51,7 @@ class Classification:
                 f"evaluation.task=classification chooses by the objective's head, which {checkpoint} has not: name the "
                 "run or one of its checkpoints"
             )
-        classes = classifier.config.classes
+        classes = classifier.config.label_names
         where = f"{split} of the corpus {corpus.manifest['name']}"
         held = [name for name, count in zip(corpus.label_names, label_counts(corpus, split), strict=True) if count]
         if not held:
@@ -123,7 +123,7 @@ class Classification:
             "by_target": {},
             "nll": {},
             "classification": {
-                **classification_report(found, trained_on, recipe.objective.settings().classes),
+                **classification_report(found, trained_on, recipe.objective.settings().label_names),
                 "left_out": problems.get("counts", {}),
             },
         }
