@@ -17,6 +17,7 @@ from trainer.evaluation.describe import (
     describe_retrieval,
     describe_rouge,
     describe_similarity,
+    describe_translation,
     profile_in,
     without_images,
 )
@@ -67,7 +68,7 @@ def print_report(report: dict[str, Any], validations: Sequence[Mapping[str, floa
         for kind, scores in of_kinds.items():
             beside.add_row(kind.upper(), *(spell.get(head, _one)(scores.get(name)) for head, name in scored.items()))
         console.print(beside)
-    for line in describe_rouge(report):
+    for line in (*describe_translation(report), *describe_rouge(report)):
         console.print(line, markup=False)
     if similarity := describe_similarity(report):
         console.print(similarity)
@@ -142,12 +143,11 @@ def _retrieval(report: Mapping[str, Any]) -> Table:
     rows = {f"{names[kind]} ({of['languages']})": of for kind, of in found["means"].items()} | found["by_language"]
     table = _table(
         f"retrieval, step {report['step']}; recall@k in per cent, image → name and name → image",
-        ("language", "stories", *(f"{side}@{k}" for side in ("i→n ", "n→i ") for k in RECALLED), "mean@1", "chance"),
+        ("language", *(f"{side}{k}" for side in ("i→n@", "n→i@") for k in RECALLED), "mean@1"),
     )
     for name, of in rows.items():
         cells = [of[side][f"recall{k}"] for side in ("image_to_text", "text_to_image") for k in RECALLED]
-        cells += [of[part]["recall1"] for part in ("mean", "chance")]
-        table.add_row(name, str(of.get("candidates", "")), *map(_one, cells))
+        table.add_row(name, *map(_one, cells), _one(of["mean"]["recall1"]))
     return table
 
 
