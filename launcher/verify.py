@@ -116,6 +116,7 @@ def _tasks(
             variants=articles.variants[number] if articles is not None else (0, 0),
             keys_at=keys[number] if keys is not None else None,
             languages=manifest.languages,
+            labels=manifest.labels,
             regions=manifest.regions,
             feature_size=manifest.feature_size,
         )

@@ -26,7 +26,8 @@ from models.flops import BackboneSizes, Flops, forward_flops
 from models.fusion import Fusion
 from models.layers import LayerRunner
 from models.losses.linear_cross_entropy import linear_cross_entropy
-from models.sharing import Side
+from models.numbering import SUMMARIES
+from models.sharing import Text
 from models.vision import RegionEmbedding, VisualEncoder
 from shards.batch.types import Batch
 from shards.errors import InputError
@@ -197,13 +198,22 @@ class Network(nn.Module):
         weight = self.backbone.head.weight
         return arranged.to(weight.device, weight.dtype)
 
-    def row_nll(self, batch: Batch, branch: Side = "source") -> tuple[Tensor, Tensor]:
+    def writing(self, batch: Batch, name: str, reads: Text, rows: Sequence[int]) -> Arrangement:
+        """Ask for each row's summary, written from the text `reads` with the row's images, as the part `name`.
+
+        A name (a summary that is read) begins with its language's token, as RC³'s pre-training has it.
+        """
+        arrangement = self.arrangement(batch, tagged=reads in SUMMARIES)
+        arrangement.decode(name, reads, rows, seen=True)
+        return arrangement
+
+    def row_nll(self, batch: Batch, reads: Text = "source") -> tuple[Tensor, Tensor]:
         """Plain negative log-likelihood of each row's summary (Eqs. 2, 4; nats) and its tokens, both (B,) float32.
 
         For validation: no smoothing, no gradient. Placeholder rows (weight 0) give 0 and 0. `batch` is on the host.
+        reads: as of `writing`.
         """
-        arrangement = self.arrangement(batch)
-        arrangement.decode("nll", branch, real_rows(batch))
+        arrangement = self.writing(batch, "nll", reads, real_rows(batch))
         arranged = self.place(arrangement.arranged())
         _, nll_T = self.token_loss(self.states(batch, arranged).hidden_TD, arranged.main.target_T, 0.0)
         return by_row(nll_T, arranged.main, "nll"), by_row(torch.ones_like(nll_T), arranged.main, "nll")
@@ -221,21 +231,24 @@ class Network(nn.Module):
         return arranged.encoded["document"].means(self.encode(arranged)).float()
 
     @torch.no_grad()
-    def generate(self, batch: Batch, decoding: Decoding, numbers: Sequence[int] | None = None) -> Tensor:
+    def generate(
+        self, batch: Batch, decoding: Decoding, numbers: Sequence[int] | None = None, reads: Text = "source"
+    ) -> Tensor:
         """Summaries of the source documents, (B, at most max_new_tokens) int64, ending with the end token, padded.
 
         A document with its images is encoded once for all rows that it has in the batch, whatever their target
         languages, and all of them read it where it lies (models/backbones/memory.py). Each row begins with its own
         start token, which is not part of what is returned; a placeholder's row is all padding. numbers: what a row's
         random numbers follow from, where some are drawn (by default its place).
+        reads: in place of the documents, as of `writing`.
+
         Call it in eval mode. `batch` is on the host.
         """
         assert not self.training, "generate() under dropout: call eval() first"
         rows = real_rows(batch)
         if not rows:
             return torch.full((len(batch), 1), self.pad_id)
-        arrangement = self.arrangement(batch)
-        arrangement.decode("generate", "source", rows)
+        arrangement = self.writing(batch, "generate", reads, rows)
         arranged = self.place(arrangement.arranged())
         keys = arranged.main.cross.keys
         memory_TD = self.read(batch, arranged).memory_TD

@@ -18,7 +18,8 @@ NAMED, SHOWN = 5, 2
 #: file" and "repeated image": one whose content another has as well; it is read once.  "empty file": one without a
 #: line.  "other file": one that no source reads, such as a README or a picture.  Of images with captions: "other
 #: language", a caption in one that is none of ours; "image without caption", a file; "image kept as PNG"; and of WIT
-#: "image not in images.tsv", "row without caption", and "further page", which shows an image in a language again.
+#: "image not in images.tsv", "row without caption", and "further page", which shows an image in a language again. Of
+#: examples to classify: "no agreed label", and "example without image", whose picture is counted once by itself.
 INFORMATION = frozenset(
     {
         "missing features",
@@ -35,6 +36,8 @@ INFORMATION = frozenset(
         "image not in images.tsv",
         "row without caption",
         "further page",
+        "no agreed label",
+        "example without image",
     }
 )
 #: Characters of a place's name that are kept.

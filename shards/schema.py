@@ -18,12 +18,16 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Article:
-    """One document in one language with its summary. `url` identifies it in its source."""
+    """One document in one language with its summary. `url` identifies it in its source.
+
+    label: its class, where a corpus is of examples to classify; its summary is then the label's word.
+    """
 
     language: str
     text: str
     summary: str
     url: str = ""
+    label: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -72,6 +72,12 @@ def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     return make_corpus(tmp_path_factory.mktemp("tiny") / "corpus")
 
 
+@pytest.fixture(scope="session")
+def labelled_corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    """The same with a label of each article."""
+    return make_corpus(tmp_path_factory.mktemp("labelled") / "corpus", labels=True)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def operators(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Compile what DeepSpeed wants of this machine, where tests that start ranks were collected: before the first."""

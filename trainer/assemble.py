@@ -34,6 +34,7 @@ from trainer.distributed import from_all_ranks, from_first_rank, together
 from trainer.engine import build_engine
 from trainer.evaluation.evaluate import Evaluator
 from trainer.evaluation.heldout import HeldOut
+from trainer.evaluation.tasks import TASKS
 from trainer.events import Notice, Observer, Observers, Outcome, Started
 from trainer.liveness.stop import StopSignal
 from trainer.liveness.watchdog import Watchdog
@@ -71,24 +72,27 @@ def build_collator(
     perturbations: Sequence[Transform] = (),
     *,
     training: bool,
+    needs: frozenset[str] = frozenset(),
 ) -> Collator:
     """Return what makes micro-batches of groups, with the fields that the objective needs.
 
     training: with the objective's transforms; an evaluation has none of them, and borrows no images.
+    needs: further fields.
     """
     vision, objective = recipe.network.vision, recipe.objective.settings()
+    needs |= recipe.needs
     sizes = ImageSizes(
         images=vision.max_images,
         regions=vision.regions,
         feature_size=vision.feature_size,
         load=vision.reads("regions"),
-        picture_side=picture_side(recipe.needs),
+        picture_side=picture_side(needs),
     )
     rule = recipe.corpus.image_rule(training=training)
     transforms = [*(objective.transforms(recipe.training.seed) if training else ()), *perturbations]
     fetch = Fetcher(corpus, reader, sizes, rule=rule, pinned=device.type == "cuda", transforms=transforms)
     lengths = Lengths(document=recipe.lengths.document, summary=recipe.lengths.summary)
-    return Collator(corpus, fetch, tokenizer, lengths, needs=recipe.needs)
+    return Collator(corpus, fetch, tokenizer, lengths, needs=needs, classes=objective.label_names)
 
 
 def build_evaluator(
@@ -100,18 +104,17 @@ def build_evaluator(
     begin_batch: Callable[[], None] = lambda: None,
 ) -> Evaluator:
     """Return an evaluator with a reader of its own, to be closed. begin_batch: called before every batch."""
-    reader = recipe.loader.open(corpus)
+    reader, needs = recipe.loader.open(corpus), TASKS[recipe.evaluation.task].needs
 
-    def collator(*perturbations: Transform) -> Collator:
-        return build_collator(recipe, corpus, reader, tokenizer, device, perturbations, training=False)
+    def collator(perturbations: Sequence[Transform]) -> Collator:
+        return build_collator(recipe, corpus, reader, tokenizer, device, perturbations, training=False, needs=needs)
 
     return Evaluator(
         recipe=recipe,
         corpus=corpus,
         reader=reader,
         tokenizer=tokenizer,
-        collate=collator(),
-        collate_changed=collator,
+        collator=collator,
         ranks=ranks,
         device=device,
         begin_batch=begin_batch,

@@ -11,6 +11,8 @@ from shards.batch.reader import Reader
 from shards.directions import parse_directions
 from shards.errors import InputError
 from shards.format.index import Corpus, open_corpus
+from shards.format.labels import label_counts
+from shards.format.manifest import SPLITS
 from shards.storage.hub import directory_of
 from shards.stream.bundles import BundledSampler
 from shards.stream.mixture import segments
@@ -32,7 +34,7 @@ from trainer.ds_keys import check_ds_keys
 from trainer.evaluation.scoring.models import check_models, models_of
 from trainer.extensions import check_code_caches
 from trainer.ranks import Ranks
-from trainer.recipe import Recipe, load_saved_recipe
+from trainer.recipe import ObjectiveSection, Recipe, load_saved_recipe
 from trainer.references import REFERENCES, Reference, check_references, check_same_references, find_references
 from trainer.runs.files import check_run_files
 from trainer.telemetry.prometheus.guards import check_guards
@@ -63,6 +65,8 @@ def plan_run(recipe: Recipe, ds_config: Path, ranks: Ranks, resume: Resume = "au
     """Check recipe, corpus, DeepSpeed config and checkpoints against each other; `InputError` at the first misfit."""
     corpus = keep_examples(open_corpus(recipe.corpus.path), recipe.corpus.most_examples)
     check_corpus(recipe, corpus)
+    _check_groups(recipe, corpus)
+    recipe = with_labels(recipe, corpus)
     sampler = build_sampler(recipe, corpus)
     reader = recipe.loader.open(corpus)
     partition = Partition(
@@ -121,6 +125,19 @@ def plan_run(recipe: Recipe, ds_config: Path, ranks: Ranks, resume: Resume = "au
     )
 
 
+def with_labels(recipe: Recipe, corpus: Corpus) -> Recipe:
+    """Return the recipe with the labels that its objective takes from the corpus. Raise `InputError` for unfit ones."""
+    of_split = {split: _labels_of(corpus, split) for split in SPLITS}
+    settings = recipe.objective.settings().with_labels(
+        of_split["train"], of_split["validation"] | of_split["test"], corpus.location
+    )
+    return recipe.model_copy(update={"objective": ObjectiveSection.model_validate(settings.model_dump())})
+
+
+def _labels_of(corpus: Corpus, split: str) -> set[str]:
+    return {name for name, count in zip(corpus.label_names, label_counts(corpus, split), strict=True) if count}
+
+
 def build_sampler(recipe: Recipe, corpus: Corpus) -> Sampler:
     """Return the run's stream of training examples. Raise `InputError` where mixture and corpus do not fit."""
     batch, seed = recipe.batch, recipe.training.seed
@@ -149,16 +166,20 @@ def check_resume(resume: Resume, run: Path) -> None:
         raise InputError(f"--resume must, but {run}/checkpoints holds no whole checkpoint: is run= the right one?")
 
 
-def check_corpus(recipe: Recipe, corpus: Corpus) -> None:
-    """Check directions and feature sizes of the recipe against the corpus, and the models that are to score."""
-    check_models(models_of(recipe.evaluation))
-    parse_directions(recipe.evaluation.directions, corpus.languages, recipe.mixture.languages)
+def _check_groups(recipe: Recipe, corpus: Corpus) -> None:
+    """Hold the size of groups against the examples to train on."""
     most = int(corpus.direction_counts("train").sum(axis=1).max())
     if recipe.batch.group_size > most > 0:
         raise InputError(
             f"batch.group_size is {recipe.batch.group_size}, but no target language of {corpus.location} has more than "
             f"{most} examples to train on: set it to at most {most}"
         )
+
+
+def check_corpus(recipe: Recipe, corpus: Corpus) -> None:
+    """Check directions and feature sizes of the recipe against the corpus, and the models that are to score."""
+    check_models(models_of(recipe.evaluation))
+    parse_directions(recipe.evaluation.directions, corpus.languages, recipe.mixture.languages)
     vision = recipe.network.vision
     if picture_side(recipe.needs) and (why := corpus.why_no_pixels):
         reads = (

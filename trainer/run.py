@@ -22,6 +22,7 @@ from trainer.distributed import PeerError, from_first_rank, together
 from trainer.evaluation.closing_table import print_report
 from trainer.evaluation.kept import lock_evaluation, lock_path
 from trainer.evaluation.report import read_report
+from trainer.evaluation.tasks import run_task
 from trainer.events import Ended, EvaluationEnded, PhaseBegan
 from trainer.host import keep_freed_memory, set_threads
 from trainer.liveness.exit_codes import STOPPED
@@ -112,7 +113,7 @@ def evaluate(run: Run) -> None:
                     recipe_of(recipe, product), plan.corpus, plan.tokenizer, ranks, run.device, begin_batch
                 )
                 with contextlib.closing(evaluator.reader):
-                    replace(evaluator, product=product.name).run(product.network, "test", checkpoint)
+                    run_task(replace(evaluator, product=product.name), product, "test", checkpoint)
         if ranks.is_first:
             report = read_report(recipe.run, "test")
             assert report is not None

@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from shards.format.index import open_corpus
+from shards.errors import InputError
+from shards.format.index import Corpus, open_corpus
 from shards.text.tokenizer import open_tokenizer
 from trainer.assemble import build_evaluator
 from trainer.checkpoint.directory import MANIFEST, read_state, step_of, whole_checkpoints
@@ -17,6 +18,7 @@ from trainer.evaluation.kept import choose, only_one
 from trainer.evaluation.report import Evaluated, facts_of
 from trainer.evaluation.robustness.plan import Wanted
 from trainer.evaluation.robustness.run import check_wanted, finished, measure
+from trainer.evaluation.tasks import run_task
 from trainer.plan import check_corpus, check_lengths
 from trainer.recipe import load_saved_recipe
 from trainer.telemetry.metrics import validation_history
@@ -32,6 +34,7 @@ def evaluate(
     wanted: Wanted | None = None,
     when_clean: Callable[[Evaluated], None] = lambda _: None,
     product: str | None = None,
+    data: Corpus | None = None,
 ) -> Evaluated:
     """Decode and score `split`, print the table, write evaluation/: in the run, or in the exported model.
 
@@ -40,15 +43,22 @@ def evaluate(
     where: a run (its newest whole checkpoint), a checkpoint, or an exported model. wanted: perturbations, for which an
     evaluation that is there already is the clean one, if it is of the same weights and settings. when_clean: is given
     the evaluation before the perturbations begin. product: the name of another network of the objective than its first.
-    Raises `InputError`.
+    data: a corpus to evaluate on in place of the run's own, whose tokenizer it is read with. Raises `InputError`.
     """
     path = find_trained(where)
     recipe = trained_recipe(path, overrides)
-    with stage("opening the corpus"):
-        corpus = open_corpus(recipe.corpus.path)
-    check_same_corpus(path, corpus.content_hash, str(corpus.directory))
+    if wanted is not None and recipe.evaluation.task != "summarization":
+        raise InputError(f"--perturb changes documents and images of summaries: leave out {recipe.evaluation.task}")
+    own = None
+    if data is None or recipe.corpus.tokenizer is None:
+        with stage("opening the corpus"):
+            own = open_corpus(recipe.corpus.path)
+        check_same_corpus(path, own.content_hash, str(own.directory))
+    corpus = data or own
+    assert corpus is not None  # one of both is there
+    words = recipe.corpus.tokenizer or (own or corpus).tokenizer
+    tokenizer = open_tokenizer(words, recipe.corpus.start_tokens)
     check_corpus(recipe, corpus)
-    tokenizer = open_tokenizer(recipe.corpus.tokenizer or corpus.tokenizer, recipe.corpus.start_tokens)
     check_lengths(recipe, tokenizer)
     with reading(path), group_of_one() as (alone, device), contextlib.ExitStack() as leaving:
         with stage("loading the model"):
@@ -66,7 +76,7 @@ def evaluate(
         if wanted is not None and report is None:
             check_wanted(wanted, evaluator, split)  # before the clean evaluation takes its time
         if report is None:
-            report = evaluator.run(network, split, path)
+            report = run_task(evaluator, found, split, path)
             assert report is not None
             history = validation_history(run_of(path) / "metrics.jsonl", read_state(path).step)
             print_report(report, history, results)

@@ -35,9 +35,13 @@ from trainer.trained_files import (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Product:
-    """A network that was trained. name: where the objective trains several; first: the name of the run's own."""
+    """A network that was trained. name: where the objective trains several; first: the name of the run's own.
+
+    objective: whose it is, with parameters of its own; None of an exported model.
+    """
 
     network: Network
+    objective: Objective | None = None
     name: str | None = None
     first: str | None = None
 
@@ -95,7 +99,9 @@ def choose_product(recipe: Recipe, objective: Objective, name: str | None = None
             f"{did_you_mean(name, products)}: give one of these"
         )
     network = products[name or first]
-    return Product(network=network) if len(products) == 1 else Product(network=network, name=name or first, first=first)
+    if len(products) == 1:
+        return Product(network=network, objective=objective)
+    return Product(network=network, objective=objective, name=name or first, first=first)
 
 
 def trained_network(recipe: Recipe, tokenizer: Tokenizer, path: Path) -> Network:

@@ -33,7 +33,9 @@ class Validation:
         if self.nll(step) is not None:
             return
         began = time.perf_counter()
-        found = self._held_out.nll(objective.product, self._device, self._begin_batch)
+        found = {}
+        if objective.branches:
+            found = self._held_out.nll(objective.product, self._device, self._begin_batch, objective.reads)
         measured = self._held_out.measure(objective, self._device, self._begin_batch)
         self._step, self._nll = step, {kind: of_kind.nll for kind, of_kind in found.items()}
         self._emit(

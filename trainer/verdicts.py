@@ -36,7 +36,7 @@ def evaluated_checkpoint(run: Path) -> Path | None:
 def is_evaluated(recipe: Recipe, checkpoint: Path) -> bool:
     """Return True if the run's own test evaluation is of this checkpoint, with the recipe's settings."""
     report = read_report(recipe.run, "test")
-    wanted = (identity(checkpoint), recipe.evaluation.model_dump(mode="json"))
+    wanted = (identity(checkpoint), recipe.evaluation.facts())
     return report is not None and (report.get("checkpoint"), report.get("settings")) == wanted
 
 
@@ -83,6 +83,9 @@ def check_same_recipe(
         keys = [key for key in sorted(values[0] | values[1]) if values[0].get(key) != values[1].get(key)]
         keys = [key for key in keys if key not in _FREE_KEYS.get(section, ())]
         sees_images = recipe.network.vision.enabled or picture_side(recipe.needs)
+        if section == "objective":  # what it took from the corpus, whose content is compared instead
+            taken = recipe.objective.settings().from_corpus
+            keys = [key for key in keys if key not in taken or now[section].get(key) is not None]
         if section == "corpus" and not sees_images:
             keys = [key for key in keys if key != "images"]
         if section == "mixture" and keys == ["changes"]:

@@ -26,6 +26,15 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
         "--directions", metavar="LIST", help="all, mms, mxls, or like 'en-ru,*-ur' (default: evaluation.directions)"
     )
     evaluate.add_argument(
+        "--task",
+        metavar="NAME",
+        help="summarization, translation, retrieval, classification, or with --data xvnli, xgqa, marvl "
+        "(default: evaluation.task)",
+    )
+    evaluate.add_argument(
+        "--data", type=Path, metavar="DIR", help="the files of that data set as published, or a corpus prepared of them"
+    )
+    evaluate.add_argument(
         "--perturb",
         metavar="LIST",
         help="also with perturbed documents or images: all, text, vision, sources (how much of "
@@ -114,6 +123,8 @@ def _evaluate(options: argparse.Namespace) -> None:
         wanted,
         options.corpus,
         options.product,
+        options.task,
+        options.data,
     )
 
 

@@ -16,6 +16,7 @@ from launcher.pages.corpus import (
     VariantFacts,
 )
 from shards.format.index import Corpus
+from shards.format.labels import label_counts
 from shards.format.manifest import SPLITS
 from shards.languages import LANGUAGE_CODES
 from shards.locations import shown
@@ -57,6 +58,7 @@ def corpus_facts(corpus: Corpus, split: str) -> CorpusFacts:
         images=np.bincount(table["images"][rows], minlength=1).astype(np.int64),
         sample=SAMPLE if sampled else None,
         pixels=_pixels(corpus, of_split),
+        labels=_labels(corpus, split),
         variants=_variants(corpus),
     )
 
@@ -129,6 +131,17 @@ def _pixels(corpus: Corpus, of_split: NDArray[np.bool_]) -> str:
     lengths = table["length"][of_split[table["shard"]]]
     size = int(lengths.sum(dtype=np.int64)) / 1e6
     return f"pixels are stored: {len(lengths):,} image files of {size:,.1f} MB, one copy of images that articles share"
+
+
+def _labels(corpus: Corpus, split: str) -> str | None:
+    if corpus.labels is None:
+        return None
+    counts = label_counts(corpus, split)
+    most = [number for number in np.argsort(-counts, kind="stable")[:SHOWN].tolist() if counts[number]]
+    shares = ", ".join(f"{corpus.label_names[number]} {counts[number] / counts.sum():.1%}" for number in most)
+    return (
+        f"labels of {split}: {np.count_nonzero(counts):,} of the corpus' {len(counts):,}, most often {shares or 'none'}"
+    )
 
 
 def _variants(corpus: Corpus) -> VariantFacts | None:

@@ -125,6 +125,8 @@ def _print_images(facts: CorpusFacts, console: Console) -> None:
         share = count / articles if articles else 0.0
         _print_line(console, f"{images:>8}{count:>12,}{share:>9.1%}  {'#' * round(40 * share)}".rstrip())
     _print_line(console, facts.pixels)
+    if facts.labels is not None:
+        _print_line(console, facts.labels)
 
 
 def _print_variants(facts: CorpusFacts, console: Console) -> None:

@@ -72,7 +72,8 @@ class CorpusFacts:
     totals: split -> (stories, articles, edges, directions that have an example).
     counts_TS: (L, L) examples by [target, source].  images: how many articles have 0, 1, 2, .. images.
     sample: articles a language whose lengths were measured; None where all were.
-    pixels: a sentence on the image files of the split.  variants: None where the corpus was made without.
+    pixels, labels: sentences on those of the split; None of a corpus without labels.
+    variants: None where the corpus was made without.
     """
 
     location: str
@@ -85,6 +86,7 @@ class CorpusFacts:
     images: Ints
     sample: int | None
     pixels: str
+    labels: str | None = None
     variants: VariantFacts | None = None
 
     @property

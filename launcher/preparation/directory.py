@@ -25,7 +25,9 @@ from shards.text.sentencepiece_tokenizer import SENTENCEPIECE_FILES
 _LOCK, _SCRATCH = "prepare.lock", ".d2tv-prepare"
 _NOTE, _PARTS, _TOKENIZER = "settings.json", "parts.json", "tokenizer-settings.json"
 #: What lies in `_SCRATCH`.
-_SCRATCH_FILES = re.compile(r"(settings|parts|tokenizer-settings)\.json|(crosssum|captions|wit)\.(sqlite|lock)")
+_SCRATCH_FILES = re.compile(
+    r"(settings|parts|tokenizer-settings)\.json|(crosssum|captions|wit|xvnli|xgqa|marvl)\.(sqlite|lock)"
+)
 
 #: A file unchanged for so long (seconds) was left by a process that was killed.
 _ABANDONED = 3600

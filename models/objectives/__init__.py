@@ -1,7 +1,8 @@
 """Objectives: what each paper minimises. A new paper is one file here, its configuration beside it, which imports no
 torch, and one line in `OBJECTIVES`.
 
-They are exercised by tests/numerics (test_objective.py, test_across.py, test_cat.py, test_ncls.py, test_rc3.py);
+They are exercised by tests/numerics (test_objective.py, test_across.py, test_cat.py, test_ncls.py, test_rc3.py,
+test_rc3_tasks.py);
 recipes live in trainer/recipe/recipes/.
 
 | paper | file | equations | recipe |
@@ -22,6 +23,9 @@ recipes live in trainer/recipe/recipes/.
 | RC³ (Zhou et al., 2023), pre-training | rc3.py | 1-13 | rc3_roi.yaml |
 | RC³-Patch, RC³-Combined (ibid., Table 1) | rc3.py, vision.inputs: patches; both | 1-13 | rc3_patch.yaml, rc3_combined.yaml |
 | RC³ with the paper's numbers (ibid., section 3.2) | rc3.py | 1-13 | rc3_mbart50.yaml |
+| RC³ (ibid.), retrieval | retrieval.py | 3 | rc3_retrieval.yaml |
+| RC³ (ibid.), multimodal translation | translation.py | | rc3_translation.yaml |
+| RC³ (ibid.), XVNLI, xGQA, MaRVL | classification.py | | rc3_classification.yaml |
 """
 
 import importlib
@@ -29,10 +33,13 @@ import os
 
 from models.objectives.across_config import AcrossConfig
 from models.objectives.cat_config import CatConfig
+from models.objectives.classification_config import ClassificationConfig
 from models.objectives.config import ObjectiveConfig
 from models.objectives.d2tv_config import D2TVConfig
 from models.objectives.ncls_config import NclsConfig
 from models.objectives.rc3_config import RC3Config
+from models.objectives.retrieval_config import RetrievalConfig
+from models.objectives.translation_config import TranslationConfig
 from shards.errors import InputError, did_you_mean
 
 OBJECTIVES: dict[str, type[ObjectiveConfig]] = {
@@ -41,6 +48,9 @@ OBJECTIVES: dict[str, type[ObjectiveConfig]] = {
     "cat": CatConfig,
     "ncls": NclsConfig,
     "rc3": RC3Config,
+    "retrieval": RetrievalConfig,
+    "translation": TranslationConfig,
+    "classification": ClassificationConfig,
 }
 
 

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from torch import Tensor, nn
 
 from models.network import Network
+from models.sharing import Text
 from shards.batch.types import Batch
 from shards.directions import DirectionKind
 
@@ -93,6 +94,9 @@ class Objective(nn.Module, ABC):
     references: Mapping[str, Network] = MappingProxyType({})
     #: The same on all ranks.
     branches: tuple[Branch, ...]
+    #: What summaries are written from in validation, with the images (`Network.row_nll`). An objective without branches
+    #: trains no writing, and has no held-out NLL.
+    reads: Text = "source"
     #: Whether a forward pass exchanges something with the other ranks, and so waits for them.
     waits_for_ranks: bool = False
     #: Whether the objective has state of its own, and `after_step` is called: that costs a few collectives a step.

@@ -1,11 +1,12 @@
 """Define the base of an objective's configuration. Imports no torch: a command that reads a recipe starts at once."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol, Self
 
 from models.config import NetworkConfig, StrictConfig
+from shards.errors import InputError
 
 if TYPE_CHECKING:
     from models.network import Network
@@ -33,8 +34,13 @@ class WholeRecipe(Protocol):
 class ObjectiveConfig(StrictConfig, ABC):
     """Base of the configurations in `models.objectives.OBJECTIVES`."""
 
+    name: str
     #: Whether the objective wants a network of early fusion (`network.fusion.kind`).
     early: ClassVar[bool] = False
+    #: What its networks can be evaluated by (`evaluation.task`).
+    tasks: ClassVar[frozenset[str]] = frozenset({"summarization", "translation"})
+    #: Keys that are filled in from the corpus where a recipe has null (`with_labels`).
+    from_corpus: ClassVar[frozenset[str]] = frozenset()
     #: Frozen networks that the objective reads. A recipe has a path for each, in the section `references`.
     reference_names: ClassVar[tuple[str, ...]] = ()
 
@@ -46,6 +52,18 @@ class ObjectiveConfig(StrictConfig, ABC):
         """
         return frozenset()
 
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Return the labels that `Batch.label_B` counts, where `needs` names it."""
+        return ()
+
+    def with_labels(self, trained: Collection[str], held_out: Collection[str], where: str) -> Self:
+        """Return the configuration for a corpus to train on. By default this one.
+
+        trained, held_out: labels of its training split, and of the others.  where: the corpus, for errors.
+        """
+        return self
+
     def transforms(self, seed: int) -> "tuple[Transform, ...]":
         """Return what changes training examples before they are tokenized, in order; validation sees them unchanged.
 
@@ -55,6 +73,14 @@ class ObjectiveConfig(StrictConfig, ABC):
 
     def check(self, recipe: WholeRecipe) -> None:
         """Raise InputError, naming the fix, for a recipe that makes no sense with this objective."""
+
+    def check_early(self, recipe: WholeRecipe) -> None:
+        """Refuse a network that does not read images and text with one encoder."""
+        if recipe.network.joint is None:
+            raise InputError(
+                f"objective {self.name} reads images and text with one encoder: set network.fusion.kind to early and "
+                "network.vision.enabled to true"
+            )
 
     @abstractmethod
     def build(self, network: "Network", references: Mapping[str, "Network"] = MappingProxyType({})) -> "Objective":

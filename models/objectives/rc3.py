@@ -28,7 +28,8 @@ from models.losses import widen
 from models.losses.interpolated_contrast import contrast_of_distances, distances, interpolated_contrast
 from models.losses.relevance import relevance_divergence
 from models.network import Network, by_row
-from models.objectives.base import Branch, Objective, Outputs, Term, Watched
+from models.objectives.base import Branch, Outputs, Term, Watched
+from models.objectives.matching import Matcher
 from models.objectives.rc3_config import RC3Config
 from models.objectives.rc3_roles import Roles, hidden, hide, roles
 from models.objectives.running_mean import RunningMean
@@ -52,7 +53,7 @@ OWN_IMAGE = ("positive", "other_source", "other_target")
 _TEXTS: Mapping[str, tuple[Text, Text]] = {"source": ("source_summary", "source"), "target": ("summary", "target")}
 
 
-class RC3(Objective):
+class RC3(Matcher):
     """Compute the terms above. Its own state is the mean of exp(-L) over the last steps of either contrast, Eq. 6."""
 
     def __init__(self, config: RC3Config, network: Network) -> None:

@@ -40,6 +40,7 @@ class RC3Config(ObjectiveConfig):
     """Configure RC³. Defaults are the full method with the paper's numbers (section 2.3)."""
 
     early: ClassVar[bool] = True
+    tasks: ClassVar[frozenset[str]] = ObjectiveConfig.tasks | {"retrieval"}
 
     name: Literal["rc3"] = "rc3"
     shares: Shares = Field(default_factory=Shares)
@@ -59,11 +60,7 @@ class RC3Config(ObjectiveConfig):
 
     def check(self, recipe: WholeRecipe) -> None:
         """Refuse a network that does not read images and text together."""
-        if recipe.network.joint is None:
-            raise InputError(
-                "objective rc3 reads images and text with one encoder: set network.fusion.kind to early and "
-                "network.vision.enabled to true"
-            )
+        self.check_early(recipe)
         read = recipe.network.vision.inputs
         for kind, inputs in self.inputs:
             if inputs not in (None, read) and read != "both":

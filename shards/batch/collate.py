@@ -34,13 +34,14 @@ def collate_articles(
     languages: Sequence[str],
     rows: Mapping[str, torch.Tensor] | None = None,
     optional: Sequence[Field] = (),
+    classes: Sequence[str] = (),
 ) -> Batch:
     """Return the batch of examples from `source` to `target` articles, one a row.
 
     Documents and summaries are padded to the longest of the batch. An empty text is the end token alone, behind the
     language where the tokenizer marks it.  languages: those that the language numbers count.  rows: `story_B`,
     `group_B` and `weight_B`; by default the rows are unrelated.  optional: fields beside those that
-    every batch has.
+    every batch has.  classes: labels by their numbers in `label_B`.
     """
     # An article comes twice in a monolingual row, and in every row that a story batch gives it.
     encode, start_id, pad_id = cache(tokenizer.encode), cache(tokenizer.start_id), tokenizer.pad_id
@@ -53,6 +54,11 @@ def collate_articles(
     def starts(articles: Sequence[Article]) -> torch.Tensor:
         return torch.tensor([start_id(article.language) for article in articles])
 
+    class_of: Mapping[str | None, int] = {label: number for number, label in enumerate(classes)}
+
+    def classified(articles: Sequence[Article]) -> torch.Tensor:
+        return torch.tensor([class_of.get(article.label, -1) for article in articles])
+
     source_ids_BM, source_mask_BM = _pad(documents, pad_id)
     target_ids_BM, target_mask_BM = _pad(teachers, pad_id)
     summary_ids_BN, summary_mask_BN = summaries(target)
@@ -60,7 +66,12 @@ def collate_articles(
     source_language_B = torch.tensor([number_of[article.language] for article in source])
     target_language_B = torch.tensor([number_of[article.language] for article in target])
     examples = Examples(
-        source=source, target=target, summaries=summaries, starts=starts, pixels_BIHWC=images.pixels_BIHWC
+        source=source,
+        target=target,
+        summaries=summaries,
+        starts=starts,
+        classes=classified,
+        pixels_BIHWC=images.pixels_BIHWC,
     )
     made = {name: value for of in optional for name, value in zip(of.attributes, of.make(examples), strict=True)}
     return Batch(
@@ -87,9 +98,20 @@ class Collator:
     """Turns groups of examples into a `StreamBatch`. Holds no state that depends on what came before."""
 
     def __init__(
-        self, corpus: Corpus, fetch: Fetcher, tokenizer: Tokenizer, lengths: Lengths, *, needs: Collection[str] = ()
+        self,
+        corpus: Corpus,
+        fetch: Fetcher,
+        tokenizer: Tokenizer,
+        lengths: Lengths,
+        *,
+        needs: Collection[str] = (),
+        classes: Sequence[str] | None = None,
     ) -> None:
-        """needs: names of optional fields to make (shards/batch/fields.py). `InputError` for an unknown one."""
+        """needs: names of optional fields to make (shards/batch/fields.py). `InputError` for an unknown one.
+
+        classes: labels by their numbers in `label_B`; None: all those of the corpus.
+        """
+        self._classes = corpus.label_names if classes is None else tuple(classes)
         self._corpus, self._fetch, self._tokenizer, self._lengths = corpus, fetch, tokenizer, lengths
         self._optional = needed_fields(needs)
 
@@ -110,6 +132,7 @@ class Collator:
             languages=self._corpus.languages,
             rows=rows,
             optional=self._optional,
+            classes=self._classes,
         )
         return StreamBatch(
             **{field.name: getattr(batch, field.name) for field in fields(Batch)},

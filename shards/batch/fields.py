@@ -23,6 +23,7 @@ class Examples:
     """Examples that fields are made of, one a row, and what makes tensors of them.
 
     summaries: articles -> ids and mask of their summaries.  starts: articles -> start tokens of their languages.
+    classes: articles -> numbers of their labels, -1 for none.
     pixels_BIHWC: pictures of the rows' images, None where none were read.
     """
 
@@ -30,6 +31,7 @@ class Examples:
     target: Sequence[Article]
     summaries: "Callable[[Sequence[Article]], tuple[Tensor, Tensor]]"
     starts: "Callable[[Sequence[Article]], Tensor]"
+    classes: "Callable[[Sequence[Article]], Tensor]"
     pixels_BIHWC: "Tensor | None" = None
 
 
@@ -55,10 +57,15 @@ def _pixels(examples: Examples) -> "tuple[Tensor, ...]":
     return (examples.pixels_BIHWC,)
 
 
+def _label(examples: Examples) -> "tuple[Tensor, ...]":
+    return (examples.classes(examples.target),)
+
+
 FIELDS: Mapping[str, Field] = {
     "source_summary": Field(
         attributes=("source_summary_ids_BS", "source_summary_mask_BS", "source_start_B"), make=_source_summary
     ),
+    "label": Field(attributes=("label_B",), make=_label),
     "pixels": Field(attributes=("pixels_BIHWC",), make=_pixels, picture_side=PICTURE_SIDE),
 }
 

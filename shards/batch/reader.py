@@ -58,6 +58,7 @@ class Reader:
         # A memory map's own type makes an array object of every record and slice it is asked for.
         self._articles = np.asarray(corpus.articles)
         self._text = np.asarray(corpus.text).data
+        self._labels, self._label_names = corpus.labels, corpus.label_names
         self._pixels = np.asarray(corpus.pixels if corpus.pixels is not None else np.empty(0, PIXELS))
         threads = self._config.io_threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="reader") if threads else None
@@ -82,7 +83,12 @@ class Reader:
             url=data[:text].decode(),
             text=data[text:summary].decode(),
             summary=data[summary:].decode(),
+            label=self._label(row),
         )
+
+    def _label(self, row: int) -> str | None:
+        number = -1 if self._labels is None else int(self._labels[row])
+        return self._label_names[number] if number >= 0 else None
 
     def images(self, rows: Sequence[int], roi_BIRV: NDArray[np.float16], boxes_BIR4: NDArray[np.float32]) -> Reading:
         """Begin to fill the first images of each article of `rows` into its row of the arrays.

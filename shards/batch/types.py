@@ -44,6 +44,8 @@ class Batch:
     source_summary_ids_BS: torch.Tensor | None = None  # int64, in the source language, ends with the end token
     source_summary_mask_BS: torch.Tensor | None = None  # bool
     source_start_B: torch.Tensor | None = None  # int64, the start token of the source language
+    # label: the target article's, among the classes that the Collator was given.
+    label_B: torch.Tensor | None = None  # int64; -1: it has none, or one that is no class
     # pixels: the images themselves, as `image_mask_BI` counts them, all of each resized to a square (H = W).
     pixels_BIHWC: torch.Tensor | None = None  # uint8; C: red, green, blue; zeros where there is no image
 

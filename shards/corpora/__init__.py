@@ -161,6 +161,30 @@ def _wit_files(data: Path | None, without_images: bool) -> Listing:
     return list_data(data)
 
 
+def _iglue(name: str, of: str) -> Entry:
+    """Return the entry of a data set of IGLUE, as shards/corpora/iglue/layouts.py describes it."""
+
+    def open_it(opening: Opening) -> Source:
+        from shards.corpora.iglue.source import IglueSource
+
+        return IglueSource(name, opening)
+
+    def list_it(data: Path | None, without_images: bool) -> Listing:
+        from shards.corpora.iglue.source import list_data
+
+        return list_data(name, data)
+
+    return Entry(
+        made_from=f"{of} as published, with pictures, from --data",
+        open=open_it,
+        list_files=list_it,
+        pieces=32000,
+        coverage=0.9995,
+        keeps_pixels=True,
+        grid_features=True,
+    )
+
+
 SOURCES: dict[str, Entry] = {
     "emoji": Entry(
         made_from="Unicode's names and keywords of 1,966 characters, drawn by four vendors, fetched with npm",
@@ -207,6 +231,9 @@ SOURCES: dict[str, Entry] = {
         keeps_pixels=True,
         grid_features=True,
     ),
+    "xvnli": _iglue("xvnli", "XVNLI"),
+    "xgqa": _iglue("xgqa", "xGQA and GQA"),
+    "marvl": _iglue("marvl", "MaRVL and NLVR2"),
 }
 
 

@@ -11,6 +11,7 @@ A corpus directory holds
     story_keys.txt                one percent-encoded key a line
     pixels.npy                    one PIXELS record an image, where the pixels are kept too
     variants.npy                  one VARIANTS record a variant, where there are some
+    labels.npy                    int32, one a row of articles.npy: the number of its label, where there are some
     tokenizer/                    where the corpus trained its own
     manifest.json                 written last: a corpus without one is not a corpus
 """
@@ -43,7 +44,7 @@ _KEYS = re.compile(rb"(?:%b\n)*" % STORY_KEY.encode())
 #: Names of the files that a corpus directory holds, those of its tokenizer left out.
 CORPUS_FILES = re.compile(
     rf"(?:{'|'.join(SPLITS)})-[0-9]{{6,}}\.(?:tar|index\.npz)"
-    rf"|(?:articles|pixels|variants|(?:edges|directions)-(?:{'|'.join(SPLITS)}))\.npy"
+    rf"|(?:articles|pixels|variants|labels|(?:edges|directions)-(?:{'|'.join(SPLITS)}))\.npy"
     r"|text\.bin|story_keys\.txt|manifest\.json"
 )
 
@@ -107,7 +108,7 @@ class Corpus:
 
     location: where the shards are, a directory or a URL as it may be printed.  directory: where the index is, always
     a directory.  url: the URL to read the shards from, with what may be secret in it; None for a directory.
-    pixels: None where the corpus keeps features alone.  variants: None where it has none.
+    pixels: None where the corpus keeps features alone.  variants, labels: None where it has none.
     """
 
     location: str
@@ -119,6 +120,7 @@ class Corpus:
     directions: Mapping[str, NDArray[np.int64]]
     pixels: NDArray[np.void] | None = None
     variants: NDArray[np.void] | None = None
+    labels: NDArray[np.int32] | None = None
     url: str | None = field(default=None, repr=False)
 
     @property
@@ -132,6 +134,11 @@ class Corpus:
     @property
     def content_hash(self) -> str:
         return str(self.manifest["content_hash"])
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Return the labels of all articles, which `labels` counts; empty where they have none."""
+        return tuple(self.manifest.get("labels", ()))
 
     @property
     def why_no_pixels(self) -> str | None:
@@ -249,6 +256,7 @@ def map_index(directory: Path, manifest: Mapping[str, Any], *, location: str) ->
             directions={s: np.array(map_array(directory / f"directions-{s}.npy")) for s in SPLITS},
             pixels=map_array(directory / "pixels.npy") if "pixels.npy" in manifest["files"] else None,
             variants=map_array(directory / "variants.npy") if "variants.npy" in manifest["files"] else None,
+            labels=map_array(directory / "labels.npy") if "labels.npy" in manifest["files"] else None,
         )
     except Exception as error:  # numpy reads a header as Python's own syntax, and raises nearly anything
         raise InputError(f"the index in {directory} is damaged ({reason(error)}): prepare the corpus again") from error
@@ -259,6 +267,7 @@ def map_index(directory: Path, manifest: Mapping[str, Any], *, location: str) ->
         or any(starts.dtype != np.int64 or starts.shape != (size,) for starts in corpus.directions.values())
         or (corpus.pixels is not None and (corpus.pixels.dtype, corpus.pixels.ndim) != (PIXELS, 1))
         or (corpus.variants is not None and (corpus.variants.dtype, corpus.variants.ndim) != (VARIANTS, 1))
+        or (corpus.labels is not None and (corpus.labels.dtype, corpus.labels.ndim) != (np.int32, 1))
     ):
         raise InputError(f"the index in {directory} is not of this format: prepare the corpus again")
     findings = check_tables(
@@ -269,6 +278,7 @@ def map_index(directory: Path, manifest: Mapping[str, Any], *, location: str) ->
         dict(corpus.directions),
         corpus.pixels,
         corpus.variants,
+        corpus.labels,
     )
     if findings.count:
         raise InputError(

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, Field, StringConstraints, Valida
 
 from shards.errors import InputError
 from shards.files.read import parse_json, read_regular
+from shards.text.lines import has_text
 
 FORMAT_VERSION = 2
 SPLITS = ("train", "validation", "test")
@@ -24,6 +25,14 @@ INDEX_FILES = (
 )
 #: The longest name of a file that Linux file systems take.
 _LONGEST_NAME = 255
+#: Characters that an article's label may have.
+LONGEST_LABEL = 200
+
+
+def is_label(text: str) -> bool:
+    """Return True if the text can be an article's label: visible, of one line, without spaces around it."""
+    one_line = text.splitlines() == [text] and text.strip() == text
+    return one_line and len(text) <= LONGEST_LABEL and has_text(text)
 
 
 def _file_name(name: str) -> str:
@@ -41,6 +50,12 @@ def _file_name(name: str) -> str:
 def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(names)) < len(names):
         raise ValueError("names a language twice")
+    return names
+
+
+def _sorted_labels(names: tuple[str, ...]) -> tuple[str, ...]:
+    if list(names) != sorted(set(names)) or not all(map(is_label, names)):
+        raise ValueError(f"is no sorted list of different labels: lines of at most {LONGEST_LABEL} characters")
     return names
 
 
@@ -89,6 +104,7 @@ class Manifest(BaseModel):
     feature_size: _Count
     max_images: _Small
     pixels: bool = False
+    labels: Annotated[tuple[str, ...], AfterValidator(_sorted_labels)] = ()
     splits: dict[str, SplitClaim]
     shards: tuple[ShardClaim, ...]
     files: dict[_FileName, FileClaim]

@@ -14,6 +14,7 @@ from shards.errors import InputError
 from shards.files.checksum import crc32c
 from shards.files.write import left_overs, whole_file, write_atomically
 from shards.format.index import ARTICLE, CORPUS_FILES, PIXELS, VARIANTS, Corpus, open_corpus
+from shards.format.labels import merge_labels
 from shards.format.manifest import FORMAT_VERSION, INDEX_FILES, SPLITS, content_hash
 from shards.format.part_index import parse_texts, read_part
 from shards.problems import Problems
@@ -39,6 +40,7 @@ def finish_corpus(directory: Path, *, name: str, languages: Sequence[str], prove
         )
     pixels = _merge_pixels(directory, parts)
     _merge_variants(directory, shards)
+    labels = merge_labels(directory, parts)
     size = len(languages)
     for split in SPLITS:
         _merge_edges(directory, split, [shard for shard in shards if shard["name"].startswith(f"{split}-")], size)
@@ -50,6 +52,7 @@ def finish_corpus(directory: Path, *, name: str, languages: Sequence[str], prove
         feature_size=max(shard["width"] for shard in shards),
         max_images=max(shard["max_images"] for shard in shards),
         pixels=pixels,
+        labels=labels,
         splits={
             split: {
                 what: total
@@ -74,6 +77,7 @@ def write_manifest(
     feature_size: int,
     max_images: int,
     pixels: bool = False,
+    labels: Sequence[str] = (),
     splits: Mapping[str, Mapping[str, int]],
     shards: Sequence[Mapping[str, Any]],
     provenance: Mapping[str, Any],
@@ -81,13 +85,15 @@ def write_manifest(
     """Write manifest.json over the index files that lie in `directory`, last and atomically.
 
     What is not stored is not named, so that the hash of a corpus without pixels does not depend on there being such;
-    nor that of one without variants.
+    nor that of one without variants or labels.
     """
     files = list(INDEX_FILES)
     if pixels:
         files.append("pixels.npy")
     if any(counts.get("variants") for counts in splits.values()):
         files.append("variants.npy")
+    if labels:
+        files.append("labels.npy")
     tokenizer = directory / "tokenizer"
     if tokenizer.is_dir():
         files += sorted(f"tokenizer/{p.name}" for p in tokenizer.iterdir())
@@ -99,6 +105,7 @@ def write_manifest(
         "feature_size": feature_size,
         "max_images": max_images,
         **({"pixels": True} if pixels else {}),
+        **({"labels": list(labels)} if labels else {}),
         "splits": splits,
         "shards": shards,
         "files": {file: _describe(directory / file) for file in files},

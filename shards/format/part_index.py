@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from shards.errors import InputError, reason
 from shards.files.read import parse_json
 from shards.format.index import ARTICLE, PIXELS, STORY_KEY, VARIANTS
+from shards.format.manifest import LONGEST_LABEL, is_label
 from shards.problems import Problems
 from shards.text.lines import has_text
 from shards.variant_counts import VariantCounts
@@ -65,6 +66,13 @@ def part_problem(saved: dict[str, NDArray[Any]]) -> str | None:
     variants = saved.get("variants", np.zeros(0, VARIANTS))
     if any(len(variants) and int(variants[name].max()) >= len(articles) for name in ("row", "target")):
         return f"its variants name rows beyond its {len(articles):,} articles"
+    labels = saved.get("labels")
+    if labels is not None and (
+        labels.dtype.kind != "U"
+        or labels.shape != articles.shape
+        or not all(is_label(label) for label in labels.tolist() if label)
+    ):
+        return "its labels are no label of each article"
     for name in ("regions", "width", "tar_bytes"):
         if saved[name].dtype.kind not in "iu" or saved[name].ndim or int(saved[name]) < 0:
             return f"its {name} is no number"
@@ -77,21 +85,29 @@ def part_problem(saved: dict[str, NDArray[Any]]) -> str | None:
 def parse_texts(content: bytes, *, variant: bool = False) -> tuple[list[bytes] | None, str | None]:
     """Return url, text and summary of an article's member in UTF-8, or None; and what is wrong with it, or None.
 
-    variant: it is a variant's, which has a text alone.
+    It may have a label, too (`label_of`).  variant: it is a variant's, which has a text alone.
     """
     try:
         fields = parse_json(content)
     except ValueError as error:
         return None, f"is not JSON ({error})"
-    if not isinstance(fields, dict) or sorted(fields) != sorted(_TEXTS):
-        return None, f"must hold {', '.join(_TEXTS)} and nothing else"
+    if not isinstance(fields, dict) or sorted(fields.keys() - {"label"}) != sorted(_TEXTS):
+        return None, f"must hold {', '.join(_TEXTS)}, perhaps a label, and nothing else"
     if not all(isinstance(fields[key], str) for key in _TEXTS):
         return None, "holds a value that is no text"
     try:
         pieces = [fields[key].encode() for key in _TEXTS]
     except UnicodeEncodeError:
         return None, "holds text that is not Unicode"
-    if variant and (fields["url"] or fields["summary"]):
+    if variant and (fields["url"] or fields["summary"] or "label" in fields):
         return pieces, "is a variant's and has more than a text"
+    if "label" in fields and not (isinstance(fields["label"], str) and is_label(fields["label"])):
+        return pieces, f"its label is not one line of at most {LONGEST_LABEL} characters"
     empty = [key for key in (_TEXTS[1:2] if variant else _TEXTS[1:]) if not has_text(fields[key])]
     return pieces, f"its {' and its '.join(empty)} is empty" if empty else None
+
+
+def label_of(content: bytes) -> str | None:
+    """Return the label in an article's member in which `parse_texts` found nothing wrong; None where it has none."""
+    label: str | None = parse_json(content).get("label")
+    return label

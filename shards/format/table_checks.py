@@ -37,6 +37,7 @@ def check_tables(
     directions: dict[str, NDArray[Any]],
     pixels: NDArray[np.void] | None,
     variants: NDArray[np.void] | None = None,
+    labels: NDArray[np.int32] | None = None,
 ) -> Findings:
     """Return all that is wrong with tables whose types are right."""
     findings = Findings()
@@ -44,6 +45,7 @@ def check_tables(
     check_articles(manifest, articles, text_bytes, findings, target_of)
     for split in SPLITS:
         check_edges(manifest, articles, split, edges[split], directions[split], findings, target_of)
+    check_labels(manifest, labels, len(articles), findings)
     if pixels is not None:
         shard = pixels["shard"]
         report = reporter(findings, "pixels.npy, row", 0)
@@ -51,6 +53,19 @@ def check_tables(
         outside = _outside(pixels["offset"], pixels["length"], _sizes(manifest, shard))
         report(outside, lambda row: "its file lies behind the end of its shard")
     return findings
+
+
+def check_labels(manifest: Manifest, labels: NDArray[np.int32] | None, articles: int, findings: Findings) -> None:
+    """Check that every row has a label of the manifest, or none. articles: rows of articles.npy."""
+    names = len(manifest.labels)
+    if (labels is not None) != bool(names):
+        findings.add(f"manifest.json: names {names} labels, and labels.npy is {'not ' * (labels is None)}there")
+    elif labels is not None and len(labels) != articles:
+        findings.add(f"labels.npy: has {len(labels):,} rows, articles.npy {articles:,}")
+    elif labels is not None:
+        number = np.asarray(labels)
+        report = reporter(findings, "labels.npy, row", 0)
+        report((number < -1) | (number >= names), lambda row: f"names label {number[row]} of {names}")
 
 
 def check_variants(

@@ -1,9 +1,9 @@
 """Write stories as WebDataset tars, each with its part of the index.
 
-A sample is a story: members `<key>.<language>.json` (one an article), `<key>.<language>~<target>.json` (one a variant:
-shards/schema.py, with its text alone) and `<key>.roi.npy` / `<key>.boxes.npy` where its
-articles share their images, else `<key>.<language>.roi.npy` and so on. Where the pixels are kept, the images follow
-their features (shards/format/pixels.py). Nothing is stored twice.
+A sample is a story: members `<key>.<language>.json` (one an article: url, text, summary, and a label where it has one),
+`<key>.<language>~<target>.json` (one a variant: shards/schema.py, with its text alone) and `<key>.roi.npy` /
+`<key>.boxes.npy` where its articles share their images, else `<key>.<language>.roi.npy` and so on. Where the pixels are
+kept, the images follow their features (shards/format/pixels.py). Nothing is stored twice.
 
 `webdataset.TarWriter` writes the members. Whole-or-nothing files, the sync and the index stay ours: its `ShardWriter`
 writes in place, under the final name.
@@ -25,7 +25,7 @@ from shards.errors import InputError
 from shards.files.checksum import crc32c
 from shards.files.write import whole_file
 from shards.format.index import ARTICLE, PIXELS, VARIANTS, ArticleRecord
-from shards.format.manifest import SPLITS
+from shards.format.manifest import LONGEST_LABEL, SPLITS, is_label
 from shards.format.pixels import suffix_of
 from shards.problems import Problems
 from shards.schema import Images, Story, Variant
@@ -98,6 +98,7 @@ class _Shard:
         self._keys: dict[str, None] = {}
         self._pixels: list[tuple[int, ...]] = []
         self._variants: list[tuple[int, int]] = []
+        self._labels: dict[int, str] = {}
         self._features: tuple[int, ...] = (0, 0)
         self._keeps_pixels: bool | None = None
 
@@ -117,6 +118,9 @@ class _Shard:
             images = own or story.shared_images
             features = self._add_images(key, f"{article.language}.", own) if own else shared
             record = {"url": article.url, "text": article.text, "summary": article.summary}
+            if article.label is not None:
+                record["label"] = article.label
+                self._labels[len(self._rows)] = article.label
             text = self._add(key, f"{article.language}.json", json.dumps(record, ensure_ascii=False).encode())
             row_of[article.language] = len(self._rows)
             language, count = self._number_of[article.language], 0 if images is None else len(images.roi_IRV)
@@ -146,6 +150,8 @@ class _Shard:
             columns["pixels"] = np.array(self._pixels, dtype=PIXELS)
         if self._variants:
             columns["variants"] = np.array(self._variants, dtype=VARIANTS)
+        if self._labels:
+            columns["labels"] = np.array([self._labels.get(row, "") for row in range(len(self._rows))], dtype=np.str_)
         return columns
 
     def _add_variant(self, key: str, variant: Variant, target: int) -> None:
@@ -199,8 +205,13 @@ def _check(story: Story, number_of: dict[str, int]) -> None:
             raise InputError(f"story {story.key!r}: language {article.language!r} is not one of the corpus' languages")
         if not (has_text(article.text) and has_text(article.summary)):
             raise InputError(f"story {story.key!r}, {article.language}: empty text or summary")
+        if article.label is not None and not is_label(article.label):
+            raise InputError(
+                f"story {story.key!r}, {article.language}: {article.label[:80]!r} is no label: one line of at most "
+                f"{LONGEST_LABEL} characters"
+            )
         try:
-            "".join((story.key, article.url, article.text, article.summary)).encode()
+            "".join((story.key, article.url, article.text, article.summary, article.label or "")).encode()
         except UnicodeEncodeError as error:
             raise InputError(f"story {story.key!r}, {article.language}: {error.reason} in its text") from error
     stray = set(story.images or {}) - set(languages)

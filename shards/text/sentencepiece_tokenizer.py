@@ -53,7 +53,13 @@ class SentencePieceTokenizer:
         return str(self._model.decode([i for i in kept if not self._model.is_control(i)]))
 
     def start_id(self, language: str) -> int:
-        return int(self._model.piece_to_id(_start_piece(language)))
+        found = int(self._model.piece_to_id(_start_piece(language)))
+        if found == UNK_ID:
+            raise InputError(
+                f"the tokenizer in {self._directory} was trained without {language}: set corpus.tokenizer to one that "
+                "knows it, or leave the language out"
+            )
+        return found
 
     def save(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)

@@ -6,11 +6,13 @@
 import argparse
 import json
 import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from shards.format.index import Corpus
 from tests.support.harness import FP32
 from tests.support.tiny import make_corpus, tiny_overrides
 from trainer.assemble import assemble
@@ -27,8 +29,13 @@ STEPS = 50
 NOT_TRAINABLE_HERE = {"d2tv_mt5_small", "d2tv_mt5_base", "d2tv_mt5_large", "d2tv_mbart50", "rc3_mbart50"}
 
 
-#: Recipes that read another's network, and whose.
-READS = {"across": "across_mls"}
+#: Recipes that read another's network, and whose under which name.
+READS = {
+    "across": ("mls", "across_mls"),
+    "rc3_classification": ("pretrained", "rc3_roi"),
+    "rc3_retrieval": ("pretrained", "rc3_roi"),
+    "rc3_translation": ("pretrained", "rc3_roi"),
+}
 
 #: One recipe is run twice, because "the same on this machine" should hold on every machine.
 AGAIN_SUFFIX = " again"
@@ -52,19 +59,32 @@ def curves() -> dict[str, list[float]]:
     device = join(ranks)
     found: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        corpora = {pixels: make_corpus(Path(folder) / f"corpus-{pixels}", pixels=pixels) for pixels in (False, True)}
+
+        @cache
+        def corpus_of(**has: bool) -> Corpus:
+            return make_corpus(Path(folder) / f"corpus-{len(list(Path(folder).iterdir()))}", **has)
+
         runs = [*(name for name in recipe_names() if name not in NOT_TRAINABLE_HERE), AGAIN]
         for run in sorted(runs, key=lambda run: run in READS):  # those last
             name = run.removesuffix(AGAIN_SUFFIX)
+            recipe = load_recipe(name)
+            objective = recipe.objective.name
+            corpus = corpus_of(labels=objective == "classification", pixels="pixels" in recipe.needs)
             # A low rate: rounding differences between machines must not grow into differences of their own.
-            corpus = corpora["pixels" in load_recipe(name).needs]
             words = [*tiny_overrides(corpus.directory, Path(folder) / run), "optimizer.learning_rate=1e-3"]
             words += [f"training.steps={STEPS}"]
             words = [word for word in words if not word.startswith("objective.alpha_steps=")]  # D2TV's
-            if load_recipe(name).objective.name == "d2tv":
+            if objective == "d2tv":
                 words += ["objective.alpha_steps=50"]
+            if objective == "across":
+                words += ["objective.negatives=32"]
+            if objective == "classification":
+                words += ["corpus.tokenizer="]
+            if objective in ("retrieval", "classification"):
+                words = [word for word in words if not word.startswith("objective.label_smoothing=")]
             if run in READS:
-                words += [f"references.mls.model={Path(folder) / READS[run]}", "objective.negatives=32"]
+                reference, other = READS[run]
+                words += [f"references.{reference}.model={Path(folder) / other}"]
             trainer = assemble(plan_run(load_recipe(name, words), FP32, ranks), device).trainer
             losses: list[float] = []
             forward = trainer.engine.forward
@@ -77,7 +97,7 @@ def curves() -> dict[str, list[float]]:
             trainer.engine.forward = watch
             for _ in range(STEPS):
                 trainer.train_step()
-            if run in READS.values():
+            if run in {other for _, other in READS.values()}:
                 trainer.save_now()
             trainer.close()
             found[run] = losses

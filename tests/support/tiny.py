@@ -32,6 +32,8 @@ WORDS = {
     "urdu": "سورج چاند ستارہ سمندر بارش آگ درخت پتا پتھر ریت پرندہ مچھلی گھوڑا کتا بلی گھر سڑک دروازہ روٹی دودھ",
 }
 CONCEPTS = 20
+#: Of concepts, in their order.
+LABELS = ("animal", "sky", "thing")
 _COLOURS = np.random.default_rng(7).integers(0, 256, (CONCEPTS, 3)).astype(np.uint8)
 STORIES_PER_SHARD = 16
 
@@ -51,6 +53,7 @@ def make_stories(
     regions: int = 36,
     seed: int = 0,
     pixels: bool = False,
+    labels: bool = False,
 ) -> list[Story]:
     """`stories` stories, the first three of them one of each split.
 
@@ -58,7 +61,7 @@ def make_stories(
     first language, and the diagonal); story k has k % 4 images, shared but for every sixth story, where
     every other language has its own and the rest have none.
 
-    pixels: with pictures, whose cells have the colours of the regions' concepts.
+    pixels: with pictures, whose cells have the colours of the regions' concepts.  labels: of the first concept.
     """
     random = np.random.default_rng(seed)
     direction_CV = random.standard_normal((CONCEPTS, feature_size))
@@ -79,6 +82,7 @@ def make_stories(
                     text=" ".join(words),
                     summary=" ".join(words[: 2 + len(words) % 2]),
                     url=f"https://example.org/{language}/{number}",
+                    label=LABELS[concepts[0] * len(LABELS) // CONCEPTS] if labels else None,
                 )
             )
 
@@ -132,13 +136,15 @@ def make_corpus(
     seed: int = 0,
     vocab_size: int = 420,
     pixels: bool = False,
+    labels: bool = False,
 ) -> Corpus:
     """A finished corpus in `directory`, through the real writer, tokenizer and index: the same on every machine.
 
     vocab_size counts the 256 bytes and every character of the languages, so it cannot be much lower.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    made = make_stories(languages, stories, feature_size=feature_size, regions=regions, seed=seed, pixels=pixels)
+    sizes = {"feature_size": feature_size, "regions": regions}
+    made = make_stories(languages, stories, **sizes, seed=seed, pixels=pixels, labels=labels)
     for split in SPLITS:
         of_split = [story for story in made if split_of(story.key) == split]
         for number, begin in enumerate(range(0, len(of_split), STORIES_PER_SHARD)):

@@ -13,18 +13,24 @@ from trainer.evaluation.describe import (
     BELOW_BY_CHANCE,
     describe_alignment,
     describe_baselines,
+    describe_classification,
+    describe_retrieval,
     describe_rouge,
     describe_similarity,
+    describe_translation,
     profile_in,
     without_images,
 )
 from trainer.evaluation.kept import evaluation_folder
+from trainer.evaluation.scoring.recall import RECALLED
 from trainer.evaluation.scoring.rouge import TYPES
 from trainer.evaluation.scoring.similarity import SIMILARITY
 from trainer.terminal.text import Console
 
 #: Head of a column -> measure beside ROUGE. Those of models are shown where they were scored.
 BESIDE = {
+    "chrF": "chrf",
+    "BLEU": "bleu",
     "LaSE": "lase",
     "BERTScore": "bertscore",
     "USE": SIMILARITY,
@@ -41,6 +47,13 @@ BESIDE_MEANS = "wrong: in another language; new, repeated: pairs of words"
 def print_report(report: dict[str, Any], validations: Sequence[Mapping[str, float]], run: Path) -> None:
     """Print the scores beside those of the baselines, and where the files lie. run: or its `evaluation/<label>`."""
     console = Console(soft_wrap=True)
+    for task, (table, describe) in _OF_TASKS.items():
+        if task in report:
+            console.print(table(report))
+            for line in describe(report):
+                console.print(line, markup=False)
+            console.print(f"the figures lie in {evaluation_folder(run)}")
+            return
     of_kinds = report["by_kind"]
     if report["nll"]:  # predictions that came in a file have none
         console.print(_losses_and_rouge(report, validations))
@@ -51,11 +64,11 @@ def print_report(report: dict[str, Any], validations: Sequence[Mapping[str, floa
     scored = {head: name for head, name in BESIDE.items() if any(name in scores for scores in of_kinds.values())}
     if scored:  # an earlier release scored ROUGE alone
         beside = _table(f"in per cent; {BESIDE_MEANS}", ("kind", *scored))
-        spell: dict[str, Callable[[float | None], str]] = {"LaSE": _two, "BERTScore": _two, "USE": _two}
+        spell = dict.fromkeys(("chrF", "BLEU", "LaSE", "BERTScore", "USE"), _two)
         for kind, scores in of_kinds.items():
             beside.add_row(kind.upper(), *(spell.get(head, _one)(scores.get(name)) for head, name in scored.items()))
         console.print(beside)
-    for line in describe_rouge(report):
+    for line in (*describe_translation(report), *describe_rouge(report)):
         console.print(line, markup=False)
     if similarity := describe_similarity(report):
         console.print(similarity)
@@ -108,10 +121,40 @@ def _beside_baselines(report: Mapping[str, Any]) -> Table:
     return table
 
 
+def _classification(report: Mapping[str, Any]) -> Table:
+    """Return accuracies: the means, then each language."""
+    found = report["classification"]
+    names = {"trained": "trained on", "zero_shot": "zero-shot"}
+    rows = {f"{names[kind]} ({of['languages']})": of for kind, of in found["means"].items()} | found["by_language"]
+    table = _table(
+        f"classification of {report['data']} into {found['classes']:,} labels, step {report['step']}; in per cent",
+        ("language", "examples", "accuracy", "majority", "of"),
+    )
+    for name, of in rows.items():
+        label = str(of.get("majority_label", ""))
+        table.add_row(name, str(of.get("examples", "")), _two(of["accuracy"]), _two(of["majority"]), label)
+    return table
+
+
+def _retrieval(report: Mapping[str, Any]) -> Table:
+    """Return recall@k of either direction: the means, then each language."""
+    found = report["retrieval"]
+    names = {"trained": "trained on", "zero_shot": "zero-shot"}
+    rows = {f"{names[kind]} ({of['languages']})": of for kind, of in found["means"].items()} | found["by_language"]
+    table = _table(
+        f"retrieval, step {report['step']}; recall@k in per cent, image → name and name → image",
+        ("language", *(f"{side}{k}" for side in ("i→n@", "n→i@") for k in RECALLED), "mean@1"),
+    )
+    for name, of in rows.items():
+        cells = [of[side][f"recall{k}"] for side in ("image_to_text", "text_to_image") for k in RECALLED]
+        table.add_row(name, *map(_one, cells), _one(of["mean"]["recall1"]))
+    return table
+
+
 def _table(title: str, columns: Sequence[str]) -> Table:
     table = Table(title=title, title_justify="left")
     for column in columns:
-        table.add_column(column, justify="left" if column in ("kind", "system") else "right", no_wrap=True)
+        table.add_column(column, justify="left" if column in ("kind", "system", "language") else "right", no_wrap=True)
     return table
 
 
@@ -121,3 +164,10 @@ def _two(value: float | None) -> str:
 
 def _one(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
+
+
+#: Part of a report that a task writes in place of scores -> its table, and what else is said of it.
+_OF_TASKS: Mapping[str, tuple[Callable[[Mapping[str, Any]], Table], Callable[[Mapping[str, Any]], list[str]]]] = {
+    "retrieval": (_retrieval, describe_retrieval),
+    "classification": (_classification, describe_classification),
+}

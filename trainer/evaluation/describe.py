@@ -1,5 +1,6 @@
 """Say in words what an evaluation's report holds beside its scores. Reads reports of any release; imports no torch."""
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -97,6 +98,43 @@ def describe_alignment(report: Mapping[str, Any]) -> str | None:
         f"alignment: recall@1 {alignment['recall1']:.2f} over {number}, {each} stories each; "
         f"chance {alignment['chance']:.2f}{left_out}"
     )
+
+
+def describe_classification(report: Mapping[str, Any]) -> list[str]:
+    """Return lines on examples that count as wrong, or not at all."""
+    found = _section(report.get("classification"))
+    counts = _counts(found.get("counts"))
+    reasons = {"outside": "have a label that training did not know, and count as wrong", "unlabelled": "have no label"}
+    lines = [f"{counts[key]} examples {text}" for key, text in reasons.items() if counts.get(key)]
+    if left_out := _counts(found.get("left_out")):
+        lines.append("when the corpus was made: " + ", ".join(f"{kind} {count}" for kind, count in left_out.items()))
+    return [*lines, *([f"{report['unreadable']} examples unreadable"] if report.get("unreadable") else [])]
+
+
+def describe_translation(report: Mapping[str, Any]) -> list[str]:
+    """Return a line a kind with the scores of each language's translations together; none for another task."""
+    lines = []
+    for kind, of in _section(report.get("translation")).items():
+        if isinstance(of, dict) and "by_target" in of:
+            lines.append(
+                f"{kind.upper()}: chrF {of['chrf']:.2f}, BLEU {of['bleu']:.2f}, of each language's translations "
+                f"together (sacrebleu), the mean of {len(of['by_target'])} languages"
+            )
+    return lines
+
+
+def describe_retrieval(report: Mapping[str, Any]) -> list[str]:
+    """Return lines on the candidates of retrieval: what chance gives among them, and what was left out."""
+    retrieval = _section(report.get("retrieval"))
+    left_out = _counts(retrieval.get("left_out"))
+    languages = [of for of in _section(retrieval.get("by_language")).values() if isinstance(of, dict)]
+    lines = [
+        f"among {size} stories chance gives recall@1 of {100 / size:.1f}: {count} languages"
+        for size, count in sorted(Counter(of["candidates"] for of in languages).items(), reverse=True)
+    ]
+    reasons = {"without_image": "without an image", "same_name": "with the name of another story"}
+    lines += [f"left out: {left_out[key]} stories {text}" for key, text in reasons.items() if left_out.get(key)]
+    return [*lines, *([f"{report['unreadable']} stories unreadable"] if report.get("unreadable") else [])]
 
 
 def _section(value: object) -> dict[str, Any]:

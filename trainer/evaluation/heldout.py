@@ -8,6 +8,7 @@ import torch
 
 from models.network import Network
 from models.objectives.base import Objective
+from models.sharing import Text
 from shards.arrays import Ints
 from shards.batch.collate import Collator
 from shards.batch.types import StreamBatch
@@ -99,8 +100,13 @@ class HeldOut:
         self.groups = {kind: groups for kind, groups in chosen.items() if len(groups.number)}
         self._mine = {kind: share_of_rank(groups, ranks) for kind, groups in self.groups.items()}
 
-    def nll(self, network: Network, device: torch.device, begin_batch: Callable[[], None]) -> dict[str, "HeldOutNLL"]:
-        """Return the NLL by kind over all ranks (all ranks call this). begin_batch: called before every batch."""
+    def nll(
+        self, network: Network, device: torch.device, begin_batch: Callable[[], None], reads: Text = "source"
+    ) -> dict[str, "HeldOutNLL"]:
+        """Return the NLL by kind over all ranks (all ranks call this). begin_batch: called before every batch.
+
+        reads: what summaries are written from, as of `Network.row_nll`.
+        """
         return {
             kind: mean_nll(
                 network,
@@ -108,6 +114,7 @@ class HeldOut:
                 device,
                 begin_batch,
                 languages=self._languages,
+                reads=reads,
             )
             for kind, groups in self._mine.items()
         }
@@ -158,10 +165,11 @@ def mean_nll(
     begin_batch: Callable[[], None],
     *,
     languages: int,
+    reads: Text = "source",
 ) -> HeldOutNLL:
     """Return the NLL over all ranks' batches (all ranks call this, with any number of batches).
 
-    languages: the corpus' number of languages.
+    languages: the corpus' number of languages.  reads: as of `Network.row_nll`.
     """
     training = network.training
     network.eval()
@@ -173,7 +181,7 @@ def mean_nll(
             begin_batch()
             for batch in batches:
                 begin_batch()
-                nll_B, tokens_B = network.row_nll(batch, "source")
+                nll_B, tokens_B = network.row_nll(batch, reads)
                 target_B = batch.target_language_B.to(device)
                 sums.index_add_(0, target_B, nll_B.double())
                 sums.index_add_(0, target_B + languages, tokens_B.double())

@@ -28,8 +28,8 @@ _ROBUSTNESS_SUFFIXES = ("-robustness.parquet", "-robustness.html", "-robustness.
 _FACTS = ("checkpoint", "product", "settings", "languages", "lengths", "corpus", "images")
 #: The meaning of a report without the key: one of before the recipe had corpus.images.
 _FORMER_IMAGES = "target"
-#: The meaning of settings without one of these keys, which earlier releases lacked.
-_FORMER_SETTINGS = {"no_repeat_ngram_size": 0}
+#: The meaning of settings without one of these keys, which earlier releases lacked (`EvaluationSection.facts`).
+_FORMER_SETTINGS = {"no_repeat_ngram_size": 0, "task": "summarization", "candidates": 100}
 
 
 def evaluation_folder(where: Path) -> Path:
@@ -136,6 +136,8 @@ def label(facts: Mapping[str, Any], own: Mapping[str, Any]) -> str:
         parts.append(f"product-{_plain(facts.get('product'))}")
     for section in ("settings", "lengths"):
         of, others = _section(facts, section), _section(own, section)
+        if section == "settings":
+            of = {**of, **{key: value for key, value in _FORMER_SETTINGS.items() if key in others and key not in of}}
         differ = [
             key for key in of if key not in _WITHOUT_EFFECT and of[key] != others.get(key, _FORMER_SETTINGS.get(key))
         ]

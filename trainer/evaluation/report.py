@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from shards.batch.reader import Reader
@@ -13,7 +14,7 @@ from shards.files.write import write_atomically
 from shards.format.index import Corpus
 from trainer.checkpoint.directory import identity
 from trainer.evaluation.averages import languages_found, summarise, training_pairs
-from trainer.evaluation.baselines.compute import Example, Scorer, as_rows, compute
+from trainer.evaluation.baselines.compute import Baselines, Example, Scorer, as_rows, compute
 from trainer.evaluation.baselines.report import baselines_report
 from trainer.evaluation.kept import evaluation_folder, make_room
 from trainer.evaluation.predictions import write_predictions
@@ -46,7 +47,7 @@ def facts_of(recipe: Recipe, checkpoint: Path, corpus: str, product: str | None 
     return {
         "checkpoint": identity(checkpoint),
         **({} if product is None else {"product": product}),
-        "settings": recipe.evaluation.model_dump(mode="json"),
+        "settings": recipe.evaluation.facts(),
         "languages": None if languages is None else list(languages),
         "lengths": recipe.lengths.model_dump(),
         "corpus": corpus,
@@ -66,6 +67,8 @@ def score_and_write(
     scorer: Scorer,
     nll: Mapping[str, Any],
     alignment: Mapping[str, Any] | None = None,
+    further: Mapping[str, Any] = MappingProxyType({}),
+    extracts: bool = True,
     after_each: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Score predictions and the baselines on the same examples, write all files, and return the report.
@@ -74,18 +77,21 @@ def score_and_write(
 
     head: the first keys of the report, with "split".  facts: all that the predictions depend on, with "settings".
     pairs: the texts of `examples`.  nll, alignment: the report's parts of these names; None: it has no such part.
+    further: other parts.  extracts: False leaves out the baselines, which extract summaries from documents.
     after_each: called now and then, for a watchdog.
 
     Raises `InputError`.
     """
     scores = scorer(pairs)
     rows, measures = as_rows(examples, pairs, scores), list(scores.columns)
-    baselines = compute(corpus, reader, examples, scorer, profile=scores.rouge["profile"], after_each=after_each)
     trained_on = training_pairs(corpus)
-    report: dict[str, Any] = {
-        **head,
-        **summarise(rows, measures, trained_on),
-        **baselines_report(rows, baselines, trained_on),
+    report: dict[str, Any] = {**head, **summarise(rows, measures, trained_on)}
+    baselines = Baselines(rows={}, measures=[])
+    if extracts:
+        baselines = compute(corpus, reader, examples, scorer, profile=scores.rouge["profile"], after_each=after_each)
+        report |= baselines_report(rows, baselines, trained_on)
+    report |= {
+        **further,
         "rouge": scores.rouge,
         "languages_found": languages_found(rows),
         "nll": nll,
@@ -94,22 +100,35 @@ def score_and_write(
         report[SIMILARITY] = facts_of_similarity([(row.target, row.scores) for row in rows])
     if alignment is not None:
         report["alignment"] = alignment  # last: its matrices are long
-    split, folder = report["split"], evaluation_folder(where)
-    text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if line := make_room(where, split, report):
-            print(line)
+    split = report["split"]
+
+    def write_tables() -> None:
         write_predictions(where, split, rows, measures, facts)
         for name, of_baseline in baselines.rows.items():
             of = {"corpus": facts["corpus"], "baseline": name, "settings": facts["settings"]}
             if name == "lead":
                 of["words"] = baselines.words
             write_predictions(where, split, of_baseline, baselines.measures, of, name)
+
+    write_report(where, report, write_tables)
+    return report
+
+
+def write_report(where: Path, report: Mapping[str, Any], write_tables: Callable[[], None] = lambda: None) -> None:
+    """Write <split>.json, behind the tables that belong to it. `InputError` where the directory cannot be written.
+
+    An evaluation of something else that lies in `where` is moved away.
+    """
+    split, folder = report["split"], evaluation_folder(where)
+    text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if line := make_room(where, split, report):
+            print(line)
+        write_tables()
         write_atomically(folder / f"{split}.json", text.encode())
     except OSError as error:
         raise InputError(f"{folder} cannot be written: {error}") from error
-    return report
 
 
 def read_report(where: Path, split: str) -> dict[str, Any] | None:

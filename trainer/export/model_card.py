@@ -155,7 +155,10 @@ def _reports(run: Path, checkpoint: Path, product: str | None) -> list[dict[str,
     reports = [read_report(where, split) for where, split in places]
     wanted = identity(checkpoint), product
     return [
-        _rows(report) for report in reports if report and (report.get("checkpoint"), report.get("product")) == wanted
+        _rows(report)
+        for report in reports
+        # Of another task than writing it has no scores of a kind.
+        if report and report["by_kind"] and (report.get("checkpoint"), report.get("product")) == wanted
     ]
 
 

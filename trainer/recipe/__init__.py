@@ -7,12 +7,12 @@ file does not give; trailing `key=value` words override both. A leading ~ of a p
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from models.config import Decoding, NetworkConfig
-from models.objectives import objective_config
+from models.objectives import OBJECTIVES, objective_config
 from models.objectives.config import ObjectiveConfig
 from shards.batch.fields import needed_fields
 from shards.errors import InputError, did_you_mean
@@ -46,9 +46,19 @@ from trainer.recipe.values import coercions, read_values, set_override, split_ov
 _FORMER: Mapping[str, Mapping[str, Any]] = {"corpus": {"images": "target", "start_tokens": "alphabetical"}}
 
 
+#: Keys of an evaluation that earlier releases lacked: its facts have them where they are not the default.
+_OF_TASKS = ("task", "candidates")
+
+
 class EvaluationSection(Section):
     """Settings of the evaluation after the last step (`d2tv evaluate` does it again with other directions)."""
 
+    task: Literal["summarization", "translation", "retrieval", "classification"] = Field(
+        "summarization",
+        description="summarization: of documents with their images; translation: of names, with their images; "
+        "retrieval: of images by names and of names by images, within a language; classification: of documents with "
+        "their images, into the objective's labels",
+    )
     directions: str = Field("all", description="all, mms, mxls, or a list like en-ru,*-ur")
     examples_per_kind: Count | None = Field(None, description="MMS and MXLS each; null: every held-out example")
     batch_size: Rows = 32
@@ -60,6 +70,9 @@ class EvaluationSection(Section):
     temperature: float | None = Field(None, gt=0, description="with num_beams=1: draw words at this temperature")
     top_p: float = Field(1.0, gt=0, le=1, description="of the likeliest words that together have this probability")
     seed: int = Field(0, ge=0, le=MOST_SEED, description="of what is drawn")
+    candidates: int = Field(
+        100, ge=2, le=65_536, description="retrieval: stories of a language, whose names and images are compared"
+    )
     rouge: Profile = Field(
         DEFAULT, description="xlsum: as published scores; normalized: of texts in the form that tokenizers keep"
     )
@@ -82,6 +95,11 @@ class EvaluationSection(Section):
         """Return the settings that decode summaries of at most `max_new_tokens` tokens."""
         keys = set(Decoding.model_fields) - {"max_new_tokens"}
         return Decoding(max_new_tokens=max_new_tokens, **self.model_dump(include=keys))
+
+    def facts(self) -> dict[str, Any]:
+        """Return the settings as an evaluation's report has them."""
+        values, fields = self.model_dump(mode="json"), EvaluationSection.model_fields
+        return {key: of for key, of in values.items() if key not in _OF_TASKS or of != fields[key].default}
 
 
 class ObjectiveSection(BaseModel):
@@ -227,6 +245,7 @@ def validated(values: Mapping[str, Any], where: str) -> Recipe:
         settings = recipe.objective.settings()
         settings.check(recipe)
         needed_fields(settings.needs)
+        _check_task(recipe, settings)
     except ValidationError as error:
         raise InputError(f"{where}: {first_problem(error, config_type, 'objective.')}") from None
     for problem in (*coercions(Recipe, values), *coercions(config_type, values["objective"], "objective.")):
@@ -234,6 +253,17 @@ def validated(values: Mapping[str, Any], where: str) -> Recipe:
     _check_reference_names(recipe, config_type, where)
     # With all defaults, so that a saved recipe is complete.
     return recipe.model_copy(update={"objective": ObjectiveSection.model_validate(settings.model_dump())})
+
+
+def _check_task(recipe: Recipe, objective: ObjectiveConfig) -> None:
+    """Refuse an evaluation that the objective's networks are not made for."""
+    task = recipe.evaluation.task
+    if task not in objective.tasks:
+        fitting = " or ".join(name for name, config in OBJECTIVES.items() if task in config.tasks)
+        raise InputError(
+            f"evaluation.task={task} wants a network of the objective {fitting}, and this one is of "
+            f"{recipe.objective.name}: choose one of {', '.join(sorted(objective.tasks))}"
+        )
 
 
 def _check_reference_names(recipe: Recipe, config_type: type[ObjectiveConfig], where: str) -> None:

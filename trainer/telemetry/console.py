@@ -78,6 +78,10 @@ class Console:
     def _validated(self, event: events.Validated) -> None:
         if event.unreadable:
             self._print(f"{event.unreadable} held-out examples could not be read and are not in the means")
+        if not event.nll:  # of an objective that trains no writing
+            figures = "  ".join(f"{name} {value:.4f}" for name, value in event.measured.items())
+            self._print(f"step {event.step:>6}/{self._steps}  {figures}")
+            return
         nll = "  ".join(f"{kind} {value:.4f}" for kind, value in event.nll.items())
         floor = ""
         if "kd_floor" in event.measured:

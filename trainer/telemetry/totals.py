@@ -179,7 +179,7 @@ class Totals:
         def matrix(name: str) -> NDArray[np.float64]:
             return self._at(name, values).numpy().reshape(self._languages, self._languages).copy()
 
-        nats, tokens = of("branch_nats"), np.reshape(of("branch_tokens"), (len(self._branches), -1))
+        nats, tokens = of("branch_nats"), np.reshape(of("branch_tokens"), (len(self._branches), self._languages))
         ranks = of("ranks")
         figures = list(zip((*self._terms, *self._watched), of("sums"), of("counts"), strict=True))
         means = {name: total / count for name, total, count in figures if count}

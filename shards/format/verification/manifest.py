@@ -44,6 +44,7 @@ def read_claims(directory: Path, findings: Findings) -> Manifest:
         findings.add(f"manifest.json: names {name} more than once")
     needed = set(INDEX_FILES) | ({"pixels.npy"} if manifest.pixels else set())
     needed |= {"variants.npy"} if manifest.has_variants else set()
+    needed |= {"labels.npy"} if manifest.labels else set()
     for missing in sorted(needed - set(manifest.files)):
         findings.add(f"manifest.json: does not vouch for {missing}")
     return manifest

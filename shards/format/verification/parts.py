@@ -38,6 +38,7 @@ class ShardTask:
     variants: tuple[int, int]
     keys_at: int | None
     languages: tuple[str, ...]
+    labels: tuple[str, ...]
     regions: int
     feature_size: int
 
@@ -72,6 +73,20 @@ def read_variants(task: ShardTask, articles: int) -> dict[int, int]:
     pairs = {row - first: target - first for row, target in table}
     here = range(articles)
     return {row: target for row, target in pairs.items() if row in here and target in here and target not in pairs}
+
+
+def read_labels(task: ShardTask, table: NDArray[np.void]) -> list[str | None] | None:
+    """Return the label of each of the shard's rows by the index, None for none; None where that cannot be read."""
+    path = task.directory / "labels.npy"
+    if task.rows is None or not task.labels:
+        return [None] * len(table)
+    span = map_array(task.directory / "articles.npy")[slice(*task.rows)]["shard"] == task.number
+    try:
+        numbers = map_array(path)[slice(*task.rows)]
+        known = dict(enumerate(task.labels))
+        return [known.get(number) for number in numbers[span].tolist()]
+    except Exception:  # damaged: the tables' checks say so
+        return None
 
 
 def read_keys(task: ShardTask) -> list[str] | None:

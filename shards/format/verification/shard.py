@@ -11,10 +11,18 @@ from typing import Any, Literal
 import numpy as np
 
 from shards.files.checksum import crc32c
-from shards.format.part_index import parse_texts
+from shards.format.part_index import label_of, parse_texts
 from shards.format.pixels import SUFFIXES
 from shards.format.verification.findings import Findings
-from shards.format.verification.parts import ShardTask, check_part, read_images, read_keys, read_rows, read_variants
+from shards.format.verification.parts import (
+    ShardTask,
+    check_part,
+    read_images,
+    read_keys,
+    read_labels,
+    read_rows,
+    read_variants,
+)
 from shards.format.verification.pixels import IMAGE_NAME, image_problem, indexed_files
 from shards.format.verification.tars import Walk, parse_array, walk_tar, webdataset_problem
 
@@ -82,6 +90,7 @@ class _ShardCheck:
         self._keys = read_keys(task)
         #: Row of a variant -> that of its article, in the shard's own table.
         self._target_of = read_variants(task, len(self._table)) if self._table is not None else {}
+        self._labels = read_labels(task, self._table) if self._table is not None else None
         self._crc_of: dict[str, int] = {}  # name of a member -> its checksum by the index
 
     def run(self) -> ShardReport:
@@ -257,6 +266,8 @@ class _ShardCheck:
             pieces, problem = parse_texts(content, variant=variant)
             if problem is not None:
                 findings.add(f"{where}: {problem}")
+            elif member.rows and self._labels is not None and label_of(content) != self._labels[member.rows[0]]:
+                findings.add(f"{where}: its label {label_of(content)!r} is not that of labels.npy")
             self._check_texts(member, pieces, findings)
             return
         if member.kind == "pixels":

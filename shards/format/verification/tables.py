@@ -46,6 +46,11 @@ def check_articles(directory: Path, manifest: Manifest, findings: Findings) -> A
     target_of = table_checks.check_variants(manifest, table, variants, findings)
     rows = table_checks.check_articles(manifest, table, text_bytes, findings, target_of)
     _check_order(manifest, table, text_bytes, findings, target_of)
+    labels = open_table(directory, "labels.npy", findings) if "labels.npy" in manifest.files else None
+    if labels is not None and (labels.dtype != np.int32 or labels.ndim != 1):
+        findings.add("labels.npy: is not a table of labels of this format")
+    else:
+        table_checks.check_labels(manifest, labels, len(table), findings)
     made = np.zeros(0, np.uint32) if variants is None else np.ascontiguousarray(variants["row"])
     spans: list[list[int]] = np.searchsorted(made, np.array(rows, np.int64).reshape(-1, 2)).tolist()
     return Articles(table=table, rows=rows, variants=[(begin, end) for begin, end in spans], target_of=target_of)

@@ -269,7 +269,7 @@ def test_a_training_of_another_recipe_is_not_taken_for_the_studys(
     report = {
         "step": 6,
         "checkpoint": identity(checkpoint),
-        "settings": trial.recipe.evaluation.model_dump(mode="json"),
+        "settings": trial.recipe.evaluation.facts(),
     }
     (trial.run / "evaluation").mkdir()
     (trial.run / "evaluation" / "test.json").write_text(json.dumps(report))

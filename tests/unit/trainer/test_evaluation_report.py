@@ -19,6 +19,7 @@ from trainer.evaluation.predictions import Prediction
 from trainer.evaluation.resource_classes import resource_class
 from trainer.evaluation.scoring.measures import MEASURES
 from trainer.evaluation.scoring.score import score
+from trainer.evaluation.tasks.summarization import read_pairs
 from trainer.plan import check_corpus
 from trainer.ranks import Ranks
 from trainer.recipe import load_recipe
@@ -45,7 +46,7 @@ def scored(tiny_corpus: Corpus, tmp_path: Path) -> tuple[list[Prediction], list[
     found.add(0, 0, rows)
     try:
         written = {row["number"]: row for rows in found.read().values() for row in rows}
-        examples, pairs = evaluator._read(groups, written)
+        examples, pairs = read_pairs(evaluator, groups, written)
         scores = score(pairs)
         predictions, measures, rouge = as_rows(examples, pairs, scores), list(scores.columns), scores.rouge
         assert rouge["profile"] == "xlsum"

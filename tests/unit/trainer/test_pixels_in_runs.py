@@ -53,7 +53,7 @@ def test_evaluation_sees_pixels(corpus: Corpus, tmp_path: Path, words: tuple[str
     tokenizer, ranks = open_tokenizer(corpus.directory / "tokenizer"), Ranks(rank=0, local_rank=0, world_size=1)
     evaluator = build_evaluator(recipe, corpus, tokenizer, ranks, torch.device("cpu"))
     groups = evaluator.choose("test")
-    batch = evaluator.collate(groups)
+    batch = evaluator.collator(())(groups)
     evaluator.reader.close()
     assert batch.pixels_BIHWC is not None
     assert torch.equal(batch.pixels_BIHWC.flatten(2).any(dim=2), batch.image_mask_BI)

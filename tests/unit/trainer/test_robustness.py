@@ -16,8 +16,8 @@ from shards.errors import InputError
 from shards.format.index import Corpus
 from tests.support.checkpoints import recipe_in, write_checkpoint
 from tests.support.pages import Page, says_nothing_to_the_console
+from trainer import standalone
 from trainer.evaluation.decoding import Predictions
-from trainer.evaluation.evaluate import Evaluator
 from trainer.evaluation.predictions import read_predictions
 from trainer.evaluation.robustness.impact import impact, mean_impacts
 from trainer.evaluation.robustness.kinds import KINDS, parse_kinds
@@ -87,7 +87,7 @@ def decoded(run: Path) -> list[str]:
         with pytest.raises(KilledError):
             main(arguments)
         assert not (run / "evaluation" / "test-robustness.json").exists()
-        patch.setattr(Evaluator, "run", lambda *_: pytest.fail("the clean evaluation was there"))
+        patch.setattr(standalone, "run_task", lambda *_: pytest.fail("the clean evaluation was there"))
         assert main(arguments) == 0
     return batches
 

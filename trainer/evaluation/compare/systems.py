@@ -24,6 +24,8 @@ SHORT = {
     "rougeL": "R-L",
     "rougeLsum": "R-Lsum",
     "bertscore": "BERTScore",
+    "bleu": "BLEU",
+    "chrf": "chrF",
     SIMILARITY: "USE",
 }
 

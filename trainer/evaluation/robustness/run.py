@@ -38,6 +38,7 @@ from trainer.evaluation.robustness.kind_report import sample, score_kind
 from trainer.evaluation.robustness.plan import Wanted, by_reason, make_plan
 from trainer.evaluation.scoring.rouge import ROUGE
 from trainer.evaluation.scoring.segmenters import segmenter
+from trainer.evaluation.tasks.decode import decode
 
 _SCHEMA = pa.schema(
     [
@@ -115,8 +116,8 @@ def measure(
         for part in parts:
             what = {"kind": kind.name, "strength": kind.strength(part.severity), "seed": wanted.seed}
             changed = take_groups(groups, np.flatnonzero(part.changed))
-            perturbed = replace(evaluator, collate=evaluator.collate_changed(part.transform))
-            found.append(perturbed.decode(network, changed, folder / part.name, evaluator.facts(checkpoint) | what))
+            facts, into = evaluator.facts(checkpoint) | what, folder / part.name
+            found.append(decode(evaluator, network, changed, into, facts, perturbations=[part.transform]))
             part.transform.forget()
         decoded += found
         written = [

@@ -1,0 +1,167 @@
+"""Make stories of examples to classify: a text, pictures, and a label (XVNLI, xGQA, MaRVL).
+
+The document is the hypothesis, question or description, and the summary the label's word: the corpus format wants one.
+An example has each article's text with itself alone.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from shards.corpora import Opening
+from shards.corpora.captions.index import PICTURES
+from shards.corpora.grid import BATCH_SIZE
+from shards.corpora.iglue.index import LANGUAGES, SCHEMA, ExampleIndex
+from shards.corpora.iglue.layouts import LAYOUTS
+from shards.corpora.iglue.records import read_records
+from shards.corpora.index_file import ensure_index, read_meta, reading
+from shards.corpora.listing import Listing, list_files
+from shards.corpora.npm import RESNET, Package
+from shards.corpora.pictures import Pictures, sequence_of
+from shards.errors import InputError
+from shards.format.manifest import SPLITS
+from shards.problems import Problems
+from shards.schema import Article, Images, Story
+
+#: Changes when an older index would be read wrongly.
+_VERSION = 1
+
+#: Stories that are read together: with pixels, their files are in memory.
+_STORIES_AT_ONCE = 4 * BATCH_SIZE
+
+_SUFFIXES = tuple(kind + packed for kind in (".jsonl", ".json") for packed in ("", ".gz", ".bz2", ".xz"))
+
+
+def list_data(name: str, data: Path | None) -> Listing:
+    """List the files of annotations below `data`. Raises: InputError where there are none."""
+    layout = LAYOUTS[name]
+    if data is None:
+        raise InputError(f"{name} needs --data DIR: a directory of {layout.wants}")
+    listing = list_files(data, _SUFFIXES, lambda path: None if path.lower().endswith(PICTURES) else "other file")
+    placed = [(path, size) for path, size in listing.files if layout.place(path) is not None]
+    if any("few_shot/" in path for path, _ in placed):  # a part of zero_shot's questions
+        placed = [(path, size) for path, size in placed if "zero_shot/" not in path]
+    for path, _ in listing.files:
+        if path not in dict(placed):
+            listing.problems.count("other file", path)
+    if not placed:
+        found = listing.problems.summary(information=True)
+        raise InputError(
+            f"no annotations of {name} below {data}: --data must hold {layout.wants}"
+            f"{f'; what is there: {found}' if found else ''}"
+        )
+    return Listing(root=listing.root, files=tuple(placed), problems=listing.problems)
+
+
+class IglueSource:
+    """A data set of IGLUE as a `shards.corpora.Source`. Keeps an index in `opening.work`, and little in memory."""
+
+    def __init__(self, name: str, opening: Opening) -> None:
+        """`opening.stories` keeps the first so many, in an order that mixes splits; those of a picture are neighbours.
+
+        Raises: InputError as `ensure_index`, and for too many problems.
+        """
+        assert opening.listing is not None
+        self.name = name
+        self._root, self._listed = opening.listing.root, opening.listing.problems
+        self._index = opening.work / f"{name}.sqlite"
+
+        def build(database: sqlite3.Connection) -> dict[str, Any]:
+            index = ExampleIndex(database, self._root, LAYOUTS[name], Problems(limit=opening.max_problems))
+            _read(opening, index, name)
+            return {**index.finish(), "problems": index.problems.to_json()}
+
+        about = {"version": _VERSION, "files": opening.listing.fingerprint()}
+        ensure_index(self._index, about, SCHEMA, build)
+        Problems(limit=opening.max_problems).add(self.problems())
+        with reading(self._index) as database:
+            limit = read_meta(database, "counts")["stories"] if opening.stories is None else opening.stories
+            counts: dict[int, int] = dict(
+                database.execute("SELECT split, count(*) FROM stories WHERE rank < ? GROUP BY 1", (limit,))
+            )
+            languages = database.execute(
+                "SELECT DISTINCT language FROM stories JOIN texts USING (example) WHERE rank < ?", (limit,)
+            )
+            self.languages = tuple(sorted(LANGUAGES[number] for (number,) in languages))
+        self._stories = {split: int(counts.get(number, 0)) for number, split in enumerate(SPLITS)}
+        self.packages: tuple[Package, ...] = (RESNET,) if counts else ()
+        self._pictures = Pictures(opening.cache, pixels=opening.pixels, noun="image")
+
+    def stories(self, split: str) -> int:
+        return self._stories[split]
+
+    def load(self, split: str, start: int, stop: int, problems: Problems) -> Iterator[Story]:
+        """See `Source`. An example of which an image cannot be read is left out.
+
+        Counted: "unreadable image", "image kept as PNG".
+        """
+        stop = min(stop, self._stories[split])
+        with reading(self._index) as database:
+            for first in range(start, stop, _STORIES_AT_ONCE):
+                rows = database.execute(
+                    "SELECT example, key, label, files FROM stories JOIN examples ON id = example"
+                    " WHERE stories.split = ? AND number BETWEEN ? AND ? ORDER BY number",
+                    (SPLITS.index(split), first, min(first + _STORIES_AT_ONCE, stop) - 1),
+                ).fetchall()
+                files_of = {example: json.loads(files) for example, _, _, files in rows}
+                names = {self._root / file: file for files in files_of.values() for file in files}
+                images = self._pictures.read(names, problems)
+                for example, key, label, _ in rows:
+                    found = [images.get(self._root / file) for file in files_of[example]]
+                    if None not in found:
+                        yield self._story(database, example, key, label, [image for image in found if image])
+
+    def problems(self) -> Problems:
+        """Return what listing and index counted: see `list_data`, `ExampleIndex.add` and `read_records`."""
+        problems = Problems()
+        problems.add(self._listed)
+        with reading(self._index) as database:
+            problems.add(Problems.from_json(read_meta(database, "problems")))
+        return problems
+
+    def provenance(self) -> dict[str, Any]:
+        """Return the extractor, stories and articles, articles by language, and texts by language of no article."""
+        with reading(self._index) as database:
+            return {
+                "corpus": self.name,
+                **read_meta(database, "counts"),
+                "features": self._pictures.describe() if self.packages else None,
+                "languages": {name: {"articles": count} for name, count in read_meta(database, "languages").items()},
+                "other_languages": read_meta(database, "other_languages"),
+            }
+
+    def _story(self, database: sqlite3.Connection, example: int, key: str, label: str, images: list[Images]) -> Story:
+        texts = database.execute("SELECT language, text FROM texts WHERE example = ? ORDER BY language", (example,))
+        articles = tuple(
+            Article(language=LANGUAGES[number], text=text, summary=label, url=f"{self.name}:{key}", label=label)
+            for number, text in texts
+        )
+        return Story(
+            key=key,
+            articles=articles,
+            shared_images=sequence_of(images),
+            edges=tuple((article.language, article.language) for article in articles),
+        )
+
+
+def _read(opening: Opening, index: ExampleIndex, name: str) -> None:
+    """Read all annotations. Counted: the kinds of `ExampleIndex.add` and `read_records`."""
+    assert opening.listing is not None
+    layout, root = LAYOUTS[name], opening.listing.root
+    total, done, number = sum(size for _, size in opening.listing.files), 0, 0
+    for path, size in opening.listing.files:
+        place = layout.place(path)
+        assert place is not None  # it is in the listing
+        for where, offset, record in read_records(root, path, index.problems, lines=layout.lines):
+            try:
+                example = layout.parse(record)
+            except ValueError as error:
+                index.problems.count("broken line", f"{where}: {error}")
+                continue
+            index.add(example, *place, where)
+            number += 1
+            if opening.progress and number % 1000 == 0:
+                opening.progress("reading annotations, MB", (done + min(offset, size)) // 10**6, total // 10**6)
+        done += size
