@@ -13,9 +13,12 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from shards.corpora.listing import Listing
 from shards.errors import InputError
 from shards.files.lock import locked
 from shards.files.write import partial_file
+from shards.format.manifest import SPLITS
+from shards.problems import Problems
 
 #: Fills the tables of an empty index; returns what is to be noted beside them, JSON-able, by name.
 Build = Callable[[sqlite3.Connection], Mapping[str, Any]]
@@ -92,3 +95,42 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
 def read_meta(database: sqlite3.Connection, name: str) -> Any:
     """Return what was noted under `name`."""
     return json.loads(database.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()[0])
+
+
+class IndexedSource:
+    """Base of a `Source` whose index has the table `stories` (split, rank) and notes problems, counts, languages."""
+
+    def __init__(
+        self, name: str, listing: Listing, index: Path, *, stories: int | None, max_problems: int | None
+    ) -> None:
+        """`index` is finished. `stories` keeps the first so many by rank. Raises: InputError for too many problems."""
+        self.name = name
+        self._root, self._listed, self._index = listing.root, listing.problems, index
+        Problems(limit=max_problems).add(self.problems())
+        with reading(index) as database:
+            self._limit: int = read_meta(database, "counts")["stories"] if stories is None else stories
+            counts: dict[int, int] = dict(
+                database.execute("SELECT split, count(*) FROM stories WHERE rank < ? GROUP BY 1", (self._limit,))
+            )
+        self._stories = {split: int(counts.get(number, 0)) for number, split in enumerate(SPLITS)}
+
+    def stories(self, split: str) -> int:
+        """Return how many stories `split` has."""
+        return self._stories[split]
+
+    def problems(self) -> Problems:
+        """Return what listing (listing.py) and index counted."""
+        problems = Problems()
+        problems.add(self._listed)
+        with reading(self._index) as database:
+            problems.add(Problems.from_json(read_meta(database, "problems")))
+        return problems
+
+    def _provenance(self, database: sqlite3.Connection, features: dict[str, Any] | None) -> dict[str, Any]:
+        """Return the corpus, its counts, `features`, and how many articles there are by language."""
+        return {
+            "corpus": self.name,
+            **read_meta(database, "counts"),
+            "features": features,
+            "languages": {name: {"articles": count} for name, count in read_meta(database, "languages").items()},
+        }

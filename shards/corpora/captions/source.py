@@ -8,8 +8,7 @@ from typing import Any
 from shards.corpora import Opening
 from shards.corpora.captions.index import PICTURES, SCHEMA, CaptionIndex, OutsideError, file_below
 from shards.corpora.grid import BATCH_SIZE
-from shards.corpora.index_file import ensure_index, read_meta, reading
-from shards.corpora.indexed import IndexedSource
+from shards.corpora.index_file import IndexedSource, ensure_index, read_meta, reading
 from shards.corpora.listing import Listing, kind_of_other, list_files
 from shards.corpora.npm import RESNET, Package
 from shards.corpora.pictures import Pictures

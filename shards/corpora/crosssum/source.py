@@ -16,8 +16,7 @@ from shards.corpora.crosssum.files import text_at
 from shards.corpora.crosssum.images import FeatureFiles, OpenFiles
 from shards.corpora.crosssum.index import open_index
 from shards.corpora.crosssum.texts import kept_text
-from shards.corpora.index_file import read_meta, reading
-from shards.corpora.indexed import IndexedSource
+from shards.corpora.index_file import IndexedSource, read_meta, reading
 from shards.corpora.listing import Listing
 from shards.corpora.npm import Package
 from shards.format.manifest import SPLITS
