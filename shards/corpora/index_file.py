@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from shards.corpora.listing import Listing
+from shards.corpora import Opening
 from shards.errors import InputError
 from shards.files.lock import locked
 from shards.files.write import partial_file
@@ -100,15 +100,17 @@ def read_meta(database: sqlite3.Connection, name: str) -> Any:
 class IndexedSource:
     """Base of a `Source` whose index has the table `stories` (split, rank) and notes problems, counts, languages."""
 
-    def __init__(
-        self, name: str, listing: Listing, index: Path, *, stories: int | None, max_problems: int | None
-    ) -> None:
-        """`index` is finished. `stories` keeps the first so many by rank. Raises: InputError for too many problems."""
+    def __init__(self, name: str, opening: Opening, index: Path) -> None:
+        """`index` is finished. `opening.stories` keeps the first so many by rank.
+
+        Raises: InputError for too many problems.
+        """
+        assert opening.listing is not None
         self.name = name
-        self._root, self._listed, self._index = listing.root, listing.problems, index
-        Problems(limit=max_problems).add(self.problems())
+        self._root, self._listed, self._index = opening.listing.root, opening.listing.problems, index
+        Problems(limit=opening.max_problems).add(self.problems())
         with reading(index) as database:
-            self._limit: int = read_meta(database, "counts")["stories"] if stories is None else stories
+            self._limit: int = read_meta(database, "counts")["stories"] if opening.stories is None else opening.stories
             counts: dict[int, int] = dict(
                 database.execute("SELECT split, count(*) FROM stories WHERE rank < ? GROUP BY 1", (self._limit,))
             )

@@ -65,7 +65,7 @@ class CaptionedSource(IndexedSource):
             return {**index.finish(), "notes": notes, "problems": index.problems.to_json()}
 
         ensure_index(path, {"version": _VERSION, "files": listing.fingerprint()}, SCHEMA, build)
-        super().__init__(name, listing, path, stories=opening.stories, max_problems=opening.max_problems)
+        super().__init__(name, opening, path)
         with reading(path) as database:
             languages = database.execute(
                 "SELECT DISTINCT language FROM stories JOIN captions USING (image) WHERE rank < ?", (self._limit,)

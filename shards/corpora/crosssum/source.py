@@ -8,16 +8,14 @@ import hashlib
 import os
 import sqlite3
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from shards.corpora import Progress
+from shards.corpora import Opening
 from shards.corpora.crosssum.files import text_at
 from shards.corpora.crosssum.images import FeatureFiles, OpenFiles
 from shards.corpora.crosssum.index import open_index
 from shards.corpora.crosssum.texts import kept_text
 from shards.corpora.index_file import IndexedSource, read_meta, reading
-from shards.corpora.listing import Listing
 from shards.corpora.npm import Package
 from shards.format.manifest import SPLITS
 from shards.languages import LANGUAGE_CODES
@@ -31,27 +29,20 @@ _OPEN_TEXTS = 64
 
 
 class CrossSumSource(IndexedSource):
-    """The files of `listing` as a `shards.corpora.Source`. Keeps an index in `work`, and little in memory."""
+    """The three as a `shards.corpora.Source`. Keeps an index in `opening.work`, and little in memory."""
 
     packages: tuple[Package, ...] = ()
 
-    def __init__(
-        self,
-        listing: Listing,
-        work: Path,
-        *,
-        stories: int | None = None,
-        max_problems: int | None = None,
-        progress: Progress | None = None,
-    ) -> None:
-        """`stories` keeps the first so many, in an order that mixes languages and splits.
+    def __init__(self, opening: Opening) -> None:
+        """`opening.stories` keeps the first so many, in an order that mixes languages and splits.
 
         Raises: InputError as `shards.corpora.crosssum.index.open_index`, and for too many problems.
         """
-        index = open_index(listing, work, max_problems, progress)
-        super().__init__("crosssum", listing, index, stories=stories, max_problems=max_problems)
+        assert opening.listing is not None
+        index = open_index(opening.listing, opening.work, opening.max_problems, opening.progress)
+        super().__init__("crosssum", opening, index)
         with reading(index) as database:
-            self.languages = tuple(sorted(self._present(database, stories)))
+            self.languages = tuple(sorted(self._present(database, opening.stories)))
 
     def load(self, split: str, start: int, stop: int, problems: Problems) -> Iterator[Story]:
         """See `Source`. Counted: the kinds of `FeatureFiles.read`.
