@@ -32,6 +32,7 @@ from shards.errors import InputError
 from shards.files.write import check_output
 from trainer.evaluation.decoding import decoding_batches
 from trainer.evaluation.heldout import take_groups
+from trainer.terminal.log import log
 from trainer.terminal.progress import stage
 
 FULL = Size(batch=12, sources=1, document=192, summary=32, rounds=5)
@@ -127,7 +128,7 @@ def measure(size: Size, threads: int) -> dict[str, float | str | None]:
     try:
         rounds = compare(emoji(_EMOJI, size), size.rounds)
     except InputError as error:
-        print(f"no figure of the emoji corpus: {error}", file=sys.stderr)
+        log.warning(f"no figure of the emoji corpus: {error}")
     else:
         figures["decode_speedup_emoji"] = statistics.median(theirs.cpu / mine.cpu for mine, theirs in rounds)
         figures["decode_speedup_emoji_wall"] = statistics.median(theirs.wall / mine.wall for mine, theirs in rounds)

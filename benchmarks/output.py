@@ -13,6 +13,7 @@ from rich.table import Table
 from shards.errors import InputError
 from shards.files.write import write_output
 from shards.printable import error_line
+from trainer.terminal.log import log
 
 
 def show_figures(title: str, figures: Mapping[str, Any], what: Mapping[str, str] | None = None) -> None:
@@ -39,7 +40,7 @@ def run(main: Callable[[], int]) -> int:
     try:
         return main()
     except InputError as error:
-        print(f"error: {error_line(error)}", file=sys.stderr)
+        log.error(error_line(error))
         return 2
     except KeyboardInterrupt:
         return 130

@@ -49,6 +49,7 @@ from benchmarks.step_rounds import (
     two_ranks,
 )
 from benchmarks.step_shapes import SHAPES
+from shards.errors import InputError
 from shards.files.write import check_output
 from trainer.terminal.progress import stage
 
@@ -243,8 +244,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     check_output(options.json)
     if options.device == "cuda" and not torch.cuda.is_available():
-        print("error: there is no CUDA device: run it where there is one, or with --device cpu", file=sys.stderr)
-        return 2
+        raise InputError("there is no CUDA device: run it where there is one, or with --device cpu")
     shape = options.shape or ("tiny" if options.quick else "mt5-small")
     plan = Plan(
         shape=shape,
