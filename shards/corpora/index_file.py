@@ -18,6 +18,7 @@ from shards.errors import InputError
 from shards.files.lock import locked
 from shards.files.write import partial_file
 from shards.format.manifest import SPLITS
+from shards.languages import LANGUAGE_CODES
 from shards.problems import Problems
 
 #: Fills the tables of an empty index; returns what is to be noted beside them, JSON-able, by name.
@@ -100,8 +101,10 @@ def read_meta(database: sqlite3.Connection, name: str) -> Any:
 class IndexedSource:
     """Base of a `Source` whose index has the table `stories` (split, rank) and notes problems, counts, languages."""
 
-    def __init__(self, name: str, opening: Opening, index: Path) -> None:
+    def __init__(self, name: str, opening: Opening, index: Path, texts: str) -> None:
         """`index` is finished. `opening.stories` keeps the first so many by rank.
+
+        texts: what the table `stories` is joined with to find the `language` of each text, as "texts USING (story)".
 
         Raises: InputError for too many problems.
         """
@@ -110,10 +113,15 @@ class IndexedSource:
         self._root, self._listed, self._index = opening.listing.root, opening.listing.problems, index
         Problems(limit=opening.max_problems).add(self.problems())
         with reading(index) as database:
-            self._limit: int = read_meta(database, "counts")["stories"] if opening.stories is None else opening.stories
+            limit: int = read_meta(database, "counts")["stories"] if opening.stories is None else opening.stories
             counts: dict[int, int] = dict(
-                database.execute("SELECT split, count(*) FROM stories WHERE rank < ? GROUP BY 1", (self._limit,))
+                database.execute("SELECT split, count(*) FROM stories WHERE rank < ? GROUP BY 1", (limit,))
             )
+            languages: list[str] = list(read_meta(database, "languages"))
+            if opening.stories is not None:
+                found = f"SELECT DISTINCT language FROM stories JOIN {texts} WHERE rank < ?"
+                languages = [list(LANGUAGE_CODES)[number] for (number,) in database.execute(found, (limit,))]
+        self.languages = tuple(sorted(languages))
         self._stories = {split: int(counts.get(number, 0)) for number, split in enumerate(SPLITS)}
 
     def stories(self, split: str) -> int:

@@ -20,7 +20,6 @@ from trainer.evaluation.predictions import write_predictions
 from trainer.evaluation.scoring.measures import Pair
 from trainer.evaluation.scoring.similarity import SIMILARITY, facts_of_similarity
 from trainer.recipe import Recipe
-from trainer.terminal.log import log
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,7 +99,7 @@ def score_and_write(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if line := make_room(where, split, report):
-            log.info(line)
+            print(line)
         write_predictions(where, split, rows, measures, facts)
         for name, of_baseline in baselines.rows.items():
             of = {"corpus": facts["corpus"], "baseline": name, "settings": facts["settings"]}

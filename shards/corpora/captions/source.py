@@ -65,12 +65,7 @@ class CaptionedSource(IndexedSource):
             return {**index.finish(), "notes": notes, "problems": index.problems.to_json()}
 
         ensure_index(path, {"version": _VERSION, "files": listing.fingerprint()}, SCHEMA, build)
-        super().__init__(name, opening, path)
-        with reading(path) as database:
-            languages = database.execute(
-                "SELECT DISTINCT language FROM stories JOIN captions USING (image) WHERE rank < ?", (self._limit,)
-            )
-            self.languages = tuple(sorted(_LANGUAGES[number] for (number,) in languages))
+        super().__init__(name, opening, path, "captions USING (image)")
         self.packages: tuple[Package, ...] = (RESNET,) if any(self._stories.values()) else ()
         self._pictures = Pictures(opening.cache, pixels=opening.pixels, noun="image")
 

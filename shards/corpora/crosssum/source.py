@@ -40,9 +40,7 @@ class CrossSumSource(IndexedSource):
         """
         assert opening.listing is not None
         index = open_index(opening.listing, opening.work, opening.max_problems, opening.progress)
-        super().__init__("crosssum", opening, index)
-        with reading(index) as database:
-            self.languages = tuple(sorted(self._present(database, opening.stories)))
+        super().__init__("crosssum", opening, index, "members USING (split, number) JOIN articles ON id = article")
 
     def load(self, split: str, start: int, stop: int, problems: Problems) -> Iterator[Story]:
         """See `Source`. Counted: the kinds of `FeatureFiles.read`.
@@ -62,16 +60,6 @@ class CrossSumSource(IndexedSource):
             shape = read_meta(database, "features")
             features = {"extractor": "as delivered", "regions": shape[0], "width": shape[1]} if shape else None
             return self._provenance(database, features)
-
-    def _present(self, database: sqlite3.Connection, stories: int | None) -> list[str]:
-        if stories is None:
-            return list(read_meta(database, "languages"))
-        rows = database.execute(
-            "SELECT DISTINCT language FROM stories JOIN members USING (split, number)"
-            " JOIN articles ON id = article WHERE rank < ?",
-            (stories,),
-        )
-        return [_LANGUAGES[number] for (number,) in rows]
 
     def _text_files(self) -> OpenFiles[int]:
         return OpenFiles(lambda name: os.open(self._root / name, os.O_RDONLY), os.close, _OPEN_TEXTS)
