@@ -23,17 +23,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
 from benchmarks.decode_plain import PlainDecoder, batches_by_direction
 from benchmarks.decode_work import Size, Work, articles, emoji
 from benchmarks.loader import machine
-from benchmarks.output import run, write_figures
+from benchmarks.output import run, show_figures, write_figures
 from shards.errors import InputError
 from shards.files.write import check_output
 from trainer.evaluation.decoding import decoding_batches
 from trainer.evaluation.heldout import take_groups
+from trainer.terminal.log import log
 from trainer.terminal.progress import stage
 
 FULL = Size(batch=12, sources=1, document=192, summary=32, rounds=5)
@@ -129,7 +128,7 @@ def measure(size: Size, threads: int) -> dict[str, float | str | None]:
     try:
         rounds = compare(emoji(_EMOJI, size), size.rounds)
     except InputError as error:
-        print(f"no figure of the emoji corpus: {error}", file=sys.stderr)
+        log.warning(f"no figure of the emoji corpus: {error}")
     else:
         figures["decode_speedup_emoji"] = statistics.median(theirs.cpu / mine.cpu for mine, theirs in rounds)
         figures["decode_speedup_emoji_wall"] = statistics.median(theirs.wall / mine.wall for mine, theirs in rounds)
@@ -146,13 +145,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with stage("decoding, ours and plain"):
         figures = measure(QUICK if options.quick else FULL, options.threads)
     figures["machine"] = machine()
-    table = Table("figure", "value", "what it is", title=f"decoding, {machine()}", title_justify="left")
-    for name, what in FIGURES.items():
-        value = figures[name]
-        table.add_row(name, "none" if value is None else f"{value:,.4g}", what)
-    Console(highlight=False).print(table)
-    if options.json:
-        write_figures(options.json, figures)
+    show_figures(f"decoding, {machine()}", figures, FIGURES)
+    write_figures(options.json, figures)
     return 0
 
 

@@ -29,11 +29,10 @@ from pathlib import Path
 os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 from rich.console import Console
-from rich.table import Table
 
 from benchmarks.faults_kills import Kills, Life, disturbed, undisturbed
 from benchmarks.loader import machine
-from benchmarks.output import run, write_figures
+from benchmarks.output import run, show_figures, write_figures
 from shards.files.write import check_output
 from shards.format.index import Corpus
 from tests.support.tiny import make_corpus, tiny_overrides
@@ -199,13 +198,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "machine": machine(),
         "seed": options.seed,
     }
-    table = Table("figure", "value", "what it is", title=f"faults, {machine()}")
-    for name, value in figures.items():
-        shown = f"{value:.4g}" if isinstance(value, float) else str(value)
-        table.add_row(name, shown, FIGURES.get(name, ""))
-    say.print(table)
-    if options.json:
-        write_figures(options.json, figures)
+    show_figures(f"faults, {machine()}", figures, {name: FIGURES.get(name, "") for name in figures})
+    write_figures(options.json, figures)
     sound = not (kills.unusable or kills.lost or kills.repeated or kills.unequal)
     return 0 if sound else 1
 

@@ -18,10 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
-from benchmarks.output import run, write_figures
+from benchmarks.output import run, show_figures, write_figures
 from shards.batch.reader import Reader
 from shards.errors import InputError
 from shards.files.write import check_output
@@ -143,12 +140,8 @@ def main() -> int:
     options = parser.parse_args()
     check_output(options.json)
     found = race(options.race) if options.race else figures(options.run, options.examples)
-    table = Table("figure", "value")
-    for name, value in found.items():
-        table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
-    Console().print(table)
-    if options.json:
-        write_figures(options.json, found)
+    show_figures("learning", found)
+    write_figures(options.json, found)
     lines = [] if options.race else missed(found)
     for line in lines:
         print(line)

@@ -20,7 +20,6 @@ import argparse
 import os
 import platform
 import shutil
-import signal
 import statistics
 import sys
 import tempfile
@@ -161,14 +160,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flat |= {"records": size.records, "rounds": size.rounds}
     flat |= {f"{name}_version": version for name, version in measured.versions.items()}
     flat |= {f"{name}_missing": reason for name, reason in measured.missing.items()}
-    if options.json:
-        write_figures(options.json, flat)
+    write_figures(options.json, flat)
     return 0
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the folder goes then, too
-    try:
-        sys.exit(run(main))
-    except KeyboardInterrupt:
-        sys.exit(130)
+    sys.exit(run(main))

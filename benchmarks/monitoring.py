@@ -24,12 +24,10 @@ from typing import Any
 
 os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
-from rich.console import Console
-from rich.table import Table
 
 from benchmarks.loader import machine
 from benchmarks.output import run as run_benchmark
-from benchmarks.output import write_figures
+from benchmarks.output import show_figures, write_figures
 from shards.files.write import check_output
 from shards.languages import LANGUAGE_CODES
 from shards.schema import Unreadable
@@ -176,7 +174,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     check_output(options.json)
     quick: bool = options.quick
-    say = Console(highlight=False, soft_wrap=True)
     with tempfile.TemporaryDirectory(prefix="monitoring-") as name:
         folder = Path(name)
         make_corpus(folder / "corpus", languages=LANGUAGES, stories=20 if quick else 60)
@@ -188,12 +185,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     leave()
     figures: dict[str, Any] = plain | {f"{key}_matrix": whole[key] for key in ("scrape_ms", "scrape_kb")}
     figures["machine"] = machine()
-    table = Table("figure", "value", "what it is", title=f"monitoring, {machine()}")
-    for key, what in FIGURES.items():
-        table.add_row(key, f"{figures[key]:.4g}", what)
-    say.print(table)
-    if options.json:
-        write_figures(options.json, figures)
+    show_figures(f"monitoring, {machine()}", figures, FIGURES)
+    write_figures(options.json, figures)
     return 0
 
 

@@ -19,11 +19,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
 from benchmarks.m3sum import IMAGES, REGIONS, WIDTH, make_index
-from benchmarks.output import run, write_figures
+from benchmarks.output import run, show_figures, write_figures
 from shards.batch.collate import Collator, Lengths
 from shards.batch.fetch import Fetcher, ImageSizes
 from shards.batch.loader import Loader
@@ -157,14 +154,8 @@ def main() -> int:
         return 0
     with stage("measuring the sampler"), index(options.dir) as directory:
         found = figures(directory, quick=options.quick)
-    table = Table(title="sampler", title_justify="left")
-    table.add_column("figure")
-    table.add_column("measured", justify="right")
-    for name, value in found.items():
-        table.add_row(name, f"{value:,.4g}" if isinstance(value, float) else str(value))
-    Console().print(table)
-    if options.json:
-        write_figures(options.json, found)
+    show_figures("sampler", found)
+    write_figures(options.json, found)
     return 0
 
 

@@ -19,11 +19,8 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from benchmarks.loader import machine
-from benchmarks.output import run, write_figures
+from benchmarks.output import run, show_figures, write_figures
 from shards.files.write import check_output
 from tests.support.sentences import SENTENCES
 from trainer.evaluation.scoring.measures import Pair
@@ -146,12 +143,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check_output(options.json)
     pairs, sample, rounds = (1_350, 135, 1) if options.quick else (100_000, 5_000, 3)
     figures = measure(pairs=pairs, sample=sample, rounds=rounds, processes=options.processes)
-    table = Table("figure", "value", "what it is", title=f"scoring, {pairs:,} pairs, {machine()}", title_justify="left")
-    for name, what in FIGURES.items():
-        table.add_row(name, f"{figures[name]:,.4g}", what)
-    Console(highlight=False).print(table)
-    if options.json:
-        write_figures(options.json, figures)
+    show_figures(f"scoring, {pairs:,} pairs, {machine()}", figures, FIGURES)
+    write_figures(options.json, figures)
     return 0
 
 

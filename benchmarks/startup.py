@@ -154,8 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(highlight=False)
     console.print(table)
     console.print(f"The processes had {figures['cpu_share']:.0%} of a processor; far less than all: others were busy.")
-    if options.json:
-        write_figures(options.json, figures)
+    write_figures(options.json, figures)
     return 0
 
 

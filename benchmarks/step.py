@@ -18,7 +18,6 @@ With --shape mt5-small the two need 21 GB together. Nothing is downloaded, all w
 
 import argparse
 import os
-import signal
 import statistics
 import sys
 from collections.abc import Sequence
@@ -34,7 +33,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.loader import machine, spread
-from benchmarks.output import run, write_figures
+from benchmarks.output import run, show_figures, write_figures
 from benchmarks.step_figures import Figures, cpu_share, mfu, ratio, seconds_an_example
 from benchmarks.step_loss import Size, measure_loss
 from benchmarks.step_objectives import FIGURES as OBJECTIVE_FIGURES
@@ -50,6 +49,7 @@ from benchmarks.step_rounds import (
     two_ranks,
 )
 from benchmarks.step_shapes import SHAPES
+from shards.errors import InputError
 from shards.files.write import check_output
 from trainer.terminal.progress import stage
 
@@ -244,8 +244,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     check_output(options.json)
     if options.device == "cuda" and not torch.cuda.is_available():
-        print("error: there is no CUDA device: run it where there is one, or with --device cpu", file=sys.stderr)
-        return 2
+        raise InputError("there is no CUDA device: run it where there is one, or with --device cpu")
     shape = options.shape or ("tiny" if options.quick else "mt5-small")
     plan = Plan(
         shape=shape,
@@ -261,19 +260,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console()
     with stage("measuring steps"):
         flat = measure(plan, options.only, options.data, console)
-    summary = Table("figure", "", "what", box=box.SIMPLE)
-    for name, what in FIGURES.items():
-        value = flat[name]
-        summary.add_row(name, "none" if value is None else f"{value:.3g}", what)
-    console.print(summary)
-    if options.json:
-        write_figures(options.json, flat)
+    show_figures(f"steps, {flat['machine']}", flat, FIGURES)
+    write_figures(options.json, flat)
     return 0
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that its processes go then, too
-    try:
-        sys.exit(run(main))
-    except KeyboardInterrupt:
-        sys.exit(130)
+    sys.exit(run(main))

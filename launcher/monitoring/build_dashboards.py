@@ -13,6 +13,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from launcher.monitoring import board_data, board_fleet, board_hardware, board_run
 from shards.files.write import write_output
+from trainer.terminal.log import log
 
 DIRECTORY = Path(__file__).with_name("dashboards")
 
@@ -38,7 +39,7 @@ def main() -> int:
         write_output(DIRECTORY / name, text)
     others = sorted(path.name for path in DIRECTORY.glob("*.json") if path.name not in made)
     if others:
-        print(f"not built here, remove them from {DIRECTORY}: {', '.join(others)}", file=sys.stderr)
+        log.warning(f"not built here, remove them from {DIRECTORY}: {', '.join(others)}")
     return int(bool(others))
 
 

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from shards.files.read import parse_json, read_json
 from shards.files.write import is_directory, is_regular, left_overs, partial_file, write_atomically
 from shards.format.index import CORPUS_FILES
 from shards.text.sentencepiece_tokenizer import SENTENCEPIECE_FILES
+from trainer.terminal.log import log
 
 _LOCK, _SCRATCH = "prepare.lock", ".d2tv-prepare"
 _NOTE, _PARTS, _TOKENIZER = "settings.json", "parts.json", "tokenizer-settings.json"
@@ -66,7 +67,7 @@ def leave(work: Path) -> None:
     work.rmdir()
 
 
-def begin(work: Path, wanted: Mapping[str, Any], *, alone: bool, log: Callable[[str], None]) -> None:
+def begin(work: Path, wanted: Mapping[str, Any], *, alone: bool) -> None:
     """Go on in `work`, which is `held` and an earlier call with the same settings left, or begin it.
 
     alone: this call does all of the work, so what other settings left is removed. The parts of a job, which may begin
@@ -77,7 +78,7 @@ def begin(work: Path, wanted: Mapping[str, Any], *, alone: bool, log: Callable[[
     text = json.dumps(wanted, sort_keys=True)
     _check_begun_by_us(work)
     if alone and _note(work) not in (None, text) and not is_regular(scratch(work) / _PARTS):
-        log(f"{work} was begun with other settings or other data: beginning anew")
+        log.info(f"{work} was begun with other settings or other data: beginning anew")
         # Killed in between, either settings find a directory of theirs in which more or less is missing.
         _remove(scratch(work), _SCRATCH_FILES, but=_NOTE)
         _remove_corpus(work)

@@ -7,7 +7,7 @@ processes, and by the parts of a cluster's job, with the same result.
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,8 @@ from shards.format.manifest import FORMAT_VERSION
 from shards.format.merge import finish_corpus, shard_problems, shard_variant_counts
 from shards.format.writer import shard_is_whole
 from shards.problems import Problems
+from trainer.terminal.log import log
 from trainer.terminal.progress import stage, track
-from trainer.terminal.text import Console
 
 
 def prepare(
@@ -41,14 +41,13 @@ def prepare(
     """
     share = share or Share()
     out = Path(os.path.realpath(out)) if out.is_symlink() else out  # a link stays, what it names is built
-    console = Console(soft_wrap=True)
     try:
         check(settings, share)
         if (out / "manifest.json").is_file():
-            return _complete(settings, out, data, console)
+            return _complete(settings, out, data)
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise InputError(f"{out} exists and is not a corpus: choose another --out")
-        return _build(settings, out, cache, data, share, console)
+        return _build(settings, out, cache, data, share)
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
         raise InputError(
@@ -56,7 +55,7 @@ def prepare(
         ) from error
 
 
-def _complete(settings: PrepareSettings, out: Path, data: Path | None, console: Console) -> Corpus:
+def _complete(settings: PrepareSettings, out: Path, data: Path | None) -> Corpus:
     corpus = open_corpus(out)
     provenance = corpus.manifest["provenance"]
     if provenance.get("settings") != settings.noted():
@@ -68,7 +67,7 @@ def _complete(settings: PrepareSettings, out: Path, data: Path | None, console: 
     if model is not None and model.is_dir() and provenance["augmentation"].get("model") != _model_hash(settings):
         raise InputError(f"{out} was prepared with another model than {model}: remove it, or choose another --out")
     clean(out)  # for a call that was killed right after giving it its name
-    console.print(f"{out}: complete, {summary(corpus)}")
+    log.info(f"{out}: complete, {summary(corpus)}")
     return corpus
 
 
@@ -87,9 +86,7 @@ def _model_hash(settings: PrepareSettings) -> str | None:
         return fingerprint(model)
 
 
-def _build(
-    settings: PrepareSettings, out: Path, cache: Path, data: Path | None, share: Share, console: Console
-) -> Corpus | None:
+def _build(settings: PrepareSettings, out: Path, cache: Path, data: Path | None, share: Share) -> Corpus | None:
     with stage("listing the files of --data", quiet=data is None):
         files = _fingerprint(settings, data)
     model = _model_hash(settings)
@@ -99,8 +96,8 @@ def _build(
     with held(work, alone=not share.part):
         if (out / "manifest.json").is_file():  # another has finished meanwhile
             leave(work)
-            return _complete(settings, out, data, console)
-        return _build_in(work, files, model, settings, out, cache, data, share, console)
+            return _complete(settings, out, data)
+        return _build_in(work, files, model, settings, out, cache, data, share)
 
 
 def _build_in(
@@ -112,11 +109,7 @@ def _build_in(
     cache: Path,
     data: Path | None,
     share: Share,
-    console: Console,
 ) -> Corpus | None:
-    def log(message: str) -> None:
-        console.print(message)
-
     # What the shards do not depend on is left out: another vocabulary does not cost the features again.
     shaping = {
         "format_version": FORMAT_VERSION,
@@ -127,7 +120,7 @@ def _build_in(
         **({"pixels": True} if settings.pixels else {}),
         **({"augment": settings.augment.noted() | {"model": model}} if settings.augment else {}),
     }
-    begin(work, shaping, alone=not (share.part or share.finish), log=log)
+    begin(work, shaping, alone=not (share.part or share.finish))
     with _opening(settings.source) as progress:
         source = open_source(
             settings.source,
@@ -145,16 +138,16 @@ def _build_in(
     problems.add(source.problems())
     if not any(task.split == "train" for task in tasks):  # the tokenizer would have nothing to learn from, hours later
         raise InputError(_without_stories(source, tasks, problems))
-    augmenter = _open_augmenter(settings, source, log)
+    augmenter = _open_augmenter(settings, source)
     if not share.finish:
-        _download(source, cache, log)
+        _download(source, cache)
         mine = tasks
         if share.part:
             note_parts(work, share.part[1])
             mine = tasks[share.part[0] - 1 :: share.part[1]]
         _write(source, augmenter, mine, work, share.workers, problems)
         if share.part:
-            _report_part(share.part, tasks, mine, work, problems, log)
+            _report_part(share.part, tasks, mine, work, problems)
             return None
     _check_whole(tasks, work)
     problems = Problems(limit=share.max_problems)
@@ -171,18 +164,18 @@ def _build_in(
     os.replace(work, out)  # which may be there, empty
     clean(out)
     corpus = open_corpus(out)
-    report_problems(problems, log)
-    report_variants(corpus, log)
-    log(f"{out}: {summary(corpus)}")
+    report_problems(problems)
+    report_variants(corpus)
+    log.info(f"{out}: {summary(corpus)}")
     return corpus
 
 
-def _open_augmenter(settings: PrepareSettings, source: Source, log: Callable[[str], None]) -> Augmenter | None:
+def _open_augmenter(settings: PrepareSettings, source: Source) -> Augmenter | None:
     if settings.augment is None:
         return None
     augmenter = open_augmenter(settings.augment, source.languages, lists=SOURCES[settings.source].lists)
     if unknown := augmenter.unknown_languages():
-        log(f"the translation model does not know {', '.join(unknown)}: there are no variants of or in them")
+        log.info(f"the translation model does not know {', '.join(unknown)}: there are no variants of or in them")
     return augmenter
 
 
@@ -210,11 +203,11 @@ def _without_stories(source: Source, tasks: list[ShardTask], problems: Problems)
     return f"the {source.name} corpus has no {where}: " + (why or "see that its data is what it should be")
 
 
-def _download(source: Source, cache: Path, log: Callable[[str], None]) -> None:
+def _download(source: Source, cache: Path) -> None:
     """Fetch all that the source will need, so that what follows needs no network. What is there is only verified."""
     if not source.packages:
         return
-    log(f"packages of the {source.name} corpus, kept in {cache}")
+    log.info(f"packages of the {source.name} corpus, kept in {cache}")
     for package in track(source.packages, "downloads"):
         fetch(package, cache)
 
@@ -245,16 +238,15 @@ def _report_part(
     mine: list[ShardTask],
     work: Path,
     problems: Problems,
-    log: Callable[[str], None],
 ) -> None:
-    report_problems(problems, log)
+    report_problems(problems)
     left = sum(not shard_is_whole(task.path(work)) for task in tasks)
     then = (
         f"{left} of all {len(tasks)} are still to come from other parts; when all are done, "
         if left
         else f"so are all {len(tasks)}: "
     )
-    log(
+    log.info(
         f"part {part[0]}/{part[1]}: its {len(mine)} shards are whole; {then}"
         "run the same command with --finish for --part"
     )

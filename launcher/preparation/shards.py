@@ -94,7 +94,7 @@ def write_shards(
                 problems.add(future.result())
                 advance(futures[future].stories)
         except BaseException as error:
-            # The others are in the middle of shards that are no longer wanted.
+            # Whatever it is, Ctrl-C too: the others are in the middle of shards that are no longer wanted.
             for process in set(multiprocessing.active_children()) - others:
                 process.terminate()
             pool.shutdown(cancel_futures=True)

@@ -36,7 +36,6 @@ class Backbone(nn.Module, ABC):
     vocab_size: int  # W, rows of the head
     model: Any  # transformers' own, without a head
     head: nn.Linear
-    max_length: int | None  # tokens of the longest text it can read; None: any
     output_dropout: float = 0.0  # between the decoder's last norm and the head; mBART has none there
 
     def __init__(self) -> None:
@@ -47,15 +46,15 @@ class Backbone(nn.Module, ABC):
         """Return H_T^{N_e} (T, D) of the texts that `layout` (`self_layout`, not causal) arranges."""
         return self.encode_embedded(self.embed(ids_T), layout)
 
-    @abstractmethod
     def embed(self, ids_T: Tensor) -> Tensor:
         """Return what the encoder's first layer reads of each token, (T, D), but for positions, norm and dropout."""
+        embedded: Tensor = self.model.encoder.embed_tokens(ids_T)
+        return embedded
 
-    @abstractmethod
     def encode_embedded(self, x_TD: Tensor, layout: Layout) -> Tensor:
         """Return the encoder's states (T, D) of what `embed` returned, or of other inputs among them."""
+        return self._run(self.model.encoder, x_TD, layout, ())
 
-    @abstractmethod
     def decode(
         self, ids_T: Tensor, layout: Layout, memory_SD: Tensor, cross: Layout, decoder: nn.Module | None = None
     ) -> Tensor:
@@ -64,6 +63,12 @@ class Backbone(nn.Module, ABC):
         Before `output_dropout`, so that what compares states does not measure that dropout. decoder: one that
         `further_decoder` made, instead of the backbone's own.
         """
+        stack: Any = decoder or self.model.decoder
+        return self._run(stack, stack.embed_tokens(ids_T), layout, (memory_SD, cross))
+
+    @abstractmethod
+    def _run(self, stack: Any, x_TD: Tensor, layout: Layout, memory: tuple[()] | tuple[Tensor, Layout]) -> Tensor:
+        """Run transformers' encoder, or its decoder with the memory and its layout, after the last norm, (T, D)."""
 
     def further_decoder(self) -> nn.Module:
         """Return a decoder for another task, which begins with the weights of this one and has its embeddings."""

@@ -55,7 +55,7 @@ class MBartBackbone(Backbone):
         settings = self.model.config
         # Beam search reads these from the configuration, which may force an end token that this tokenizer lacks.
         settings.pad_token_id, settings.eos_token_id, settings.forced_eos_token_id = pad_id, eos_id, None
-        self.hidden_size, self.max_length = settings.d_model, settings.max_position_embeddings
+        self.hidden_size = settings.d_model
         weight_WD = bias_W = None
         with torch.no_grad():
             if where is None:
@@ -89,22 +89,6 @@ class MBartBackbone(Backbone):
             else:
                 self.head.weight.copy_(weight_WD)
                 self.head.bias.copy_(bias_W)
-
-    def embed(self, ids_T: Tensor) -> Tensor:
-        """Return the words' embeddings (T, D) at their scale in the encoder."""
-        embedded: Tensor = self.model.encoder.embed_tokens(ids_T)
-        return embedded
-
-    def encode_embedded(self, x_TD: Tensor, layout: Layout) -> Tensor:
-        """Return H_T^{N_e} (T, D)."""
-        return self._run(self.model.encoder, x_TD, layout, ())
-
-    def decode(
-        self, ids_T: Tensor, layout: Layout, memory_SD: Tensor, cross: Layout, decoder: nn.Module | None = None
-    ) -> Tensor:
-        """Return H_dec^{N_d} (T, D), Eq. 1."""
-        stack: Any = decoder or self.model.decoder
-        return self._run(stack, stack.embed_tokens(ids_T), layout, (memory_SD, cross))
 
     def _run(self, stack: Any, x_TD: Tensor, layout: Layout, memory: tuple[()] | tuple[Tensor, Layout]) -> Tensor:
         assert layout.position_T is not None

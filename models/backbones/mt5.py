@@ -30,15 +30,13 @@ _HEAD, _BIAS = "lm_head.weight", "lm_head.bias"
 
 
 class MT5Backbone(Backbone):
-    """Run mT5. `encoder` and `decoder` are transformers' MT5Stack, sharing embeddings.
+    """Run mT5.
 
     vocab_size: words of the tokenizer. A checkpoint may have more rows (mT5 has 250,112 for 250,100 words)
     and keeps them all; it has no fewer (`check_tokenizer` in models/backbones/checkpoint_config.py).
     start_ids: tokens that summaries begin with, whose embeddings `config.reset_start_tokens` sets. Rows of the head
     stay: no summary contains one.
     """
-
-    max_length = None
 
     def __init__(
         self, config: TextConfig, vocab_size: int, pad_id: int, eos_id: int, start_ids: Sequence[int] = ()
@@ -83,34 +81,9 @@ class MT5Backbone(Backbone):
         rows_WD = self.model.shared.weight
         rows_WD[start_ids] = rows_WD[pad_id].clone() if to == "pad" else torch.randn(len(start_ids), self.hidden_size)
 
-    @property
-    def encoder(self) -> nn.Module:
-        """Return transformers' MT5Stack without causal mask."""
-        encoder: nn.Module = self.model.encoder
-        return encoder
-
-    @property
-    def decoder(self) -> nn.Module:
-        """Return transformers' MT5Stack with causal mask and cross-attention."""
-        decoder: nn.Module = self.model.decoder
-        return decoder
-
-    def embed(self, ids_T: Tensor) -> Tensor:
-        """Return the words' embeddings (T, D): T5 reads them as they are."""
-        embedded: Tensor = self.model.encoder.embed_tokens(ids_T)
-        return embedded
-
     def encode_embedded(self, x_TD: Tensor, layout: Layout) -> Tensor:
-        """Return H_T^{N_e} (T, D), after the dropout behind the last norm."""
-        encoder = self.model.encoder
-        return dropout(self._run(encoder, x_TD, layout, ()), encoder.config.dropout_rate, self.training)
-
-    def decode(
-        self, ids_T: Tensor, layout: Layout, memory_SD: Tensor, cross: Layout, decoder: nn.Module | None = None
-    ) -> Tensor:
-        """Return H_dec^{N_d} (T, D), Eq. 1, before the dropout behind the last norm."""
-        stack: Any = decoder or self.model.decoder
-        return self._run(stack, stack.embed_tokens(ids_T), layout, (memory_SD, cross))
+        """Return H_T^{N_e} (T, D), after the dropout behind the last norm, which `decode` leaves to its callers."""
+        return dropout(super().encode_embedded(x_TD, layout), self.model.encoder.config.dropout_rate, self.training)
 
     def _run(self, stack: Any, x_TD: Tensor, layout: Layout, memory: tuple[()] | tuple[Tensor, Layout]) -> Tensor:
         p, training = stack.config.dropout_rate, self.training
@@ -130,11 +103,8 @@ class MT5Backbone(Backbone):
         with torch.device("meta"):
             generator = MT5ForConditionalGeneration(config)
         generator.shared = self.model.shared
-        decoder: nn.Module = self.model.decoder
-        generator.encoder, generator.decoder = (
-            self.model.encoder,
-            decoder if memory is None else _reading(decoder, memory),
-        )
+        generator.encoder, decoder = self.model.encoder, self.model.decoder
+        generator.decoder = decoder if memory is None else _reading(decoder, memory)
         generator.lm_head = self.head
         # The checkpoint's own may hold forced tokens or beams, which would fill what ours leaves open.
         generator.generation_config = GenerationConfig()

@@ -101,15 +101,7 @@ def _no_files(data: Path | None, without_images: bool) -> None:
 def _open_help(opening: Opening) -> Source:
     from shards.corpora.help.source import HelpSource
 
-    assert opening.listing is not None
-    return HelpSource(
-        opening.listing,
-        opening.cache,
-        pixels=opening.pixels,
-        stories=opening.stories,
-        max_problems=opening.max_problems,
-        progress=opening.progress,
-    )
+    return HelpSource(opening)
 
 
 def _help_files(data: Path | None, without_images: bool) -> Listing:
@@ -121,14 +113,7 @@ def _help_files(data: Path | None, without_images: bool) -> Listing:
 def _open_crosssum(opening: Opening) -> Source:
     from shards.corpora.crosssum.source import CrossSumSource
 
-    assert opening.listing is not None
-    return CrossSumSource(
-        opening.listing,
-        opening.work,
-        stories=opening.stories,
-        max_problems=opening.max_problems,
-        progress=opening.progress,
-    )
+    return CrossSumSource(opening)
 
 
 def _crosssum_files(data: Path | None, without_images: bool) -> Listing:

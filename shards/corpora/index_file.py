@@ -13,9 +13,13 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from shards.corpora import Opening
 from shards.errors import InputError
 from shards.files.lock import locked
 from shards.files.write import partial_file
+from shards.format.manifest import SPLITS
+from shards.languages import LANGUAGE_CODES
+from shards.problems import Problems
 
 #: Fills the tables of an empty index; returns what is to be noted beside them, JSON-able, by name.
 Build = Callable[[sqlite3.Connection], Mapping[str, Any]]
@@ -92,3 +96,51 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
 def read_meta(database: sqlite3.Connection, name: str) -> Any:
     """Return what was noted under `name`."""
     return json.loads(database.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()[0])
+
+
+class IndexedSource:
+    """Base of a `Source` whose index has the table `stories` (split, rank) and notes problems, counts, languages."""
+
+    def __init__(self, name: str, opening: Opening, index: Path, texts: str) -> None:
+        """`index` is finished. `opening.stories` keeps the first so many by rank.
+
+        texts: what the table `stories` is joined with to find the `language` of each text, as "texts USING (story)".
+
+        Raises: InputError for too many problems.
+        """
+        assert opening.listing is not None
+        self.name = name
+        self._root, self._listed, self._index = opening.listing.root, opening.listing.problems, index
+        Problems(limit=opening.max_problems).add(self.problems())
+        with reading(index) as database:
+            limit: int = read_meta(database, "counts")["stories"] if opening.stories is None else opening.stories
+            counts: dict[int, int] = dict(
+                database.execute("SELECT split, count(*) FROM stories WHERE rank < ? GROUP BY 1", (limit,))
+            )
+            languages: list[str] = list(read_meta(database, "languages"))
+            if opening.stories is not None:
+                found = f"SELECT DISTINCT language FROM stories JOIN {texts} WHERE rank < ?"
+                languages = [list(LANGUAGE_CODES)[number] for (number,) in database.execute(found, (limit,))]
+        self.languages = tuple(sorted(languages))
+        self._stories = {split: int(counts.get(number, 0)) for number, split in enumerate(SPLITS)}
+
+    def stories(self, split: str) -> int:
+        """Return how many stories `split` has."""
+        return self._stories[split]
+
+    def problems(self) -> Problems:
+        """Return what listing (listing.py) and index counted."""
+        problems = Problems()
+        problems.add(self._listed)
+        with reading(self._index) as database:
+            problems.add(Problems.from_json(read_meta(database, "problems")))
+        return problems
+
+    def _provenance(self, database: sqlite3.Connection, features: dict[str, Any] | None) -> dict[str, Any]:
+        """Return the corpus, its counts, `features`, and how many articles there are by language."""
+        return {
+            "corpus": self.name,
+            **read_meta(database, "counts"),
+            "features": features,
+            "languages": {name: {"articles": count} for name, count in read_meta(database, "languages").items()},
+        }

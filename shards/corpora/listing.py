@@ -40,6 +40,11 @@ class Listing:
             "sha256_of_names_and_sizes": digest.hexdigest(),
         }
 
+    def others(self) -> str:
+        """Return what there is besides `files`, to be put behind an error that misses something; "" for nothing."""
+        found = self.problems.summary(information=True)
+        return f"; what is there: {found}" if found else ""
+
 
 def list_files(root: Path, suffixes: Iterable[str], kind_of_other: Callable[[str], str | None]) -> Listing:
     """List the files below `root` whose names end in one of `suffixes`, in small or capital letters.

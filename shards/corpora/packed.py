@@ -73,7 +73,7 @@ def packed_lines(raw: BinaryIO, name: str, problems: Problems) -> Iterator[tuple
     while True:
         try:
             found = next(lines, None)
-        except Exception as error:
+        except Exception as error:  # see `decompressed`
             why = damage_of(error)
             break
         if found is None:
@@ -109,7 +109,7 @@ class Unpacked:
         while why is None:
             try:
                 found = next(members, None)
-            except Exception as error:
+            except Exception as error:  # tarfile, zipfile and the decompressors raise nearly anything for damage
                 why = damage_of(error)
                 continue
             if found is None:
@@ -122,7 +122,7 @@ class Unpacked:
                     while block := file.read(_BLOCK):
                         self._file.write(block)
                         size += len(block)
-                except Exception as error:
+                except Exception as error:  # as above
                     why = damage_of(error)
                 self._file.flush()
                 yield Member(name=name, size=size, open=self._opener(begin, size))

@@ -44,7 +44,7 @@ def open_regular(path: Path, *, pipes: bool = False) -> BufferedReader:
         elif not stat.S_ISREG(mode):
             raise not_regular(mode, path)
         return open(handle, "rb")
-    except BaseException:
+    except BaseException:  # raised again: Ctrl-C, too, must leave no open handle
         os.close(handle)
         raise
 

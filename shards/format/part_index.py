@@ -25,7 +25,7 @@ def read_part(part: Path) -> dict[str, NDArray[Any]]:
     try:
         saved = load_part(part)
         problem = part_problem(saved)
-    except Exception as error:
+    except Exception as error:  # zipfile and numpy raise nearly anything for a damaged file
         problem = reason(error)
     if problem is not None:
         raise InputError(f"{part} is damaged ({problem}): delete it and prepare again")

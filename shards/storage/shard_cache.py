@@ -101,7 +101,7 @@ class CachedStorage:
             if os.fstat(handle).st_size == self._sizes[name]:
                 os.utime(handle)
                 return handle
-        except BaseException:
+        except BaseException:  # raised again: Ctrl-C, too, must leave no open handle
             os.close(handle)
             raise
         os.close(handle)
@@ -135,7 +135,7 @@ class CachedStorage:
             # Not while another adds up what there is.
             with self._writing(), locked(self._root / _LOCK):
                 os.replace(path, self._path(name, _WHOLE))
-        except BaseException as error:
+        except BaseException as error:  # raised again; Ctrl-C, too, leaves what the next download goes on from
             os.close(handle)
             if not done or isinstance(error, InputError):  # nothing to go on from, or the disk is full
                 path.unlink(missing_ok=True)
@@ -160,7 +160,7 @@ class CachedStorage:
                     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
                     try:
                         os.truncate(handle, size)
-                    except BaseException:
+                    except BaseException:  # raised again: nothing may count a file that has not its size
                         os.close(handle)
                         path.unlink(missing_ok=True)
                         raise

@@ -13,6 +13,17 @@ from trainer.evaluation.predictions import Prediction, write_predictions
 #: (what the system is called, story, number of the example) -> its summary.
 Writer = Callable[[str, str, int], str]
 
+NAMES = ("mms", "vanilla", "dual")
+
+
+def write(name: str, story: str, number: int) -> str:
+    """Texts that do not say who wrote them; of some examples two systems wrote the same, and one wrote nothing."""
+    if number % 5 == 0 and name != "dual":
+        return f"shared {number}"
+    if number % 7 == 0 and name == "dual":
+        return " "
+    return f"text {number * 31 + 7 * len(name)} of {'سورج چاند' if number % 2 else 'sun & <moon>'}"
+
 
 def write_system(run: Path, corpus: Corpus, writer: Writer, *, recipe: bool = True, skip: int = 0) -> Path:
     """An evaluated run with a prediction for every example of the test split but the first `skip`."""

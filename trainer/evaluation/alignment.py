@@ -24,11 +24,10 @@ from shards.batch.reader import Reader
 from shards.batch.spans import UnreadableError
 from shards.batch.types import Batch, ImageRows
 from shards.directions import Direction
-from shards.errors import InputError
 from shards.format.index import Corpus
 from shards.schema import Article
 from shards.text.tokenizer import Tokenizer
-from trainer.distributed import raise_together, sum_over_ranks
+from trainer.distributed import sum_over_ranks, together
 from trainer.ranks import Ranks
 from trainer.terminal.progress import stage
 
@@ -122,20 +121,15 @@ def encode_documents(
     batches = [order[begin : begin + batch_size] for begin in range(0, len(order), batch_size)]
     state_AD = torch.zeros(len(row_A), network.hidden_size, device=device)
     read_A = torch.zeros(len(row_A), device=device)
-    problem: InputError | None = None
     begin_batch()
-    try:
-        with torch.inference_mode(), stage("alignment", quiet=not ranks.is_first):
-            for places in batches[ranks.rank :: ranks.world_size]:
-                begin_batch()
-                batch, there = texts(row_A[places].tolist(), corpus.languages)
-                if batch is not None:
-                    place_B = torch.from_numpy(places[there]).to(device)
-                    state_AD[place_B] = network.document_means(batch)
-                    read_A[place_B] = 1
-    except InputError as error:
-        problem = error
-    raise_together(problem)
+    with together(), torch.inference_mode(), stage("alignment", quiet=not ranks.is_first):
+        for places in batches[ranks.rank :: ranks.world_size]:
+            begin_batch()
+            batch, there = texts(row_A[places].tolist(), corpus.languages)
+            if batch is not None:
+                place_B = torch.from_numpy(places[there]).to(device)
+                state_AD[place_B] = network.document_means(batch)
+                read_A[place_B] = 1
     # A document is on one rank and zeros are on the others: the sum is its state.
     return Documents(row_A=row_A, state_AD=sum_over_ranks(state_AD).cpu(), read_A=sum_over_ranks(read_A).cpu() > 0)
 

@@ -117,7 +117,7 @@ class StopSignal:
         if self.received and time.monotonic() - self._at > SAME_SIGNAL_SECONDS:
             # No SystemExit: whatever line is being run might catch it, and leaving waits for threads that hang.
             for stream in (sys.stdout, sys.stderr):
-                with contextlib.suppress(Exception):
+                with contextlib.suppress(Exception):  # the signal may have come in the middle of a line
                     stream.flush()
             os._exit(128 + number)
         if not self.received:

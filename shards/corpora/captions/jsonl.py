@@ -8,11 +8,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from shards.corpora import Opening, Source
-from shards.corpora.captions.index import PICTURES, Caption, CaptionIndex
-from shards.corpora.captions.source import CaptionedSource
-from shards.corpora.listing import Listing, kind_of_other, list_files
+from shards.corpora.captions.index import Caption, CaptionIndex
+from shards.corpora.captions.source import CaptionedSource, list_captions
+from shards.corpora.listing import Listing
 from shards.corpora.packed import packed_lines
-from shards.errors import InputError
 from shards.text.lines import has_text, parse_strings
 
 LINES = (".jsonl", ".jsonl.gz", ".jsonl.bz2", ".jsonl.xz")
@@ -20,17 +19,13 @@ LINES = (".jsonl", ".jsonl.gz", ".jsonl.bz2", ".jsonl.xz")
 
 def list_data(data: Path | None) -> Listing:
     """List the files of captions below `data`. Raises: InputError where there are none."""
-    if data is None:
-        raise InputError("captions needs --data DIR: a directory of .jsonl files of captions and of their images")
-    # Pictures that no caption names are counted when the captions were read.
-    listing = list_files(data, LINES, lambda name: None if name.lower().endswith(PICTURES) else kind_of_other(name))
-    if not listing.files:
-        found = listing.problems.summary(information=True)
-        raise InputError(
-            f"no .jsonl file below {data}: --data must hold lines of image, language and caption"
-            f"{f'; what is there: {found}' if found else ''}"
-        )
-    return listing
+    return list_captions(
+        data,
+        LINES,
+        asked="captions needs --data DIR: a directory of .jsonl files of captions and of their images",
+        kind=".jsonl file",
+        content="lines of image, language and caption",
+    )
 
 
 def open_captions(opening: Opening) -> Source:

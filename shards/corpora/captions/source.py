@@ -1,16 +1,18 @@
 """Make stories of images with captions: an image is a story, its caption in a language an article."""
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from shards.corpora import Opening
-from shards.corpora.captions.index import SCHEMA, CaptionIndex, OutsideError, file_below
+from shards.corpora.captions.index import PICTURES, SCHEMA, CaptionIndex, OutsideError, file_below
 from shards.corpora.grid import BATCH_SIZE
-from shards.corpora.index_file import ensure_index, read_meta, reading
+from shards.corpora.index_file import IndexedSource, ensure_index, read_meta, reading
+from shards.corpora.listing import Listing, kind_of_other, list_files
 from shards.corpora.npm import RESNET, Package
 from shards.corpora.pictures import Pictures
+from shards.errors import InputError
 from shards.format.manifest import SPLITS
 from shards.languages import LANGUAGE_CODES
 from shards.problems import Problems
@@ -28,7 +30,24 @@ _LANGUAGES = tuple(LANGUAGE_CODES)
 _STORIES_AT_ONCE = 4 * BATCH_SIZE
 
 
-class CaptionedSource:
+def list_captions(
+    data: Path | None, suffixes: Sequence[str], *, asked: str, kind: str, content: str, beside: Sequence[str] = ()
+) -> Listing:
+    """List the files below `data` whose names end in one of `suffixes`, pictures aside: captions say which are missing.
+
+    asked: the error where `data` is None.  kind, content: name what is missing where all files are of `beside`.
+
+    Raises: InputError in those two cases.
+    """
+    if data is None:
+        raise InputError(asked)
+    listing = list_files(data, suffixes, lambda name: None if name.lower().endswith(PICTURES) else kind_of_other(name))
+    if all(name in beside for name, _ in listing.files):
+        raise InputError(f"no {kind} below {data}: --data must hold {content}{listing.others()}")
+    return listing
+
+
+class CaptionedSource(IndexedSource):
     """Images with captions as a `shards.corpora.Source`. Keeps an index in `opening.work`, and little in memory."""
 
     def __init__(self, name: str, opening: Opening, read: Read) -> None:
@@ -36,34 +55,19 @@ class CaptionedSource:
 
         Raises: InputError as `ensure_index`, what `read` raises, and for too many problems.
         """
-        assert opening.listing is not None
-        self.name = name
-        self._root = opening.listing.root
-        self._listed = opening.listing.problems
-        self._index = opening.work / f"{name}.sqlite"
+        listing = opening.listing
+        assert listing is not None
+        path = opening.work / f"{name}.sqlite"
 
         def build(database: sqlite3.Connection) -> dict[str, Any]:
-            index = CaptionIndex(database, self._root, Problems(limit=opening.max_problems))
+            index = CaptionIndex(database, listing.root, Problems(limit=opening.max_problems))
             notes = read(opening, index)
             return {**index.finish(), "notes": notes, "problems": index.problems.to_json()}
 
-        ensure_index(self._index, {"version": _VERSION, "files": opening.listing.fingerprint()}, SCHEMA, build)
-        Problems(limit=opening.max_problems).add(self.problems())
-        with reading(self._index) as database:
-            limit = read_meta(database, "counts")["stories"] if opening.stories is None else opening.stories
-            counts: dict[int, int] = dict(
-                database.execute("SELECT split, count(*) FROM stories WHERE rank < ? GROUP BY 1", (limit,))
-            )
-            languages = database.execute(
-                "SELECT DISTINCT language FROM stories JOIN captions USING (image) WHERE rank < ?", (limit,)
-            )
-            self.languages = tuple(sorted(_LANGUAGES[number] for (number,) in languages))
-        self._stories = {split: int(counts.get(number, 0)) for number, split in enumerate(SPLITS)}
-        self.packages: tuple[Package, ...] = (RESNET,) if counts else ()
+        ensure_index(path, {"version": _VERSION, "files": listing.fingerprint()}, SCHEMA, build)
+        super().__init__(name, opening, path, "captions USING (image)")
+        self.packages: tuple[Package, ...] = (RESNET,) if any(self._stories.values()) else ()
         self._pictures = Pictures(opening.cache, pixels=opening.pixels, noun="image")
-
-    def stories(self, split: str) -> int:
-        return self._stories[split]
 
     def load(self, split: str, start: int, stop: int, problems: Problems) -> Iterator[Story]:
         """See `Source`. A story whose image cannot be read is left out: its captions are of nothing.
@@ -85,22 +89,11 @@ class CaptionedSource:
                         articles = self._articles(database, image)
                         yield Story(key=key, articles=articles, shared_images=images[paths[file]])
 
-    def problems(self) -> Problems:
-        """Return what listing and index counted: see ../listing.py, index.py and the module of the source."""
-        problems = Problems()
-        problems.add(self._listed)
-        with reading(self._index) as database:
-            problems.add(Problems.from_json(read_meta(database, "problems")))
-        return problems
-
     def provenance(self) -> dict[str, Any]:
         """Return the extractor, stories and articles, articles by language, and captions by language of no article."""
         with reading(self._index) as database:
             return {
-                "corpus": self.name,
-                **read_meta(database, "counts"),
-                "features": self._pictures.describe() if self.packages else None,
-                "languages": {name: {"articles": count} for name, count in read_meta(database, "languages").items()},
+                **self._provenance(database, self._pictures.describe() if self.packages else None),
                 "other_languages": read_meta(database, "other_languages"),
                 **read_meta(database, "notes"),
             }

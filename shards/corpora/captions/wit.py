@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from shards.corpora import Opening, Source
-from shards.corpora.captions.index import PICTURES, Caption, CaptionIndex
-from shards.corpora.captions.source import CaptionedSource
+from shards.corpora.captions.index import Caption, CaptionIndex
+from shards.corpora.captions.source import CaptionedSource, list_captions
 from shards.corpora.captions.tsv import read_rows
-from shards.corpora.listing import Listing, kind_of_other, list_files
+from shards.corpora.listing import Listing
 from shards.errors import InputError
 from shards.problems import Problems
 from shards.text.lines import has_text
@@ -45,17 +45,15 @@ _SPLIT = re.compile(r"\.(train|val|test)\.")
 
 def list_data(data: Path | None) -> Listing:
     """List the tables below `data`. Raises: InputError where there are none, or images.tsv is missing."""
-    if data is None:
-        raise InputError("wit needs --data DIR: a directory of WIT's .tsv.gz files, images, and images.tsv")
-    # Pictures that images.tsv does not name are counted when the tables were read.
-    listing = list_files(data, TABLES, lambda name: None if name.lower().endswith(PICTURES) else kind_of_other(name))
+    listing = list_captions(
+        data,
+        TABLES,
+        asked="wit needs --data DIR: a directory of WIT's .tsv.gz files, images, and images.tsv",
+        kind=".tsv file of WIT",
+        content="wit_v1.train.all-00000-of-00010.tsv.gz and so on",
+        beside=_IMAGES,
+    )
     images = [name for name, _ in listing.files if name in _IMAGES]
-    if len(images) == len(listing.files):
-        found = listing.problems.summary(information=True)
-        raise InputError(
-            f"no .tsv file of WIT below {data}: --data must hold wit_v1.train.all-00000-of-00010.tsv.gz and so on"
-            f"{f'; what is there: {found}' if found else ''}"
-        )
     if len(images) != 1:
         raise InputError(
             f"{data} must hold one images.tsv, with a header and two columns, image_url and file, which says where "

@@ -76,10 +76,9 @@ def list_data(data: Path | None, *, without_images: bool) -> Listing:
     listing = list_files(data, TEXTS if without_images else (*TEXTS, *FEATURES), kind)
     texts = [name for name, _ in listing.files if name.lower().endswith(TEXTS)]
     if not texts:
-        found = listing.problems.summary(information=True)
         raise InputError(
             f"no .jsonl file below {data}, nor an archive: --data must hold XL-Sum's {{language}}_train.jsonl and "
-            f"so on{f'; what is there: {found}' if found else ''}"
+            f"so on{listing.others()}"
         )
     if not without_images and len(texts) == len(listing.files):
         raise InputError(

@@ -34,7 +34,7 @@ def visit_names(path: Path, visit: Callable[[str], None]) -> None:
         """Return True to end the iteration: HDF5 makes a SystemError of what its callback raises, also of Ctrl-C."""
         try:
             visit(name.decode(errors="replace"))
-        except BaseException as error:
+        except BaseException as error:  # kept from HDF5, and raised again below
             raised.append(error)
         return bool(raised)
 

@@ -8,16 +8,14 @@ import hashlib
 import os
 import sqlite3
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from shards.corpora import Progress
+from shards.corpora import Opening
 from shards.corpora.crosssum.files import text_at
 from shards.corpora.crosssum.images import FeatureFiles, OpenFiles
 from shards.corpora.crosssum.index import open_index
 from shards.corpora.crosssum.texts import kept_text
-from shards.corpora.index_file import read_meta, reading
-from shards.corpora.listing import Listing
+from shards.corpora.index_file import IndexedSource, read_meta, reading
 from shards.corpora.npm import Package
 from shards.format.manifest import SPLITS
 from shards.languages import LANGUAGE_CODES
@@ -30,39 +28,19 @@ _LANGUAGES = tuple(LANGUAGE_CODES)
 _OPEN_TEXTS = 64
 
 
-class CrossSumSource:
-    """The files of `listing` as a `shards.corpora.Source`. Keeps an index in `work`, and little in memory."""
+class CrossSumSource(IndexedSource):
+    """The three as a `shards.corpora.Source`. Keeps an index in `opening.work`, and little in memory."""
 
     packages: tuple[Package, ...] = ()
 
-    def __init__(
-        self,
-        listing: Listing,
-        work: Path,
-        *,
-        stories: int | None = None,
-        max_problems: int | None = None,
-        progress: Progress | None = None,
-    ) -> None:
-        """`stories` keeps the first so many, in an order that mixes languages and splits.
+    def __init__(self, opening: Opening) -> None:
+        """`opening.stories` keeps the first so many, in an order that mixes languages and splits.
 
         Raises: InputError as `shards.corpora.crosssum.index.open_index`, and for too many problems.
         """
-        self.name = "crosssum"
-        self._root = listing.root
-        self._listed = listing.problems
-        self._index = open_index(listing, work, max_problems, progress)
-        Problems(limit=max_problems).add(self.problems())
-        with reading(self._index) as database:
-            self._limit = stories if stories is not None else read_meta(database, "counts")["stories"]
-            counts: dict[int, int] = dict(
-                database.execute("SELECT split, count(*) FROM stories WHERE rank < ? GROUP BY 1", (self._limit,))
-            )
-            self._stories = {split: int(counts.get(number, 0)) for number, split in enumerate(SPLITS)}
-            self.languages = tuple(sorted(self._present(database, stories)))
-
-    def stories(self, split: str) -> int:
-        return self._stories[split]
+        assert opening.listing is not None
+        index = open_index(opening.listing, opening.work, opening.max_problems, opening.progress)
+        super().__init__("crosssum", opening, index, "members USING (split, number) JOIN articles ON id = article")
 
     def load(self, split: str, start: int, stop: int, problems: Problems) -> Iterator[Story]:
         """See `Source`. Counted: the kinds of `FeatureFiles.read`.
@@ -76,34 +54,12 @@ class CrossSumSource:
                 for number in range(start, stop):
                     yield self._story(database, texts, features, SPLITS.index(split), number, problems)
 
-    def problems(self) -> Problems:
-        """Return what listing and index counted: see ../listing.py, files.py and stories.py."""
-        problems = Problems()
-        problems.add(self._listed)
-        with reading(self._index) as database:
-            problems.add(Problems.from_json(read_meta(database, "problems")))
-        return problems
-
     def provenance(self) -> dict[str, Any]:
         """Return how many articles by language, pairs, stories and images there are, and the features' shape."""
         with reading(self._index) as database:
             shape = read_meta(database, "features")
-            return {
-                "corpus": self.name,
-                **read_meta(database, "counts"),
-                "features": {"extractor": "as delivered", "regions": shape[0], "width": shape[1]} if shape else None,
-                "languages": {name: {"articles": count} for name, count in read_meta(database, "languages").items()},
-            }
-
-    def _present(self, database: sqlite3.Connection, stories: int | None) -> list[str]:
-        if stories is None:
-            return list(read_meta(database, "languages"))
-        rows = database.execute(
-            "SELECT DISTINCT language FROM stories JOIN members USING (split, number)"
-            " JOIN articles ON id = article WHERE rank < ?",
-            (stories,),
-        )
-        return [_LANGUAGES[number] for (number,) in rows]
+            features = {"extractor": "as delivered", "regions": shape[0], "width": shape[1]} if shape else None
+            return self._provenance(database, features)
 
     def _text_files(self) -> OpenFiles[int]:
         return OpenFiles(lambda name: os.open(self._root / name, os.O_RDONLY), os.close, _OPEN_TEXTS)

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from shards.corpora import Progress
+from shards.corpora import Opening
 from shards.corpora.help.mallard import Page, read_page
 from shards.corpora.help.pages import FIRST, folder_language, unfit
-from shards.corpora.listing import Listing
 from shards.corpora.npm import RESNET, Package
 from shards.corpora.pictures import Pictures, sequence_of
 from shards.errors import InputError
@@ -41,26 +40,19 @@ class _Entry:
 class HelpSource:
     """The help corpus as a `shards.corpora.Source`."""
 
-    def __init__(
-        self,
-        listing: Listing,
-        cache: Path,
-        *,
-        pixels: bool = False,
-        stories: int | None = None,
-        max_problems: int | None = None,
-        progress: Progress | None = None,
-    ) -> None:
+    def __init__(self, opening: Opening) -> None:
         """Reads every page once, and keeps where those are that make an article.
 
-        pixels: the figures are kept beside their features, those that are neither PNG nor JPEG as PNG.
+        Figures that are kept beside their features (`opening.pixels`) and are neither PNG nor JPEG are kept as PNG.
 
-        Raises: InputError when more than `max_problems` are met.
+        Raises: InputError when more than `opening.max_problems` are met.
         """
+        listing = opening.listing
+        assert listing is not None
         self.name = "help"
         self._root = listing.root
-        self._pictures = Pictures(cache, pixels=pixels, noun="figure")
-        self._found = Problems(limit=max_problems)
+        self._pictures = Pictures(opening.cache, pixels=opening.pixels, noun="figure")
+        self._found = Problems(limit=opening.max_problems)
         self._found.add(listing.problems)
         self._counts: dict[str, Counter[str]] = {}
         self._figures: Counter[str] = Counter()
@@ -71,12 +63,12 @@ class HelpSource:
         self._others = sorted({f for folders in pages.values() for f in folders if folder_language(f) is None})
         self._entries: dict[str, tuple[_Entry, ...]] = {}
         for number, key in enumerate(sorted(pages)):
-            if progress:
-                progress("reading pages", number, len(pages))
+            if opening.progress:
+                opening.progress("reading pages", number, len(pages))
             if entries := tuple(self._articles_of(key, pages[key])):
                 self._entries[key] = entries
         self._keys: dict[str, list[str]] = {split: [] for split in SPLITS}
-        for key in list(self._entries)[:stories]:
+        for key in list(self._entries)[: opening.stories]:
             self._keys[split_of(key)].append(key)
         kept = [entry for keys in self._keys.values() for key in keys for entry in self._entries[key]]
         self.languages = tuple(sorted({entry.language for entry in kept}))

@@ -134,7 +134,7 @@ def check_part(
         if images is not None:
             pixels = part.get("pixels", np.zeros(0, PIXELS))
             same = same and all(np.array_equal(pixels[name], images[name]) for name in (PIXELS.names or ())[1:])
-    except Exception as error:
+    except Exception as error:  # as `load_part`, and arrays of other shapes and types raise nearly anything
         findings.add(f"{path.name}: is damaged ({reason(error)})")
         return
     if not same:

@@ -144,6 +144,6 @@ def open_table(directory: Path, name: str, findings: Findings) -> NDArray[Any] |
         return map_array(directory / name)
     except FileNotFoundError:
         return None
-    except Exception as error:
+    except Exception as error:  # numpy reads a header as Python's own syntax, and raises nearly anything
         findings.add(f"{name}: is damaged ({reason(error)})")
         return None

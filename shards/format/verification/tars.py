@@ -64,7 +64,7 @@ def parse_array(content: bytes, dtype: np.dtype[Any]) -> tuple[NDArray[Any] | No
         if np.lib.format.read_magic(file) != (1, 0):
             return None, "is not of version 1.0 of .npy"
         shape, fortran, found = np.lib.format.read_array_header_1_0(file)
-    except Exception as error:
+    except Exception as error:  # numpy reads a header as Python's own syntax, and raises nearly anything
         return None, f"is not an array ({reason(error)})"
     if found != dtype:
         return None, f"is {found}, not {dtype}"

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from benchmarks import step
+from benchmarks.output import run
 from benchmarks.step import training_figures
 from benchmarks.step_objectives import objective_figures, series_of
 from benchmarks.step_process import Timing, TraineeError, make_batch, measured_in_process
@@ -20,7 +21,7 @@ TINY = Setup(shape="tiny", precision="fp32", device="cpu", lengths=lengths_of(qu
 
 def test_no_device_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert step.main(["--device", "cuda"]) == 2
+    assert run(lambda: step.main(["--device", "cuda"])) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: there is no CUDA device")
     assert error.count("\n") == 1

@@ -31,7 +31,7 @@ def tree(root: Path) -> dict[str, str]:
 def begun(work: Path, **changes: object) -> Path:
     """A directory in which a call with `SETTINGS` was killed, with a shard."""
     with held(work, alone=True):
-        begin(work, SETTINGS | changes, alone=True, log=print)
+        begin(work, SETTINGS | changes, alone=True)
     (work / "train-000000.tar").write_text("ours")
     (work / "train-000000.index.npz").write_text("ours")
     return work
@@ -121,7 +121,9 @@ def test_a_directory_that_prepare_did_not_begin_is_refused_and_stays(
     assert tree(tmp_path) == before
 
 
-def test_other_settings_begin_anew_and_leave_what_others_put_there(tmp_path: Path) -> None:
+def test_other_settings_begin_anew_and_leave_what_others_put_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     work = begun(tmp_path / "work", stories=3)
     (work / "tokenizer").mkdir()
     (work / "tokenizer" / "spiece.model").write_text("ours")
@@ -144,10 +146,9 @@ def test_other_settings_begin_anew_and_leave_what_others_put_there(tmp_path: Pat
         (work / name).write_text(text)
     (work / "test-000000.tar").symlink_to(tmp_path / "precious")
     (work / "text.bin").mkdir()
-    told: list[str] = []
     with held(work, alone=True):
-        begin(work, SETTINGS, alone=True, log=told.append)
-    assert told == [f"{work} was begun with other settings or other data: beginning anew"]
+        begin(work, SETTINGS, alone=True)
+    assert capsys.readouterr().out == f"{work} was begun with other settings or other data: beginning anew\n"
     left = tree(work)
     assert json.loads(left.pop(".d2tv-prepare/settings.json")) == SETTINGS
     assert left.pop("prepare.lock") == ""
@@ -162,7 +163,7 @@ def test_work_of_parts_is_refused_and_stays(tmp_path: Path) -> None:
     before = tree(work)
     for alone in (True, False):
         with held(work, alone=alone), pytest.raises(InputError, match="begun with other settings"):
-            begin(work, SETTINGS, alone=alone, log=print)
+            begin(work, SETTINGS, alone=alone)
     assert tree(work) == before
 
 
@@ -175,7 +176,7 @@ def test_only_abandoned_partial_files_of_ours_are_swept(tmp_path: Path) -> None:
     for path in (old, *theirs):
         os.utime(path, (0, time.time() - 7200))
     with held(work, alone=True):
-        begin(work, SETTINGS, alone=True, log=print)
+        begin(work, SETTINGS, alone=True)
     assert {path.name for path in work.glob("*.partial")} == {young.name, *(path.name for path in theirs)}
 
 

@@ -19,7 +19,7 @@ RANDOM = TextConfig(
 
 
 def test_the_longest_text() -> None:
-    assert max_length(RANDOM) == build_backbone(RANDOM, 50, 1, 2).max_length == 20
+    assert max_length(RANDOM) == build_backbone(RANDOM, 50, 1, 2).model.config.max_position_embeddings == 20
     assert max_length(TextConfig(shape="mbart50_large")) == 1024
     assert max_length(TextConfig(shape="mt5_small")) is None
 

@@ -44,7 +44,7 @@ def assert_loaded(backbone: MT5Backbone, state: dict[str, torch.Tensor], head: s
     torch.testing.assert_close(backbone.model.shared.weight.detach(), state["shared.weight"])
     name = "decoder.block.1.layer.1.EncDecAttention.k.weight"
     torch.testing.assert_close(backbone.model.state_dict()[name], state[name])
-    assert backbone.encoder.embed_tokens.weight is backbone.model.shared.weight
+    assert backbone.model.encoder.embed_tokens.weight is backbone.model.shared.weight
     assert backbone.head.weight is not backbone.model.shared.weight
 
 
@@ -125,5 +125,5 @@ def test_a_random_network_starts_at_log_w() -> None:
 
 def test_attention_is_torchs_fused_one() -> None:
     backbone = MT5Backbone(TextConfig(**SIZES), 50, PAD_ID, EOS_ID)
-    assert backbone.encoder.config._attn_implementation == "sdpa"
-    assert backbone.decoder.config._attn_implementation == "sdpa"
+    assert backbone.model.encoder.config._attn_implementation == "sdpa"
+    assert backbone.model.decoder.config._attn_implementation == "sdpa"

@@ -187,5 +187,5 @@ def test_dashboards_of_others_are_named_and_stay(
     assert build_dashboards.main() == 0
     (tmp_path / "ours.json").write_text("{}")
     assert build_dashboards.main() == 1
-    assert capsys.readouterr().err == f"not built here, remove them from {tmp_path}: ours.json\n"
+    assert capsys.readouterr().err == f"warning: not built here, remove them from {tmp_path}: ours.json\n"
     assert (tmp_path / "ours.json").read_text() == "{}"

@@ -134,7 +134,7 @@ def _application(registry: CollectorRegistry, token_file: Path | None) -> _Appli
             environ.pop("HTTP_ACCEPT", None)  # OpenMetrics would take longer and tell Prometheus nothing more
             try:
                 return serve(environ, start_response)
-            except Exception:
+            except Exception:  # whatever it is stands in the log, and is raised again
                 _LOG.exception("a scrape failed")
                 raise
         status, line = refused
