@@ -12,6 +12,8 @@ from shards.errors import InputError, did_you_mean
 from shards.files.read import read_regular
 from shards.files.strict_yaml import MOST_CHARACTERS, read_yaml
 from shards.locations import without_secrets
+from trainer.evaluation.compare.systems import SHORT
+from trainer.evaluation.scoring.rouge import TYPES
 from trainer.recipe import Recipe, load_recipe
 from trainer.recipe.problems import first_problem
 from trainer.recipe.sections import MOST_SEED
@@ -40,10 +42,14 @@ class Definition(_Part):
 
     only: model -> overrides of its recipe alone, such as keys that the other objectives do not have.
     after: model -> name of a reference -> the model, listed before it, whose run of the same seed that is.
+    stages: models that are trained for others to read and are in no table.
+    measures: of the tables and claims; their evaluations must have them for every example.
     """
 
     models: dict[str, str] = Field(min_length=2)
     after: dict[str, dict[str, str]] = Field(default_factory=dict)
+    stages: tuple[str, ...] = ()
+    measures: tuple[str, ...] = Field(default=TYPES, min_length=1)
     baseline: str
     seeds: tuple[Annotated[int, Field(ge=0, le=MOST_SEED)], ...] = Field(min_length=1)
     overrides: tuple[str, ...] = ()
@@ -52,10 +58,16 @@ class Definition(_Part):
 
     @model_validator(mode="after")
     def _names_its_models(self) -> "Definition":
-        for name in (self.baseline, *(side for claim in self.claims for side in (claim.better, claim.than))):
-            if name not in self.models:
-                raise ValueError(f"{name!r} is no model of it{did_you_mean(name, list(self.models))}")
         order = list(self.models)
+        for name in self.stages:
+            if name not in self.models:
+                raise ValueError(f"stages: {name!r} is no model of it{did_you_mean(name, order)}")
+        for name in (self.baseline, *(side for claim in self.claims for side in (claim.better, claim.than))):
+            if name not in self.compared:
+                raise ValueError(f"{name!r} is no model of its tables{did_you_mean(name, self.compared)}")
+        for measure in self.measures:
+            if measure not in SHORT:
+                raise ValueError(f"measures: no measure {measure!r}{did_you_mean(measure, SHORT)}")
         for name in self.only:
             if name not in self.models:
                 raise ValueError(f"only: {name!r} is no model of it{did_you_mean(name, order)}")
@@ -71,6 +83,11 @@ class Definition(_Part):
         if len({slug(name) for name in self.models}) < len(self.models):
             raise ValueError(f"models {', '.join(self.models)}: two would have one directory")
         return self
+
+    @property
+    def compared(self) -> list[str]:
+        """Return the models of the tables."""
+        return [name for name in self.models if name not in self.stages]
 
 
 class Trial:

@@ -19,7 +19,6 @@ from shards.files.write import write_output
 from shards.languages import language_name
 from trainer import markdown
 from trainer.evaluation.compare.systems import SHORT, Scores, System, read_systems
-from trainer.evaluation.scoring.rouge import TYPES
 from trainer.terminal.text import Console
 
 #: Files with the results of the whole study.
@@ -40,15 +39,15 @@ def write_results(
     count = len(definition.seeds)
     table = blocks(
         scores,
-        f"{out.name}: {len(definition.models)} models, {count} seed{'s' if count > 1 else ''} each",
+        f"{out.name}: {len(definition.compared)} models, {count} seed{'s' if count > 1 else ''} each",
         split="test",
         baseline=definition.baseline,
-        measures=TYPES,
+        measures=definition.measures,
         samples=samples,
         seed=_SEED,
         languages=None if subset is None else [language_name(word) for word in subset],
     )
-    outcomes = check_claims(definition.claims, scores, by_seed, TYPES, samples=samples, seed=_SEED)
+    outcomes = check_claims(definition.claims, scores, by_seed, definition.measures, samples=samples, seed=_SEED)
     step_costs = read_step_costs(definition, trials)
     claims, spread = _claims(outcomes, count), _spread(definition, by_seed)
     cost = cost_sheet(step_costs, definition.baseline)
@@ -57,7 +56,8 @@ def write_results(
             f"# {markdown.as_text(table.title)}\n",
             *(f"- {line}" for line in _facts(definition, trials, out, command)),
             "\n## Scores\n",
-            f"Held-out examples, the mean of {count} seeds; ROUGE F1 in per cent, as {scores.profile}.\n",
+            f"Held-out examples, the mean of {count} seeds; in per cent"
+            f"{'' if scores.profile is None else f', ROUGE F1 as {scores.profile}'}.\n",
             as_markdown(table),
             "## Claims\n",
             as_markdown(claims),
@@ -78,9 +78,9 @@ def write_results(
 def _read(definition: Definition, trials: Sequence[Trial]) -> Scores:
     systems = [
         System(name=model, runs=tuple(trial.run for trial in trials if trial.model == model))
-        for model in definition.models
+        for model in definition.compared
     ]
-    return read_systems(systems, split="test", measures=TYPES)
+    return read_systems(systems, split="test", measures=definition.measures)
 
 
 def _claims(outcomes: Sequence[Outcome], seeds: int) -> Sheet:
@@ -112,18 +112,18 @@ def _claims(outcomes: Sequence[Outcome], seeds: int) -> Sheet:
 
 def _spread(definition: Definition, by_seed: Sequence[Scores]) -> Sheet:
     lines = []
-    for name in definition.models:
+    for name in definition.compared:
         cells = [words(name)]
         for kind in get_args(DirectionKind):
-            texts = [_plus_minus(_means(by_seed, name, measure, kind)) for measure in TYPES]
+            texts = [_plus_minus(_means(by_seed, name, measure, kind)) for measure in definition.measures]
             cells.append(words(" / ".join(texts)))
         lines.append(tuple(cells))
     return Sheet(
         title="seeds",
         head=("model", "MMS", "MXLS", "all"),
         rows=tuple(lines),
-        note=f"{' / '.join(SHORT[measure] for measure in TYPES)}: mean over directions, and the standard deviation of "
-        f"{len(by_seed)} seeds.",
+        note=f"{' / '.join(SHORT[measure] for measure in definition.measures)}: mean over directions, and the "
+        f"standard deviation of {len(by_seed)} seeds.",
     )
 
 

@@ -13,7 +13,16 @@ FORMER = "unicode"
 
 #: Measures that count no words and are the same in every profile.
 WITHOUT_WORDS = frozenset(
-    {"language_confidence", "wrong_language", "wrong_language_reference", "meaning_similarity", "bertscore"}
+    {
+        "language_confidence",
+        "wrong_language",
+        "wrong_language_reference",
+        "meaning_similarity",
+        "bertscore",
+        "bleu",
+        "chrf",
+        *(f"{side}recall{k}" for side in ("", "image_to_text_", "text_to_image_") for k in (1, 5, 10)),
+    }
 )
 
 

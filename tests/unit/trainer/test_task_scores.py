@@ -39,10 +39,10 @@ def test_recall_by_hand() -> None:
 def test_languages_that_were_trained_on_stand_apart() -> None:
     best, worst = torch.eye(12), -torch.eye(12)
     found = {
-        "english": Scored(score_NN=best, left_out={}),
-        "french": Scored(score_NN=worst, left_out={}),
-        "urdu": Scored(score_NN=best[:3, :3], left_out={}),
-        "hindi": Scored(score_NN=best[:1, :1], left_out={}),
+        "english": Scored(score_NN=best, rows=range(12), left_out={}),
+        "french": Scored(score_NN=worst, rows=range(12), left_out={}),
+        "urdu": Scored(score_NN=best[:3, :3], rows=range(3), left_out={}),
+        "hindi": Scored(score_NN=best[:1, :1], rows=range(1), left_out={}),
     }
     report = retrieval_report(found, {"english", "welsh"})
     assert report["trained"] == ["english"]

@@ -14,6 +14,7 @@ from trainer.evaluation.baseline_names import LABELS
 from trainer.evaluation.compare.split_scorer import ScoresOf, SplitScorer
 from trainer.evaluation.foreign import is_foreign
 from trainer.evaluation.predictions import Key, read_facts, read_predictions, read_scores
+from trainer.evaluation.scoring.recall import MEASURES as RECALLS
 from trainer.evaluation.scoring.similarity import SIMILARITY
 from trainer.recipe.profiles import DEFAULT, FORMER, PROFILES, WITHOUT_WORDS, Profile, profile_of
 
@@ -27,6 +28,10 @@ SHORT = {
     "bleu": "BLEU",
     "chrf": "chrF",
     SIMILARITY: "USE",
+    **{
+        measure: measure.replace("image_to_text_", "i→n ").replace("text_to_image_", "n→i ").replace("recall", "R@")
+        for measure in RECALLS
+    },
 }
 
 #: The measure that every example has where ROUGE is defined.

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from models.objectives.matching import Matcher
+from shards.arrays import Ints
 from shards.batch.types import Batch
 from shards.directions import parse_directions
 from shards.errors import InputError
@@ -24,8 +25,9 @@ from shards.stream.sampler import Groups
 from trainer.checkpoint.directory import read_state
 from trainer.distributed import raise_together, sum_over_ranks
 from trainer.evaluation.evaluate import Evaluator
+from trainer.evaluation.predictions import Prediction, write_predictions
 from trainer.evaluation.report import write_report
-from trainer.evaluation.scoring.recall import chance, recalls
+from trainer.evaluation.scoring.recall import MEASURES, chance, recalls, scores_by_story
 from trainer.terminal.progress import stage
 from trainer.trained import Product
 
@@ -35,9 +37,13 @@ REASONS = ("unreadable", "without_image", "same_name")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scored:
-    """Scores of the names of a language, a row an image.  left_out: reason -> candidates that are not among them."""
+    """Scores of the names of a language, a row an image.
+
+    rows: the candidates' articles in the index.  left_out: reason -> candidates that are not among them.
+    """
 
     score_NN: Tensor
+    rows: Sequence[int]
     left_out: Mapping[str, int]
 
 
@@ -83,13 +89,19 @@ class Retrieval:
         # An image is on one rank and zeros are on the others. What one of them could not read is left out on all.
         return {
             language: _scored(
-                sum_over_ranks(score_NN).cpu(), sum_over_ranks(kept_N).cpu() == ranks.world_size, left_out
+                sum_over_ranks(score_NN).cpu(),
+                sum_over_ranks(kept_N).cpu() == ranks.world_size,
+                groups[language].target[:, 0],
+                left_out,
             )
             for language, (score_NN, kept_N, left_out) in found.items()
         }
 
     def score(self, evaluator: Evaluator, found: Mapping[str, Scored], split: str, checkpoint: Path) -> dict[str, Any]:
-        """Write <split>.json, with the part `retrieval` beside what every report has, and return the report."""
+        """Write <split>.json, with the part `retrieval` beside what every report has, and return the report.
+
+        A row of <split>-predictions.parquet is a story: the name that its image finds first, and `MEASURES`.
+        """
         corpus, recipe = evaluator.corpus, evaluator.recipe
         mixtures = (recipe.mixture, *recipe.mixture.changes)
         trained_on = {
@@ -109,7 +121,13 @@ class Retrieval:
             "nll": {},
             "retrieval": {**retrieval_report(found, trained_on), "left_out": left_out},
         }
-        write_report(evaluator.where, report)
+        write_report(
+            evaluator.where,
+            report,
+            lambda: write_predictions(
+                evaluator.where, split, _predictions(evaluator, found), MEASURES, evaluator.facts(checkpoint)
+            ),
+        )
         return report
 
 
@@ -165,11 +183,37 @@ def _kept(batch: Batch) -> tuple[list[int], dict[str, int]]:
     return kept, left_out
 
 
-def _scored(score_NN: Tensor, kept_N: Tensor, left_out: Mapping[str, int]) -> Scored:
+def _scored(score_NN: Tensor, kept_N: Tensor, rows: Ints, left_out: Mapping[str, int]) -> Scored:
     elsewhere = len(kept_N) - int(kept_N.sum()) - sum(left_out.values())
     return Scored(
-        score_NN=score_NN[kept_N][:, kept_N], left_out={**left_out, "unreadable": left_out["unreadable"] + elsewhere}
+        score_NN=score_NN[kept_N][:, kept_N],
+        rows=rows[kept_N.numpy()].tolist(),
+        left_out={**left_out, "unreadable": left_out["unreadable"] + elsewhere},
     )
+
+
+def _predictions(evaluator: Evaluator, found: Mapping[str, Scored]) -> list[Prediction]:
+    corpus, reader = evaluator.corpus, evaluator.reader
+    keys, story = corpus.story_keys(), corpus.articles["story"]
+    predictions: list[Prediction] = []
+    for language, of in found.items():
+        scores, names = of.score_NN.numpy(), [reader.article(row).summary for row in of.rows]
+        for row, own, first, measured in zip(
+            of.rows, names, scores.argmax(axis=1), scores_by_story(scores), strict=True
+        ):
+            predictions.append(
+                Prediction(
+                    number=len(predictions),
+                    story=keys[int(story[row])],
+                    source=language,
+                    target=language,
+                    prediction=names[first],
+                    reference=own,
+                    language=language,
+                    scores=measured,
+                )
+            )
+    return predictions
 
 
 def retrieval_report(found: Mapping[str, Scored], trained_on: Sequence[str] | set[str]) -> dict[str, Any]:
