@@ -63,8 +63,10 @@ class Definition(_Part):
             if name not in self.models:
                 raise ValueError(f"stages: {name!r} is no model of it{did_you_mean(name, order)}")
         for name in (self.baseline, *(side for claim in self.claims for side in (claim.better, claim.than))):
-            if name not in self.compared:
-                raise ValueError(f"{name!r} is no model of its tables{did_you_mean(name, self.compared)}")
+            if name not in self.models:
+                raise ValueError(f"{name!r} is no model of it{did_you_mean(name, order)}")
+            if name in self.stages:
+                raise ValueError(f"{name!r} is a stage, which is in no table: compare others")
         for measure in self.measures:
             if measure not in SHORT:
                 raise ValueError(f"measures: no measure {measure!r}{did_you_mean(measure, SHORT)}")

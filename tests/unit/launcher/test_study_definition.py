@@ -10,6 +10,7 @@ from launcher.cli import main
 from launcher.study.definition import Definition, load_study, slug, study_names, trials
 from models.objectives.across_config import AcrossConfig
 from models.objectives.d2tv_config import D2TVConfig
+from models.objectives.rc3_config import RC3Config
 from shards.errors import InputError
 from tests.support.harness import FP32
 from tests.unit.launcher.test_study import DEFINITION
@@ -17,7 +18,7 @@ from tests.unit.launcher.test_study import DEFINITION
 
 def test_the_shipped_study_is_the_papers_table() -> None:
     study = load_study("table1")
-    assert study_names() == ["across", "across_selection", "table1", "table2"]
+    assert study_names() == ["across", "across_selection", "rc3_retrieval", "rc3_translation", "table1", "table2"]
     assert list(study.models) == ["MMS", "MXLS", "MMS+MXLS", "Vanilla-KD", "D²TV"]
     assert (study.baseline, len(study.seeds)) == ("Vanilla-KD", 3)
     planned = trials(study, Path("out"), ds_config=FP32, ranks=2, overrides=["training.steps=7"])
@@ -80,9 +81,35 @@ def test_across_study_adds_alignment_and_augmentation() -> None:
     assert {trial.recipe.references["mls"].model for trial in others} == {first.run}
 
 
+@pytest.mark.parametrize(("name", "measure"), [("rc3_translation", "chrf"), ("rc3_retrieval", "recall1")])
+def test_rc3_studies_fine_tune_what_was_pre_trained(name: str, measure: str) -> None:
+    study = load_study(name)
+    assert study.measures[0] == measure
+    planned = trials(study, Path("out"), ds_config=FP32, ranks=2, overrides=[])
+    stages, tuned = planned[:6], planned[6:13]
+    assert [trial.model for trial in stages] == list(study.stages)
+    assert study.compared == [trial.model for trial in tuned]
+    read = [trial.recipe.references["pretrained"].model for trial in tuned]
+    assert read == [*(trial.run for trial in stages), stages[0].run]
+    for stage, trial in zip(stages, tuned, strict=False):
+        assert stage.recipe.network == trial.recipe.network, trial.model
+    assert [trial.recipe.references["pretrained"].initialises for trial in tuned] == [True] * 6 + [False]
+    settings = [trial.recipe.objective.settings() for trial in stages]
+    without = [
+        (not one.relevance, not one.contrast, not one.textual_contrast)
+        for one in settings
+        if isinstance(one, RC3Config)
+    ]
+    nothing = (False, False, False)
+    assert without == [nothing, (True, False, False), (False, True, False), (False, True, True), nothing, nothing]
+
+
 @pytest.mark.parametrize(
     ("change", "error"),
     [
+        ({"stages": ["Bth"]}, "stages: 'Bth' is no model of it (did you mean 'Both'?)"),
+        ({"stages": ["Both"]}, "'Both' is a stage, which is in no table: compare others"),
+        ({"measures": ["chr"]}, "measures: no measure 'chr' (did you mean 'chrf'?)"),
         ({"only": {"D2TV": ["objective.beta=2"]}}, "only: 'D2TV' is no model of it (did you mean 'D²TV'?)"),
         ({"only": {"Both": ["objective.bta=2"]}}, "(did you mean 'beta'?)"),
         ({"basline": "MMS"}, "unknown key 'basline' (did you mean 'baseline'?)"),
