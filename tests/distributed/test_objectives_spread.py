@@ -9,7 +9,7 @@ import torch
 from shards.format.index import Corpus
 from tests.support.checkpoints import write_checkpoint
 from tests.support.harness import run_job
-from tests.support.tiny import tiny_overrides
+from tests.support.tiny import make_corpus, tiny_overrides
 from trainer.recipe import load_recipe
 
 #: Recipes that begin with a network that `rc3_roi` has trained.
@@ -22,7 +22,7 @@ FINE_TUNED = ("rc3_translation", "rc3_retrieval", "rc3_classification")
         ("cat", ()),
         ("ncls_mt", ()),
         ("dkd", ("network.fusion.kind=early",)),
-        ("rc3_roi", ()),
+        ("rc3_combined", ()),
         ("rc3_translation", ()),
         ("rc3_retrieval", ()),
         ("rc3_classification", ("corpus.tokenizer=", "mixture.kinds=[mms,mxls]")),
@@ -41,6 +41,8 @@ def test_it_does_not_matter_how_it_is_spread(
         return run_job(out, world_size=world_size, overrides=words, steps=steps, recipe=recipe, **of_job)[0]
 
     corpus_path, others = labelled_corpus.directory, ("objective.alpha_steps",)
+    if recipe == "rc3_combined":
+        corpus_path = make_corpus(tmp_path / "corpus", pixels=True).directory
     pretrained: list[str] = []
     if recipe in FINE_TUNED:
         others += ("objective.label_smoothing",)
