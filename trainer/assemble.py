@@ -156,7 +156,7 @@ def assemble(
             networks = load_references(references, plan.tokenizer)
         engine = build_engine(build_network(recipe, plan.tokenizer, networks), recipe, plan.ds_config)
         weight = engine.module.network.backbone.head.weight
-        for network in networks.values():
+        for network in engine.module.references.values():
             network.to(weight.device, weight.dtype)  # no part of the module, so DeepSpeed has moved and cast nothing
     if checkpoint is None:
         content = plan.corpus.content_hash

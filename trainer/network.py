@@ -28,8 +28,8 @@ def build_network(
 ) -> Objective:
     """Return the objective around a new network, the same on every rank: weights follow from the seed.
 
-    references: what the objective reads in training; without them it can be evaluated and exported. The weights are
-    those of the one that `initialises`. Raises `InputError` where that does not fit the recipe's network, and for sizes
+    references: the recipe's, in training; without them the objective can be evaluated and exported. It is given those
+    that it reads; the weights are those of the one that `initialises`. Raises `InputError` where that does not fit the recipe's network, and for sizes
     that memory does not suffice for.
     """
     torch.manual_seed(recipe.training.seed)
@@ -43,7 +43,8 @@ def build_network(
     for name, reference in references.items():
         if recipe.references[name].initialises:
             _copy_weights(name, reference, network)
-    return recipe.objective.settings().build(network, references)
+    settings = recipe.objective.settings()
+    return settings.build(network, {name: of for name, of in references.items() if name in settings.reference_names})
 
 
 def new_network(config: NetworkConfig, tokenizer: Tokenizer, start_ids: Sequence[int] = ()) -> Network:

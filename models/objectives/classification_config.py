@@ -15,12 +15,11 @@ if TYPE_CHECKING:
 
 
 class ClassificationConfig(ObjectiveConfig):
-    """Configure classification. `references.pretrained` is what the network starts from; the head is new."""
+    """Configure classification. The head is new, wherever the network begins."""
 
     early: ClassVar[bool] = True
     tasks: ClassVar[frozenset[str]] = frozenset({"classification"})
     needs: ClassVar[frozenset[str]] = frozenset({"label"})
-    reference_names: ClassVar[tuple[str, ...]] = ("pretrained",)
     from_corpus: ClassVar[frozenset[str]] = frozenset({"labels"})
 
     name: Literal["classification"] = "classification"
@@ -75,7 +74,7 @@ class ClassificationConfig(ObjectiveConfig):
             )
 
     def build(self, network: "Network", references: "Mapping[str, Network]" = MappingProxyType({})) -> "Classification":
-        """Return the objective around `network`. The reference is read no more."""
+        """Return the objective around `network`."""
         from models.objectives.classification import Classification
 
         return Classification(self, network)

@@ -41,7 +41,8 @@ class ObjectiveConfig(StrictConfig, ABC):
     tasks: ClassVar[frozenset[str]] = frozenset({"summarization", "translation"})
     #: Keys that are filled in from the corpus where a recipe has null (`with_labels`).
     from_corpus: ClassVar[frozenset[str]] = frozenset()
-    #: Frozen networks that the objective reads. A recipe has a path for each, in the section `references`.
+    #: Frozen networks that the objective reads. A recipe has a path for each, in the section `references`. One that the
+    #: network begins with and nothing reads afterwards is `pretrained`, under any objective.
     reference_names: ClassVar[tuple[str, ...]] = ()
 
     @property

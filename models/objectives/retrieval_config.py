@@ -12,11 +12,10 @@ if TYPE_CHECKING:
 
 
 class RetrievalConfig(ObjectiveConfig):
-    """Configure retrieval. `references.pretrained` is what the network starts from; the head is new."""
+    """Configure retrieval. The head is new, wherever the network begins."""
 
     early: ClassVar[bool] = True
     tasks: ClassVar[frozenset[str]] = ObjectiveConfig.tasks | {"retrieval"}
-    reference_names: ClassVar[tuple[str, ...]] = ("pretrained",)
 
     name: Literal["retrieval"] = "retrieval"
 
@@ -25,7 +24,7 @@ class RetrievalConfig(ObjectiveConfig):
         self.check_early(recipe)
 
     def build(self, network: "Network", references: "Mapping[str, Network]" = MappingProxyType({})) -> "Retrieval":
-        """Return the objective around `network`. The reference is read no more."""
+        """Return the objective around `network`."""
         from models.objectives.retrieval import Retrieval
 
         return Retrieval(self, network)

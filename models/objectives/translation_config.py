@@ -14,16 +14,15 @@ if TYPE_CHECKING:
 
 
 class TranslationConfig(ObjectiveConfig):
-    """Configure multimodal translation. `references.pretrained` is what the network starts from."""
+    """Configure multimodal translation."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"source_summary"})
-    reference_names: ClassVar[tuple[str, ...]] = ("pretrained",)
 
     name: Literal["translation"] = "translation"
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
 
     def build(self, network: "Network", references: "Mapping[str, Network]" = MappingProxyType({})) -> "Translation":
-        """Return the objective around `network`. The reference is read no more."""
+        """Return the objective around `network`."""
         from models.objectives.translation import Translation
 
         return Translation(self, network)

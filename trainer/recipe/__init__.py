@@ -46,6 +46,8 @@ from trainer.recipe.values import coercions, read_values, set_override, split_ov
 _FORMER: Mapping[str, Mapping[str, Any]] = {"corpus": {"images": "target", "start_tokens": "alphabetical"}}
 
 
+#: Name of the reference that a network may begin with under any objective.
+PRETRAINED = "pretrained"
 #: Keys of an evaluation that earlier releases lacked: its facts have them where they are not the default.
 _OF_TASKS = ("task", "candidates")
 
@@ -269,7 +271,7 @@ def _check_task(recipe: Recipe, objective: ObjectiveConfig) -> None:
 def _check_reference_names(recipe: Recipe, config_type: type[ObjectiveConfig], where: str) -> None:
     objective, read = recipe.objective.name, config_type.reference_names
     for name in recipe.references:
-        if name not in read:
+        if name not in (*read, PRETRAINED):
             known = f"it reads {', '.join(read)}" if read else "it reads none"
             raise InputError(
                 f"{where}: references.{name}: objective {objective!r} reads no such network{did_you_mean(name, read)}, "

@@ -79,6 +79,23 @@ def test_one_reference_initialises(tmp_path: Path, tiny_corpus: Corpus, monkeypa
         referring_recipe(tmp_path, tiny_corpus, *words)
 
 
+def test_any_objective_may_begin_with_a_trained_network(tmp_path: Path, tiny_corpus: Corpus, mls: Path) -> None:
+    """An objective that reads none is not given it, and keeps nothing of it."""
+    checkpoint = find_trained(mls)
+    trained = trained_network(
+        trained_recipe(checkpoint), open_tokenizer(tiny_corpus.directory / "tokenizer"), checkpoint
+    )
+    words = [f"references.pretrained.model={mls}", "references.pretrained.initialises=true"]
+    recipe = recipe_in(tmp_path / "run", tiny_corpus, "objective.contrast=false", *words)
+    with group_of_one() as (ranks, device):
+        run = assemble(plan_run(recipe, FP32, ranks), device)
+        objective = run.trainer.engine.module
+        assert not objective.references
+        for name, tensor in trained.state_dict().items():
+            assert torch.equal(objective.network.state_dict()[name], tensor), name
+        run.trainer.close()
+
+
 def test_what_a_run_cannot_read_is_refused_before_a_rank_joins(tmp_path: Path, tiny_corpus: Corpus, mls: Path) -> None:
     def refused(message: str, model: Path, *more: str) -> None:
         with pytest.raises(InputError, match=message) as caught:
