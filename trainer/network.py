@@ -29,8 +29,8 @@ def build_network(
     """Return the objective around a new network, the same on every rank: weights follow from the seed.
 
     references: the recipe's, in training; without them the objective can be evaluated and exported. It is given those
-    that it reads; the weights are those of the one that `initialises`. Raises `InputError` where that does not fit the recipe's network, and for sizes
-    that memory does not suffice for.
+    that it reads; the weights are those of the one that `initialises`. Raises `InputError` where that does not fit the
+    recipe's network, and for sizes that memory does not suffice for.
     """
     torch.manual_seed(recipe.training.seed)
     reset = recipe.network.text.reset_start_tokens
