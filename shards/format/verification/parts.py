@@ -103,6 +103,7 @@ def check_part(
     table: NDArray[np.void],
     images: NDArray[np.void] | None,
     target_of: dict[int, int],
+    labels: list[str | None] | None,
     keys: list[str] | None,
     findings: Findings,
 ) -> None:
@@ -131,6 +132,8 @@ def check_part(
         same = same and (keys is None or [str(key) for key in part["keys"]] == keys)
         same = same and (int(part["regions"]), int(part["width"])) in ((0, 0), (task.regions, task.feature_size))
         same = same and dict(part.get("variants", np.zeros(0, VARIANTS)).tolist()) == target_of
+        own_labels = [str(label) or None for label in part.get("labels", [""] * len(rows))]
+        same = same and labels in (None, own_labels)
         if images is not None:
             pixels = part.get("pixels", np.zeros(0, PIXELS))
             same = same and all(np.array_equal(pixels[name], images[name]) for name in (PIXELS.names or ())[1:])

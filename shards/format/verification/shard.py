@@ -108,7 +108,7 @@ class _ShardCheck:
             foreign=bool(wanted) and bool(articles) and set(wanted).isdisjoint(articles),
         )
         if self._table is not None:
-            check_part(self._path, task, self._table, self._images, self._target_of, self._keys, findings)
+            check_part(self._path, task, self._table, self._images, self._target_of, self._labels, self._keys, findings)
         if report.foreign:  # verify.py finds its owner among all shards; its size follows from that
             return report
         if size != task.size:
