@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from shards.files.checksum import crc32c
 from shards.files.write import whole_file, write_atomically
-from shards.format.index import ARTICLE, Corpus, open_corpus
+from shards.format.index import Corpus, open_corpus
 from shards.format.merge import write_manifest
+from shards.format.records import ARTICLE
 from shards.text.sentencepiece_tokenizer import train_sentencepiece
 
 ARTICLES = 1_078_215

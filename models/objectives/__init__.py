@@ -2,7 +2,7 @@
 torch, and one line in `OBJECTIVES`.
 
 They are exercised by tests/numerics (test_objective.py, test_across.py, test_cat.py, test_ncls.py, test_rc3.py,
-test_rc3_tasks.py);
+test_rc3_tasks.py, test_classification.py);
 recipes live in trainer/recipe/recipes/.
 
 | paper | file | equations | recipe |

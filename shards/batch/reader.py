@@ -22,7 +22,8 @@ from shards.batch.pictures import ImageFiles, StoredImage
 from shards.batch.spans import Reading, Request, Room, UnreadableError, coalesce, content_problem, is_sound, scratch
 from shards.errors import InputError
 from shards.files.checksum import crc32c
-from shards.format.index import NPY_HEADER, PIXELS, ArticleRecord, Corpus
+from shards.format.index import Corpus
+from shards.format.records import NPY_HEADER, PIXELS, ArticleRecord
 from shards.format.stores import open_storage
 from shards.schema import Article
 from shards.storage.reads import Storage

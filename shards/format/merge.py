@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from shards.errors import InputError
 from shards.files.checksum import crc32c
 from shards.files.write import left_overs, whole_file, write_atomically
-from shards.format.index import ARTICLE, CORPUS_FILES, PIXELS, VARIANTS, Corpus, open_corpus
+from shards.format.index import CORPUS_FILES, Corpus, open_corpus
 from shards.format.labels import merge_labels
 from shards.format.manifest import FORMAT_VERSION, INDEX_FILES, SPLITS, content_hash
 from shards.format.part_index import parse_texts, read_part
+from shards.format.records import ARTICLE, PIXELS, VARIANTS
 from shards.problems import Problems
 from shards.variant_counts import VariantCounts
 

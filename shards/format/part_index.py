@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from shards.errors import InputError, reason
 from shards.files.read import parse_json
-from shards.format.index import ARTICLE, PIXELS, STORY_KEY, VARIANTS
+from shards.format.index import STORY_KEY
 from shards.format.manifest import LONGEST_LABEL, is_label
+from shards.format.records import ARTICLE, PIXELS, VARIANTS
 from shards.problems import Problems
 from shards.text.lines import has_text
 from shards.variant_counts import VariantCounts

@@ -24,9 +24,9 @@ import numpy as np
 from shards.errors import InputError
 from shards.files.checksum import crc32c
 from shards.files.write import whole_file
-from shards.format.index import ARTICLE, PIXELS, VARIANTS, ArticleRecord
 from shards.format.manifest import LONGEST_LABEL, SPLITS, is_label
 from shards.format.pixels import suffix_of
+from shards.format.records import ARTICLE, PIXELS, VARIANTS, ArticleRecord
 from shards.problems import Problems
 from shards.schema import Images, Story, Variant
 from shards.text.lines import has_text

@@ -61,6 +61,8 @@ class Layout:
 
 def _string(record: Mapping[str, Any], name: str) -> str:
     value = record.get(name)
+    if type(value) is int:  # an id
+        return str(value)
     if not isinstance(value, str) or not value:
         raise ValueError(f"has no {name!r}")
     try:

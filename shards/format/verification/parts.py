@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.errors import reason
-from shards.format.index import PIXELS, VARIANTS, map_array
+from shards.format.index import map_array
 from shards.format.part_index import load_part, part_problem
+from shards.format.records import PIXELS, VARIANTS
 from shards.format.verification.findings import Findings
 
 #: The columns of the articles that tell where in the tar a member is.
@@ -131,6 +132,8 @@ def check_part(
         same = same and (keys is None or [str(key) for key in part["keys"]] == keys)
         same = same and (int(part["regions"]), int(part["width"])) in ((0, 0), (task.regions, task.feature_size))
         same = same and dict(part.get("variants", np.zeros(0, VARIANTS)).tolist()) == target_of
+        labels = [str(label) or None for label in part.get("labels", [""] * len(rows))]
+        same = same and read_labels(task, table) in (None, labels)
         if images is not None:
             pixels = part.get("pixels", np.zeros(0, PIXELS))
             same = same and all(np.array_equal(pixels[name], images[name]) for name in (PIXELS.names or ())[1:])

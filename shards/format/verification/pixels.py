@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from shards.format.index import PIXELS
 from shards.format.manifest import Manifest
 from shards.format.pixels import SUFFIXES, DamagedImageError, decode, suffix_of
+from shards.format.records import PIXELS
 from shards.format.verification.findings import Findings
 from shards.format.verification.tables import open_table
 

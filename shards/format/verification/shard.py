@@ -13,16 +13,8 @@ import numpy as np
 from shards.files.checksum import crc32c
 from shards.format.part_index import label_of, parse_texts
 from shards.format.pixels import SUFFIXES
+from shards.format.verification import parts
 from shards.format.verification.findings import Findings
-from shards.format.verification.parts import (
-    ShardTask,
-    check_part,
-    read_images,
-    read_keys,
-    read_labels,
-    read_rows,
-    read_variants,
-)
 from shards.format.verification.pixels import IMAGE_NAME, image_problem, indexed_files
 from shards.format.verification.tars import Walk, parse_array, walk_tar, webdataset_problem
 
@@ -66,7 +58,7 @@ class _Member:
     rows: list[int] = field(default_factory=list)  # of the shard's own table
 
 
-def check_shard(task: ShardTask) -> ShardReport:
+def check_shard(task: parts.ShardTask) -> ShardReport:
     """Return everything that is wrong with one shard. Never raises for what it finds in a file."""
     findings = Findings()
     path = task.directory / task.name
@@ -81,16 +73,16 @@ def check_shard(task: ShardTask) -> ShardReport:
 
 
 class _ShardCheck:
-    def __init__(self, task: ShardTask, findings: Findings) -> None:
+    def __init__(self, task: parts.ShardTask, findings: Findings) -> None:
         self._task = task
         self._findings = findings
         self._path = task.directory / task.name
-        self._table = read_rows(task)
-        self._images = read_images(task)
-        self._keys = read_keys(task)
+        self._table = parts.read_rows(task)
+        self._images = parts.read_images(task)
+        self._keys = parts.read_keys(task)
         #: Row of a variant -> that of its article, in the shard's own table.
-        self._target_of = read_variants(task, len(self._table)) if self._table is not None else {}
-        self._labels = read_labels(task, self._table) if self._table is not None else None
+        self._target_of = parts.read_variants(task, len(self._table)) if self._table is not None else {}
+        self._labels = parts.read_labels(task, self._table) if self._table is not None else None
         self._crc_of: dict[str, int] = {}  # name of a member -> its checksum by the index
 
     def run(self) -> ShardReport:
@@ -108,7 +100,7 @@ class _ShardCheck:
             foreign=bool(wanted) and bool(articles) and set(wanted).isdisjoint(articles),
         )
         if self._table is not None:
-            check_part(self._path, task, self._table, self._images, self._target_of, self._keys, findings)
+            parts.check_part(self._path, task, self._table, self._images, self._target_of, self._keys, findings)
         if report.foreign:  # verify.py finds its owner among all shards; its size follows from that
             return report
         if size != task.size:

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from shards.arrays import Ints, Mask
 from shards.errors import reason
 from shards.format import table_checks
-from shards.format.index import ARTICLE, VARIANTS, map_array
+from shards.format.index import map_array
 from shards.format.manifest import Manifest
+from shards.format.records import ARTICLE, VARIANTS
 from shards.format.table_checks import reporter
 from shards.format.verification.findings import Findings
 

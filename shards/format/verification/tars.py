@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from shards.errors import reason
 from shards.files.checksum import crc32c
-from shards.format.index import NPY_HEADER
+from shards.format.records import NPY_HEADER
 
 _CHUNK = 1 << 20
 

@@ -12,8 +12,9 @@ import pytest
 from numpy.typing import NDArray
 
 from launcher.cli import main
-from shards.format.index import ARTICLE, Corpus
+from shards.format.index import Corpus
 from shards.format.merge import finish_corpus
+from shards.format.records import ARTICLE
 from shards.format.writer import write_shard
 from tests.support.sealing import reseal
 from tests.support.strange import LANGUAGES, strange_stories

@@ -17,9 +17,10 @@ from shards.batch.reader import Reader, ReaderConfig
 from shards.batch.spans import UnreadableError
 from shards.errors import InputError
 from shards.files.checksum import crc32c
-from shards.format.index import ARTICLE, Corpus, open_corpus
+from shards.format.index import Corpus, open_corpus
 from shards.format.manifest import content_hash
 from shards.format.merge import finish_corpus
+from shards.format.records import ARTICLE
 from shards.text.tokenizer import open_tokenizer
 from tests.support.tiny import make_corpus
 

@@ -139,7 +139,7 @@ def test_bad_examples_are_counted_named_and_left_out(tree: IglueTree) -> None:
             good | {"pairID": "5", "Flikr30kID": "999.jpg"},
             good | {"pairID": "6", "Flikr30kID": "1002"},
             good | {"pairID": "7", "sentence2": " \u200b"},
-            good | {"pairID": "8", "sentence2": 8},
+            good | {"pairID": "8", "sentence2": [8]},
             good | {"pairID": "9", "Flikr30kID": "1001.jpg"},
             '{"gold_label": "neutral", "pairID": "half \\ud800", "sentence2": "a", "Flikr30kID": "1000"}',
         ],

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from shards.errors import InputError
-from shards.format.index import ARTICLE, Corpus
+from shards.format.index import Corpus
+from shards.format.records import ARTICLE
 from shards.stream.mixture import MixtureConfig
 from shards.stream.permutation import permute
 from shards.stream.sampler import Groups, Sampler
