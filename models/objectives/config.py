@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from models.config import NetworkConfig, StrictConfig
 from shards.errors import InputError
@@ -39,6 +39,8 @@ class ObjectiveConfig(StrictConfig, ABC):
     early: ClassVar[bool] = False
     #: What its networks can be evaluated by (`evaluation.task`).
     tasks: ClassVar[frozenset[str]] = frozenset({"summarization", "translation"})
+    #: What its networks write from, with the images, also in validation and `d2tv summarize`: documents, or names.
+    reads: ClassVar[Literal["source", "source_summary"]] = "source"
     #: Frozen networks that the objective reads. A recipe has a path for each, in the section `references`.
     reference_names: ClassVar[tuple[str, ...]] = ()
 

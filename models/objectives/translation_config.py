@@ -17,6 +17,7 @@ class TranslationConfig(ObjectiveConfig):
     """Configure multimodal translation. `references.pretrained` is what the network starts from."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"source_summary"})
+    reads: ClassVar[Literal["source", "source_summary"]] = "source_summary"
     reference_names: ClassVar[tuple[str, ...]] = ("pretrained",)
 
     name: Literal["translation"] = "translation"
