@@ -69,7 +69,8 @@ def read(
 ) -> list[Example]:
     """Read the documents and images of predictions.
 
-    document_of: the side whose article is the document; name: the source's summary in its place. rule: which article's images were shown.
+    document_of: the side whose article is the document; name: the source's summary in its place.
+    rule: which article's images were shown.
     """
     rows = corpus.article_rows({row.story for _, _, row in chosen})
     found = []
