@@ -21,6 +21,13 @@ class Mixture(Protocol):
     def directions(self) -> str: ...
 
 
+class Checkpoints(Protocol):
+    """A recipe's checkpoints. keep_best: the kind whose held-out NLL chooses one."""
+
+    @property
+    def keep_best(self) -> str | None: ...
+
+
 class WholeRecipe(Protocol):
     """Name the parts of a recipe (trainer/recipe) that an objective may judge."""
 
@@ -29,6 +36,9 @@ class WholeRecipe(Protocol):
 
     @property
     def mixture(self) -> Mixture: ...
+
+    @property
+    def checkpoint(self) -> Checkpoints: ...
 
 
 class ObjectiveConfig(StrictConfig, ABC):

@@ -12,6 +12,7 @@ import torch
 
 from launcher.cli import main
 from shards.batch.reader import Reader
+from shards.errors import InputError
 from shards.format.index import Corpus
 from shards.text.tokenizer import open_tokenizer
 from tests.support.checkpoints import recipe_in, write_checkpoint
@@ -148,6 +149,16 @@ def test_retrieval_wants_an_objective_that_matches(
     assert main(["export", str(pretrained), str(tmp_path / "model")]) == 0
     assert main(["evaluate", str(tmp_path / "model"), "--task", "retrieval", "--directions", "mms"]) == 2
     assert f"scores by the objective's head, which {tmp_path / 'model'} has not" in capsys.readouterr().err
+
+
+def test_a_recipe_of_retrieval_is_refused_what_it_cannot_have(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    for word, message in (
+        ("checkpoint.keep_best=mms", "objective retrieval trains no writing: set it to null"),
+        ("network.fusion.kind=late", "objective retrieval reads images and text with one encoder: set network.fusion"),
+        ("references.pretrained.model=", "references.pretrained.model"),
+    ):
+        with pytest.raises(InputError, match=message):
+            rc3_recipe("rc3_retrieval", tmp_path / "run", tiny_corpus, word)
 
 
 def test_late_fusion_translates_too(tiny_corpus: Corpus, tmp_path: Path) -> None:
