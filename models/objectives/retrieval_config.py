@@ -26,8 +26,8 @@ class RetrievalConfig(ObjectiveConfig):
         self.check_early(recipe)
         if recipe.checkpoint.keep_best is not None:
             raise InputError(
-                "checkpoint.keep_best chooses by the held-out NLL, and objective retrieval trains no writing: set it to "
-                "null"
+                "checkpoint.keep_best chooses by the held-out NLL, and objective retrieval trains no writing: set it "
+                "to null"
             )
 
     def build(self, network: "Network", references: "Mapping[str, Network]" = MappingProxyType({})) -> "Retrieval":
