@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from launcher.comparison.blocks import blocks
 from launcher.examples import choose, read
@@ -34,7 +34,9 @@ def write_evaluation_page(done: Evaluated) -> Path:
     try:
         chosen = choose(rows, group_of, recipe.evaluation.seed)
         rule = recipe.corpus.image_rule(training=False)
-        examples = read(chosen, done.corpus, reader, recipe.network.vision.max_images, rule=rule)
+        read_from: Literal["source", "name"] = "name" if recipe.evaluation.task == "translation" else "source"
+        most = recipe.network.vision.max_images
+        examples = read(chosen, done.corpus, reader, most, rule=rule, document_of=read_from)
     finally:
         reader.close()
     path = evaluation_folder(done.where) / f"{split}.html"

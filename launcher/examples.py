@@ -65,11 +65,12 @@ def read(
     max_images: int,
     rule: ImageRule = "source",
     *,
-    document_of: Literal["source", "target"] = "source",
+    document_of: Literal["source", "target", "name"] = "source",
 ) -> list[Example]:
     """Read the documents and images of predictions.
 
-    document_of: the side whose article is the document. rule: which article's images were shown.
+    document_of: the side whose article is the document; name: the source's summary in its place.
+    rule: which article's images were shown.
     """
     rows = corpus.article_rows({row.story for _, _, row in chosen})
     found = []
@@ -81,7 +82,8 @@ def read(
         sizes: tuple[tuple[int, int], ...] = ()
         problem: str | None = None
         try:
-            document = reader.article(source if document_of == "source" else target).text
+            article = reader.article(target if document_of == "target" else source)
+            document = article.summary if document_of == "name" else article.text
             if corpus.articles["images"][owner]:
                 images, sizes = _seen(read_images(corpus, reader, owner), max_images)
         except UnreadableError as error:

@@ -59,6 +59,7 @@ class Summarizer:
         self._data = data_of(self._path)
         recipe = trained_recipe(self._path, overrides)
         self._decoding: Decoding = recipe.evaluation.decoding(recipe.lengths.summary)
+        self._reads = recipe.objective.settings().reads
         self._features: Any = None
 
     @cached_property
@@ -114,7 +115,7 @@ class Summarizer:
         """Raise `InputError`, with the reason, for a request that the model cannot serve."""
         if not has_text(request.text):
             raise InputError(f"{request.where}: there is no text in it")
-        if request.source is None and self._model.tokenizer.marks_texts:
+        if request.source is None and (self._model.tokenizer.marks_texts or self._reads == "source_summary"):
             raise InputError(
                 f"{request.where}: this model reads a text behind its language's code: say --from LANGUAGE"
             )
@@ -131,13 +132,13 @@ class Summarizer:
         """Check the requests and return their summaries."""
         for request in requests:
             self.check(request)
-        ids_BN = self._model.network.generate(self._batch(requests), self._decoding)
+        ids_BN = self._model.network.generate(self._batch(requests), self._decoding, reads=self._reads)
         return [self._model.tokenizer.decode(ids) for ids in ids_BN.tolist()]
 
     def _batch(self, requests: Sequence[Request]) -> Batch:
         model, vision = self._model, self._model.recipe.network.vision
         # Where the source's language does not matter it may be unknown: the model reads no code of it.
-        source = [Article(language=r.source or r.target, text=r.text, summary="") for r in requests]
+        source = [Article(language=r.source or r.target, text=r.text, summary=r.text) for r in requests]
         target = [Article(language=r.target, text="", summary="") for r in requests]
         pictures = [[_picture(path, r.where) for path in r.images[: vision.max_images]] for r in requests]
         images = [self._extract(each) if each and vision.reads("regions") else None for each in pictures]

@@ -19,7 +19,7 @@ _SHOWN = 1200
 #: With more languages the table of the paper is folded.
 _OPEN = 8
 #: Measures of an example that are shown.
-_MEASURES = ("rouge1", "rouge2", "rougeL", "bertscore", SIMILARITY, "lase")
+_MEASURES = ("chrf", "bleu", "rouge1", "rouge2", "rougeL", "bertscore", SIMILARITY, "lase")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

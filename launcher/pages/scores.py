@@ -39,11 +39,11 @@ LABELS = {
     "repetition1": "repeated words",
     "repetition2": "repeated pairs",
 }
-_MODELS = ("bertscore", "lase", SIMILARITY)
-_QUALITY = (*TYPES, "rougeLsum", *_MODELS)
+_BESIDE = ("chrf", "bleu", "bertscore", "lase", SIMILARITY)
+_QUALITY = (*TYPES, "rougeLsum", *_BESIDE)
 _BEHAVIOUR = tuple(name for name in LABELS if name not in _QUALITY)
-_AVERAGED = (*TYPES, *_MODELS, "wrong_language")
-_MAPPED = ("rougeL", "rouge1", "rouge2", *_MODELS, "wrong_language", "novelty2", "repetition2")
+_AVERAGED = (*TYPES, *_BESIDE, "wrong_language")
+_MAPPED = ("rougeL", "rouge1", "rouge2", *_BESIDE, "wrong_language", "novelty2", "repetition2")
 
 #: The classes as a person reads them.
 CLASS_NAMES = dict(zip(CLASSES, ("under 1,000", "1,000 to 5,000", "over 5,000"), strict=True))
@@ -83,13 +83,13 @@ def _describe(report: Mapping[str, Any]) -> str:
         words.append(without)
     settings = report.get("settings")
     if isinstance(settings, dict):
-        shown = ("directions", "num_beams", "length_penalty", "no_repeat_ngram_size")
+        shown = ("task", "directions", "num_beams", "length_penalty", "no_repeat_ngram_size")
         words += [f"{key} {settings[key]}" for key in shown if key in settings]
     return ", ".join([*words, f"ROUGE as {profile_in(report)}"])
 
 
 def _kinds(report: Mapping[str, Any]) -> dict[str, Table | None]:
-    """Tabulate NLL, ROUGE and what models scored, by kind; beside it how the summaries are written."""
+    """Tabulate NLL, ROUGE and what was scored beside it, by kind; beside it how the summaries are written."""
     scores, nll = _scores_of(report, "by_kind"), _scores_of(report, "nll")
     quality, behaviour = _present(scores, _QUALITY) or TYPES, _present(scores, _BEHAVIOUR)
     rows, beside = [], []
@@ -103,7 +103,7 @@ def _kinds(report: Mapping[str, Any]) -> dict[str, Table | None]:
     rouge = sum(name.startswith("rouge") for name in quality)
     groups = [("", 1), ("NLL a token", 3), ("ROUGE F1, per cent", rouge)]
     if len(quality) > rouge:
-        groups.append(("with models", len(quality) - rouge))
+        groups.append(("beside ROUGE", len(quality) - rouge))
     return {
         "kinds": Table(["kind", "model", "unigram", "better by", *_labels(quality)], rows, groups),
         "behaviour": Table(["kind", *_labels(behaviour)], beside) if behaviour else None,

@@ -94,8 +94,8 @@ class Objective(nn.Module, ABC):
     references: Mapping[str, Network] = MappingProxyType({})
     #: The same on all ranks.
     branches: tuple[Branch, ...]
-    #: What summaries are written from in validation, with the images (`Network.row_nll`). An objective without branches
-    #: trains no writing, and has no held-out NLL.
+    #: What summaries are written from in validation, with the images (`Network.row_nll`); as its configuration says. An
+    #: objective without branches trains no writing, and has no held-out NLL.
     reads: Text = "source"
     #: Whether a forward pass exchanges something with the other ranks, and so waits for them.
     waits_for_ranks: bool = False

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, Self
 
 from models.config import NetworkConfig, StrictConfig
 from shards.errors import InputError
@@ -21,6 +21,13 @@ class Mixture(Protocol):
     def directions(self) -> str: ...
 
 
+class Checkpoints(Protocol):
+    """A recipe's checkpoints. keep_best: the kind whose held-out NLL chooses one."""
+
+    @property
+    def keep_best(self) -> str | None: ...
+
+
 class WholeRecipe(Protocol):
     """Name the parts of a recipe (trainer/recipe) that an objective may judge."""
 
@@ -29,6 +36,9 @@ class WholeRecipe(Protocol):
 
     @property
     def mixture(self) -> Mixture: ...
+
+    @property
+    def checkpoint(self) -> Checkpoints: ...
 
 
 class ObjectiveConfig(StrictConfig, ABC):
@@ -39,6 +49,8 @@ class ObjectiveConfig(StrictConfig, ABC):
     early: ClassVar[bool] = False
     #: What its networks can be evaluated by (`evaluation.task`).
     tasks: ClassVar[frozenset[str]] = frozenset({"summarization", "translation"})
+    #: What its networks write from, with the images, also in validation and `d2tv summarize`: documents, or names.
+    reads: ClassVar[Literal["source", "source_summary"]] = "source"
     #: Keys that are filled in from the corpus where a recipe has null (`with_labels`).
     from_corpus: ClassVar[frozenset[str]] = frozenset()
     #: Frozen networks that the objective reads. A recipe has a path for each, in the section `references`. One that the

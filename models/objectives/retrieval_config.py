@@ -5,6 +5,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from models.objectives.config import ObjectiveConfig, WholeRecipe
+from shards.errors import InputError
 
 if TYPE_CHECKING:
     from models.network import Network
@@ -20,8 +21,13 @@ class RetrievalConfig(ObjectiveConfig):
     name: Literal["retrieval"] = "retrieval"
 
     def check(self, recipe: WholeRecipe) -> None:
-        """Refuse a network that does not read images and text together."""
+        """Refuse a network that does not read images and text together, and a choice by what is not measured."""
         self.check_early(recipe)
+        if recipe.checkpoint.keep_best is not None:
+            raise InputError(
+                "checkpoint.keep_best chooses by the held-out NLL, and objective retrieval trains no writing: set it "
+                "to null"
+            )
 
     def build(self, network: "Network", references: "Mapping[str, Network]" = MappingProxyType({})) -> "Retrieval":
         """Return the objective around `network`."""

@@ -23,7 +23,7 @@ class Translation(Objective):
     """Compute the term mt. Any network reads names with images, early or late fusion."""
 
     branches = (Branch(name="mt", kinds=frozenset({"mms", "mxls"})),)
-    reads: Text = "source_summary"
+    reads: Text = TranslationConfig.reads
 
     def __init__(self, config: TranslationConfig, network: Network) -> None:
         super().__init__()

@@ -17,6 +17,7 @@ class TranslationConfig(ObjectiveConfig):
     """Configure multimodal translation."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"source_summary"})
+    reads: ClassVar[Literal["source", "source_summary"]] = "source_summary"
 
     name: Literal["translation"] = "translation"
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)

@@ -139,7 +139,7 @@ def score_of(objective: Retrieval | RC3, inputs: Inputs, name: int, image: int) 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_an_image_chooses_its_name_and_a_name_its_image(backbone: str) -> None:
     objective, batch = retrieval_of(backbone), grouped_batch()
-    inputs, sums = Inputs(objective.network, batch), {"image_to_text": [], "text_to_image": []}  # type: ignore[var-annotated]
+    inputs, sums = Inputs(objective.network, batch), {"image_to_text": [], "text_to_image": []}
     assert pairs_of(batch).anchors == [0, 3, 4, 5, 6, 7, 8, 9]
     assert pairs_of(batch).count == 3 + 4 + 25
     for group in ([0, 3, 4], [5, 6, 7, 8, 9]):
@@ -156,7 +156,7 @@ def test_an_image_chooses_its_name_and_a_name_its_image(backbone: str) -> None:
 def test_scores_of_pairs_are_those_of_each_by_itself(kind: str) -> None:
     batch, objective = grouped_batch(), retrieval_of("mbart")
     if kind == "rc3":
-        objective = RC3(RC3Config(), objective.network).double().eval()  # type: ignore[assignment]
+        objective = RC3(RC3Config(), objective.network).double().eval()
     names, images = [0, 3, 5, 6], [5, 5, 0, 6]
     found_P = objective.pair_scores(batch, names, images)
     inputs = Inputs(objective.network, batch)

@@ -1,18 +1,29 @@
 """Evaluate one pre-trained network by every task, through the command line."""
 
+import contextlib
+import dataclasses
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from launcher.cli import main
+from shards.batch.reader import Reader
+from shards.errors import InputError
 from shards.format.index import Corpus
+from shards.text.tokenizer import open_tokenizer
 from tests.support.checkpoints import recipe_in, write_checkpoint
 from tests.support.tiny import tiny_overrides
+from trainer.assemble import build_evaluator
 from trainer.evaluation.predictions import read_predictions
+from trainer.ranks import Ranks
 from trainer.recipe import Recipe, load_recipe
+from trainer.trained import trained_network
+
+ALONE = Ranks(rank=0, local_rank=0, world_size=1)
 
 #: Of the objective and fusion that they change, recipes have their own.
 _OWN = ("objective.alpha_steps", "objective.label_smoothing", "network.text.max_position_embeddings")
@@ -83,6 +94,32 @@ def test_translations_are_compared_with_significance(
     assert all(0 <= (row.scores["chrf"] or 0) <= 100 for row in rows)
 
 
+def test_summarize_has_a_name_translated(
+    pretrained: Path, tiny_corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The text is read as a name, as in training: it is written as in an evaluation of the same example."""
+    words = [f"references.pretrained.model={pretrained}", "evaluation.directions=en-fr"]
+    recipe = rc3_recipe("rc3_translation", tmp_path / "run", tiny_corpus, *words)
+    checkpoint, _ = write_checkpoint(recipe, tiny_corpus)
+    blind = tmp_path / "name.txt"
+    reader = Reader(tiny_corpus)
+    evaluator = build_evaluator(recipe, tiny_corpus, open_tokenizer(tiny_corpus.tokenizer), ALONE, torch.device("cpu"))
+    with contextlib.closing(reader), contextlib.closing(evaluator.reader):
+        groups = evaluator.choose("test")
+        batch = evaluator.collator(())(groups)
+        network = trained_network(recipe, evaluator.tokenizer, checkpoint)
+        batch = dataclasses.replace(batch, image_mask_BI=torch.zeros_like(batch.image_mask_BI))
+        decoding = recipe.evaluation.decoding(recipe.lengths.summary)
+        written = network.generate(batch, decoding, reads="source_summary").tolist()
+        for row, source in enumerate(groups.source[:, 0].tolist()):
+            blind.write_text(reader.article(source).summary)
+            capsys.readouterr()
+            assert main(["summarize", str(checkpoint), "--from", "en", "--to", "fr", str(blind)]) == 0
+            assert capsys.readouterr().out.strip() == evaluator.tokenizer.decode(written[row]).strip()
+    assert main(["summarize", str(checkpoint), "--to", "fr", str(blind)]) == 2
+    assert "reads a text behind its language's code: say --from LANGUAGE" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -112,6 +149,16 @@ def test_retrieval_wants_an_objective_that_matches(
     assert main(["export", str(pretrained), str(tmp_path / "model")]) == 0
     assert main(["evaluate", str(tmp_path / "model"), "--task", "retrieval", "--directions", "mms"]) == 2
     assert f"scores by the objective's head, which {tmp_path / 'model'} has not" in capsys.readouterr().err
+
+
+def test_a_recipe_of_retrieval_is_refused_what_it_cannot_have(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    for word, message in (
+        ("checkpoint.keep_best=mms", "objective retrieval trains no writing: set it to null"),
+        ("network.fusion.kind=late", "objective retrieval reads images and text with one encoder: set network.fusion"),
+        ("references.pretrained.model=", "references.pretrained.model"),
+    ):
+        with pytest.raises(InputError, match=message):
+            rc3_recipe("rc3_retrieval", tmp_path / "run", tiny_corpus, word)
 
 
 def test_late_fusion_translates_too(tiny_corpus: Corpus, tmp_path: Path) -> None:

@@ -47,6 +47,15 @@ class Scored:
     left_out: Mapping[str, int]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Share:
+    """What one rank has scored of a language.  kept_N: ones of the rows that are candidates."""
+
+    score_NN: Tensor
+    kept_N: Tensor
+    left_out: Mapping[str, int]
+
+
 class Retrieval:
     """Score names with images by the objective's head, and count how often each finds its own."""
 
@@ -60,41 +69,28 @@ class Retrieval:
                 f"evaluation.task=retrieval scores by the objective's head, which {checkpoint} has not: name the run "
                 "or one of its checkpoints"
             )
-        groups = choose_candidates(evaluator, split)
-        collate, size = evaluator.collator(()), evaluator.recipe.evaluation.batch_size
-        found: dict[str, tuple[Tensor, Tensor, dict[str, int]]] = {}
+        matcher.to(evaluator.device)  # the head, too
+        groups, collate = choose_candidates(evaluator, split), evaluator.collator(())
+        found: dict[str, _Share] = {}
         problem: InputError | None = None
         try:
-            with (
-                torch.inference_mode(),
-                stage("scoring names with images", len(groups), quiet=not ranks.is_first) as of,
-            ):
+            with stage("scoring names with images", len(groups), quiet=not ranks.is_first) as progress:
                 for language, chosen in groups.items():
                     evaluator.begin_batch()
-                    batch = collate(chosen)
-                    kept, left_out = _kept(batch)
-                    score_NN = torch.zeros(len(batch), len(batch), device=evaluator.device)
-                    for image in kept[ranks.rank :: ranks.world_size]:
-                        evaluator.begin_batch()
-                        for begin in range(0, len(kept), size):
-                            names = kept[begin : begin + size]
-                            score_NN[image, names] = matcher.pair_scores(batch, names, [image] * len(names))
-                    kept_N = torch.zeros(len(batch), device=evaluator.device)
-                    kept_N[kept] = 1.0
-                    found[language] = score_NN, kept_N, left_out
-                    of.advance(1)
+                    found[language] = _score_share(evaluator, matcher, collate(chosen))
+                    progress.advance(1)
         except InputError as error:
             problem = error
         raise_together(problem)
         # An image is on one rank and zeros are on the others. What one of them could not read is left out on all.
         return {
             language: _scored(
-                sum_over_ranks(score_NN).cpu(),
-                sum_over_ranks(kept_N).cpu() == ranks.world_size,
+                sum_over_ranks(of.score_NN).cpu(),
+                sum_over_ranks(of.kept_N).cpu() == ranks.world_size,
                 groups[language].target[:, 0],
-                left_out,
+                of.left_out,
             )
-            for language, (score_NN, kept_N, left_out) in found.items()
+            for language, of in found.items()
         }
 
     def score(self, evaluator: Evaluator, found: Mapping[str, Scored], split: str, checkpoint: Path) -> dict[str, Any]:
@@ -163,6 +159,23 @@ def _candidates(corpus: Corpus, split: str, language: int) -> np.ndarray[Any, np
     number = language * len(corpus.languages) + language
     rows = np.unique(corpus.edges[split][starts[number] : starts[number + 1], 1].astype(np.int64))
     return rows[np.argsort(turn[story_of[rows]], kind="stable")]
+
+
+@torch.no_grad()
+def _score_share(evaluator: Evaluator, matcher: Matcher, batch: Batch) -> _Share:
+    """Score all names with this rank's images."""
+    ranks, size = evaluator.ranks, evaluator.recipe.evaluation.batch_size
+    kept, left_out = _kept(batch)
+    score_NN = torch.zeros(len(batch), len(batch), device=evaluator.device)
+    kept_N = torch.zeros(len(batch), device=evaluator.device)
+    kept_N[kept] = 1.0
+    # By the row, which is the same on all ranks whatever else each of them keeps.
+    for image in (row for row in kept if row % ranks.world_size == ranks.rank):
+        evaluator.begin_batch()
+        for begin in range(0, len(kept), size):
+            names = kept[begin : begin + size]
+            score_NN[image, names] = matcher.pair_scores(batch, names, [image] * len(names))
+    return _Share(score_NN=score_NN, kept_N=kept_N, left_out=left_out)
 
 
 def _kept(batch: Batch) -> tuple[list[int], dict[str, int]]:
