@@ -180,7 +180,7 @@ class Totals:
             return self._at(name, values).numpy().reshape(self._languages, self._languages).copy()
 
         nats, tokens = of("branch_nats"), np.reshape(of("branch_tokens"), (len(self._branches), -1))
-        ranks, computed = of("ranks"), of("computed_tokens")[0]
+        ranks = of("ranks")
         figures = list(zip((*self._terms, *self._watched), of("sums"), of("counts"), strict=True))
         means = {name: total / count for name, total, count in figures if count}
         return Interval(
@@ -194,7 +194,7 @@ class Totals:
             nats_TS=matrix("direction_nats"),
             tokens_TS=matrix("direction_tokens"),
             examples_TS=matrix("direction_examples"),
-            real_token_share=of("real_tokens")[0] / computed if computed else 0.0,
+            real_token_share=_ratio(of("real_tokens")[0], of("computed_tokens")[0]),
             flops=of("flops")[0] * steps,
             ranks=tuple(_facts(ranks[first : first + width]) for first in range(0, len(ranks), width)),
         )
@@ -205,3 +205,7 @@ class Totals:
 
 def _facts(values: Sequence[float]) -> RankFacts:
     return RankFacts(**{field.name: value for field, value in zip(fields(RankFacts), values, strict=True)})
+
+
+def _ratio(total: float, count: float) -> float:
+    return total / count if count else 0.0
