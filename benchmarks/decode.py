@@ -27,7 +27,7 @@ import torch
 from benchmarks.decode_plain import PlainDecoder, batches_by_direction
 from benchmarks.decode_work import Size, Work, articles, emoji
 from benchmarks.loader import machine
-from benchmarks.output import run, show_figures, write_figures
+from benchmarks.output import run, show_figures
 from shards.errors import InputError
 from shards.files.write import check_output
 from trainer.evaluation.decoding import decoding_batches
@@ -145,8 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with stage("decoding, ours and plain"):
         figures = measure(QUICK if options.quick else FULL, options.threads)
     figures["machine"] = machine()
-    show_figures(f"decoding, {machine()}", figures, FIGURES)
-    write_figures(options.json, figures)
+    show_figures(f"decoding, {machine()}", figures, options.json, FIGURES)
     return 0
 
 

@@ -32,7 +32,7 @@ from rich.console import Console
 
 from benchmarks.faults_kills import Kills, Life, disturbed, undisturbed
 from benchmarks.loader import machine
-from benchmarks.output import run, show_figures, write_figures
+from benchmarks.output import run, show_figures
 from shards.files.write import check_output
 from shards.format.index import Corpus
 from tests.support.tiny import make_corpus, tiny_overrides
@@ -198,8 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "machine": machine(),
         "seed": options.seed,
     }
-    show_figures(f"faults, {machine()}", figures, {name: FIGURES.get(name, "") for name in figures})
-    write_figures(options.json, figures)
+    show_figures(f"faults, {machine()}", figures, options.json, {name: FIGURES.get(name, "") for name in figures})
     sound = not (kills.unusable or kills.lost or kills.repeated or kills.unequal)
     return 0 if sound else 1
 

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.output import run, show_figures, write_figures
+from benchmarks.output import run, show_figures
 from shards.batch.reader import Reader
 from shards.errors import InputError
 from shards.files.write import check_output
@@ -140,8 +140,7 @@ def main() -> int:
     options = parser.parse_args()
     check_output(options.json)
     found = race(options.race) if options.race else figures(options.run, options.examples)
-    show_figures("learning", found)
-    write_figures(options.json, found)
+    show_figures("learning", found, options.json)
     lines = [] if options.race else missed(found)
     for line in lines:
         print(line)

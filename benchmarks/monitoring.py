@@ -27,7 +27,7 @@ os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 from benchmarks.loader import machine
 from benchmarks.output import run as run_benchmark
-from benchmarks.output import show_figures, write_figures
+from benchmarks.output import show_figures
 from shards.files.write import check_output
 from shards.languages import LANGUAGE_CODES
 from shards.schema import Unreadable
@@ -185,8 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     leave()
     figures: dict[str, Any] = plain | {f"{key}_matrix": whole[key] for key in ("scrape_ms", "scrape_kb")}
     figures["machine"] = machine()
-    show_figures(f"monitoring, {machine()}", figures, FIGURES)
-    write_figures(options.json, figures)
+    show_figures(f"monitoring, {machine()}", figures, options.json, FIGURES)
     return 0
 
 

@@ -16,13 +16,16 @@ from shards.printable import error_line
 from trainer.terminal.log import log
 
 
-def show_figures(title: str, figures: Mapping[str, Any], what: Mapping[str, str] | None = None) -> None:
-    """Print a table of those figures that `what` describes; of all by default."""
+def show_figures(
+    title: str, figures: Mapping[str, Any], path: Path | None, what: Mapping[str, str] | None = None
+) -> None:
+    """Print a table of those figures that `what` describes, of all by default, and write all to `path`."""
     table = Table("figure", "value", "what it is" if what else "", title=title, title_justify="left")
     for name, description in (what or dict.fromkeys(figures, "")).items():
         value = figures[name]
         table.add_row(name, f"{value:,.4g}" if isinstance(value, float) else str(value), description)
     Console(highlight=False).print(table)
+    write_figures(path, figures)
 
 
 def write_figures(path: Path | None, figures: Mapping[str, Any]) -> None:

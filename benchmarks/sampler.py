@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.m3sum import IMAGES, REGIONS, WIDTH, make_index
-from benchmarks.output import run, show_figures, write_figures
+from benchmarks.output import run, show_figures
 from shards.batch.collate import Collator, Lengths
 from shards.batch.fetch import Fetcher, ImageSizes
 from shards.batch.loader import Loader
@@ -154,8 +154,7 @@ def main() -> int:
         return 0
     with stage("measuring the sampler"), index(options.dir) as directory:
         found = figures(directory, quick=options.quick)
-    show_figures("sampler", found)
-    write_figures(options.json, found)
+    show_figures("sampler", found, options.json)
     return 0
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.loader import machine
-from benchmarks.output import run, show_figures, write_figures
+from benchmarks.output import run, show_figures
 from shards.files.write import check_output
 from tests.support.sentences import SENTENCES
 from trainer.evaluation.scoring.measures import Pair
@@ -143,8 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check_output(options.json)
     pairs, sample, rounds = (1_350, 135, 1) if options.quick else (100_000, 5_000, 3)
     figures = measure(pairs=pairs, sample=sample, rounds=rounds, processes=options.processes)
-    show_figures(f"scoring, {pairs:,} pairs, {machine()}", figures, FIGURES)
-    write_figures(options.json, figures)
+    show_figures(f"scoring, {pairs:,} pairs, {machine()}", figures, options.json, FIGURES)
     return 0
 
 

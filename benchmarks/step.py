@@ -33,7 +33,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.loader import machine, spread
-from benchmarks.output import run, show_figures, write_figures
+from benchmarks.output import run, show_figures
 from benchmarks.step_figures import Figures, cpu_share, mfu, ratio, seconds_an_example
 from benchmarks.step_loss import Size, measure_loss
 from benchmarks.step_objectives import FIGURES as OBJECTIVE_FIGURES
@@ -260,8 +260,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console()
     with stage("measuring steps"):
         flat = measure(plan, options.only, options.data, console)
-    show_figures(f"steps, {flat['machine']}", flat, FIGURES)
-    write_figures(options.json, flat)
+    show_figures(f"steps, {flat['machine']}", flat, options.json, FIGURES)
     return 0
 
 

@@ -35,10 +35,7 @@ class Size:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LossFigures:
-    """bytes: above the inputs, of `tokens` tokens, by kind. seconds: medians, of `timed_tokens` tokens.
-
-    memory_tokens: of how many the naive memory was measured.
-    """
+    """bytes: above the inputs, by kind. seconds: medians, of `memory_tokens` tokens, as the naive memory."""
 
     memory_ratio: float
     time_ratio: float
@@ -47,7 +44,6 @@ class LossFigures:
     time_spread: float
     cpu_share: float
     memory_tokens: int
-    timed_tokens: int
 
 
 KINDS = ("ours", "naive")
@@ -73,7 +69,6 @@ def measure_loss(precision: str, size: Size, device: str, threads: int) -> LossF
         time_spread=(max(ratios) - min(ratios)) / statistics.median(ratios),
         cpu_share=share,
         memory_tokens=tokens,
-        timed_tokens=tokens,
     )
 
 

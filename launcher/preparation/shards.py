@@ -1,9 +1,6 @@
 """Divide a corpus into tasks of one shard each, and share them among worker processes."""
 
 import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -18,6 +15,7 @@ from shards.format.part_index import read_part
 from shards.format.writer import index_path, shard_is_whole, write_shard
 from shards.problems import Problems
 from shards.variant_counts import VariantCounts
+from trainer.evaluation.scoring.processes import begin_worker
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,7 +65,8 @@ def write_shards(
     missing = []
     for task in tasks:
         if shard_is_whole(task.path(directory)):
-            problems.add(_problems_of(task.path(directory)))
+            part = read_part(index_path(task.path(directory)))
+            problems.add(Problems.from_json(str(part["problems"])))
             advance(task.stories)
         else:
             missing.append(task)
@@ -116,16 +115,7 @@ def _begin_worker(source: Source, augmenter: Augmenter | None, threads: int) -> 
     global _worker_source, _worker_augmenter
     _worker_source, _worker_augmenter = source, augmenter
     torch.set_num_threads(threads)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """End this worker with its parent; without it, it would wait for tasks for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
+    begin_worker()
 
 
 def _write_in_worker(task: ShardTask, directory: Path, limit: int | None) -> Problems:
@@ -141,7 +131,3 @@ def _write(
         stories = augmenter.stories(stories, counts)
     write_shard(task.path(directory), stories, source.languages, problems, counts)
     return problems
-
-
-def _problems_of(tar: Path) -> Problems:
-    return Problems.from_json(str(read_part(index_path(tar))["problems"]))

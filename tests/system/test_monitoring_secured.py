@@ -1,16 +1,12 @@
 """A real Prometheus and endpoints with TLS and a bearer token, by the lines that prometheus.yml has for them."""
 
 import contextlib
-import datetime
-import ipaddress
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from prometheus_client import CollectorRegistry, Gauge
 
+from tests.support.certificates import write_certificate
 from tests.support.prometheus import Prometheus, missing
 from trainer.telemetry.prometheus.server import MetricsServer
 from trainer.telemetry.prometheus.targets import Target, TargetFile
@@ -19,30 +15,6 @@ pytestmark = [
     pytest.mark.long,
     pytest.mark.skipif(missing() is not None, reason=str(missing())),
 ]
-
-
-def write_certificate(directory: Path) -> tuple[Path, Path]:
-    """A self-signed certificate of 127.0.0.1, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    files = directory / "certificate.pem", directory / "key.pem"
-    files[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    files[1].write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return files
 
 
 def test_endpoints_with_tls_and_a_token_are_scraped_as_the_configuration_says(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ class UnigramBaseline:
         self._length = summary_length
         counts = self._counts("train")
         held_out = self._counts("validation")
-        scores = [(_total_nll(counts, held_out, smoothing), smoothing) for smoothing in _SMOOTHING]
+        scores = [(-float((held_out * _log_probabilities(counts, s)).sum()), s) for s in _SMOOTHING]
         self.smoothing = min(scores)[1]
         self._log_p = _log_probabilities(counts, self.smoothing)
 
@@ -75,7 +75,3 @@ class UnigramBaseline:
 def _log_probabilities(counts: NDArray[np.float64], smoothing: float) -> NDArray[np.float64]:
     smoothed = counts + smoothing
     return np.asarray(np.log(smoothed / smoothed.sum(axis=1, keepdims=True)))
-
-
-def _total_nll(counts: NDArray[np.float64], held_out: NDArray[np.float64], smoothing: float) -> float:
-    return -float((held_out * _log_probabilities(counts, smoothing)).sum())

@@ -55,7 +55,7 @@ class ModelTranslator:
         import torch
 
         tokenizer, model = _load(self.directory)
-        tokenizer.src_lang = _bare(self.codes[source])
+        tokenizer.src_lang = self.codes[source].strip("_")
         inputs = tokenizer(texts, padding=True, return_tensors="pt").to(model.device)
         longest, positions = inputs["input_ids"].shape[1], int(model.config.max_position_embeddings)
         if longest > positions:
@@ -134,10 +134,6 @@ def fingerprint(directory: Path) -> str:
 def _m2m_codes() -> dict[str, str]:
     """Return M2M100's tokens, which are of ISO codes; of the languages with two scripts it has the first alone."""
     return {language: f"__{code}__" for language, code in LANGUAGE_CODES.items()}
-
-
-def _bare(code: str) -> str:
-    return code.strip("_")
 
 
 def _knows(tokenizer: Any, code: str) -> bool:

@@ -50,7 +50,8 @@ class CrossSumSource(IndexedSource):
         stop = min(stop, self._stories[split])
         with reading(self._index) as database:
             shape = read_meta(database, "features")
-            with self._text_files() as texts, FeatureFiles(self._root, shape) as features:
+            texts = OpenFiles(lambda name: os.open(self._root / name, os.O_RDONLY), os.close, _OPEN_TEXTS)
+            with texts, FeatureFiles(self._root, shape) as features:
                 for number in range(start, stop):
                     yield self._story(database, texts, features, SPLITS.index(split), number, problems)
 
@@ -60,9 +61,6 @@ class CrossSumSource(IndexedSource):
             shape = read_meta(database, "features")
             features = {"extractor": "as delivered", "regions": shape[0], "width": shape[1]} if shape else None
             return self._provenance(database, features)
-
-    def _text_files(self) -> OpenFiles[int]:
-        return OpenFiles(lambda name: os.open(self._root / name, os.O_RDONLY), os.close, _OPEN_TEXTS)
 
     def _story(
         self,

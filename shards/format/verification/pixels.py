@@ -13,7 +13,7 @@ from shards.format.manifest import Manifest
 from shards.format.pixels import SUFFIXES, DamagedImageError, decode, suffix_of
 from shards.format.records import PIXELS
 from shards.format.verification.findings import Findings
-from shards.format.verification.tables import open_table
+from shards.format.verification.tables import open_records
 
 _ROWS = 1 << 17  # images a block: 4 MB
 #: How the member of an image file is named, at its end.
@@ -39,11 +39,8 @@ def check_pixels(directory: Path, manifest: Manifest, findings: Findings) -> lis
     shards = len(manifest.shards)
     if not manifest.pixels:
         return [(0, 0)] * shards
-    table = open_table(directory, "pixels.npy", findings)
+    table = open_records(directory, "pixels.npy", PIXELS, "image files", findings)
     if table is None:
-        return None
-    if table.dtype != PIXELS or table.ndim != 1:
-        findings.add("pixels.npy: is not a table of image files of this format")
         return None
     counts = np.zeros(shards, np.int64)
     last = np.zeros(1, PIXELS)

@@ -35,15 +35,14 @@ class Articles:
 
 def check_articles(directory: Path, manifest: Manifest, findings: Findings) -> Articles | None:
     """Check articles.npy: rows within bounds, stories in order, texts without a gap. None if it is no table."""
-    table = open_table(directory, "articles.npy", findings)
+    table = open_records(directory, "articles.npy", ARTICLE, "articles", findings)
     if table is None:
-        return None
-    if table.dtype != ARTICLE or table.ndim != 1:
-        findings.add("articles.npy: is not a table of articles of this format")
         return None
     text = directory / "text.bin"
     text_bytes = text.stat().st_size if text.is_file() else None
-    variants = _open_variants(directory, manifest, findings)
+    variants = None
+    if "variants.npy" in manifest.files:
+        variants = open_records(directory, "variants.npy", VARIANTS, "variants", findings)
     target_of = table_checks.check_variants(manifest, table, variants, findings)
     rows = table_checks.check_articles(manifest, table, text_bytes, findings, target_of)
     _check_order(manifest, table, text_bytes, findings, target_of)
@@ -55,16 +54,6 @@ def check_articles(directory: Path, manifest: Manifest, findings: Findings) -> A
     made = np.zeros(0, np.uint32) if variants is None else np.ascontiguousarray(variants["row"])
     spans: list[list[int]] = np.searchsorted(made, np.array(rows, np.int64).reshape(-1, 2)).tolist()
     return Articles(table=table, rows=rows, variants=[(begin, end) for begin, end in spans], target_of=target_of)
-
-
-def _open_variants(directory: Path, manifest: Manifest, findings: Findings) -> NDArray[np.void] | None:
-    if "variants.npy" not in manifest.files:
-        return None
-    table = open_table(directory, "variants.npy", findings)
-    if table is not None and (table.dtype != VARIANTS or table.ndim != 1):
-        findings.add("variants.npy: is not a table of variants of this format")
-        return None
-    return table
 
 
 def _check_order(
@@ -130,7 +119,7 @@ def _check_block(
 def check_edges(directory: Path, manifest: Manifest, articles: Articles, split: str, findings: Findings) -> None:
     """Check edges-<split>.npy and directions-<split>.npy."""
     name = f"edges-{split}.npy"
-    edges, starts = open_table(directory, name, findings), open_table(directory, f"directions-{split}.npy", findings)
+    edges, starts = (_open_table(directory, each, findings) for each in (name, f"directions-{split}.npy"))
     if edges is None or starts is None:
         return
     if edges.dtype != np.int32 or edges.ndim != 2 or edges.shape[1] != 2:
@@ -139,7 +128,18 @@ def check_edges(directory: Path, manifest: Manifest, articles: Articles, split: 
     table_checks.check_edges(manifest, articles.table, split, edges, starts, findings, articles.target_of)
 
 
-def open_table(directory: Path, name: str, findings: Findings) -> NDArray[Any] | None:
+def open_records(
+    directory: Path, name: str, dtype: np.dtype[np.void], what: str, findings: Findings
+) -> NDArray[np.void] | None:
+    """Return a mapped table of `what`, or None where it is missing, damaged or of another type."""
+    table = _open_table(directory, name, findings)
+    if table is not None and (table.dtype != dtype or table.ndim != 1):
+        findings.add(f"{name}: is not a table of {what} of this format")
+        return None
+    return table
+
+
+def _open_table(directory: Path, name: str, findings: Findings) -> NDArray[Any] | None:
     """Return a mapped array, or None; what is missing was reported with its size."""
     try:
         return map_array(directory / name)

@@ -45,9 +45,14 @@ def map_chunks(
 
 def _begin() -> None:
     """Prepare a process of the pool."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the parent, which ends this process
+    begin_worker()
     os.environ["OMP_NUM_THREADS"] = "1"  # before numpy is imported: there is a process for each core
     gc.disable()  # it would walk whole dictionaries again and again; texts and counts have no cycles
+
+
+def begin_worker() -> None:
+    """Tie this process of a pool to its parent: it ends with it, and leaves Ctrl-C to it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

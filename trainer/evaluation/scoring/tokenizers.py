@@ -2,7 +2,6 @@
 
 import functools
 import unicodedata
-from collections.abc import Callable
 
 import regex
 
@@ -47,15 +46,11 @@ def normalize(text: str) -> str:
     return " ".join(folded.split())
 
 
-def _form(profile: Profile) -> Callable[[str], str]:
-    return normalize if profile == "normalized" else str
-
-
 class Tokenizer:
     """Make the tokens of ROUGE-1, -2 and -L: a tokenizer object for `rouge_score`."""
 
     def __init__(self, language: str, profile: Profile = DEFAULT, *, stem: bool = True) -> None:
-        form = _form(profile)
+        form = normalize if profile == "normalized" else str
 
         @functools.lru_cache(maxsize=_REMEMBERED)
         def tokenize(text: str) -> list[str]:

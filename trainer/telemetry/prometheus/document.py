@@ -1,7 +1,6 @@
 """Write the tables of docs/metrics.md from the declared metrics:  python -m trainer.telemetry.prometheus.document"""
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 from trainer.telemetry.prometheus.declared import Metric
@@ -15,11 +14,9 @@ _HEAD = "| metric | type | labels | unit | what it is | source |\n|---|---|---|-
 def rewrite(text: str) -> str:
     """Return the document with its tables written again: of the run, of a node, of the cluster, in this order."""
     tables = iter((RUN, NODE, CLUSTER))
-    return re.sub(r"^\| metric \|.*\n(?:\|.*\n)+", lambda _: _table(next(tables)), text, flags=re.MULTILINE)
-
-
-def _table(metrics: Sequence[Metric]) -> str:
-    return _HEAD + "".join(_row(metric) for metric in metrics)
+    return re.sub(
+        r"^\| metric \|.*\n(?:\|.*\n)+", lambda _: _HEAD + "".join(map(_row, next(tables))), text, flags=re.MULTILINE
+    )
 
 
 def _row(metric: Metric) -> str:
