@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from models.arranged import Arranged
 from models.config import NetworkConfig
 from models.joint import SPECIAL, Joint
-from models.network import Encoded, Network, images
+from models.network import Encoded, Network
 from models.patches import PatchEmbedding
-from models.vision import RegionEmbedding
+from models.vision import RegionEmbedding, images
 from shards.batch.types import Batch
 from shards.errors import InputError
 

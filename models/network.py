@@ -28,7 +28,7 @@ from models.layers import LayerRunner
 from models.losses.linear_cross_entropy import linear_cross_entropy
 from models.numbering import SUMMARIES
 from models.sharing import Text
-from models.vision import RegionEmbedding, VisualEncoder
+from models.vision import RegionEmbedding, VisualEncoder, images
 from shards.batch.types import Batch
 from shards.errors import InputError
 
@@ -282,16 +282,6 @@ class Network(nn.Module):
         ids_BN = written_BN.new_full((len(batch), written_BN.shape[1]), self.pad_id)
         ids_BN[rows] = written_BN
         return ids_BN
-
-
-def region_features(batch: Batch, arranged: Arranged) -> Tensor:
-    """Features (S, F) of the regions of the image sequences, as the batch has them."""
-    return images(batch.roi_BIRV, arranged.image_X).flatten(0, 1)
-
-
-def images(of_BI: Tensor, image_X: Tensor) -> Tensor:
-    """Return what belongs to the images `image_X`, flat indices, (X, ...) on their device, out of (B, I, ...)."""
-    return of_BI.to(image_X.device, non_blocking=True).flatten(0, 1).index_select(0, image_X)
 
 
 def real_rows(batch: Batch) -> list[int]:

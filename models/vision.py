@@ -11,12 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.arranged import Arranged
 from models.attention import attend
 from models.config import VisionConfig
 from models.dropout import dropout
 from models.layers import LayerRunner
 from models.norms import layer_norm
 from models.ragged import Layout
+from shards.batch.types import Batch
 from shards.errors import InputError
 
 
@@ -102,3 +104,13 @@ def _layer(layer: nn.TransformerEncoderLayer, x_SV: Tensor, layout: Layout) -> T
     x_SV = layer_norm(x_SV + dropout(attention.out_proj(mixed_SV), layer.dropout1.p, training), layer.norm1)
     inner = dropout(F.relu(layer.linear1(x_SV)), layer.dropout.p, training)
     return layer_norm(x_SV + dropout(layer.linear2(inner), layer.dropout2.p, training), layer.norm2)
+
+
+def region_features(batch: Batch, arranged: Arranged) -> Tensor:
+    """Features (S, F) of the regions of the image sequences, as the batch has them."""
+    return images(batch.roi_BIRV, arranged.image_X).flatten(0, 1)
+
+
+def images(of_BI: Tensor, image_X: Tensor) -> Tensor:
+    """Return what belongs to the images `image_X`, flat indices, (X, ...) on their device, out of (B, I, ...)."""
+    return of_BI.to(image_X.device, non_blocking=True).flatten(0, 1).index_select(0, image_X)

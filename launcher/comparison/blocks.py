@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 from launcher.pages.sheet import Cell, Part, Sheet, words
+from trainer.evaluation.compare.measure_names import HIGHER_IS_BETTER, LOWER_IS_BETTER, SHORT
 from trainer.evaluation.compare.significance import Tested, Tests
-from trainer.evaluation.compare.systems import HIGHER_IS_BETTER, LOWER_IS_BETTER, SHORT, Scores, by_direction
+from trainer.evaluation.compare.systems import Scores, by_direction
 
 #: The row and the column of means.
 AVERAGE = "Avg."

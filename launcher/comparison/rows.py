@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 from launcher.pages.sheet import Cell, Part, Sheet, words
+from trainer.evaluation.compare.measure_names import SHORT
 from trainer.evaluation.compare.significance import Tests
-from trainer.evaluation.compare.systems import SHORT, Scores
+from trainer.evaluation.compare.systems import Scores
 from trainer.evaluation.predictions import Key
 
 By = Literal["kind", "target", "source", "direction"]

@@ -9,7 +9,7 @@ from launcher.pages.tables import Table
 from shards.printable import one_line
 from trainer.evaluation.baseline_names import LABELS as BASELINES
 from trainer.evaluation.baselines.report import baseline_means, has_baselines, losses
-from trainer.evaluation.compare.systems import SHORT
+from trainer.evaluation.compare.measure_names import SHORT
 from trainer.evaluation.describe import (
     BELOW,
     BELOW_BY_CHANCE,

@@ -12,7 +12,7 @@ from shards.errors import InputError, did_you_mean
 from shards.files.read import read_regular
 from shards.files.strict_yaml import MOST_CHARACTERS, read_yaml
 from shards.locations import without_secrets
-from trainer.evaluation.compare.systems import SHORT
+from trainer.evaluation.compare.measure_names import SHORT
 from trainer.evaluation.scoring.rouge import TYPES
 from trainer.recipe import Recipe, load_recipe
 from trainer.recipe.problems import first_problem

@@ -18,7 +18,8 @@ from launcher.study.step_costs import StepCost, cost_sheet, read_step_costs
 from shards.files.write import write_output
 from shards.languages import language_name
 from trainer import markdown
-from trainer.evaluation.compare.systems import SHORT, Scores, System, read_systems
+from trainer.evaluation.compare.measure_names import SHORT
+from trainer.evaluation.compare.systems import Scores, System, read_systems
 from trainer.terminal.text import Console
 
 #: Files with the results of the whole study.

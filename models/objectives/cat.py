@@ -24,13 +24,14 @@ from models.attention import attend
 from models.config import FusionConfig
 from models.flops import vision_flops
 from models.losses.region_classes import class_directions, class_divergence, region_classes
-from models.network import Network, real_rows, region_features
+from models.network import Network, real_rows
 from models.objectives.base import Outputs, Term
 from models.objectives.cat_config import CatConfig
 from models.objectives.d2tv import D2TV, arrange
 from models.objectives.d2tv_config import D2TVConfig
 from models.ragged import Layout, cross_layout
 from models.sharing import Distinct
+from models.vision import region_features
 from shards.batch.types import Batch
 
 

@@ -11,20 +11,6 @@ DEFAULT: Profile = "xlsum"
 #: Profile of evaluations that do not name one: words in NFC, by rules of our own.
 FORMER = "unicode"
 
-#: Measures that count no words and are the same in every profile.
-WITHOUT_WORDS = frozenset(
-    {
-        "language_confidence",
-        "wrong_language",
-        "wrong_language_reference",
-        "meaning_similarity",
-        "bertscore",
-        "bleu",
-        "chrf",
-        *(f"{side}recall{k}" for side in ("", "image_to_text_", "text_to_image_") for k in (1, 5, 10)),
-    }
-)
-
 
 def profile_of(facts: Any) -> str:
     """Return the profile that an evaluation's report or table names, else `FORMER`."""

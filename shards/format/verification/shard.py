@@ -74,8 +74,7 @@ def check_shard(task: parts.ShardTask) -> ShardReport:
 
 class _ShardCheck:
     def __init__(self, task: parts.ShardTask, findings: Findings) -> None:
-        self._task = task
-        self._findings = findings
+        self._task, self._findings = task, findings
         self._path = task.directory / task.name
         self._table = parts.read_rows(task)
         self._images = parts.read_images(task)
@@ -263,12 +262,11 @@ class _ShardCheck:
             self._check_texts(member, pieces, findings)
             return
         if member.kind == "pixels":
-            problem = image_problem(name, content)
-            if problem is not None:
+            if (problem := image_problem(name, content)) is not None:
                 findings.add(f"{where}: {problem}")
             return
-        regions, width = self._task.regions, self._task.feature_size if member.kind == "roi" else 4
-        dtype = np.dtype("<f2") if member.kind == "roi" else np.dtype("<f4")
+        regions = self._task.regions
+        width, dtype = (self._task.feature_size, np.dtype("<f2")) if member.kind == "roi" else (4, np.dtype("<f4"))
         array, problem = parse_array(content, dtype)
         if array is None:
             findings.add(f"{where}: {problem}")
@@ -290,8 +288,7 @@ class _ShardCheck:
             return
         record = self._table[member.rows[0]]
         lengths = [int(record[f"{what}_length"]) for what in ("url", "text", "summary")]
-        begin = int(record["text_offset"])
-        of = f"{self._name(member.rows[0], 'json')} of {self._task.name}"
+        begin, of = int(record["text_offset"]), f"{self._name(member.rows[0], 'json')} of {self._task.name}"
         with open(path, "rb", buffering=0) as file:
             whole = begin + sum(lengths) <= os.fstat(file.fileno()).st_size
             arena = os.pread(file.fileno(), sum(lengths), begin) if whole else b""

@@ -46,7 +46,7 @@ def check_articles(directory: Path, manifest: Manifest, findings: Findings) -> A
     target_of = table_checks.check_variants(manifest, table, variants, findings)
     rows = table_checks.check_articles(manifest, table, text_bytes, findings, target_of)
     _check_order(manifest, table, text_bytes, findings, target_of)
-    labels = open_table(directory, "labels.npy", findings) if "labels.npy" in manifest.files else None
+    labels = _open_table(directory, "labels.npy", findings) if "labels.npy" in manifest.files else None
     if labels is not None and (labels.dtype != np.int32 or labels.ndim != 1):
         findings.add("labels.npy: is not a table of labels of this format")
     else:

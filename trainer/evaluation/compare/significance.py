@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from shards.errors import InputError
 from trainer.evaluation.bootstrap import Difference, holm, paired_bootstrap
-from trainer.evaluation.compare.systems import HIGHER_IS_BETTER, Scores
+from trainer.evaluation.compare.measure_names import HIGHER_IS_BETTER
+from trainer.evaluation.compare.systems import Scores
 
 #: A larger number takes long.
 _MANY_SAMPLES = 100_000

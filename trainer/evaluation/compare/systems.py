@@ -11,35 +11,16 @@ from typing import cast
 from shards.errors import InputError, did_you_mean
 from shards.languages import languages_in_corpus
 from trainer.evaluation.baseline_names import LABELS
+from trainer.evaluation.compare.measure_names import SHORT, WITHOUT_WORDS
 from trainer.evaluation.compare.split_scorer import ScoresOf, SplitScorer
 from trainer.evaluation.foreign import is_foreign
 from trainer.evaluation.predictions import Key, read_facts, read_predictions, read_scores
-from trainer.evaluation.scoring.recall import MEASURES as RECALLS
 from trainer.evaluation.scoring.similarity import SIMILARITY
-from trainer.recipe.profiles import DEFAULT, FORMER, PROFILES, WITHOUT_WORDS, Profile, profile_of
-
-#: The measures' names in tables.
-SHORT = {
-    "rouge1": "R-1",
-    "rouge2": "R-2",
-    "rougeL": "R-L",
-    "rougeLsum": "R-Lsum",
-    "bertscore": "BERTScore",
-    "bleu": "BLEU",
-    "chrf": "chrF",
-    SIMILARITY: "USE",
-    **{
-        measure: measure.replace("image_to_text_", "i→n ").replace("text_to_image_", "n→i ").replace("recall", "R@")
-        for measure in RECALLS
-    },
-}
+from trainer.recipe.profiles import DEFAULT, FORMER, PROFILES, Profile, profile_of
 
 #: The measure that every example has where ROUGE is defined.
 _SCORED = "rouge1"
 _FORMER = " (an earlier release's)"
-#: Measures whose lowest, or highest, value is best; others have no best.
-LOWER_IS_BETTER = frozenset({"wrong_language", "repetition1", "repetition2"})
-HIGHER_IS_BETTER = frozenset({*SHORT, "meaning_similarity", "lase", "language_confidence", "length_penalty"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
