@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from benchmarks.step_shapes import Articles, batch_of, plain_rows, story_rows, vocabulary
-from benchmarks.step_trainees import Ours, Parts, Plain, Setup, settings_of
+from benchmarks.step_trainees import LABELS, Ours, Parts, Plain, Setup, settings_of
 from shards.batch.fields import picture_side
 from shards.batch.types import Batch
 from trainer.ranks import Ranks
@@ -221,6 +221,7 @@ def make_batch(setup: Setup, kind: str, number: int, rank: int = 0) -> Batch:
         seed,
         source_summaries="source_summary" in needs,
         picture_side=picture_side(needs),
+        labels=len(LABELS) if "label" in needs else 0,
     )
 
 

@@ -142,13 +142,19 @@ def story_rows(articles: Articles, stories: int) -> list[Row]:
 
 
 def batch_of(
-    rows: Sequence[Row], words: int, seed: int, *, source_summaries: bool = False, picture_side: int = 0
+    rows: Sequence[Row],
+    words: int,
+    seed: int,
+    *,
+    source_summaries: bool = False,
+    picture_side: int = 0,
+    labels: int = 0,
 ) -> Batch:
     """The rows as collation makes them: texts padded to the longest, images to `IMAGES`; the same article is the
     same tokens in every row.
 
     source_summaries: with that field, of cross-lingual rows, as long as the longest summary.  picture_side: with
-    pixels of that width and height, unless 0.
+    pixels of that width and height, unless 0.  labels: with a label of so many of each row, unless 0.
     """
     longest = {name: max(getattr(row, name) for row in rows) for name in ("source", "target", "summary")}
     base = random_batch(
@@ -205,6 +211,7 @@ def batch_of(
         story_B=torch.tensor([row.story for row in rows]),
         group_B=torch.tensor([row.group for row in rows]),
         pixels_BIHWC=pixels_BIHWC,
+        label_B=torch.arange(len(rows)) % labels if labels else None,
     )
 
 

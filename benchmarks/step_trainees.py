@@ -39,6 +39,8 @@ from trainer.telemetry.totals import Totals
 
 #: The variant that is MMS+MXLS.
 TWO_BRANCH = "two_branch"
+#: Of an objective that classifies.
+LABELS = ("no", "yes")
 _DS_CONFIGS = Path(__file__).resolve().parents[1] / "ds_configs"
 
 
@@ -61,7 +63,10 @@ def settings_of(objective: str) -> ObjectiveConfig:
         return D2TVConfig(distillation="none", contrast=False)
     config = OBJECTIVES[objective]
     choices = {key: field.annotation for key, field in config.model_fields.items() if field.is_required()}
-    return config.model_validate({key: get_args(annotation)[0] for key, annotation in choices.items()})
+    values: dict[str, Any] = {key: get_args(annotation)[0] for key, annotation in choices.items()}
+    if "labels" in config.from_corpus:
+        values["labels"] = LABELS
+    return config.model_validate(values)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
