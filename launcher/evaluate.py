@@ -61,8 +61,10 @@ def evaluate(
         other = None
         if name is not None and data is not None:
             from launcher.preparation.held_out import held_out_corpus
+            from trainer.trained_files import RECIPE, find_trained, trained_recipe
 
-            other = stack.enter_context(held_out_corpus(name, data, split))
+            needs = trained_recipe(find_trained(where, [RECIPE]), overrides).needs
+            other = stack.enter_context(held_out_corpus(name, data, split, pixels="pixels" in needs))
         done = decode_and_score(where, split, overrides, wanted, show, product, other)
     if done.robustness is not None:
         from launcher.robustness import show_robustness

@@ -23,8 +23,10 @@ _MOST_PROBLEMS, _STORIES_PER_SHARD = 1000, 64
 
 
 @contextmanager
-def held_out_corpus(name: str, data: Path, split: str) -> Iterator[Corpus]:
+def held_out_corpus(name: str, data: Path, split: str, *, pixels: bool) -> Iterator[Corpus]:
     """Yield the corpus in `data` if it is one that was prepared of the source `name`, else one of a split of its files.
+
+    pixels: that one keeps the images.
 
     Raises: InputError for another corpus, and as `open_source`; where the split has no story; for too many problems.
     """
@@ -35,16 +37,16 @@ def held_out_corpus(name: str, data: Path, split: str) -> Iterator[Corpus]:
         yield corpus
         return
     with tempfile.TemporaryDirectory(prefix="d2tv-") as folder:
-        yield _made(name, data, split, Path(folder))
+        yield _made(name, data, split, Path(folder), pixels)
 
 
-def _made(name: str, data: Path, split: str, folder: Path) -> Corpus:
+def _made(name: str, data: Path, split: str, folder: Path, pixels: bool) -> Corpus:
     directory, work = folder / "corpus", folder / "work"
     directory.mkdir()
     work.mkdir()
     cache = default_cache()
     with stage(f"reading {name}"):
-        source = open_source(name, cache=cache, work=work, data=data, max_problems=_MOST_PROBLEMS)
+        source = open_source(name, cache=cache, work=work, data=data, pixels=pixels, max_problems=_MOST_PROBLEMS)
     tasks = [task for task in shard_tasks(source, _STORIES_PER_SHARD) if task.split == split]
     problems = source.problems()
     if not tasks:

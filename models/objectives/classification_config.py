@@ -43,8 +43,9 @@ class ClassificationConfig(ObjectiveConfig):
         return self.labels
 
     def check(self, recipe: WholeRecipe) -> None:
-        """Refuse a network that does not read images and text together."""
+        """Refuse a network that does not read images and text together, and a choice by what is not measured."""
         self.check_early(recipe)
+        self.check_unwritten(recipe)
 
     def with_labels(self, trained: Collection[str], held_out: Collection[str], where: str) -> Self:
         """Return the configuration with the labels of a corpus to train on, sorted, where it names none.

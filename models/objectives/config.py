@@ -95,6 +95,14 @@ class ObjectiveConfig(StrictConfig, ABC):
                 "network.vision.enabled to true"
             )
 
+    def check_unwritten(self, recipe: WholeRecipe) -> None:
+        """Refuse a choice of checkpoints by a held-out NLL, which an objective without branches does not measure."""
+        if recipe.checkpoint.keep_best is not None:
+            raise InputError(
+                f"checkpoint.keep_best chooses by the held-out NLL, and objective {self.name} trains no writing: set "
+                "it to null"
+            )
+
     @abstractmethod
     def build(self, network: "Network", references: Mapping[str, "Network"] = MappingProxyType({})) -> "Objective":
         """Return the objective around `network`; only here is its module, and torch, imported.

@@ -5,7 +5,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from models.objectives.config import ObjectiveConfig, WholeRecipe
-from shards.errors import InputError
 
 if TYPE_CHECKING:
     from models.network import Network
@@ -23,11 +22,7 @@ class RetrievalConfig(ObjectiveConfig):
     def check(self, recipe: WholeRecipe) -> None:
         """Refuse a network that does not read images and text together, and a choice by what is not measured."""
         self.check_early(recipe)
-        if recipe.checkpoint.keep_best is not None:
-            raise InputError(
-                "checkpoint.keep_best chooses by the held-out NLL, and objective retrieval trains no writing: set it "
-                "to null"
-            )
+        self.check_unwritten(recipe)
 
     def build(self, network: "Network", references: "Mapping[str, Network]" = MappingProxyType({})) -> "Retrieval":
         """Return the objective around `network`."""

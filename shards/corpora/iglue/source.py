@@ -16,7 +16,7 @@ from shards.corpora.grid import BATCH_SIZE
 from shards.corpora.iglue.index import LANGUAGES, SCHEMA, ExampleIndex
 from shards.corpora.iglue.layouts import LAYOUTS
 from shards.corpora.iglue.records import read_records
-from shards.corpora.index_file import ensure_index, read_meta, reading
+from shards.corpora.index_file import IndexedSource, ensure_index, read_meta, reading
 from shards.corpora.listing import Listing, list_files
 from shards.corpora.npm import RESNET, Package
 from shards.corpora.pictures import Pictures, sequence_of
@@ -43,19 +43,14 @@ def list_data(name: str, data: Path | None) -> Listing:
     placed = [(path, size) for path, size in listing.files if layout.place(path) is not None]
     if any("few_shot/" in path for path, _ in placed):  # a part of zero_shot's questions
         placed = [(path, size) for path, size in placed if "zero_shot/" not in path]
-    for path, _ in listing.files:
-        if path not in dict(placed):
-            listing.problems.count("other file", path)
+    for path, _ in sorted(set(listing.files) - set(placed)):
+        listing.problems.count("other file", path)
     if not placed:
-        found = listing.problems.summary(information=True)
-        raise InputError(
-            f"no annotations of {name} below {data}: --data must hold {layout.wants}"
-            f"{f'; what is there: {found}' if found else ''}"
-        )
+        raise InputError(f"no annotations of {name} below {data}: --data must hold {layout.wants}{listing.others()}")
     return Listing(root=listing.root, files=tuple(placed), problems=listing.problems)
 
 
-class IglueSource:
+class IglueSource(IndexedSource):
     """A data set of IGLUE as a `shards.corpora.Source`. Keeps an index in `opening.work`, and little in memory."""
 
     def __init__(self, name: str, opening: Opening) -> None:
@@ -63,34 +58,19 @@ class IglueSource:
 
         Raises: InputError as `ensure_index`, and for too many problems.
         """
-        assert opening.listing is not None
-        self.name = name
-        self._root, self._listed = opening.listing.root, opening.listing.problems
-        self._index = opening.work / f"{name}.sqlite"
+        listing = opening.listing
+        assert listing is not None
+        path = opening.work / f"{name}.sqlite"
 
         def build(database: sqlite3.Connection) -> dict[str, Any]:
-            index = ExampleIndex(database, self._root, LAYOUTS[name], Problems(limit=opening.max_problems))
+            index = ExampleIndex(database, listing.root, LAYOUTS[name], Problems(limit=opening.max_problems))
             _read(opening, index, name)
             return {**index.finish(), "problems": index.problems.to_json()}
 
-        about = {"version": _VERSION, "files": opening.listing.fingerprint()}
-        ensure_index(self._index, about, SCHEMA, build)
-        Problems(limit=opening.max_problems).add(self.problems())
-        with reading(self._index) as database:
-            limit = read_meta(database, "counts")["stories"] if opening.stories is None else opening.stories
-            counts: dict[int, int] = dict(
-                database.execute("SELECT split, count(*) FROM stories WHERE rank < ? GROUP BY 1", (limit,))
-            )
-            languages = database.execute(
-                "SELECT DISTINCT language FROM stories JOIN texts USING (example) WHERE rank < ?", (limit,)
-            )
-            self.languages = tuple(sorted(LANGUAGES[number] for (number,) in languages))
-        self._stories = {split: int(counts.get(number, 0)) for number, split in enumerate(SPLITS)}
-        self.packages: tuple[Package, ...] = (RESNET,) if counts else ()
+        ensure_index(path, {"version": _VERSION, "files": listing.fingerprint()}, SCHEMA, build)
+        super().__init__(name, opening, path, "texts USING (example)")
+        self.packages: tuple[Package, ...] = (RESNET,) if any(self._stories.values()) else ()
         self._pictures = Pictures(opening.cache, pixels=opening.pixels, noun="image")
-
-    def stories(self, split: str) -> int:
-        return self._stories[split]
 
     def load(self, split: str, start: int, stop: int, problems: Problems) -> Iterator[Story]:
         """See `Source`. An example of which an image cannot be read is left out.
@@ -113,22 +93,11 @@ class IglueSource:
                     if None not in found:
                         yield self._story(database, example, key, label, [image for image in found if image])
 
-    def problems(self) -> Problems:
-        """Return what listing and index counted: see `list_data`, `ExampleIndex.add` and `read_records`."""
-        problems = Problems()
-        problems.add(self._listed)
-        with reading(self._index) as database:
-            problems.add(Problems.from_json(read_meta(database, "problems")))
-        return problems
-
     def provenance(self) -> dict[str, Any]:
         """Return the extractor, stories and articles, articles by language, and texts by language of no article."""
         with reading(self._index) as database:
             return {
-                "corpus": self.name,
-                **read_meta(database, "counts"),
-                "features": self._pictures.describe() if self.packages else None,
-                "languages": {name: {"articles": count} for name, count in read_meta(database, "languages").items()},
+                **self._provenance(database, self._pictures.describe() if self.packages else None),
                 "other_languages": read_meta(database, "other_languages"),
             }
 
