@@ -16,7 +16,6 @@ from shards.format.index import Corpus, open_corpus
 from shards.format.merge import finish_corpus, shard_problems
 from shards.problems import Problems
 from trainer.terminal.progress import stage
-from trainer.terminal.text import Console
 
 #: Bad input to bear with, and stories a shard, as of `d2tv prepare`.
 _MOST_PROBLEMS, _STORIES_PER_SHARD = 1000, 64
@@ -57,6 +56,6 @@ def _made(name: str, data: Path, split: str, folder: Path, pixels: bool) -> Corp
     with stage("features and shards", sum(task.stories for task in tasks)) as progress:
         write_shards(source, tasks, directory, workers=1, problems=found, advance=progress.advance)
     problems.add(shard_problems(directory))
-    report_problems(problems, Console(soft_wrap=True).print)
+    report_problems(problems)
     provenance = {**source.provenance(), "problems": json.loads(problems.to_json())}
     return finish_corpus(directory, name=name, languages=source.languages, provenance=provenance)
