@@ -19,7 +19,7 @@ from models.arrangement import Arrangement
 from models.backbones.base import Backbone
 from models.backbones.build import build_backbone
 from models.backbones.memory import Memory
-from models.config import Decoding, NetworkConfig, VisualInputs
+from models.config import Decoding, NetworkConfig
 from models.decoding import logits_processors
 from models.dropout import dropout
 from models.flops import BackboneSizes, Flops, forward_flops
@@ -27,6 +27,7 @@ from models.fusion import Fusion
 from models.layers import LayerRunner
 from models.losses.linear_cross_entropy import linear_cross_entropy
 from models.numbering import SUMMARIES
+from models.shapes import VisualInputs
 from models.sharing import Text
 from models.vision import RegionEmbedding, VisualEncoder, images
 from shards.batch.types import Batch

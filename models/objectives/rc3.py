@@ -92,9 +92,8 @@ class RC3(Matcher):
 
     def _arrange(self, batch: Batch, of: Roles, masks: Mapping[int, Tensor]) -> Arrangement:
         """Ask for the names that are decoded from, and for all texts, with an image or without, that are compared."""
-        strict, weak = self.config.inputs.strict, self.config.inputs.weak
-        inputs = {} if strict is None else dict.fromkeys(of.named, strict)
-        inputs |= {} if weak is None else dict.fromkeys(of.weak, weak)
+        by_kind = ((of.named, self.config.inputs.strict), (of.weak, self.config.inputs.weak))
+        inputs = {row: read for rows, read in by_kind if read is not None for row in rows}
         arrangement = self.network.arrangement(batch, tagged=True, inputs=inputs)
         places = {row: mask.numpy() for row, mask in masks.items()}
         arrangement.decode("mclm", "source_summary", of.named, seen=True, hidden=places)

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from models.config import StrictConfig, VisualInputs
+from models.config import StrictConfig
 from models.objectives.config import ObjectiveConfig, WholeRecipe
+from models.shapes import VisualInputs
 from shards.errors import InputError
 
 if TYPE_CHECKING:

@@ -213,7 +213,7 @@ def map_index(directory: Path, manifest: Mapping[str, Any], *, location: str) ->
         or any(starts.dtype != np.int64 or starts.shape != (size,) for starts in corpus.directions.values())
         or (corpus.pixels is not None and (corpus.pixels.dtype, corpus.pixels.ndim) != (PIXELS, 1))
         or (corpus.variants is not None and (corpus.variants.dtype, corpus.variants.ndim) != (VARIANTS, 1))
-        or (corpus.labels is not None and (corpus.labels.dtype != np.int32 or corpus.labels.ndim != 1))
+        or (corpus.labels is not None and (corpus.labels.dtype, corpus.labels.ndim) != (np.dtype(np.int32), 1))
     ):
         raise InputError(f"the index in {directory} is not of this format: prepare the corpus again")
     findings = check_tables(

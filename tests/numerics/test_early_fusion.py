@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.config import Decoding, FusionConfig, VisualInputs
+from models.config import Decoding, FusionConfig
 from models.early_fusion import EarlyNetwork
 from models.network import Network, real_rows
 from models.objectives.d2tv import D2TV, D2TVConfig
+from models.shapes import VisualInputs
 from models.synthetic import EOS_ID, PAD_ID, random_batch, same_target, tiny_config
 from shards.batch.fields import PICTURE_SIDE
 from shards.batch.types import Batch

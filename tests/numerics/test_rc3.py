@@ -12,12 +12,12 @@ import torch.nn.functional as F
 from test_early_fusion import Inputs, build
 from torch import Tensor
 
-from models.config import VisualInputs
 from models.early_fusion import EarlyNetwork
 from models.objectives import rc3
 from models.objectives.rc3 import RC3
 from models.objectives.rc3_config import RC3Config, Shares
 from models.objectives.rc3_roles import kind_of, roles
+from models.shapes import VisualInputs
 from models.synthetic import random_batch, tiny_config
 from shards.batch.fields import PICTURE_SIDE
 from shards.batch.types import Batch

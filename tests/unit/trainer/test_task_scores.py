@@ -13,7 +13,7 @@ from trainer.evaluation.scoring.recall import chance, recalls
 from trainer.evaluation.scoring.translation import TOKENIZERS, corpus_scores, sentence_scores
 from trainer.evaluation.tasks import TASKS
 from trainer.evaluation.tasks.retrieval import Scored, retrieval_report
-from trainer.recipe import EvaluationSection
+from trainer.recipe.evaluation import EvaluationSection
 
 
 def test_every_task_of_a_recipe_is_there() -> None:

@@ -11,7 +11,7 @@ from trainer.evaluation.scoring.similarity import encoder
 if TYPE_CHECKING:
     import torch
 
-    from trainer.recipe import EvaluationSection
+    from trainer.recipe.evaluation import EvaluationSection
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
