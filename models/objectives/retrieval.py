@@ -105,7 +105,7 @@ class Retrieval(Matcher):
         arranged = self.network.place(self._arrange(batch, pairs).arranged())
         states = self.network.states(batch, arranged)
         first_KB = torch.stack([arranged.encoded[f"pair {shift}"].first_B for shift in range(len(pairs.names))])
-        state_KBD = states.texts_TD.index_select(0, first_KB.flatten()).unflatten(0, first_KB.shape)
+        state_KBD = states.texts_TD.index_select(0, first_KB.flatten()).view(*first_KB.shape, -1)
         return arranged, states, _choices(widen(self.match(state_KBD)[..., 0]), pairs)
 
     def forward(self, batch: Batch, step: int, counts: Mapping[str, float]) -> Outputs:

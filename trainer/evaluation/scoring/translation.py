@@ -15,7 +15,8 @@ from shards.directions import direction_kind
 from trainer.evaluation.scoring.measures import Pair
 
 if TYPE_CHECKING:
-    from sacrebleu.metrics import BLEU, CHRF
+    from sacrebleu.metrics.bleu import BLEU
+    from sacrebleu.metrics.chrf import CHRF
 
 BLEU_NAME, CHRF_NAME = "bleu", "chrf"
 #: Tokenizers of languages that are written without blanks.
@@ -81,6 +82,7 @@ def _metrics(language: str) -> "dict[str, BLEU | CHRF]":
 
 @cache
 def _of_tokenizer(tokenizer: str) -> "dict[str, BLEU | CHRF]":
-    from sacrebleu.metrics import BLEU, CHRF
+    from sacrebleu.metrics.bleu import BLEU
+    from sacrebleu.metrics.chrf import CHRF
 
     return {BLEU_NAME: BLEU(tokenize=tokenizer, effective_order=True), CHRF_NAME: CHRF()}
