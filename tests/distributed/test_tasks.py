@@ -31,10 +31,10 @@ def pretrained(tiny_corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) ->
     return run
 
 
-def fine_tuned(recipe: str, folder: Path, corpus: Corpus, pretrained: Path) -> Path:
+def fine_tuned(recipe: str, folder: Path, corpus: Corpus, pretrained: Path, *more: str) -> Path:
     """Return the run of three steps."""
     words = [word for word in tiny_overrides(corpus.directory, folder / "run") if not word.startswith(_NOT_OURS)]
-    words += [f"references.pretrained.model={pretrained}", "batch.groups_per_micro_batch=2", "training.steps=3"]
+    words += [f"references.pretrained.model={pretrained}", "batch.groups_per_micro_batch=2", "training.steps=3", *more]
     ranks = run_ranks(
         folder / "job", "tests.distributed.tasks_job", world_size=2, spec={"recipe": recipe, "overrides": words}
     )
@@ -71,6 +71,25 @@ def test_retrieval_is_fine_tuned_on_english_alone(
     assert report["retrieval"]["means"]["zero_shot"]["languages"] == 3
     alone = report_in(evaluated_alone(run, tmp_path / "alone"))
     assert alone == report
+    assert "zero-shot (3)" in capsys.readouterr().out
+
+
+def test_classification_is_fine_tuned_on_english_alone(
+    labelled_corpus: Corpus, tmp_path: Path, pretrained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ("corpus.tokenizer=", "evaluation.examples_per_kind=")
+    run = fine_tuned("rc3_classification", tmp_path, labelled_corpus, pretrained, *more)
+    records = read_metrics(run / "metrics.jsonl")
+    losses = [record["loss"] for record in records if record["kind"] == "train"]
+    assert losses[0]["label"] == pytest.approx(math.log(3), rel=0.7), "a choice among three labels"
+    [*_, validation] = [record for record in records if record["kind"] == "validation"]
+    assert validation["nll"] == {}, "it trains no writing"
+    assert 0 <= validation["held_out_accuracy"] <= 1
+    report = report_in(run)
+    assert report["classification"]["trained"] == ["english"]
+    assert report["classification"]["means"]["zero_shot"]["languages"] == 3
+    assert report["classification"]["counts"]["examples"] == report["examples"] > 16
+    assert report_in(evaluated_alone(run, tmp_path / "alone")) == report
     assert "zero-shot (3)" in capsys.readouterr().out
 
 
