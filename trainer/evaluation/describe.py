@@ -1,6 +1,5 @@
 """Say in words what an evaluation's report holds beside its scores. Reads reports of any release; imports no torch."""
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -127,14 +126,19 @@ def describe_retrieval(report: Mapping[str, Any]) -> list[str]:
     """Return lines on the candidates of retrieval: what chance gives among them, and what was left out."""
     retrieval = _section(report.get("retrieval"))
     left_out = _counts(retrieval.get("left_out"))
-    languages = [of for of in _section(retrieval.get("by_language")).values() if isinstance(of, dict)]
-    lines = [
-        f"among {size} stories chance gives recall@1 of {100 / size:.1f}: {count} languages"
-        for size, count in sorted(Counter(of["candidates"] for of in languages).items(), reverse=True)
-    ]
+    sizes = sorted(of["candidates"] for of in _section(retrieval.get("by_language")).values())
+    lines = []
+    if sizes:
+        stories = _between(str(sizes[0]), str(sizes[-1]))
+        chances = _between(f"{100 / sizes[-1]:.1f}", f"{100 / sizes[0]:.1f}")
+        lines.append(f"{stories} stories a language, among which chance finds its own in {chances} per cent")
     reasons = {"without_image": "without an image", "same_name": "with the name of another story"}
     lines += [f"left out: {left_out[key]} stories {text}" for key, text in reasons.items() if left_out.get(key)]
     return [*lines, *([f"{report['unreadable']} stories unreadable"] if report.get("unreadable") else [])]
+
+
+def _between(least: str, most: str) -> str:
+    return least if least == most else f"{least} to {most}"
 
 
 def _section(value: object) -> dict[str, Any]:
