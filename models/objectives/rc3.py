@@ -56,6 +56,8 @@ _TEXTS: Mapping[str, tuple[Text, Text]] = {"source": ("source_summary", "source"
 class RC3(Matcher):
     """Compute the terms above. Its own state is the mean of exp(-L) over the last steps of either contrast, Eq. 6."""
 
+    reads: Text = RC3Config.reads
+
     def __init__(self, config: RC3Config, network: Network) -> None:
         """Build the objective around a network of early fusion."""
         super().__init__()

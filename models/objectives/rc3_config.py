@@ -41,6 +41,7 @@ class RC3Config(ObjectiveConfig):
     """Configure RC³. Defaults are the full method with the paper's numbers (section 2.3)."""
 
     early: ClassVar[bool] = True
+    reads: ClassVar[Literal["source", "source_summary"]] = "source_summary"
     tasks: ClassVar[frozenset[str]] = ObjectiveConfig.tasks | {"retrieval"}
 
     name: Literal["rc3"] = "rc3"

@@ -158,7 +158,8 @@ def _generation(model: Model, languages: Sequence[str]) -> GenerationConfig:
     settings = model.recipe.evaluation
     return GenerationConfig(
         num_beams=settings.num_beams,
-        length_penalty=settings.length_penalty,
+        # transformers saves no penalty of beams where there is one.
+        length_penalty=settings.length_penalty if settings.num_beams > 1 else None,
         no_repeat_ngram_size=settings.no_repeat_ngram_size,
         max_new_tokens=model.recipe.lengths.summary,
         pad_token_id=model.tokenizer.pad_id,
