@@ -21,7 +21,8 @@ recipes live in trainer/recipe/recipes/.
 | NCLS+MLS (Zhu et al., 2019; ACROSS' Table 1) | ncls.py, task: mls | | ncls_mls.yaml |
 | NCLS+MT (ibid.) | ncls.py, task: mt | | ncls_mt.yaml |
 | RC³ (Zhou et al., 2023), pre-training | rc3.py | 1-13 | rc3_roi.yaml |
-| RC³-Patch, RC³-Combined (ibid.) | rc3.py, vision.inputs: patches; both | 1-13 | rc3_patch.yaml, rc3_combined.yaml |
+| RC³-Patch (ibid., Table 1) | rc3.py, vision.inputs: patches | 1-13 | rc3_patch.yaml |
+| RC³-Combined (ibid., Table 1) | rc3.py, vision.inputs: both | 1-13 | rc3_combined.yaml |
 | RC³ with the paper's numbers (ibid., section 3.2) | rc3.py | 1-13 | rc3_mbart50.yaml |
 | RC³ (ibid.), retrieval | retrieval.py | 3 | rc3_retrieval.yaml |
 | RC³ (ibid.), multimodal translation | translation.py | | rc3_translation.yaml |

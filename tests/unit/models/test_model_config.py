@@ -65,7 +65,8 @@ def test_contrast_needs_images() -> None:
 def test_registry() -> None:
     for name, config_type in OBJECTIVES.items():
         assert objective_config(name) is config_type
-        assert isinstance(config_type().build(Network(tiny_config(), 50, PAD_ID, EOS_ID)), Objective)
+        settings = config_type.model_validate({"labels": ["no", "yes"]} if config_type.from_corpus else {})
+        assert isinstance(settings.build(Network(tiny_config(), 50, PAD_ID, EOS_ID)), Objective)
     with pytest.raises(InputError, match="no objective 'd2vt' \\(did you mean 'd2tv'\\?\\)"):
         objective_config("d2vt")
 

@@ -32,13 +32,13 @@ def test_an_evaluation_reads_what_the_network_reads(corpus: Corpus, tmp_path: Pa
     recipe = recipe_in(tmp_path / "run", corpus, *EARLY, f"network.vision.inputs={read}")
     tokenizer, ranks = open_tokenizer(corpus.directory / "tokenizer"), Ranks(rank=0, local_rank=0, world_size=1)
     evaluator = build_evaluator(recipe, corpus, tokenizer, ranks, torch.device("cpu"))
-    batch = evaluator.collate(evaluator.choose("test"))
+    batch = evaluator.collator(())(evaluator.choose("test"))
     evaluator.reader.close()
     assert batch.pixels_BIHWC is not None
     assert batch.image_mask_BI.any()
     assert bool(batch.roi_BIRV.numel()) == (read == "both")
     torch.manual_seed(0)
-    network = build_network(recipe, tokenizer, {}).network.eval()
+    network = build_network(recipe, tokenizer).network.eval()
     seen_B = batch.image_mask_BI.any(dim=1)
     found = []
     for pixels_BIHWC in (batch.pixels_BIHWC, 255 - batch.pixels_BIHWC):

@@ -133,7 +133,7 @@ def fields(model: type[BaseModel], place: str = "") -> Iterator[str]:
 
 
 ODD: list[Any] = [[], [[]], ["x"], {}, {"x": {"y": []}}, "x", "", "\ud800", -1, 10**40, 1.5, float("nan"), True, None]
-PYTHON = re.compile(r"[Tt]uple|dict|instance|integer|boolean|None|[Ii]nput|True|False|valid (string|list)|pydantic")
+PYTHON = re.compile(r"[Tt]uple|dict|instance|integer|boolean|None|[Ii]nput\b|True|False|valid (string|list)|pydantic")
 
 
 def with_value(key: str, value: Any) -> dict[str, Any]:

@@ -86,14 +86,11 @@ def test_any_objective_may_begin_with_a_trained_network(tmp_path: Path, tiny_cor
         trained_recipe(checkpoint), open_tokenizer(tiny_corpus.directory / "tokenizer"), checkpoint
     )
     words = [f"references.pretrained.model={mls}", "references.pretrained.initialises=true"]
-    recipe = recipe_in(tmp_path / "run", tiny_corpus, "objective.contrast=false", *words)
-    with group_of_one() as (ranks, device):
-        run = assemble(plan_run(recipe, FP32, ranks), device)
-        objective = run.trainer.engine.module
-        assert not objective.references
-        for name, tensor in trained.state_dict().items():
-            assert torch.equal(objective.network.state_dict()[name], tensor), name
-        run.trainer.close()
+    plan = plan_run(recipe_in(tmp_path / "run", tiny_corpus, "objective.contrast=false", *words), FP32, ALONE)
+    objective = build_network(plan.recipe, plan.tokenizer, load_references(plan.references, plan.tokenizer))
+    assert not objective.references
+    for name, tensor in trained.state_dict().items():
+        assert torch.equal(objective.network.state_dict()[name], tensor), name
 
 
 def test_what_a_run_cannot_read_is_refused_before_a_rank_joins(tmp_path: Path, tiny_corpus: Corpus, mls: Path) -> None:
