@@ -70,7 +70,7 @@ def test_another_tokenizers_checkpoint_is_refused_before_ranks_join(
 
 def test_a_checkpoint_with_rows_to_spare_is_not(tiny_corpus: Corpus, tmp_path: Path) -> None:
     recipe, ds_config = pretrained(tiny_corpus, tmp_path, vocab_size=1024), DS_CONFIGS / "zero2_cpu.json"
-    assert plan_run(recipe, ds_config, Ranks(rank=0, local_rank=0, world_size=1)).recipe is recipe
+    assert plan_run(recipe, ds_config, Ranks(rank=0, local_rank=0, world_size=1)).recipe == recipe
 
 
 def trained_mt5(tiny_corpus: Corpus, tmp_path: Path, named: dict[str, str], *more: str) -> Recipe:
@@ -114,7 +114,7 @@ def test_a_run_goes_on_with_the_start_tokens_that_it_began_with(tiny_corpus: Cor
         write_checkpoint(began, tiny_corpus)
         now = recipe_in(tmp_path / name, tiny_corpus, *more)
         if name == "own":
-            assert plan_run(now, ds_config, ranks).recipe is now
+            assert plan_run(now, ds_config, ranks).recipe == now
             continue
         with pytest.raises(InputError, match=r"begun with another corpus\.start_tokens \(alphabetical\): restore it"):
             plan_run(now, ds_config, ranks)
