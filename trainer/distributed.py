@@ -45,11 +45,11 @@ def join(ranks: Ranks, *, patient: bool = False) -> torch.device:
         accelerator.set_device(ranks.local_rank)
     address, port = os.environ.get("MASTER_ADDR", ""), os.environ.get("MASTER_PORT", "")
     _wait_until_known(address)
-    with _warn_after(
-        _SILENCE_SECONDS,
+    waits = (
         f"rank {ranks.rank} of {ranks.world_size} on {socket.gethostname()} still waits for the others, meeting rank 0 "
-        f"at {address}:{port}: have all been started, and is that address reached from here?",
-    ):
+        f"at {address}:{port}: have all been started, and is that address reached from here?"
+    )
+    with _warn_after(_SILENCE_SECONDS, waits) if ranks.world_size > 1 else contextlib.nullcontext():
         deepspeed.init_distributed(
             dist_backend="gloo" if on_cpu else accelerator.communication_backend_name(),
             verbose=False,

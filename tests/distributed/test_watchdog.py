@@ -74,9 +74,10 @@ class Job:
 
     @property
     def errors(self) -> list[str]:
-        """Return the lines of the monitors."""
+        """Return the lines of the monitors. On a busy machine a rank may have said before that it waits for others."""
         texts = [self.output(rank) for rank in range(len(self.ranks))]
-        return [line for text in texts for line in text.splitlines() if line.startswith(("error: ", "warning: rank"))]
+        lines = [line for text in texts for line in text.splitlines() if line.startswith(("error: ", "warning: rank"))]
+        return [line for line in lines if "still waits for the others" not in line]
 
     def ready(self) -> None:
         """Wait until every rank is at its action."""

@@ -34,6 +34,13 @@ def test_waiting_long_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not said.is_set()
 
 
+def test_a_rank_alone_waits_for_nobody(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(distributed, "_SILENCE_SECONDS", 0.0)
+    with distributed.group_of_one():
+        pass
+    assert "still waits" not in capsys.readouterr().err
+
+
 def test_a_training_waits_for_the_same_evaluation_by_another(
     alone: Ranks, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
