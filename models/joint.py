@@ -44,7 +44,6 @@ class Joint:
     visual: int  # V
     region_X: Tensor  # int64: of the images to encode, those that are read as regions; their tokens come first
     patch_X: Tensor  # int64: and those that are read as patches
-    first_N: Tensor  # int64: where each input begins, at its [CLS] or [BOS]
     hidden_M: Tensor  # int64: tokens that are [MASK]
     masked_M: Tensor  # int64: and what they hide, counted through the words
     visual_S: Tensor  # int64: visual tokens of the inputs of images alone, in order of the sequences
@@ -89,7 +88,7 @@ def lay_out(inputs: Sequence[Input], images: Sequence[int]) -> Joint:
     words = sum(len(one.ids) for one in inputs if one.ids is not None)
     special = np.arange(words + visual.count, words + visual.count + SPECIAL)
     parts: list[Ints] = []
-    first, alone, tokens, word = [], [], 0, 0
+    alone, tokens, word = [], 0, 0
     hidden, masked = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
 
     def put(part: Ints) -> None:
@@ -98,7 +97,6 @@ def lay_out(inputs: Sequence[Input], images: Sequence[int]) -> Joint:
         tokens += len(part)
 
     for one in inputs:
-        first.append(tokens)
         if one.form is not None:
             put(special[[CLS]])
             for number, block in enumerate(visual.blocks(one.sequence, one.form)):
@@ -123,7 +121,6 @@ def lay_out(inputs: Sequence[Input], images: Sequence[int]) -> Joint:
         visual=visual.count,
         region_X=visual.images["regions"],
         patch_X=visual.images["patches"],
-        first_N=torch.tensor(first),
         hidden_M=torch.from_numpy(np.concatenate(hidden)),
         masked_M=torch.from_numpy(np.concatenate(masked)),
         visual_S=torch.from_numpy(np.concatenate(alone) if alone else np.zeros(0, np.int64)),

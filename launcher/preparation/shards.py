@@ -88,20 +88,22 @@ def write_shards(
         initargs=(source, augmenter, threads),
     ) as pool:
         futures = {pool.submit(_write_in_worker, task, directory, problems.limit): task for task in missing}
+        finished = False
         try:
             for future in as_completed(futures):
                 problems.add(future.result())
                 advance(futures[future].stories)
-        except BaseException as error:
-            # Whatever it is, Ctrl-C too: the others are in the middle of shards that are no longer wanted.
-            for process in set(multiprocessing.active_children()) - others:
-                process.terminate()
-            pool.shutdown(cancel_futures=True)
-            if isinstance(error, BrokenProcessPool):
-                raise InputError(
-                    "a worker process died, perhaps for lack of memory: the same command with fewer --workers goes on"
-                ) from error
-            raise
+            finished = True
+        except BrokenProcessPool as error:
+            raise InputError(
+                "a worker process died, perhaps for lack of memory: the same command with fewer --workers goes on"
+            ) from error
+        finally:
+            if not finished:
+                # Whatever ended it, Ctrl-C too: the others are in the middle of shards that are no longer wanted.
+                for process in set(multiprocessing.active_children()) - others:
+                    process.terminate()
+                pool.shutdown(cancel_futures=True)
 
 
 #: A worker's copies of the source and of what augments it.

@@ -138,7 +138,7 @@ def _run(
         code = 0
     except SystemExit as error:
         code = _exit_code(error)
-    except BaseException:
+    except BaseException:  # as the interpreter prints whatever ends a program
         kind, value, trace = sys.exc_info()
         assert kind is not None
         assert value is not None

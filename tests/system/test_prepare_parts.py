@@ -219,7 +219,7 @@ def wait_until_gone(group: int) -> None:
 
 
 def shards_in(work: Path) -> int:
-    """How many are whole; none when the directory is not there, or has just been given its name."""
+    """Count the whole ones; none when the directory is not there, or has just been given its name."""
     try:
         return sum(name.endswith(".index.npz") for name in os.listdir(work))
     except FileNotFoundError:

@@ -23,7 +23,7 @@ from trainer.recipe import Recipe
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluator:
-    """What every task evaluates a network by. All ranks build one.
+    """Hold what every task evaluates a network by. All ranks build one.
 
     collator: returns one whose articles go through transforms (perturbations; none: as they are).
     begin_batch: called before every batch, for the watchdog.  kept_in: the directory of the results,

@@ -53,7 +53,7 @@ def _items(raw: BinaryIO, name: str, problems: Problems) -> Iterator[tuple[int, 
     while True:
         try:
             found = items.next()
-        except Exception as error:
+        except Exception as error:  # see `decompressed`
             why = "too much within another" if isinstance(error, RecursionError) else damage_of(error)
             problems.count("damaged file", f"{name}: behind record {number}: {why}")
             return

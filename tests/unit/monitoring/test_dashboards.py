@@ -45,7 +45,7 @@ def test_every_query_reads_what_there_is(name: str) -> None:
 
 
 def test_every_metric_is_in_some_panel_or_rule() -> None:
-    """What nobody would ever see need not be served."""
+    """Serve nothing that nobody would ever see."""
     read = {name for board in BOARDS.values() for query in panel_queries(board) for name, _ in selectors(query.expr)}
     text = "".join(path.read_text(encoding="utf-8") for path in MONITORING.glob("rules/*.yml"))
     left = {name for name in served_series() if name not in read and not re.search(rf"\b{name}\b", text)}

@@ -1,4 +1,4 @@
-"""What a rank says before and while it joins the others, and an evaluation that another process is making."""
+"""Test a rank before and while it joins the others, and beside an evaluation that another process makes."""
 
 import threading
 from pathlib import Path

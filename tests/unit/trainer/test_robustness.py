@@ -1,4 +1,4 @@
-"""What `d2tv evaluate --perturb` makes of a checkpoint: scores beside the clean ones, MMI, a table and a page."""
+"""Perturb examples by `d2tv evaluate --perturb`: scores beside the clean ones, MMI, a table and a page."""
 
 import json
 import re

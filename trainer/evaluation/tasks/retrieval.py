@@ -49,7 +49,7 @@ class Scored:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Share:
-    """What one rank has scored of a language.  kept_N: ones of the rows that are candidates."""
+    """Hold what one rank has scored of a language.  kept_N: ones of the rows that are candidates."""
 
     score_NN: Tensor
     kept_N: Tensor

@@ -32,7 +32,7 @@ from trainer.trained import Product
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Written:
-    """What a network has written of `groups`.
+    """Hold what a network has written of `groups`.
 
     nll, alignment: the report's parts of these names; None: it has no such part.
     """
