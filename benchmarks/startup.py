@@ -153,7 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         table.add_row(name, *(f"{figures[name + part]:.2f}" for part in ("", "_low", "_high")), words)
     console = Console(highlight=False)
     console.print(table)
-    console.print(f"The processes had {figures['cpu_share']:.0%} of a processor; far less than all: others were busy.")
+    console.print(f"The processes had {figures['cpu_share']:.0%} of a processor; far below 100%: others were busy.")
     write_figures(options.json, figures)
     return 0
 

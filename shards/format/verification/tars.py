@@ -1,9 +1,11 @@
 """Read a tar without the index: by its headers, as stock webdataset does, and the arrays in it."""
 
 import io
+import sys
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -81,11 +83,9 @@ def webdataset_problem(path: Path, keys: Sequence[str], crc_of: Mapping[str, int
 
     keys: of the samples, in order.  crc_of: name of a member -> CRC32C of its data.
     """
-    from webdataset.tariterators import group_by_keys, tar_file_expander  # imports torch
-
     waiting, members = iter(keys), 0
     with open(path, "rb") as stream:
-        for sample in group_by_keys(tar_file_expander([{"url": path.name, "stream": stream}])):
+        for sample in _webdataset_reader()([{"url": path.name, "stream": stream}]):
             key = next(waiting, None)
             if sample["__key__"] != key:
                 return f"webdataset reads the sample {sample['__key__']} where the index has {key}"
@@ -94,6 +94,30 @@ def webdataset_problem(path: Path, keys: Sequence[str], crc_of: Mapping[str, int
                     members += 1
                     if crc32c(content) != crc_of.get(f"{key}.{suffix}"):
                         return f"webdataset reads other bytes of {key}.{suffix} than the index has"
-    if next(waiting, None) is not None or members != len(crc_of):
+    missing = next(waiting, None)
+    if missing is not None:
+        return f"webdataset reads no sample {missing}, which the index has"
+    if members != len(crc_of):
         return f"webdataset reads {members:,} members, the index has {len(crc_of):,}"
     return None
+
+
+@cache
+def _webdataset_reader() -> Callable[[list[dict[str, Any]]], Iterator[dict[str, Any]]]:
+    """Return webdataset's iteration over the samples of opened tars, imported without torch.
+
+    webdataset has classes of its own for where torch is not installed, and its readers need none of torch's, whose
+    import takes longer than to check a small corpus. Nothing of that copy stays among the modules: who imports
+    webdataset after this gets it with torch.
+    """
+    absent = not sys.modules.keys() & {"torch", "webdataset"}
+    if absent:
+        sys.modules["torch"] = None  # type: ignore[assignment]  # Python's way to say that it cannot be imported
+    try:
+        from webdataset.tariterators import group_by_keys, tar_file_expander
+    finally:
+        if absent:
+            del sys.modules["torch"]
+            for name in [name for name in sys.modules if name.partition(".")[0] == "webdataset"]:
+                del sys.modules[name]
+    return lambda sources: group_by_keys(tar_file_expander(sources))
