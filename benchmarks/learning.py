@@ -33,7 +33,7 @@ from trainer.telemetry.metrics import read_metrics
 from trainer.trained_files import RECIPE
 
 #: ROUGE-1 that the default run must reach; what it has reached is in LOG.md.
-LEAST = {"mms": 8.0, "mxls": 4.0}
+LEAST = {"mms": 8.0, "mxls": 6.0}
 #: The race: its languages, and the steps of its trainings.
 FOUR = "english,indonesian,russian,urdu"
 LENGTHS = tuple(400 * 2**n for n in range(6))

@@ -49,6 +49,7 @@ from benchmarks.step_rounds import (
     two_ranks,
 )
 from benchmarks.step_shapes import SHAPES
+from models.objectives import OBJECTIVES
 from shards.errors import InputError
 from shards.files.write import check_output
 from trainer.terminal.progress import stage
@@ -223,6 +224,8 @@ def measure(plan: Plan, parts: Sequence[str], data: Path, console: Console) -> F
     left_out = [part for part in PARTS if part not in parts]
     if left_out:
         console.print(f"[bold]no figures[/] of {', '.join(left_out)}: not asked for")
+    if "objectives" in parts and (skipped := [name for name in OBJECTIVES if name not in plan.objectives]):
+        console.print(f"[bold]no figures[/] of the objectives {', '.join(skipped)}: not asked for")
     for precision in set(PRECISIONS) - set(plan.precisions):
         console.print(f"[bold]no figures[/] in {precision}: not asked for")
     return flat
@@ -240,6 +243,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rows", type=int, default=4, help="examples of a micro-batch (default: 4)")
     parser.add_argument("--compile", action="store_true", help="compile our layers, as training.compile does")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="the parts to measure (default: all)")
+    names = tuple(OBJECTIVES)
+    parser.add_argument("--objectives", nargs="+", choices=names, default=names, help="of their part (default: all)")
     parser.add_argument("--data", type=Path, default=Path("data"), help="where the prepared corpora are")
     options = parser.parse_args(arguments)
     check_output(options.json)
@@ -256,11 +261,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows=options.rows,
         precisions=tuple(options.precisions),
         compile=options.compile,
+        objectives=tuple(options.objectives),
     )
     console = Console()
     with stage("measuring steps"):
         flat = measure(plan, options.only, options.data, console)
-    show_figures(f"steps, {flat['machine']}", flat, options.json, FIGURES)
+    measured = {name: words for name, words in FIGURES.items() if flat[name] is not None}
+    show_figures(f"steps, {flat['machine']}", flat, options.json, measured)
     return 0
 
 

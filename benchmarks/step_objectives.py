@@ -37,7 +37,7 @@ def train_objectives(plan: Plan, say: Say) -> dict[str, Measured]:
         return {}
     found = {}
     with trainee("ours", plan.setup(_PRECISION, objective=TWO_BRANCH), plan.threads) as plain:
-        for name in OBJECTIVES:
+        for name in plan.objectives:
             say(f"{name} and MMS+MXLS")
             found[name] = Measured()
             with trainee("ours", plan.setup(_PRECISION, objective=name), plan.threads) as ours:

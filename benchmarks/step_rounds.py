@@ -17,6 +17,7 @@ from benchmarks.step_shapes import IMAGES, REGIMES, REGIONS, lengths_of
 from benchmarks.step_trainees import Setup
 from models.config import NetworkConfig
 from models.network import Network
+from models.objectives import OBJECTIVES
 from models.objectives.d2tv import D2TV, D2TVConfig
 from shards.batch.collate import Collator
 from shards.batch.collate import Lengths as CollatedLengths
@@ -57,6 +58,7 @@ class Plan:
     rows: int = 4  # of a micro-batch
     precisions: tuple[str, ...] = PRECISIONS
     compile: bool = False
+    objectives: tuple[str, ...] = tuple(OBJECTIVES)  # of the part `objectives`
 
     def setup(
         self, precision: str, shape: str | None = None, rows: int | None = None, *, objective: str | None = None

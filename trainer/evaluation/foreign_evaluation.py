@@ -20,6 +20,7 @@ from trainer.evaluation.report import Evaluated, score_and_write
 from trainer.evaluation.scoring.models import check_models, models_of
 from trainer.evaluation.scoring.score import score
 from trainer.recipe import Recipe, load_recipe
+from trainer.terminal.log import log
 from trainer.terminal.progress import stage
 
 #: Keys of a recipe that apply to given predictions.
@@ -81,7 +82,7 @@ def evaluate_foreign(path: Path, split: str, corpus: str | None, overrides: Sequ
         reader.close()
     print_report(report, [], where)
     for line in found.describe():
-        print(f"{path}: {line}")
+        log.info(f"{path}: {line}")
     return Evaluated(recipe=recipe, where=where, corpus=opened, report=report)
 
 

@@ -21,6 +21,7 @@ from trainer.evaluation.predictions import write_predictions
 from trainer.evaluation.scoring.measures import Pair
 from trainer.evaluation.scoring.similarity import SIMILARITY, facts_of_similarity
 from trainer.recipe import Recipe
+from trainer.terminal.log import log
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,7 +125,7 @@ def write_report(where: Path, report: Mapping[str, Any], write_tables: Callable[
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if line := make_room(where, split, report):
-            print(line)
+            log.info(line)
         write_tables()
         write_atomically(folder / f"{split}.json", text.encode())
     except OSError as error:

@@ -7,13 +7,10 @@ from typing import Any
 
 from shards.corpora import Opening
 from shards.corpora.captions.index import PICTURES, SCHEMA, CaptionIndex, OutsideError, file_below
-from shards.corpora.grid import BATCH_SIZE
-from shards.corpora.index_file import IndexedSource, ensure_index, read_meta, reading
+from shards.corpora.index_file import ensure_index, read_meta, reading
 from shards.corpora.listing import Listing, kind_of_other, list_files
-from shards.corpora.npm import RESNET, Package
-from shards.corpora.pictures import Pictures
+from shards.corpora.pictured import PicturedSource
 from shards.errors import InputError
-from shards.format.manifest import SPLITS
 from shards.languages import LANGUAGE_CODES
 from shards.problems import Problems
 from shards.schema import Article, Story
@@ -25,9 +22,6 @@ Read = Callable[[Opening, CaptionIndex], dict[str, Any]]
 _VERSION = 1
 
 _LANGUAGES = tuple(LANGUAGE_CODES)
-
-#: Stories that are read together: with pixels, their files are in memory.
-_STORIES_AT_ONCE = 4 * BATCH_SIZE
 
 
 def list_captions(
@@ -47,7 +41,7 @@ def list_captions(
     return listing
 
 
-class CaptionedSource(IndexedSource):
+class CaptionedSource(PicturedSource):
     """Images with captions as a `shards.corpora.Source`. Keeps an index in `opening.work`, and little in memory."""
 
     def __init__(self, name: str, opening: Opening, read: Read) -> None:
@@ -66,22 +60,15 @@ class CaptionedSource(IndexedSource):
 
         ensure_index(path, {"version": _VERSION, "files": listing.fingerprint()}, SCHEMA, build)
         super().__init__(name, opening, path, "captions USING (image)")
-        self.packages: tuple[Package, ...] = (RESNET,) if any(self._stories.values()) else ()
-        self._pictures = Pictures(opening.cache, pixels=opening.pixels, noun="image")
 
     def load(self, split: str, start: int, stop: int, problems: Problems) -> Iterator[Story]:
         """See `Source`. A story whose image cannot be read is left out: its captions are of nothing.
 
         Counted: "unreadable image", "image kept as PNG".
         """
-        stop = min(stop, self._stories[split])
+        query = "SELECT image, key, file FROM stories JOIN images ON id = image"
         with reading(self._index) as database:
-            for first in range(start, stop, _STORIES_AT_ONCE):
-                rows = database.execute(
-                    "SELECT image, key, file FROM stories JOIN images ON id = image"
-                    " WHERE stories.split = ? AND number BETWEEN ? AND ? ORDER BY number",
-                    (SPLITS.index(split), first, min(first + _STORIES_AT_ONCE, stop) - 1),
-                ).fetchall()
+            for rows in self._rows(database, query, split, start, stop):
                 paths = {file: path for _, _, file in rows if (path := self._path(file, problems)) is not None}
                 images = self._pictures.read({path: file for file, path in paths.items()}, problems)
                 for image, key, file in rows:
@@ -90,13 +77,9 @@ class CaptionedSource(IndexedSource):
                         yield Story(key=key, articles=articles, shared_images=images[paths[file]])
 
     def provenance(self) -> dict[str, Any]:
-        """Return the extractor, stories and articles, articles by language, and captions by language of no article."""
+        """Return what every source of pictures does, and the notes of `read`."""
         with reading(self._index) as database:
-            return {
-                **self._provenance(database, self._pictures.describe() if self.packages else None),
-                "other_languages": read_meta(database, "other_languages"),
-                **read_meta(database, "notes"),
-            }
+            return {**super().provenance(), **read_meta(database, "notes")}
 
     def _path(self, file: str, problems: Problems) -> Path | None:
         """Return where an image is. The index found it there, but that may be hours ago."""

@@ -12,24 +12,19 @@ from typing import Any
 
 from shards.corpora import Opening
 from shards.corpora.captions.index import PICTURES
-from shards.corpora.grid import BATCH_SIZE
 from shards.corpora.iglue.index import LANGUAGES, SCHEMA, ExampleIndex
 from shards.corpora.iglue.layouts import LAYOUTS
 from shards.corpora.iglue.records import read_records
-from shards.corpora.index_file import IndexedSource, ensure_index, read_meta, reading
+from shards.corpora.index_file import ensure_index, reading
 from shards.corpora.listing import Listing, list_files
-from shards.corpora.npm import RESNET, Package
-from shards.corpora.pictures import Pictures, sequence_of
+from shards.corpora.pictured import PicturedSource
+from shards.corpora.pictures import sequence_of
 from shards.errors import InputError
-from shards.format.manifest import SPLITS
 from shards.problems import Problems
 from shards.schema import Article, Images, Story
 
 #: Changes when an older index would be read wrongly.
 _VERSION = 1
-
-#: Stories that are read together: with pixels, their files are in memory.
-_STORIES_AT_ONCE = 4 * BATCH_SIZE
 
 _SUFFIXES = tuple(kind + packed for kind in (".jsonl", ".json") for packed in ("", ".gz", ".bz2", ".xz"))
 
@@ -50,7 +45,7 @@ def list_data(name: str, data: Path | None) -> Listing:
     return Listing(root=listing.root, files=tuple(placed), problems=listing.problems)
 
 
-class IglueSource(IndexedSource):
+class IglueSource(PicturedSource):
     """A data set of IGLUE as a `shards.corpora.Source`. Keeps an index in `opening.work`, and little in memory."""
 
     def __init__(self, name: str, opening: Opening) -> None:
@@ -69,22 +64,15 @@ class IglueSource(IndexedSource):
 
         ensure_index(path, {"version": _VERSION, "files": listing.fingerprint()}, SCHEMA, build)
         super().__init__(name, opening, path, "texts USING (example)")
-        self.packages: tuple[Package, ...] = (RESNET,) if any(self._stories.values()) else ()
-        self._pictures = Pictures(opening.cache, pixels=opening.pixels, noun="image")
 
     def load(self, split: str, start: int, stop: int, problems: Problems) -> Iterator[Story]:
         """See `Source`. An example of which an image cannot be read is left out.
 
         Counted: "unreadable image", "image kept as PNG".
         """
-        stop = min(stop, self._stories[split])
+        query = "SELECT example, key, label, files FROM stories JOIN examples ON id = example"
         with reading(self._index) as database:
-            for first in range(start, stop, _STORIES_AT_ONCE):
-                rows = database.execute(
-                    "SELECT example, key, label, files FROM stories JOIN examples ON id = example"
-                    " WHERE stories.split = ? AND number BETWEEN ? AND ? ORDER BY number",
-                    (SPLITS.index(split), first, min(first + _STORIES_AT_ONCE, stop) - 1),
-                ).fetchall()
+            for rows in self._rows(database, query, split, start, stop):
                 files_of = {example: json.loads(files) for example, _, _, files in rows}
                 names = {self._root / file: file for files in files_of.values() for file in files}
                 images = self._pictures.read(names, problems)
@@ -92,14 +80,6 @@ class IglueSource(IndexedSource):
                     found = [images.get(self._root / file) for file in files_of[example]]
                     if None not in found:
                         yield self._story(database, example, key, label, [image for image in found if image])
-
-    def provenance(self) -> dict[str, Any]:
-        """Return the extractor, stories and articles, articles by language, and texts by language of no article."""
-        with reading(self._index) as database:
-            return {
-                **self._provenance(database, self._pictures.describe() if self.packages else None),
-                "other_languages": read_meta(database, "other_languages"),
-            }
 
     def _story(self, database: sqlite3.Connection, example: int, key: str, label: str, images: list[Images]) -> Story:
         texts = database.execute("SELECT language, text FROM texts WHERE example = ? ORDER BY language", (example,))

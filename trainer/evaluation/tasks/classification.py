@@ -10,7 +10,6 @@ import torch
 
 from models.objectives.classification import Classification as Classifier
 from shards.arrays import Ints
-from shards.directions import parse_directions
 from shards.errors import InputError
 from shards.format.labels import label_counts
 from shards.languages import LANGUAGE_CODES
@@ -19,6 +18,7 @@ from trainer.distributed import raise_together, sum_over_ranks
 from trainer.evaluation.evaluate import Evaluator
 from trainer.evaluation.heldout import in_batches, share_of_rank
 from trainer.evaluation.report import write_report
+from trainer.evaluation.tasks.zero_shot import trained_targets, zero_shot_means
 from trainer.terminal.progress import stage
 from trainer.trained import Product
 
@@ -105,12 +105,8 @@ class Classification:
     def score(self, evaluator: Evaluator, found: Counted, split: str, checkpoint: Path) -> dict[str, Any]:
         """Write <split>.json, with the part `classification` beside what every report has, and return the report."""
         recipe, corpus = evaluator.recipe, evaluator.corpus
-        names = tuple(LANGUAGE_CODES)
-        trained_on = {
-            names[target]
-            for mixture in (recipe.mixture, *recipe.mixture.changes)
-            for _, target in parse_directions(mixture.directions, names, mixture.languages)
-        }
+        # Of all languages: the evaluated corpus need not have those of the one that was trained on.
+        trained_on = trained_targets(recipe, tuple(LANGUAGE_CODES))
         problems = corpus.manifest["provenance"].get("problems", {})
         report: dict[str, Any] = {
             "split": split,
@@ -148,21 +144,9 @@ def classification_report(found: Counted, trained_on: set[str], classes: Sequenc
             "majority": 100 * most / counts["examples"],
             "majority_label": label,
         }
-    kinds = {
-        "trained": [of for language, of in by_language.items() if language in trained_on],
-        "zero_shot": [of for language, of in by_language.items() if language not in trained_on],
-    }
     return {
         "classes": len(classes),
-        "trained": sorted(trained_on & by_language.keys()),
-        "means": {
-            kind: {
-                "languages": len(of),
-                **{figure: sum(one[figure] for one in of) / len(of) for figure in ("accuracy", "majority")},
-            }
-            for kind, of in kinds.items()
-            if of
-        },
+        **zero_shot_means(by_language, trained_on, ("accuracy", "majority"), lambda shares: sum(shares) / len(shares)),
         "counts": {name: sum(of[name] for of in found.by_language.values()) for name in _COLUMNS},
         "by_language": by_language,
     }

@@ -18,7 +18,6 @@ from torch import Tensor
 from models.objectives.matching import Matcher
 from shards.arrays import Ints
 from shards.batch.types import Batch
-from shards.directions import parse_directions
 from shards.errors import InputError
 from shards.format.index import Corpus
 from shards.stream.sampler import Groups
@@ -28,6 +27,7 @@ from trainer.evaluation.evaluate import Evaluator
 from trainer.evaluation.predictions import Prediction, write_predictions
 from trainer.evaluation.report import write_report
 from trainer.evaluation.scoring.recall import MEASURES, chance, recalls, scores_by_story
+from trainer.evaluation.tasks.zero_shot import trained_targets, zero_shot_means
 from trainer.terminal.progress import stage
 from trainer.trained import Product
 
@@ -98,13 +98,7 @@ class Retrieval:
 
         A row of <split>-predictions.parquet is a story: the name that its image finds first, and `MEASURES`.
         """
-        corpus, recipe = evaluator.corpus, evaluator.recipe
-        mixtures = (recipe.mixture, *recipe.mixture.changes)
-        trained_on = {
-            corpus.languages[target]
-            for mixture in mixtures
-            for _, target in parse_directions(mixture.directions, corpus.languages, mixture.languages)
-        }
+        trained_on = trained_targets(evaluator.recipe, evaluator.corpus.languages)
         left_out = {reason: sum(of.left_out[reason] for of in found.values()) for reason in REASONS}
         report: dict[str, Any] = {
             "split": split,
@@ -229,7 +223,7 @@ def _predictions(evaluator: Evaluator, found: Mapping[str, Scored]) -> list[Pred
     return predictions
 
 
-def retrieval_report(found: Mapping[str, Scored], trained_on: Sequence[str] | set[str]) -> dict[str, Any]:
+def retrieval_report(found: Mapping[str, Scored], trained_on: set[str]) -> dict[str, Any]:
     """Return the part `retrieval` of a report. All figures are in per cent.
 
     by_language: candidates, recall@k `image_to_text` and `text_to_image`, their `mean`, and what `chance` gives; those
@@ -243,20 +237,8 @@ def retrieval_report(found: Mapping[str, Scored], trained_on: Sequence[str] | se
         scores = of.score_NN.numpy()
         both = {"image_to_text": recalls(scores), "text_to_image": recalls(scores.T)}
         by_language[language] = {"candidates": size, **both, "mean": _mean(list(both.values())), "chance": chance(size)}
-    kinds = {
-        "trained": [of for language, of in by_language.items() if language in trained_on],
-        "zero_shot": [of for language, of in by_language.items() if language not in trained_on],
-    }
     figures = ("image_to_text", "text_to_image", "mean", "chance")
-    return {
-        "trained": sorted(set(trained_on) & by_language.keys()),
-        "means": {
-            kind: {"languages": len(of), **{figure: _mean([one[figure] for one in of]) for figure in figures}}
-            for kind, of in kinds.items()
-            if of
-        },
-        "by_language": by_language,
-    }
+    return {**zero_shot_means(by_language, trained_on, figures, _mean), "by_language": by_language}
 
 
 def _mean(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
