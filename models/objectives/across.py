@@ -25,7 +25,7 @@ from models.dropout import dropout
 from models.losses import widen
 from models.losses.consistency import cross_entropy_and_divergence
 from models.losses.document_contrast import document_contrast
-from models.network import Network, by_row, real_rows
+from models.network import Network, real_rows
 from models.objectives.across_config import AcrossConfig
 from models.objectives.base import Branch, Objective, Outputs, Term
 from shards.batch.types import Batch
@@ -142,16 +142,7 @@ class Across(Objective):
         if parallel.document_BE is not None:
             source_BD = arranged.encoded["document"].means(states.texts_TD)
             terms["contrast"], keep = self._contrast(source_BD, parallel.document_BE, batch, counts["contrast"])
-        ones_T = torch.ones_like(nll_T)
-        return Outputs(
-            terms=terms,
-            row_nll={"cls": by_row(nll_T, stream, "cls")},
-            row_tokens={"cls": by_row(ones_T, stream, "cls")},
-            scalars={},
-            real_tokens=arranged.real_tokens,
-            computed_tokens=arranged.computed_tokens,
-            keep=keep,
-        )
+        return Outputs.of(arranged, terms, nll_T=nll_T, branches=self.branches, keep=keep)
 
     @torch.no_grad()
     def _parallel(self, batch: Batch, trained: Arranged, compared: Arrangement) -> "_Parallel":

@@ -10,9 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+import torch
 from torch import Tensor, nn
 
-from models.network import Network
+from models.arranged import Arranged
+from models.network import Network, by_row
 from models.sharing import Text
 from shards.batch.types import Batch
 from shards.directions import DirectionKind
@@ -77,6 +79,39 @@ class Outputs:
     computed_tokens: int
     watched: dict[str, Watched] = field(default_factory=dict)
     keep: dict[str, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        arranged: Arranged,
+        terms: dict[str, Term],
+        *,
+        nll_T: Tensor | None = None,
+        branches: Sequence[Branch] = (),
+        scalars: Mapping[str, float] = MappingProxyType({}),
+        watched: Mapping[str, Watched] = MappingProxyType({}),
+        keep: Mapping[str, Tensor] = MappingProxyType({}),
+    ) -> "Outputs":
+        """Return outputs with the tokens of what was arranged, and `nll_T` of its target tokens by row for `branches`.
+
+        nll_T: as `Network.token_loss` gives it; only where there are branches.
+        """
+        stream = arranged.main
+        ones_T = None if nll_T is None else torch.ones_like(nll_T)
+
+        def rows(value_T: Tensor | None) -> dict[str, Tensor]:
+            return {} if value_T is None else {branch.name: by_row(value_T, stream, branch.name) for branch in branches}
+
+        return cls(
+            terms=terms,
+            row_nll=rows(nll_T),
+            row_tokens=rows(ones_T),
+            scalars=dict(scalars),
+            real_tokens=arranged.real_tokens,
+            computed_tokens=arranged.computed_tokens,
+            watched=dict(watched),
+            keep=dict(keep),
+        )
 
 
 class Objective(nn.Module, ABC):

@@ -82,14 +82,7 @@ class Classification(Objective):
         idle, _ = self.network.token_loss(states.hidden_TD, stream.target_T, 0.0, stream.weight_T)
         loss_B, _ = _losses(logits_BC, batch)
         # The decoder's part is zero, and there because every parameter takes part in every step.
-        return Outputs(
-            terms={"label": Term(sum=loss_B.sum() + idle, count=counts["label"], weight=1.0)},
-            row_nll={},
-            row_tokens={},
-            scalars={},
-            real_tokens=arranged.real_tokens,
-            computed_tokens=arranged.computed_tokens,
-        )
+        return Outputs.of(arranged, {"label": Term(sum=loss_B.sum() + idle, count=counts["label"], weight=1.0)})
 
     @torch.no_grad()
     def classify(self, batch: Batch) -> Tensor:

@@ -24,7 +24,7 @@ from models.config import NetworkConfig
 from models.flops import BackboneSizes, Flops, forward_flops
 from models.losses.contrast import contrast_anchors, target_oriented_contrast
 from models.losses.distillation import alpha, distillation_distance
-from models.network import Network, States, by_row, real_rows
+from models.network import Network, States, real_rows
 from models.objectives.base import Branch, Objective, Outputs, Term
 from models.objectives.d2tv_config import D2TVConfig
 from models.ragged import averages
@@ -107,15 +107,7 @@ class D2TV(Objective):
         if config.contrast:
             assert states.visual_SV is not None
             terms["tco"] = self._contrast(states.visual_SV, states.texts_TD, arranged, batch, counts["tco"])
-        ones_T = torch.ones_like(nll_T)
-        return Outputs(
-            terms=terms,
-            row_nll={branch.name: by_row(nll_T, stream, branch.name) for branch in self.branches},
-            row_tokens={branch.name: by_row(ones_T, stream, branch.name) for branch in self.branches},
-            scalars=scalars,
-            real_tokens=arranged.real_tokens,
-            computed_tokens=arranged.computed_tokens,
-        )
+        return Outputs.of(arranged, terms, nll_T=nll_T, branches=self.branches, scalars=scalars)
 
     @torch.no_grad()
     def measure(self, batch: Batch) -> dict[str, Tensor]:

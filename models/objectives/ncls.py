@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from models.arrangement import Arrangement
-from models.network import Network, by_row, real_rows
+from models.network import Network, real_rows
 from models.objectives.base import Branch, Objective, Outputs, Term
 from models.objectives.ncls_config import NclsConfig
 from shards.batch.types import Batch
@@ -71,15 +71,8 @@ class Ncls(Objective):
 
         cls, nll_T = loss(states.hidden_TD, main.target_T, main.weight_T)
         other, _ = loss(second_TD, second.target_T, second.weight_T)
-        ones_T = nll_T.new_ones(len(nll_T))
-        return Outputs(
-            terms={
-                "cls": Term(sum=cls, count=counts["cls"], weight=1.0),
-                task: Term(sum=other, count=counts[task], weight=self.config.weight),
-            },
-            row_nll={"cls": by_row(nll_T, main, "cls")},
-            row_tokens={"cls": by_row(ones_T, main, "cls")},
-            scalars={},
-            real_tokens=arranged.real_tokens,
-            computed_tokens=arranged.computed_tokens,
-        )
+        terms = {
+            "cls": Term(sum=cls, count=counts["cls"], weight=1.0),
+            task: Term(sum=other, count=counts[task], weight=self.config.weight),
+        }
+        return Outputs.of(arranged, terms, nll_T=nll_T, branches=self.branches)

@@ -27,7 +27,7 @@ from models.arrangement import Arrangement
 from models.losses import widen
 from models.losses.interpolated_contrast import contrast_of_distances, distances, interpolated_contrast
 from models.losses.relevance import relevance_divergence
-from models.network import Network, by_row
+from models.network import Network
 from models.objectives.base import Branch, Outputs, Term, Watched
 from models.objectives.matching import Matcher
 from models.objectives.rc3_config import RC3Config
@@ -148,15 +148,7 @@ class RC3(Matcher):
             watched["xvtcl_plain"] = Watched(sum=plain, count=counts["xvtcl"])
             if config.relevance:
                 terms["relevance"] = Term(sum=divergence, count=counts["relevance"], weight=1.0)
-        return Outputs(
-            terms=terms,
-            row_nll={"mclm": by_row(nll_T, stream, "mclm")},
-            row_tokens={"mclm": by_row(torch.ones_like(nll_T), stream, "mclm")},
-            scalars={},
-            real_tokens=arranged.real_tokens,
-            computed_tokens=arranged.computed_tokens,
-            watched=watched,
-        )
+        return Outputs.of(arranged, terms, nll_T=nll_T, branches=self.branches, watched=watched)
 
     def _masked(self, states_TD: Tensor, arranged: Arranged) -> Tensor:
         """Compute Eq. 1 over the hidden tokens."""

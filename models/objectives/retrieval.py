@@ -118,14 +118,8 @@ class Retrieval(Matcher):
         image, text = (-F.log_softmax(choice_KB, dim=0)[0].index_select(0, anchor_R).sum() for choice_KB in choices)
         # The decoder's part is zero, and there because every parameter takes part in every step.
         sums = {"image_to_text": image + idle, "text_to_image": text}
-        return Outputs(
-            terms={name: Term(sum=total, count=counts[name], weight=1.0) for name, total in sums.items()},
-            row_nll={},
-            row_tokens={},
-            scalars={},
-            real_tokens=arranged.real_tokens,
-            computed_tokens=arranged.computed_tokens,
-        )
+        terms = {name: Term(sum=total, count=counts[name], weight=1.0) for name, total in sums.items()}
+        return Outputs.of(arranged, terms)
 
     @torch.no_grad()
     def measure(self, batch: Batch) -> dict[str, Tensor]:

@@ -9,10 +9,8 @@ Shape suffixes as in models/ragged.py.
 
 from collections.abc import Mapping
 
-import torch
-
 from models.arrangement import Arrangement
-from models.network import Network, by_row, real_rows
+from models.network import Network, real_rows
 from models.objectives.base import Branch, Objective, Outputs, Term
 from models.objectives.translation_config import TranslationConfig
 from models.sharing import Text
@@ -52,11 +50,5 @@ class Translation(Objective):
         arranged = network.place(self._arrange(batch).arranged())
         stream, hidden_TD = arranged.main, network.states(batch, arranged).hidden_TD
         total, nll_T = network.token_loss(hidden_TD, stream.target_T, self.config.label_smoothing, stream.weight_T)
-        return Outputs(
-            terms={"mt": Term(sum=total, count=counts["mt"], weight=1.0)},
-            row_nll={"mt": by_row(nll_T, stream, "mt")},
-            row_tokens={"mt": by_row(torch.ones_like(nll_T), stream, "mt")},
-            scalars={},
-            real_tokens=arranged.real_tokens,
-            computed_tokens=arranged.computed_tokens,
-        )
+        terms = {"mt": Term(sum=total, count=counts["mt"], weight=1.0)}
+        return Outputs.of(arranged, terms, nll_T=nll_T, branches=self.branches)

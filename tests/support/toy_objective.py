@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from models.arranged import Arranged
 from models.arrangement import Arrangement
 from models.config import VisionConfig
-from models.network import Network, by_row, real_rows
+from models.network import Network, real_rows
 from models.objectives import OBJECTIVES
 from models.objectives.base import Branch, Group, Objective, Outputs, Term, Watched
 from models.objectives.config import ObjectiveConfig
@@ -63,19 +63,13 @@ class Toy(Objective):
         hidden_TD, total, nll_T = _written(self.network, batch, arranged)
         _, plain, _ = _written(self.plain, batch, arranged)
         pull = (stream.weight_T * (hidden_TD - self.centre).square().mean(dim=1)).sum()
-        return Outputs(
-            terms={
-                "nll": Term(sum=total, count=counts["nll"], weight=1.0),
-                "pull": Term(sum=pull, count=counts["pull"], weight=self.config.pull),
-                "plain": Term(sum=plain, count=counts["plain"], weight=1.0),
-            },
-            row_nll={"toy": by_row(nll_T, stream, "toy")},
-            row_tokens={"toy": by_row(torch.ones_like(nll_T), stream, "toy")},
-            scalars={},
-            real_tokens=arranged.real_tokens,
-            computed_tokens=arranged.computed_tokens,
-            watched={"toy_nll": Watched(sum=total.detach(), count=counts["nll"])},
-        )
+        terms = {
+            "nll": Term(sum=total, count=counts["nll"], weight=1.0),
+            "pull": Term(sum=pull, count=counts["pull"], weight=self.config.pull),
+            "plain": Term(sum=plain, count=counts["plain"], weight=1.0),
+        }
+        watched = {"toy_nll": Watched(sum=total.detach(), count=counts["nll"])}
+        return Outputs.of(arranged, terms, nll_T=nll_T, branches=self.branches, watched=watched)
 
     def after_step(self, step: int, means: Mapping[str, float], kept: Mapping[str, Tensor]) -> None:
         self.mean_nll.lerp_(torch.as_tensor(means["toy_nll"], device=self.mean_nll.device).to(self.mean_nll), 0.5)
