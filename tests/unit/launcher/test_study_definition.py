@@ -18,7 +18,8 @@ from tests.unit.launcher.test_study import DEFINITION
 
 def test_the_shipped_study_is_the_papers_table() -> None:
     study = load_study("table1")
-    assert study_names() == ["across", "across_selection", "rc3_retrieval", "rc3_translation", "table1", "table2"]
+    rc3 = ["rc3_retrieval", "rc3_translation"]
+    assert study_names() == ["across", "across_selection", "distillation", *rc3, "table1", "table2"]
     assert list(study.models) == ["MMS", "MXLS", "MMS+MXLS", "Vanilla-KD", "D²TV"]
     assert (study.baseline, len(study.seeds)) == ("Vanilla-KD", 3)
     planned = trials(study, Path("out"), ds_config=FP32, ranks=2, overrides=["training.steps=7"])
@@ -50,6 +51,19 @@ def test_table_2_is_the_papers_rows_on_mms_mxls() -> None:
     added = [(settings.distillation, settings.contrast) for settings in of_d2tv]
     assert added == [("none", False)] * 2 + [("vanilla", False), ("dual", False), ("none", True), ("dual", True)]
     assert {settings.alpha_steps for settings in of_d2tv if settings.distillation != "none"} == {420}
+
+
+def test_distillation_study_differs_in_distillation_alone() -> None:
+    planned = trials(load_study("distillation"), Path("out"), ds_config=FP32, ranks=2, overrides=[])
+    settings = [trial.recipe.objective.settings() for trial in planned[:7]]
+    others = [trial.recipe.model_dump(exclude={"run", "objective"}) for trial in planned[:7]]
+    assert all(one == others[0] for one in others)
+    assert all(isinstance(one, D2TVConfig) and not one.contrast and one.branches == "both" for one in settings)
+    assert [(one.distillation, one.distance) for one in settings if isinstance(one, D2TVConfig)] == [
+        ("none", "cosine"),
+        *(("vanilla", distance) for distance in ("cosine", "mse", "kl")),
+        *(("dual", distance) for distance in ("cosine", "mse", "kl")),
+    ]
 
 
 def test_selection_study_differs_in_the_augmented_corpus_alone() -> None:
