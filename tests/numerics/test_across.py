@@ -84,7 +84,7 @@ def test_terms_loss_and_gradients_equal_the_papers(filled: bool) -> None:
     result, params = expected(objective, batch, queued(objective))
     for name, (total, count) in result["terms"].items():
         term = outputs.terms[name]
-        assert term.sum.item() == pytest.approx(float(total), rel=1e-5, abs=1e-9), name
+        assert term.sum.item() == pytest.approx(total.item(), rel=1e-5, abs=1e-9), name
         assert term.count == count
     loss = sum(term.weight * term.sum / term.count for term in outputs.terms.values())
     assert loss.item() == pytest.approx(result["J"].item(), rel=1e-5)

@@ -172,7 +172,7 @@ def test_bfloat16_is_as_near_as_its_rounding(dropout: float) -> None:
 
     ours, theirs = run(low, torch.bfloat16).double(), run(exact, torch.float64)
     q, k, v = (x.double().unflatten(1, (2, 8)).transpose(0, 1) for x in rounded)
-    largest = float((0.35 * q @ k.transpose(1, 2)).abs().max() + bias.abs().max())
+    largest = ((0.35 * q @ k.transpose(1, 2)).abs().max() + bias.abs().max()).item()
     unit = 2.0**-8
     # exp turns an absolute error of 3 units of the score into a relative one, twice (numerator and denominator);
     # the probability, its mask's factor and the result are each rounded once more.
