@@ -176,7 +176,7 @@ def test_bfloat16_is_as_near_as_its_rounding(dropout: float) -> None:
     unit = 2.0**-8
     # exp turns an absolute error of 3 units of the score into a relative one, twice (numerator and denominator);
     # the probability, its mask's factor and the result are each rounded once more.
-    bound = (2 * 3 * unit * largest + 3 * unit) * float(v.abs().max()) / (1 - dropout)
+    bound = (2 * 3 * unit * largest + 3 * unit) * v.abs().max().item() / (1 - dropout)
     assert (ours - theirs).abs().max() < bound
     assert (ours - theirs).abs().mean() < bound / 10
 
