@@ -38,6 +38,8 @@ def evaluate(
     overrides = with_option(with_option(overrides, "directions", directions), "task", task)
     if (name is None) != (data is None):
         raise InputError(f"--data DIR and --task {' or '.join(LAYOUTS)} go together: give both, or neither")
+    if data is not None and (given := [override for override in overrides if override.startswith("corpus.path=")]):
+        raise InputError(f"--data {data} and {given[0]}: give one of them")
 
     from launcher.evaluation_page import write_evaluation_page
     from trainer.evaluation.foreign_evaluation import evaluate_foreign

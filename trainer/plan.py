@@ -215,9 +215,12 @@ def check_lengths(recipe: Recipe, tokenizer: Tokenizer) -> None:
     }
     for key, (length, most) in limits.items():
         if length > most:
+            wanted = f"network.text.max_position_embeddings to at least {longest - most + length}"
+            fixes = [f"it to at most {most}"] if most > 1 else []
+            fixes += [wanted] if recipe.network.text.pretrained is None else []
             raise InputError(
                 f"lengths.{key} is {length}, but the backbone of network.text has {longest} positions"
-                f"{_taken(key, read)}: set it to at most {most}"
+                f"{_taken(key, read)}: set {' or '.join(fixes) or 'fewer network.vision.max_images'}"
             )
 
 

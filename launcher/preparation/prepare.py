@@ -25,7 +25,8 @@ from shards.errors import InputError
 from shards.format.index import Corpus, open_corpus
 from shards.format.manifest import FORMAT_VERSION
 from shards.format.merge import finish_corpus, shard_problems, shard_variant_counts
-from shards.format.writer import shard_is_whole
+from shards.format.part_index import read_part
+from shards.format.writer import index_path, shard_is_whole
 from shards.problems import Problems
 from trainer.terminal.log import log
 from trainer.terminal.progress import stage, track
@@ -153,6 +154,9 @@ def _build_in(
     problems = Problems(limit=share.max_problems)
     problems.add(source.problems())
     problems.add(shard_problems(work))
+    of_training = (read_part(index_path(task.path(work))) for task in tasks if task.split == "train")
+    if not any(len(part["keys"]) for part in of_training):
+        raise InputError(_without_stories(source, tasks, problems))
     provenance = {
         **source.provenance(),
         **({"data": files} if files else {}),

@@ -16,7 +16,8 @@ _SHOWN = 50
 def report_problems(problems: Problems) -> None:
     """Log how many problems the input had, and a line a kind; nothing where there were none."""
     if problems.counts:
-        log.info(f"{problems.total:,} problems in the input, of which --max-problems allows {problems.limit:,}")
+        allowed = "" if problems.limit is None else f", of which --max-problems allows {problems.limit:,}"
+        log.info(f"{problems.total:,} problems in the input{allowed}")
         for line in problems.lines():
             log.info(line)
 

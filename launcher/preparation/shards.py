@@ -1,7 +1,7 @@
 """Divide a corpus into tasks of one shard each, and share them among worker processes."""
 
 import multiprocessing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -62,14 +62,13 @@ def write_shards(
 
     Raises: InputError as soon as there are too many problems, or when a worker dies.
     """
-    missing = []
-    for task in tasks:
-        if shard_is_whole(task.path(directory)):
-            part = read_part(index_path(task.path(directory)))
-            problems.add(Problems.from_json(str(part["problems"])))
-            advance(task.stories)
-        else:
-            missing.append(task)
+    whole = {task: _whole(path) for task in tasks if shard_is_whole(path := task.path(directory))}
+    for task in _to_be_read_again(whole, problems):
+        del whole[task]
+    for task, of in whole.items():
+        problems.add(of.problems)
+        advance(task.stories)
+    missing = [task for task in tasks if task not in whole]
     if workers == 1 or len(missing) < 2:
         for task in missing:
             problems.add(_write(source, augmenter, task, directory, problems.limit))
@@ -104,6 +103,32 @@ def write_shards(
                 for process in set(multiprocessing.active_children()) - others:
                     process.terminate()
                 pool.shutdown(cancel_futures=True)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Whole:
+    """Hold what a shard that is whole has: its stories, and the problems that it counted."""
+
+    stories: int
+    problems: Problems
+
+
+def _whole(path: Path) -> _Whole:
+    part = read_part(index_path(path))
+    return _Whole(stories=len(part["keys"]), problems=Problems.from_json(str(part["problems"])))
+
+
+def _to_be_read_again(counted: Mapping[ShardTask, _Whole], problems: Problems) -> set[ShardTask]:
+    """Return the whole shards of which something could not be read, where they all have too many problems or no story.
+
+    That ended an earlier call, and the files may have been mended since, which no listing of them shows.
+    """
+    total = problems.total + sum(of.problems.total for of in counted.values())
+    if (problems.limit is None or total <= problems.limit) and (
+        not counted or any(of.stories for of in counted.values())
+    ):
+        return set()
+    return {task for task, of in counted.items() if any(kind.startswith("unreadable ") for kind in of.problems.counts)}
 
 
 #: A worker's copies of the source and of what augments it.

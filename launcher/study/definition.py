@@ -67,6 +67,9 @@ class Definition(_Part):
                 raise ValueError(f"{name!r} is no model of it{did_you_mean(name, order)}")
             if name in self.stages:
                 raise ValueError(f"{name!r} is a stage, which is in no table: compare others")
+        for claim in self.claims:
+            if claim.better == claim.than:
+                raise ValueError(f"claims: {claim.better!r} is compared with itself")
         for measure in self.measures:
             if measure not in SHORT:
                 raise ValueError(f"measures: no measure {measure!r}{did_you_mean(measure, SHORT)}")

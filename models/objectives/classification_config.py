@@ -43,7 +43,10 @@ class ClassificationConfig(ObjectiveConfig):
         return self.labels
 
     def check(self, recipe: WholeRecipe) -> None:
-        """Refuse a network that does not read images and text together, and a choice by what is not measured."""
+        """Refuse labels that come twice, a network of late fusion, and a choice by what is not measured."""
+        if self.labels is not None and len(set(self.labels)) < len(self.labels):
+            twice = next(label for label in self.labels if self.labels.count(label) > 1)
+            raise InputError(f"objective.labels has {twice!r} twice: give each class once")
         self.check_early(recipe)
         self.check_unwritten(recipe)
 
@@ -67,11 +70,11 @@ class ClassificationConfig(ObjectiveConfig):
         """Refuse held-out examples of labels that are no class, unless they count as wrong."""
         foreign = sorted(set(labels) - set(self.label_names))
         if foreign and not (self.open_labels and set(labels) & set(self.label_names)):
-            known = ", ".join(self.label_names[:3])
+            known = ", ".join(self.label_names[:3]) + ", ..." * (len(self.label_names) > 3)
             raise InputError(
                 f"{where} has examples labelled {foreign[0]!r}, and the network is trained on {len(self.label_names)} "
-                f"others ({known}...): choose a corpus of these; where some of its labels are known and others are to "
-                "count as wrong, train with objective.open_labels=true"
+                f"others ({known}): choose a corpus of these; where some of its labels are known and others are to "
+                "count as wrong, train with objective.open_labels=true; or with all classes named in objective.labels"
             )
 
     def build(self, network: "Network", references: "Mapping[str, Network]" = MappingProxyType({})) -> "Classification":

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -23,11 +23,15 @@ _OTHER_NAMES = re.compile(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Listing:
-    """files: (path below `root` with forward slashes, size in bytes), sorted.  problems: what is not among them."""
+    """files: (path below `root` with forward slashes, size in bytes), sorted.  problems: what is not among them.
+
+    beside: hash of the names of the files that those may refer to; None where there are none.
+    """
 
     root: Path
     files: tuple[tuple[str, int], ...]
     problems: Problems = field(default_factory=Problems)
+    beside: str | None = None
 
     def fingerprint(self) -> dict[str, Any]:
         """Return number and bytes of the files, and a hash of their names and sizes: the same on every machine."""
@@ -38,6 +42,7 @@ class Listing:
             "files": len(self.files),
             "bytes": sum(size for _, size in self.files),
             "sha256_of_names_and_sizes": digest.hexdigest(),
+            **({"sha256_of_names_beside": self.beside} if self.beside else {}),
         }
 
     def others(self) -> str:
@@ -46,13 +51,18 @@ class Listing:
         return f"; what is there: {found}" if found else ""
 
 
-def list_files(root: Path, suffixes: Iterable[str], kind_of_other: Callable[[str], str | None]) -> Listing:
+def list_files(
+    root: Path, suffixes: Iterable[str], kind_of_other: Callable[[str], str | None], beside: Sequence[str] = ()
+) -> Listing:
     """List the files below `root` whose names end in one of `suffixes`, in small or capital letters.
 
     Links to directories are followed, each directory once. Corpora that were prepared below `root` are no data, those
     that are being prepared included. Of every other file `kind_of_other` says, by its path
     below `root`, which kind of problem it is, or None. Counted besides: "unreadable file", for what has such a name
     and is no file (a link to nothing, a FIFO), and for directories that cannot be read.
+
+    beside: endings, in small letters, of files that those refer to, which are no problem. There may be millions on a
+    slow disk, so that only their names are looked at.
 
     Raises: InputError when `root` is not a directory, or one of the files has a name that is not UTF-8.
     """
@@ -62,6 +72,7 @@ def list_files(root: Path, suffixes: Iterable[str], kind_of_other: Callable[[str
     found: list[tuple[str, int]] = []
     problems = Problems()
     seen: set[str] = set()
+    names_beside: list[str] = []
 
     def unreadable(error: OSError) -> None:
         problems.count("unreadable file", f"{os.path.relpath(error.filename, root)}: {error.strerror}")
@@ -80,13 +91,19 @@ def list_files(root: Path, suffixes: Iterable[str], kind_of_other: Callable[[str
             path = Path(folder, name)
             below = path.relative_to(root).as_posix()
             if not name.lower().endswith(endings):
-                if kind := kind_of_other(below):
+                if name.lower().endswith(tuple(beside)):
+                    names_beside.append(below)
+                elif kind := kind_of_other(below):
                     problems.count(kind, below)
             elif path.is_file():
                 found.append((_utf8(below, root), path.stat().st_size))
             else:
                 problems.count("unreadable file", f"{below}: a link to nothing" if path.is_symlink() else below)
-    return Listing(root=root, files=tuple(sorted(found)), problems=problems)
+    digest = hashlib.sha256()
+    for name in sorted(names_beside):
+        digest.update(f"{name}\0".encode(errors="surrogateescape"))
+    hashed = digest.hexdigest() if names_beside else None
+    return Listing(root=root, files=tuple(sorted(found)), problems=problems, beside=hashed)
 
 
 def kind_of_other(name: str) -> str:

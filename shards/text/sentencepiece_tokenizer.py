@@ -56,8 +56,8 @@ class SentencePieceTokenizer:
         found = int(self._model.piece_to_id(_start_piece(language)))
         if found == UNK_ID:
             raise InputError(
-                f"the tokenizer in {self._directory} was trained without {language}: set corpus.tokenizer to one that "
-                "knows it, or leave the language out"
+                f"the tokenizer in {self._directory} was trained without {language}, which the corpus has: set "
+                "corpus.tokenizer to one that knows it"
             )
         return found
 

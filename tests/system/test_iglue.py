@@ -34,13 +34,22 @@ def test_xvnli_from_published_files_to_accuracies(tmp_path: Path, capsys: pytest
     assert 0 <= validated[-1]["held_out_accuracy"] <= 1
 
     # Of the published files, and of another corpus, which has a place of its own.
+    (files / "README.md").write_text("XVNLI")
+    with open(files / "annotations/fr/test.jsonl", "a") as lines:
+        lines.write("{\n")
     assert main(["evaluate", str(run), "--task", "xvnli", "--data", str(files)]) == 0
-    assert "classification of xvnli into 3 labels" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "1 problems in the input\n  broken line         1  annotations/fr/test.jsonl:7: is not JSON" in shown
+    assert "classification of xvnli into 3 labels" in shown
     [other] = list(run.glob("evaluation/*/test.json"))
     again = json.loads(other.read_text())
     assert again["classification"]["by_language"] == report["classification"]["by_language"]
     assert again["corpus"] != report["corpus"]
     assert main(["evaluate", str(run), "--task", "xvnli", "--data", str(out)]) == 0
+    assert main(["evaluate", str(run), "--task", "xvnli", "--data", str(out), f"corpus.path={out}"]) == 2
+    assert "give one of them" in capsys.readouterr().err
+    assert main(["compare", f"a={run}", f"b={run}"]) == 2
+    assert f"{run} has an evaluation of test without a table of predictions" in capsys.readouterr().err
 
     # MaRVL's labels are none of XVNLI's.
     marvl = IglueTree(tmp_path / "marvl").marvl()

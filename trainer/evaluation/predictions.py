@@ -147,6 +147,11 @@ def _read(run: Path, split: str, *, texts: bool = True, measures: Sequence[str] 
                 left_out |= set(schema.names) - set(_COLUMNS.names) - set(measures)
             table = parquet.read([name for name in schema.names if name not in left_out])
     except FileNotFoundError as error:
+        if (evaluation_folder(run) / f"{split}.json").is_file():
+            raise InputError(
+                f"{run} has an evaluation of {split} without a table of predictions: that of its task has none to "
+                f"compare; if the file is lost, {again}"
+            ) from error
         kept = [str(path) for path in kept_evaluations(run, split)]
         others = f", or name one that is kept: {', '.join(kept)}" if kept else ""
         raise InputError(f"{run} has no evaluation of {split}: {again}{others}") from error

@@ -215,7 +215,7 @@ def _check_reference_names(recipe: Recipe, config_type: type[ObjectiveConfig], w
     objective, read = recipe.objective.name, config_type.reference_names
     for name in recipe.references:
         if name not in (*read, PRETRAINED):
-            known = f"it reads {', '.join(read)}" if read else "it reads none"
+            known = f"it reads {', '.join((*read, PRETRAINED))}"
             raise InputError(
                 f"{where}: references.{name}: objective {objective!r} reads no such network{did_you_mean(name, read)}, "
                 f"{known}: remove the key"

@@ -35,7 +35,7 @@ def list_captions(
     """
     if data is None:
         raise InputError(asked)
-    listing = list_files(data, suffixes, lambda name: None if name.lower().endswith(PICTURES) else kind_of_other(name))
+    listing = list_files(data, suffixes, kind_of_other, PICTURES)
     if all(name in beside for name, _ in listing.files):
         raise InputError(f"no {kind} below {data}: --data must hold {content}{listing.others()}")
     return listing

@@ -18,6 +18,7 @@ above in a form that runs code when it is opened.
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -112,12 +113,13 @@ def _parse_xgqa(record: Mapping[str, Any]) -> Example:
             pictures=(_string(record, "imageId"),),
         )
     scores = record.get("label")
-    if not isinstance(scores, dict) or not all(isinstance(score, int | float) for score in scores.values()):
+    if not isinstance(scores, dict) or not all(type(of) in (int, float) and isfinite(of) for of in scores.values()):
         raise ValueError("has no 'label' of answers and their scores")
+    best = max(scores, key=lambda answer: scores[answer], default=None)
     return Example(
         key=_string(record, "question_id"),
         text=_string(record, "sent"),
-        label=max(scores, key=lambda answer: scores[answer]) if scores else None,
+        label=best if best is not None and scores[best] > 0 else None,
         pictures=(_string(record, "img_id"),),
     )
 

@@ -15,6 +15,7 @@ _BLOCK = 1 << 20
 _BETWEEN = re.compile(r"[\s,]*")
 _KEY = re.compile(r'("(?:[^"\\]|\\.)*")\s*:\s*')
 _CLOSING = {"{": "}", "[": "]"}
+_END = object()
 
 
 def read_records(
@@ -57,7 +58,7 @@ def _items(raw: BinaryIO, name: str, problems: Problems) -> Iterator[tuple[int, 
             why = "too much within another" if isinstance(error, RecursionError) else damage_of(error)
             problems.count("damaged file", f"{name}: behind record {number}: {why}")
             return
-        if found is None:
+        if found is _END:
             return
         number += 1
         yield number, items.offset, found if isinstance(found, dict) else "is not a JSON object"
@@ -77,11 +78,11 @@ class _Items:
         return self._begin + self._place
 
     def next(self) -> Any:
-        """Return the next value, None behind the last one. Raises nearly anything where the file is damaged."""
+        """Return the next value, `_END` behind the last one. Raises nearly anything where the file is damaged."""
         if not self._opening:
             self._read()
             if not self._text.strip():
-                return None
+                return _END
             self._opening = self._text.lstrip()[0]
             if self._opening not in _CLOSING:
                 raise ValueError("is neither a JSON list nor an object")
@@ -91,13 +92,24 @@ class _Items:
             assert between is not None  # it matches nothing, too
             self._place = between.end()
             if self._text[self._place : self._place + 1] == _CLOSING[self._opening]:
-                return None
+                self._place += 1
+                self._check_end()
+                return _END
             try:
                 return self._value()
             except ValueError:
                 if self._ended or len(self._text) - self._place > LONGEST:
                     raise
                 self._read()
+
+    def _check_end(self) -> None:
+        """Read the rest of the file. Raises: ValueError where it is more than blanks."""
+        while not self._text[self._place :].strip():
+            if self._ended:
+                return
+            self._place = len(self._text)
+            self._read()
+        raise ValueError("has more behind its end")
 
     def _value(self) -> Any:
         if self._opening == "[":

@@ -7,6 +7,7 @@ An example has each article's text with itself alone.
 import json
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def list_data(name: str, data: Path | None) -> Listing:
     layout = LAYOUTS[name]
     if data is None:
         raise InputError(f"{name} needs --data DIR: a directory of {layout.wants}")
-    listing = list_files(data, _SUFFIXES, lambda path: None if path.lower().endswith(PICTURES) else "other file")
+    listing = list_files(data, _SUFFIXES, lambda path: "other file", PICTURES)
     placed = [(path, size) for path, size in listing.files if layout.place(path) is not None]
     if any("few_shot/" in path for path, _ in placed):  # a part of zero_shot's questions
         placed = [(path, size) for path, size in placed if "zero_shot/" not in path]
@@ -42,7 +43,7 @@ def list_data(name: str, data: Path | None) -> Listing:
         listing.problems.count("other file", path)
     if not placed:
         raise InputError(f"no annotations of {name} below {data}: --data must hold {layout.wants}{listing.others()}")
-    return Listing(root=listing.root, files=tuple(placed), problems=listing.problems)
+    return replace(listing, files=tuple(placed))
 
 
 class IglueSource(PicturedSource):

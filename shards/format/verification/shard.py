@@ -288,7 +288,7 @@ class _ShardCheck:
             return
         record = self._table[member.rows[0]]
         lengths = [int(record[f"{what}_length"]) for what in ("url", "text", "summary")]
-        begin, of = int(record["text_offset"]), f"{self._name(member.rows[0], 'json')} of {self._task.name}"
+        begin, of = int(record["text_offset"]), f"{self._name(member.rows[0], _ENDINGS['json'])} of {self._task.name}"
         with open(path, "rb", buffering=0) as file:
             whole = begin + sum(lengths) <= os.fstat(file.fileno()).st_size
             arena = os.pread(file.fileno(), sum(lengths), begin) if whole else b""

@@ -128,6 +128,7 @@ def test_rc3_studies_fine_tune_what_was_pre_trained(name: str, measure: str) -> 
         ({"only": {"Both": ["objective.bta=2"]}}, "(did you mean 'beta'?)"),
         ({"basline": "MMS"}, "unknown key 'basline' (did you mean 'baseline'?)"),
         ({"baseline": "MXLS"}, "'MXLS' is no model of it"),
+        ({"claims": [{"better": "MMS", "than": "MMS"}]}, "claims: 'MMS' is compared with itself"),
         ({"claims": [{"better": "D2TV", "than": "MMS"}]}, "'D2TV' is no model of it (did you mean 'D²TV'?)"),
         ({"seeds": [1, 1]}, "seeds [1, 1]: each once"),
         ({"seeds": []}, "seeds: has too few values"),

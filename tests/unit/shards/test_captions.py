@@ -236,6 +236,34 @@ def keys(source: Source, split: str) -> list[str]:
     return [story.key for story in source.load(split, 0, source.stories(split), Problems())]
 
 
+def test_pictures_that_were_mended_are_read_by_the_same_command(
+    tree: CaptionsTree, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(4):
+        tree.picture(f"{number}.png", number)
+        tree.caption(f"{number}.png", "en", f"A dog runs on the sand, number {number}.")
+    sound = (tree.root / "0.png").read_bytes()
+    damaged = sound[:60].ljust(len(sound), b"-")
+    out = tree.root.parent / "corpus"
+    words = ["prepare", "captions", "--data", str(tree.write()), "--out", str(out), "--vocab-size", "330"]
+
+    def refused(*options: str) -> str:
+        assert main([*words, *options]) == 2
+        return capsys.readouterr().err
+
+    for number in range(4):
+        (tree.root / f"{number}.png").write_bytes(damaged)
+    assert "the captions corpus has no story in its training split: unreadable image 4 (" in refused()
+    (tree.root / "0.png").write_bytes(sound)
+    (tree.root / "3.png").unlink()
+    assert "missing image file 1 (captions.jsonl:4: 3.png)" in refused("--max-problems", "2")
+    (tree.root / "3.png").write_bytes(sound)
+    assert "2 problems in the input, of which --max-problems allows 1" in refused("--max-problems", "1")
+    (tree.root / "1.png").write_bytes(sound)
+    assert main([*words, "--max-problems", "1"]) == 0
+    assert len(open_corpus(out).story_keys()) == 3
+
+
 def test_a_corpus_from_pictures_to_batches(tree: CaptionsTree, capsys: pytest.CaptureFixture[str]) -> None:
     said = {"en": "A dog runs on the sand.", "fr": "Un chien court sur le sable.", "cs": "Pes běží po písku."}
     for number in range(16):

@@ -229,6 +229,10 @@ def test_a_list_or_object_is_read_piece_by_piece(tree: IglueTree, monkeypatch: p
         ('[{"a": 1}, {"a"', 1, "damaged file"),
         ('{"a": {}, 3: {}}', 1, "damaged file"),
         ('"text"', 0, "damaged file"),
+        ('{"a": {}} {"b": {}}', 1, "damaged file"),
+        ("[{}]   garbage", 1, "damaged file"),
+        ('{"a": {}, "b": null, "c": {}}\n\n', 2, "broken line"),
+        ("[{}, null, 3, {}]", 2, "broken line"),
         ("[" * 100_000, 0, "damaged file"),
         ("", 0, "empty file"),
         ("{}", 0, "empty file"),
@@ -240,7 +244,7 @@ def test_a_damaged_list_or_object_is_read_as_far_as_it_goes(
     tree.text("a.json", text)
     problems = Problems()
     assert len(list(read_records(tree.root, "a.json", problems, lines=False))) == records
-    assert problems.counts == {counted: 1}
+    assert problems.counts.keys() == {counted}
 
 
 def test_a_corpus_with_labels_from_the_command_line(tree: IglueTree, capsys: pytest.CaptureFixture[str]) -> None:

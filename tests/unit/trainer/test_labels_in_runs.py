@@ -127,6 +127,8 @@ def test_what_cannot_be_classified_is_refused_in_one_line(
     plain = make_corpus(tmp_path / "plain")
     run = tmp_path / "run"
     write_checkpoint(recipe_in(run, labelled_corpus), plain)  # as if it had been trained on that
+    with pytest.raises(InputError, match=r"objective\.labels has 'animal' twice: give each class once"):
+        load_recipe("rc3_classification", words_for(labelled_corpus, run, "objective.labels=animal,thing,animal"))
     cases = {
         f"corpus.path={plain.directory}": "wants labels, but test of the corpus tiny has none: set corpus.path",
         "evaluation.task=summarization": "evaluation.task=summarization wants a network of the objective",

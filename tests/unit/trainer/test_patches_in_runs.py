@@ -74,6 +74,18 @@ def test_visual_tokens_take_positions(corpus: Corpus, tmp_path: Path, read: str,
     )
     with pytest.raises(InputError, match=f"of which {taken} are for the images: set it to at most {200 - taken}"):
         check_lengths(recipe, open_tokenizer(corpus.directory / "tokenizer"))
+    full = recipe_in(
+        tmp_path / "run",
+        corpus,
+        *EARLY,
+        *words[:2],
+        f"network.vision.inputs={read}",
+        "lengths.document=9",
+        "lengths.summary=9",
+        "network.text.max_position_embeddings=40",
+    )
+    with pytest.raises(InputError, match=f"images: set network.text.max_position_embeddings to at least {taken + 9}"):
+        check_lengths(full, open_tokenizer(corpus.directory / "tokenizer"))
 
 
 @pytest.mark.parametrize("read", ["patches", "both"])

@@ -53,7 +53,7 @@ def test_a_recipe_names_what_its_objective_reads(tmp_path: Path, tiny_corpus: Co
     with pytest.raises(InputError, match=r"references\.msl: .*'referring' reads no such .*did you mean 'mls'.*remove"):
         referring_recipe(tmp_path, tiny_corpus, given, "references.msl.model=runs/mls")
     with pytest.raises(
-        InputError, match=r"references\.mls: objective 'd2tv' reads no such network, it reads none: rem"
+        InputError, match=r"references\.mls: objective 'd2tv' reads no such network, it reads pretrained: rem"
     ):
         load_recipe("d2tv", ["references.mls.model=runs/mls"])
     with pytest.raises(InputError, match=r"unknown key 'references\.mls\.initialise'.*did you mean 'initialises'"):
