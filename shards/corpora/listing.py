@@ -72,7 +72,7 @@ def list_files(
     found: list[tuple[str, int]] = []
     problems = Problems()
     seen: set[str] = set()
-    names_beside: list[str] = []
+    any_beside, digest = False, hashlib.sha256()
 
     def unreadable(error: OSError) -> None:
         problems.count("unreadable file", f"{os.path.relpath(error.filename, root)}: {error.strerror}")
@@ -92,17 +92,15 @@ def list_files(
             below = path.relative_to(root).as_posix()
             if not name.lower().endswith(endings):
                 if name.lower().endswith(tuple(beside)):
-                    names_beside.append(below)
+                    any_beside = True
+                    digest.update(f"{below}\0".encode(errors="surrogateescape"))
                 elif kind := kind_of_other(below):
                     problems.count(kind, below)
             elif path.is_file():
                 found.append((_utf8(below, root), path.stat().st_size))
             else:
                 problems.count("unreadable file", f"{below}: a link to nothing" if path.is_symlink() else below)
-    digest = hashlib.sha256()
-    for name in sorted(names_beside):
-        digest.update(f"{name}\0".encode(errors="surrogateescape"))
-    hashed = digest.hexdigest() if names_beside else None
+    hashed = digest.hexdigest() if any_beside else None
     return Listing(root=root, files=tuple(sorted(found)), problems=problems, beside=hashed)
 
 

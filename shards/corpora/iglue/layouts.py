@@ -113,7 +113,9 @@ def _parse_xgqa(record: Mapping[str, Any]) -> Example:
             pictures=(_string(record, "imageId"),),
         )
     scores = record.get("label")
-    if not isinstance(scores, dict) or not all(type(of) in (int, float) and isfinite(of) for of in scores.values()):
+    if not isinstance(scores, dict) or not all(
+        type(score) is int or (type(score) is float and isfinite(score)) for score in scores.values()
+    ):
         raise ValueError("has no 'label' of answers and their scores")
     best = max(scores, key=lambda answer: scores[answer], default=None)
     return Example(

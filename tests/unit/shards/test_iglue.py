@@ -85,16 +85,19 @@ def test_xgqa_without_few_shot_files_has_the_whole_test(tree: IglueTree) -> None
         {"question_id": "2", "img_id": "n0", "sent": "Who?", "label": {}},
         {"question_id": "3", "img_id": "n0", "sent": "Who?", "label": "me"},
         7,
+        {"question_id": "4", "img_id": "n0", "sent": "Who?", "label": {"me": float("nan"), "you": 1}},
+        {"question_id": "5", "img_id": "n0", "sent": "Who?", "label": {"me": 0, "you": 0.0}},
     ]
     tree.text("lxmert/train.json", json.dumps(items, indent=1))
     tree.text("zero_shot/testdev_balanced_questions_bn.json", json.dumps({"0": gqa("?", 0)}))
     stories, problems = load(opened("xgqa", tree))
     assert [article.label for article in stories["train"]["1"].articles] == ["yes"]
     assert list(stories["test"]) == ["0"]
-    assert problems.counts == {"no agreed label": 1, "broken line": 2}
+    assert problems.counts == {"no agreed label": 2, "broken line": 3}
     assert problems.named["broken line"] == [
         "lxmert/train.json, record 3: has no 'label' of answers and their scores",
         "lxmert/train.json, record 4: is not a JSON object",
+        "lxmert/train.json, record 5: has no 'label' of answers and their scores",
     ]
 
 
