@@ -43,7 +43,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     """Parse options that may stand between and after the key=value words, or the files."""
     options, rest = _parser().parse_known_args(arguments)
     words = next((name for name in ("overrides", "files") if hasattr(options, name)), None)
-    if rest and (words is None or any(word.startswith("-") for word in rest)):
+    if rest and (words is None or any(word.startswith("-") and word != "-" for word in rest)):
         _parser().error(f"unrecognized arguments: {' '.join(rest)}")
     if words is not None:
         setattr(options, words, [*getattr(options, words), *rest])

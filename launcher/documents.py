@@ -84,10 +84,19 @@ def _lines(file: BinaryIO, path: Path, defaults: Defaults) -> Iterator[Document]
             where = f"{path}, line {number}"
             try:
                 record = parse_object(line)
-                check_encodable(json.dumps(record, ensure_ascii=False))  # it is written back with its summary
+                _check_writable(record)
             except ValueError as error:
                 raise InputError(f"{where} {error}") from error
             yield _of_record(record, path.parent, where, defaults)
+
+
+def _check_writable(record: dict[str, Any]) -> None:
+    """Raise ValueError where a record cannot be written back with its summary."""
+    try:
+        text = json.dumps(record, ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        raise ValueError("holds a number that JSON has not: NaN, or one too large") from error
+    check_encodable(text)
 
 
 def _of_record(record: dict[str, Any], folder: Path, where: str, defaults: Defaults) -> Document:

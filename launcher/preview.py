@@ -39,7 +39,7 @@ def preview(location: str, story: str, out: Path | None) -> None:
 
     Raises `InputError` for a story that is not there or cannot be read, and a page that cannot be written.
     """
-    check_output(out)
+    check_output(out, reads=[Path(location)])
     with stage("opening the corpus", out=Console(stderr=True)):
         corpus = open_corpus(location)
     keys = corpus.story_keys()

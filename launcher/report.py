@@ -15,7 +15,7 @@ def report(path: Path, out: Path | None) -> None:
 
     Raises `InputError` for a directory that is no run, or a page that cannot be written.
     """
-    check_output(out)
+    check_output(out, reads=[path])
     run = RunDirectory(path)
     out = out or path / "report.html"
     with stage("reading the run", out=Console(stderr=True)):

@@ -23,6 +23,7 @@ from shards.corpora import SOURCES
 from shards.errors import InputError
 from shards.format.pixels import DamagedImageError, read_image, squared
 from shards.languages import language_name
+from shards.printable import one_line
 from shards.schema import Article, Images
 from shards.text.lines import has_text
 from trainer.terminal.progress import stage, track
@@ -204,7 +205,10 @@ def summarize(
             for place, text in zip(places, summarizer([requests[place] for place in places]), strict=True):
                 written[place] = text
         _write(
-            text if document.record is None else json.dumps(document.record | {"summary": text}, ensure_ascii=False)
+            # A summary of a text is one line, whatever the network writes.
+            one_line(text)
+            if document.record is None
+            else json.dumps(document.record | {"summary": text}, ensure_ascii=False)
             for document, text in zip(documents, written, strict=True)
         )
 

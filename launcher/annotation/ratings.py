@@ -1,5 +1,6 @@
 """Read the files that annotators saved from a page, half-filled ones too."""
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 from launcher.annotation.key import CRITERIA, SCALE, Key
 from shards.errors import InputError
-from shards.files.read import parse_json, read_regular
+from shards.files.read import parse_json, read_regular, without_repeats
 
 #: A page of a thousand examples and ten systems is rated in less.
 _MOST_BYTES = 64 << 20
@@ -33,7 +34,7 @@ def read_ratings(paths: Sequence[Path], key: Key) -> list[Ratings]:
     found = [_read(path, key) for path in paths]
     by_name: dict[str, Ratings] = {}
     for ratings in found:
-        name = ratings.annotator.casefold()
+        name = _plain(ratings.annotator)
         if name in by_name:
             raise InputError(
                 f"{by_name[name].path} and {ratings.path} are both of annotator {ratings.annotator!r}: leave out the "
@@ -45,6 +46,12 @@ def read_ratings(paths: Sequence[Path], key: Key) -> list[Ratings]:
     return found
 
 
+def _plain(name: str) -> str:
+    """Return a person's name without what two spellings of it may differ in: case, blanks, forms, invisible signs."""
+    shown = "".join(sign for sign in unicodedata.normalize("NFKC", name) if unicodedata.category(sign) != "Cf")
+    return " ".join(shown.casefold().split())
+
+
 def _read(path: Path, key: Key) -> Ratings:
     try:
         data = read_regular(path, _MOST_BYTES)
@@ -53,7 +60,7 @@ def _read(path: Path, key: Key) -> Ratings:
     if not data.strip():
         raise InputError(f"{path} is empty: {_AGAIN}")
     try:
-        content = parse_json(data, object_pairs_hook=_without_repeats)
+        content = parse_json(data, object_pairs_hook=without_repeats)
     except ValueError as error:
         raise InputError(f"{path} is no file of ratings ({' '.join(str(error).split())}): {_AGAIN}") from error
     if not isinstance(content, dict) or content.get("format") != "d2tv ratings":
@@ -81,7 +88,7 @@ def _values(path: Path, ratings: Any, key: Key) -> dict[tuple[str, str, str], in
                     raise InputError(f"{path}: {where}: no such criterion as {criterion!r}: {', '.join(CRITERIA)}")
                 if type(value) is not int or value not in SCALE:
                     raise InputError(
-                        f"{path}: {where}: {criterion} is {str(value)[:40]}: a rating is {SCALE[0]} to {SCALE[-1]}"
+                        f"{path}: {where}: {criterion} is {repr(value)[:40]}: a rating is {SCALE[0]} to {SCALE[-1]}"
                     )
                 values[item, letter, criterion] = value
     return values
@@ -91,13 +98,3 @@ def _entries(path: Path, value: Any, what: str) -> list[tuple[str, Any]]:
     if not isinstance(value, dict):
         raise InputError(f"{path}: {what} should be an object of JSON: {_AGAIN}")
     return list(value.items())
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object of JSON. Raises `ValueError` for a key that comes twice, of which one would be lost."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{twice!r} comes twice")
-    return found

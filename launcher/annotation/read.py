@@ -31,7 +31,7 @@ class Asked:
 
 def show_ratings(key_file: Path, paths: Sequence[Path], asked: Asked) -> None:
     """Print means, significance and agreement. Raises `InputError`."""
-    check_output(asked.json, "name another --json")
+    check_output(asked.json, "name another --json", reads=[key_file, *paths])
     if asked.seed < 0:
         raise InputError(f"--seed {asked.seed}: at least 0")
     if key_file.is_dir():

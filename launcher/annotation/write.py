@@ -68,7 +68,7 @@ def write_annotation(words: Sequence[str], wanted: Wanted) -> None:
             raise InputError(f"{name!a}: a name that a key cannot hold: call it NAME=RUN")
     out, key_file = wanted.out, key_path(wanted.out)
     for path in (out, key_file):
-        check_output(path, "name another --out")
+        check_output(path, "name another --out", reads=[run for system in systems for run in system.runs])
     console = Console(stderr=True)
     models = [system for system in systems if system.baseline is None]
     if not models:

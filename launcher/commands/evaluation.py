@@ -131,18 +131,20 @@ def _evaluate(options: argparse.Namespace) -> None:
 def _compare(options: argparse.Namespace) -> None:
     from launcher.comparison.compare import compare
     from launcher.comparison.sheet import check_out, show
+    from trainer.evaluation.compare.systems import parse_systems
     from trainer.terminal.progress import stage
     from trainer.terminal.text import Console
 
-    check_out(options.format, options.out)
+    systems = parse_systems(options.runs)
+    check_out(options.format, options.out, [run for system in systems for run in system.runs])
     with stage("comparing", out=Console(stderr=True)):
         sheet = compare(
-            options.runs,
+            systems,
             split=options.split,
             by=options.by,
             languages=None if options.languages is None else [word for word in options.languages.split(",") if word],
             baseline=options.baseline,
-            measures=options.measure or ["rouge1", "rouge2", "rougeL"],
+            measures=list(dict.fromkeys(options.measure or ("rouge1", "rouge2", "rougeL"))),
             samples=options.samples,
             seed=options.seed,
             corpus=options.corpus,

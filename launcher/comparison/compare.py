@@ -8,11 +8,11 @@ from launcher.comparison.rows import By, rows
 from launcher.pages.sheet import Sheet
 from shards.errors import InputError, did_you_mean
 from shards.languages import language_name
-from trainer.evaluation.compare.systems import parse_systems, read_systems
+from trainer.evaluation.compare.systems import System, read_systems
 
 
 def compare(
-    runs: Sequence[str],
+    systems: Sequence[System],
     *,
     split: str,
     by: By | Literal["blocks"],
@@ -25,10 +25,9 @@ def compare(
 ) -> Sheet:
     """Return the table of a comparison. Raises `InputError` where the runs cannot be compared.
 
-    runs: RUN or NAME=RUN,RUN,... (`parse_systems`). languages: of both sides of a direction; None: any.
+    languages: of both sides of a direction; None: any.
     baseline: a name; None: the first. corpus: of files of predictions.
     """
-    systems = parse_systems(runs)
     if len(systems) < 2 and by != "blocks":
         raise InputError("name at least two runs, the first is what the others are compared with; or --by blocks")
     if seed < 0:

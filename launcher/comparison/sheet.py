@@ -1,6 +1,6 @@
 """Write a table of scores for a terminal, in Markdown, LaTeX or HTML."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -105,11 +105,11 @@ def _spelled(row: Sequence[Cell], spell: Callable[[Part], str]) -> list[str]:
     return [" / ".join(map(spell, cell.parts)) for cell in row]
 
 
-def check_out(form: Format, out: Path | None) -> None:
-    """Raise now the `InputError` with which `show` would end after the work."""
+def check_out(form: Format, out: Path | None, reads: Iterable[Path] = ()) -> None:
+    """Raise now the `InputError` with which `show` would end after the work.  reads: as of `check_output`."""
     if form == "html" and out is None:
         raise InputError("--format html wants --out FILE")
-    check_output(out, _INSTEAD)
+    check_output(out, _INSTEAD, reads=reads)
 
 
 def show(sheet: Sheet, form: Format, out: Path | None) -> None:

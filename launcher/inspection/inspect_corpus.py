@@ -30,7 +30,7 @@ def inspect_corpus(location: str, recipe_name: str, overrides: Sequence[str], *,
     Raises `InputError` for a corpus or a recipe that cannot be read, a mixture that leaves nothing, a page that
     cannot be written.
     """
-    check_output(html)
+    check_output(html, reads=[Path(location)])
     recipe = load_recipe(recipe_name, overrides)
     with stage("reading the corpus", out=Console(stderr=True)):
         facts = corpus_facts(open_corpus(location), split)

@@ -55,6 +55,20 @@ def not_regular(mode: int, path: Path) -> OSError:
     return OSError(code, f"it is {_KINDS.get(stat.S_IFMT(mode), 'a device')}, not a regular file", str(path))
 
 
+class RepeatedKeyError(ValueError):
+    """A key that comes twice in an object of JSON."""
+
+
+def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON, as a hook. Raises `RepeatedKeyError` for a key that comes twice: one would be lost."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise RepeatedKeyError(f"{twice!r} comes twice")
+    return found
+
+
 def parse_json(data: bytes | str, levels: int = MOST_LEVELS, **hooks: Any) -> Any:
     """Parse JSON. Raise `ValueError` for whatever is none, and for a document with more than so many levels.
 

@@ -8,7 +8,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -19,6 +19,8 @@ from shards.files.trust import MOST_LINKS, is_open
 
 #: Names of more bytes than this leave no room for the rest of a partial file's name in 255.
 _LONGEST_STEM = 200
+#: Kinds of files that commands write for people, which no run or corpus consists of.
+_WRITTEN = frozenset({".html", ".htm", ".md", ".tex"})
 _PARTIAL = re.compile(r"(.+)\.[0-9a-f]{16}\.partial", re.DOTALL)
 
 
@@ -135,16 +137,23 @@ def write_output(path: Path, text: str, instead: str = "name another file") -> N
         raise _unwritable(path, error, instead) from error
 
 
-def check_output(path: Path | None, instead: str = "name another file") -> None:
-    """Raise now the `InputError` with which `write_output` would end after the work; None is written nowhere."""
+def check_output(path: Path | None, instead: str = "name another file", *, reads: Iterable[Path] = ()) -> None:
+    """Raise now the `InputError` with which `write_output` would end after the work; None is written nowhere.
+
+    reads: what the command reads. No such file is replaced, and in such a directory nothing but pages and tables.
+    """
     if path is None:
         return
     try:
-        parent = destination(path).parent
-        if not os.access(parent, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, f"nothing can be written in {parent}", str(path))
+        real = destination(path)
+        if not os.access(real.parent, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, f"nothing can be written in {real.parent}", str(path))
     except OSError as error:
         raise _unwritable(path, error, instead) from error
+    for read in reads if real.exists() else ():
+        inside = real.is_relative_to(os.path.realpath(read)) and real.suffix.lower() not in _WRITTEN
+        if inside or os.path.realpath(read) == str(real):
+            raise InputError(f"{path} is {'part of ' * read.is_dir()}what this command reads: {instead}")
 
 
 def _unwritable(path: Path, error: OSError, instead: str) -> InputError:

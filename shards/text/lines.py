@@ -6,6 +6,8 @@ from typing import Any, BinaryIO
 
 import regex
 
+from shards.files.read import RepeatedKeyError, without_repeats
+
 #: Bytes that a document, or a line of a JSONL file, may have. Articles have some five thousand.
 LONGEST = 16 << 20
 
@@ -46,9 +48,11 @@ def parse_object(line: bytes) -> dict[str, Any]:
         raise ValueError(f"is longer than {LONGEST >> 20} MiB")
     text = decode(line)
     try:
-        fields = json.loads(text)
+        fields = json.loads(text, object_pairs_hook=without_repeats)
     except json.JSONDecodeError as error:
-        raise ValueError(f"is not JSON ({error.msg} at character {error.pos + 1})") from error
+        raise ValueError(f"is not JSON ({error.msg.removesuffix(' at')} at character {error.pos + 1})") from error
+    except RepeatedKeyError as error:
+        raise ValueError(f"is JSON in which {error}") from error
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, a list of thousands of lists
         raise ValueError("is JSON with a number that is too long or too much within another") from error
     if not isinstance(fields, dict):

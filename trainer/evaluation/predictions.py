@@ -106,6 +106,11 @@ def read_predictions(run: Path, split: str, of: str = MODEL) -> list[Prediction]
     ]
 
 
+def read_references(run: Path, split: str) -> dict[Key, str]:
+    """Return the reference of every example. `InputError` as from `read_predictions`."""
+    return {row.key: row.reference for row in read_predictions(run, split)}
+
+
 def read_facts(run: Path, split: str, of: str = MODEL) -> Any:
     """Return the facts of a table; None where it has none. `InputError` as from `read_predictions`."""
     facts = (_read(run, split, texts=False, measures=(), of=of).schema.metadata or {}).get(_FACTS, b"null")
@@ -132,6 +137,8 @@ def read_scores(
 
 
 def _read(run: Path, split: str, *, texts: bool = True, measures: Sequence[str] | None = None, of: str = MODEL) -> Any:
+    if run.is_file():
+        raise InputError(f"{run} is a file and no run: predictions of another system are read from a plain .jsonl")
     path = predictions_path(run, split, of)
     again = f"d2tv evaluate {run} --split {split}"
     try:

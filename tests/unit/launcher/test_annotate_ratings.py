@@ -152,7 +152,7 @@ def damaged(content: dict[str, Any], what: str) -> str:
         ("none", "fluency is None: a rating is 1 to 5"),
         ("half", "fluency is 2.5"),
         ("true", "fluency is True"),
-        ("text", "fluency is 4: a rating is 1 to 5"),
+        ("text", "fluency is '4': a rating is 1 to 5"),
         ("no name", "does not say whose it is"),
         ("a list", "the ratings should be an object"),
         ("a number for an item", "item 1 should be an object"),
@@ -179,12 +179,21 @@ def test_the_same_annotator_twice_is_refused(key: Path, capsys: pytest.CaptureFi
     of = read_key(key)
     files = [
         write_ratings(key.parent / name, ratings(of, who, lambda i, a, c, s: 3))
-        for name, who in (("a.json", "Ann"), ("b.json", " ann"))
+        for name, who in (("a.json", "Ann José"), ("b.json", " ann \u200b jose\u0301"))
     ]
     said = refused(capsys, key, "--ratings", *files)
-    assert "are both of annotator 'ann'" in said
+    assert "are both of annotator 'ann " in said
     assert str(files[0]) in said
     assert "are both of annotator" in refused(capsys, key, "--ratings", files[0], files[0])
+
+
+def test_neither_key_nor_ratings_are_replaced(key: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rated = write_ratings(key.parent / "a.json", ratings(read_key(key), "Ann", lambda i, a, c, s: 3))
+    for path in (key, rated):
+        before = path.read_bytes()
+        said = refused(capsys, key, "--ratings", rated, "--json", path)
+        assert f"{path} is what this command reads: name another --json" in said
+        assert path.read_bytes() == before
 
 
 @settings(max_examples=40)

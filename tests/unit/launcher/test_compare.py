@@ -22,11 +22,13 @@ def write_run(
     skip: int = 0,
     profile: str | None = None,
     unscored: str = "",
+    corpus: str = "",
     **others: float,
 ) -> Path:
     """An evaluated run whose cross-lingual scores are better by `gain`; monolingual ones are as good.
 
-    profile: of its ROUGE, None as of a release that did not say it. unscored: a story without ROUGE.
+    profile: of its ROUGE, None as of a release that did not say it. unscored: a story without ROUGE.  corpus: what its
+    references are.
     """
     draw, rows = random.Random(seed), list[Prediction]()
     for story in range(skip, stories):
@@ -42,13 +44,13 @@ def write_run(
                         source=source,
                         target=target,
                         prediction="x",
-                        reference="y",
+                        reference=f"y {corpus}",
                         language=None,
                         scores={} if f"s{story}" == unscored else scores | others,
                     )
                 )
     (folder / "evaluation").mkdir(parents=True)
-    facts = None if profile is None else {"settings": {"rouge": profile}}
+    facts = None if profile is None else {"settings": {"rouge": profile}, "corpus": f"{folder.name} {corpus}"}
     write_predictions(folder, "test", rows, list(rows[0].scores), facts)
     return folder
 
@@ -249,6 +251,32 @@ def test_two_profiles_of_rouge_are_not_mixed(tmp_path: Path, capsys: pytest.Capt
     assert "ROUGE" not in shown
 
 
+def test_evaluations_of_other_references_are_not_mixed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An augmented corpus has another hash, and the same references."""
+    first, augmented = (write_run(tmp_path / name, 0.0, profile="xlsum") for name in ("first", "augmented"))
+    other = write_run(tmp_path / "other", 0.0, profile="xlsum", corpus="other")
+    assert "240 examples" in out(capsys, first, augmented, "--samples", "200")
+    said = refused(capsys, first, augmented, other)
+    assert (
+        f"{other} was evaluated on another corpus than {first}: the summary of s0 in english is another there" in said
+    )
+
+
+def test_a_measure_that_is_named_twice_counts_once(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    words = [*runs, "--samples", "1000", "--measure", "rouge1"]
+    assert out(capsys, *words) == out(capsys, *words, "--measure", "rouge1", "--measure", "rouge1")
+
+
+def test_what_is_read_is_not_replaced(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    table = predictions_path(runs[1], "test")
+    before = table.read_bytes()
+    said = refused(capsys, *runs, "--out", table, "--format", "markdown")
+    assert f"error: {table} is part of what this command reads: name another file" in said
+    assert table.read_bytes() == before
+    out(capsys, *runs, "--samples", "200", "--out", runs[0] / "table.md", "--format", "markdown")
+    out(capsys, *runs, "--samples", "200", "--out", runs[0] / "table.md", "--format", "markdown")
+
+
 def test_examples_without_rouge_are_counted_and_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     whole = write_run(tmp_path / "whole", 0.0, profile="xlsum")
     part = write_run(tmp_path / "part", 0.0, profile="xlsum", unscored="s7")
@@ -272,6 +300,8 @@ def test_examples_without_rouge_are_counted_and_left_out(tmp_path: Path, capsys:
         (["{0}", "{1}", "--split", "validation"], "has no evaluation of validation"),
         (["{0}", "{1}", "--measure", "rougel"], "has no rougel (did you mean 'rougeL'?)"),
         (["{0}", "{1}", "--samples", "5"], "--samples 5: at least 100"),
+        (["{0}", "{1}", "--samples", "99999999999"], "--samples 99999999999: at most 10,000,000"),
+        (["{0}", "{0}/evaluation/test-predictions.parquet"], "parquet is a file and no run: predictions of another"),
         (["{0}", "{1}", "--format", "html"], "--format html wants --out FILE"),
         (["{0}", "{1}", "--format", "latex", "--out", "/proc/none/x"], "/proc/none/x cannot be written"),
         (["{0}", "{2}"], "have no example of test in common"),

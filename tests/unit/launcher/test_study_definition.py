@@ -50,7 +50,7 @@ def test_table_2_is_the_papers_rows_on_mms_mxls() -> None:
     of_d2tv = [settings for recipe in rows if isinstance(settings := recipe.objective.settings(), D2TVConfig)]
     added = [(settings.distillation, settings.contrast) for settings in of_d2tv]
     assert added == [("none", False)] * 2 + [("vanilla", False), ("dual", False), ("none", True), ("dual", True)]
-    assert {settings.alpha_steps for settings in of_d2tv if settings.distillation != "none"} == {420}
+    assert {settings.alpha_steps for settings in of_d2tv if settings.distillation != "none"} == {800}
 
 
 def test_distillation_study_differs_in_distillation_alone() -> None:

@@ -15,6 +15,7 @@ from launcher.summarize import Request, Summarizer
 from shards.corpora.npm import RESNET, fetch
 from shards.files.caches import default_cache
 from shards.format.index import Corpus
+from shards.printable import one_line
 from tests.support.checkpoints import recipe_in, write_checkpoint
 from tests.support.pretrained import save_mbart50
 
@@ -57,14 +58,17 @@ def test_files_standard_input_and_lines_have_the_same_summaries(
     assert len(set(together)) > 1
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(TEXTS[1].encode())))
     assert run(capsys, model, "--to", "urdu") == [together[1]]
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(TEXTS[1].encode())))
+    assert run(capsys, model, files[0], "--to", "urdu", "-") == together[:2]
 
     lines = [{"text": text, "id": number} for number, text in enumerate(TEXTS)]
     lines.append({"text": TEXTS[0], "to": "french", "id": 3})
     (tmp_path / "all.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n\n")
     found = [json.loads(line) for line in run(capsys, model, "--to", "ur", tmp_path / "all.jsonl")]
-    assert [record["summary"] for record in found[:3]] == together  # in their order, whatever is written together
+    # In their order, whatever is written together; of a text on one line, whatever is written.
+    assert [one_line(record["summary"]) for record in found[:3]] == together
     assert [{key: record[key] for key in record if key != "summary"} for record in found] == lines
-    assert found[3]["summary"] != together[0]
+    assert one_line(found[3]["summary"]) != together[0]
 
 
 def test_greedy_is_asked_for_by_key(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -113,6 +117,9 @@ def test_what_a_model_does_not_know_is_named(
         ("a.jsonl", b'{"text": "x", "from": "welsh"}', 'line 1: "from" welsh: '),
         ("a.jsonl", b'{"text": "x", "images": ["a\\u0000.png"]}', "was trained on image features"),
         ("a.jsonl", b'{"text": 3}', 'line 1 is no object with a "text"'),
+        ("a.jsonl", b'{"text": "a", "text": "b"}', "line 1 is JSON in which 'text' comes twice"),
+        ("a.jsonl", b'{"text": "a", "n": NaN}', "line 1 holds a number that JSON has not: NaN, or one too large"),
+        ("a.jsonl", b'{"text": "a", "n": 1e999}', "line 1 holds a number that JSON has not"),
         ("a.jsonl", b'{"text": "x", "to": 3}', 'line 1: "to" is no language'),
         ("a.jsonl", b'{"text": "x", "images": "a.png"}', '"images" is no list of paths'),
         ("a.jsonl", b'{"text": "x"}\n{"text": ""}', "line 2: there is no text in it"),
@@ -154,7 +161,7 @@ def test_pictures_become_the_features_that_it_was_trained_on(
     found = [json.loads(line)["summary"] for line in run(capsys, checkpoint, "--to", "ur", tmp_path / "all.jsonl")]
     assert found[0] != found[1] != found[2]
     words = ("--to", "ur", "--images", tmp_path / "red.png")
-    assert run(capsys, checkpoint, tmp_path / "a", *words) == [found[1]]
+    assert run(capsys, checkpoint, tmp_path / "a", *words) == [one_line(found[1])]
     (tmp_path / "no.png").write_text("no picture")
     words = ("--to", "ur", "--images", tmp_path / "no.png")
     assert "no.png is no image that can be read" in refused(capsys, checkpoint, tmp_path / "a", *words)
@@ -195,7 +202,7 @@ def test_a_byte_order_mark_and_strange_but_sound_text_are_read(
     (tmp_path / "marked.jsonl").write_bytes(content + b"\xef\xbb\xbf\n")
     assert main(["summarize", str(model), "--to", "ur", str(tmp_path / "marked.jsonl")]) == 0
     records = [json.loads(line) for line in capsys.readouterr().out.removesuffix("\n").split("\n")]
-    assert [record["summary"] for record in records[:2]] == [plain] * 2
+    assert [one_line(record["summary"]) for record in records[:2]] == [plain] * 2
     assert [record["text"] for record in records] == [line["text"] for line in lines]
 
 

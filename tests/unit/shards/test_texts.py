@@ -64,6 +64,7 @@ def test_lines_keep_their_places_however_long_they_are(monkeypatch: pytest.Monke
         (b'{"a": "\xe8"}', r"is not UTF-8 text \(invalid continuation byte at byte 7\)"),
         ('{"a": 1}'.encode("utf-16"), "UTF-16"),
         (b'{"a": "\xed\xa0\x80"}', "is not UTF-8 text"),
+        (b'{"a": 1, "b": {"c": 1, "c": 2}}', "is JSON in which 'c' comes twice"),
     ],
 )
 def test_what_is_no_object_says_why(line: bytes, why: str) -> None:

@@ -14,6 +14,7 @@ from launcher.cli import main
 from shards.batch.reader import Reader
 from shards.errors import InputError
 from shards.format.index import Corpus
+from shards.printable import one_line
 from shards.text.tokenizer import open_tokenizer
 from tests.support.checkpoints import recipe_in, write_checkpoint
 from tests.support.tiny import tiny_overrides
@@ -116,7 +117,7 @@ def test_summarize_has_a_name_translated(
             blind.write_text(reader.article(source).summary)
             capsys.readouterr()
             assert main(["summarize", str(checkpoint), "--from", "en", "--to", "fr", str(blind)]) == 0
-            assert capsys.readouterr().out.strip() == evaluator.tokenizer.decode(written[row]).strip()
+            assert capsys.readouterr().out.strip() == one_line(evaluator.tokenizer.decode(written[row])).strip()
     assert main(["summarize", str(checkpoint), "--to", "fr", str(blind)]) == 2
     assert "reads a text behind its language's code: say --from LANGUAGE" in capsys.readouterr().err
 

@@ -10,12 +10,16 @@ from trainer.evaluation.compare.systems import Scores
 
 #: A larger number takes long.
 _MANY_SAMPLES = 100_000
+#: More change no p-value that is shown.
+MOST_SAMPLES = 10_000_000
 
 
 def check_samples(samples: int) -> None:
-    """Raise `InputError` for too few samples."""
+    """Raise `InputError` for too few samples, and for more than `MOST_SAMPLES`."""
     if samples < 100:
         raise InputError(f"--samples {samples}: at least 100, or a p-value means nothing")
+    if samples > MOST_SAMPLES:
+        raise InputError(f"--samples {samples}: at most {MOST_SAMPLES:,}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

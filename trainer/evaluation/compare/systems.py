@@ -11,16 +11,16 @@ from typing import cast
 from shards.errors import InputError, did_you_mean
 from shards.languages import languages_in_corpus
 from trainer.evaluation.baseline_names import LABELS
+from trainer.evaluation.compare.comparable import check_references, check_scored_again, one_profile
 from trainer.evaluation.compare.measure_names import SHORT, WITHOUT_WORDS
 from trainer.evaluation.compare.split_scorer import ScoresOf, SplitScorer
 from trainer.evaluation.foreign import is_foreign
-from trainer.evaluation.predictions import Key, read_facts, read_predictions, read_scores
+from trainer.evaluation.predictions import Key, read_predictions, read_scores
 from trainer.evaluation.scoring.similarity import SIMILARITY
-from trainer.recipe.profiles import DEFAULT, FORMER, PROFILES, Profile, profile_of
+from trainer.recipe.profiles import DEFAULT, FORMER, Profile
 
 #: The measure that every example has where ROUGE is defined.
 _SCORED = "rouge1"
-_FORMER = " (an earlier release's)"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,12 +143,9 @@ def read_systems(
         raise InputError("name a run or a file of predictions beside the baselines: they are scored on its examples")
     runs = [run for system in models for run in system.runs if not is_foreign(run)]
     notes: list[str] = []
-    profile = None if WITHOUT_WORDS.issuperset(measures) else _profile(runs, split)
-    if profile == FORMER and len(runs) < sum(len(system.runs) or 1 for system in systems):
-        raise InputError(
-            f"{runs[0]} was scored by ROUGE's profile {FORMER}{_FORMER}, which baselines and files are not scored by: "
-            f"d2tv evaluate {_run_of(runs[0])} --split {split}"
-        )
+    profile = None if WITHOUT_WORDS.issuperset(measures) else one_profile(runs, split)
+    if len(runs) < sum(len(system.runs) or 1 for system in systems):
+        check_scored_again(runs, split, profile)
     with SplitScorer(corpus, runs, split, DEFAULT if profile in (None, FORMER) else cast(Profile, profile)) as held_out:
         of_systems: dict[str, list[ScoresOf]] = {}
         for system in models:
@@ -168,6 +165,7 @@ def read_systems(
         if not common:
             names = ", ".join(str(run) for system in models for run in system.runs)
             raise InputError(f"{names} have no example of {split} in common: evaluate the same directions")
+        check_references(runs, split, common)
         scored = [key for key in common if all(measure in one[key] for one in of_runs for measure in measures)]
         unscored = Counter(
             key[2] for key in common if SIMILARITY in measures and any(SIMILARITY not in one[key] for one in of_runs)
@@ -246,25 +244,6 @@ def by_direction(keys: Sequence[Key]) -> Iterator[tuple[tuple[str, str], list[in
     for place, (_, source, target) in enumerate(keys):
         found.setdefault((source, target), []).append(place)
     yield from sorted(found.items())
-
-
-def _profile(runs: Sequence[Path], split: str) -> str:
-    """Return the profile of all runs, the default where there is none. `InputError` where they have several."""
-    found = {run: profile_of(read_facts(run, split)) for run in runs}
-    if len(set(found.values())) <= 1:
-        return next(iter(found.values()), DEFAULT)
-    wanted = next(profile for profile in (*found.values(), DEFAULT) if profile in PROFILES)
-    other, run = next((profile, run) for run, profile in found.items() if profile != wanted)
-    like = next((run for run, profile in found.items() if profile == wanted), None)
-    raise InputError(
-        f"{run} was scored by ROUGE's profile {other}{_FORMER if other == FORMER else ''}, {like} by {wanted}, and the "
-        f"two do not compare: d2tv evaluate {_run_of(run)} --split {split} evaluation.rouge={wanted}"
-    )
-
-
-def _run_of(run: Path) -> Path:
-    """Return the run that has the evaluation."""
-    return run.parent.parent if run.parent.name == "evaluation" else run
 
 
 def _read(run: Path, split: str, measures: Sequence[str]) -> ScoresOf:
