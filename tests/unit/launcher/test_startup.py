@@ -1,4 +1,4 @@
-"""What a command imports: torch, DeepSpeed and transformers take seconds, which most commands need not spend."""
+"""Hold commands to light imports: torch, DeepSpeed and transformers take seconds, which most need not spend."""
 
 import json
 import subprocess

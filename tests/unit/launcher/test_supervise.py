@@ -1,4 +1,4 @@
-"""What `d2tv train` decides, and how it finds and ends the processes of an attempt."""
+"""Test what `d2tv train` decides, and how it finds and ends the processes of an attempt."""
 
 import json
 import signal

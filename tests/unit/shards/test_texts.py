@@ -1,4 +1,4 @@
-"""Which texts a reader can see, and lines of JSON that are none."""
+"""Tell texts that a reader can see from others, and refuse lines of JSON that are none."""
 
 import io
 import unicodedata
