@@ -16,6 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+CLASS_SEPARATOR = " / "
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Article:
     """One document in one language with its summary. `url` identifies it in its source.

@@ -28,7 +28,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     evaluate.add_argument(
         "--task",
         metavar="NAME",
-        help="summarization, translation, retrieval, classification, or with --data xvnli, xgqa, marvl "
+        help="summarization, translation, retrieval, classification, representation, or with --data xvnli, xgqa, marvl "
         "(default: evaluation.task)",
     )
     evaluate.add_argument(

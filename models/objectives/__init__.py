@@ -33,6 +33,8 @@ import importlib
 import os
 
 from models.objectives.across_config import AcrossConfig
+from models.objectives.amid_config import AmidConfig
+from models.objectives.amid_summary_config import AmidSummaryConfig
 from models.objectives.cat_config import CatConfig
 from models.objectives.classification_config import ClassificationConfig
 from models.objectives.config import ObjectiveConfig
@@ -52,6 +54,8 @@ OBJECTIVES: dict[str, type[ObjectiveConfig]] = {
     "retrieval": RetrievalConfig,
     "translation": TranslationConfig,
     "classification": ClassificationConfig,
+    "amid": AmidConfig,
+    "amid_summary": AmidSummaryConfig,
 }
 
 

@@ -1,81 +1,34 @@
 """Configure the objective `classification` in a recipe (models/objectives/classification.py)."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from models.objectives.config import ObjectiveConfig, WholeRecipe
-from shards.errors import InputError
+from models.objectives.config import WholeRecipe
+from models.objectives.labelled_config import LabelledConfig
 
 if TYPE_CHECKING:
     from models.network import Network
     from models.objectives.classification import Classification
 
 
-class ClassificationConfig(ObjectiveConfig):
+class ClassificationConfig(LabelledConfig):
     """Configure classification. The head is new, wherever the network begins."""
 
     early: ClassVar[bool] = True
     tasks: ClassVar[frozenset[str]] = frozenset({"classification"})
-    needs: ClassVar[frozenset[str]] = frozenset({"label"})
-    from_corpus: ClassVar[frozenset[str]] = frozenset({"labels"})
-
     name: Literal["classification"] = "classification"
-    labels: tuple[str, ...] | None = Field(
-        default=None, min_length=2, description="the classes; null: the labels of the corpus' training split"
-    )
-    open_labels: bool = Field(
-        default=False,
-        description="held-out labels that are no class count as wrong (xGQA: 1,842 answers); false: they are refused",
-    )
     head: Literal["mlp", "linear"] = Field(
         default="mlp", description="on the state at [CLS]; mlp: one hidden layer, twice as wide as the state"
     )
     dropout: float = Field(default=0.1, ge=0, lt=1, description="of the state at [CLS]")
 
-    @property
-    def label_names(self) -> tuple[str, ...]:
-        """Return the labels. `InputError` where they are not filled in yet."""
-        if self.labels is None:
-            raise InputError("objective.labels is null: train on a corpus with labels, or give them")
-        return self.labels
-
     def check(self, recipe: WholeRecipe) -> None:
-        """Refuse labels that come twice, a network of late fusion, and a choice by what is not measured."""
-        if self.labels is not None and len(set(self.labels)) < len(self.labels):
-            twice = next(label for label in self.labels if self.labels.count(label) > 1)
-            raise InputError(f"objective.labels has {twice!r} twice: give each class once")
+        """Refuse what no classifier can be trained by, and a network of late fusion."""
+        super().check(recipe)
         self.check_early(recipe)
-        self.check_unwritten(recipe)
-
-    def with_labels(self, trained: Collection[str], held_out: Collection[str], where: str) -> Self:
-        """Return the configuration with the labels of a corpus to train on, sorted, where it names none.
-
-        trained, held_out: labels of its training split, and of the others.  where: the corpus, for errors.
-        """
-        found = self if self.labels is not None else self.model_copy(update={"labels": tuple(sorted(trained))})
-        if len(found.label_names) < 2:
-            raise InputError(
-                f"objective classification wants examples of two labels or more, and {where} trains on "
-                f"{len(trained)}: set corpus.path to a corpus with labels (d2tv prepare xvnli, xgqa, marvl)"
-            )
-        if foreign := sorted(set(trained) - set(found.label_names)):
-            raise InputError(f"{where} trains on the label {foreign[0]!r}, which objective.labels lacks: add it")
-        found.check_held_out(held_out, where)
-        return found
-
-    def check_held_out(self, labels: Collection[str], where: str) -> None:
-        """Refuse held-out examples of labels that are no class, unless they count as wrong."""
-        foreign = sorted(set(labels) - set(self.label_names))
-        if foreign and not (self.open_labels and set(labels) & set(self.label_names)):
-            known = ", ".join(self.label_names[:3]) + ", ..." * (len(self.label_names) > 3)
-            raise InputError(
-                f"{where} has examples labelled {foreign[0]!r}, and the network is trained on {len(self.label_names)} "
-                f"others ({known}): choose a corpus of these; where some of its labels are known and others are to "
-                "count as wrong, train with objective.open_labels=true; or with all classes named in objective.labels"
-            )
 
     def build(self, network: "Network", references: "Mapping[str, Network]" = MappingProxyType({})) -> "Classification":
         """Return the objective around `network`."""

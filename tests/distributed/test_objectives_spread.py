@@ -15,6 +15,9 @@ from trainer.recipe import load_recipe
 #: Recipes that begin with a network that `rc3_roi` has trained.
 FINE_TUNED = ("rc3_translation", "rc3_retrieval", "rc3_classification")
 
+#: Keys of AMID, with which its discriminators learn from the second step on and are weighed anew after each.
+AMID = ("objective.width=16", "objective.warmup_steps=1", "objective.epoch_steps=1")
+
 
 @pytest.mark.parametrize(
     ("recipe", "changed"),
@@ -26,8 +29,10 @@ FINE_TUNED = ("rc3_translation", "rc3_retrieval", "rc3_classification")
         ("rc3_translation", ()),
         ("rc3_retrieval", ()),
         ("rc3_classification", ("corpus.tokenizer=", "mixture.kinds=[mms,mxls]")),
+        ("amid", AMID),
+        ("amid_summary", (*AMID, "batch.group_size=4", "batch.sources_per_target=2")),
     ],
-    ids=["cat", "ncls_mt", "early fusion", "rc3", "rc3 translation", "rc3 retrieval", "rc3 classification"],
+    ids="cat;ncls_mt;early fusion;rc3;rc3 translation;rc3 retrieval;rc3 classification;amid;amid_summary".split(";"),
 )
 def test_it_does_not_matter_how_it_is_spread(
     labelled_corpus: Corpus, tmp_path: Path, recipe: str, changed: tuple[str, ...]
@@ -44,8 +49,9 @@ def test_it_does_not_matter_how_it_is_spread(
     if recipe == "rc3_combined":
         corpus_path = make_corpus(tmp_path / "corpus", pixels=True).directory
     pretrained: list[str] = []
-    if recipe in FINE_TUNED:
+    if recipe in (*FINE_TUNED, "amid"):
         others += ("objective.label_smoothing",)
+    if recipe in FINE_TUNED:
         words = [word for word in tiny_overrides(corpus_path, tmp_path / "rc3") if not word.startswith(others)]
         checkpoint, _ = write_checkpoint(load_recipe("rc3_roi", words), labelled_corpus)
         pretrained = [f"references.pretrained.model={checkpoint}"]

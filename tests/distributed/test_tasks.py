@@ -12,7 +12,7 @@ from launcher.cli import main
 from shards.format.index import Corpus
 from tests.support.checkpoints import write_checkpoint
 from tests.support.harness import run_ranks
-from tests.support.tiny import tiny_overrides
+from tests.support.tiny import LABELS, tiny_overrides
 from trainer.checkpoint.directory import whole_checkpoints
 from trainer.evaluation.predictions import read_predictions
 from trainer.recipe import load_recipe
@@ -91,6 +91,39 @@ def test_classification_is_fine_tuned_on_english_alone(
     assert report["classification"]["counts"]["examples"] == report["examples"] > 16
     assert report_in(evaluated_alone(run, tmp_path / "alone")) == report
     assert "zero-shot (3)" in capsys.readouterr().out
+
+
+def test_student_and_teacher_are_judged(
+    labelled_corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = tiny_overrides(labelled_corpus.directory, tmp_path / "run")
+    words = [word for word in words if not word.startswith(_NOT_OURS)]
+    words += ["objective.width=16", "objective.warmup_steps=1", "objective.epoch_steps=1", "training.steps=3"]
+    words += ["batch.groups_per_micro_batch=2", "evaluation.examples_per_kind="]
+    spec = {"recipe": "amid", "overrides": words}
+    ranks = run_ranks(tmp_path / "job", "tests.distributed.tasks_job", world_size=2, spec=spec)
+    assert [rank["outcome"] for rank in ranks] == ["finished", "finished"]
+    run = tmp_path / "run"
+    records = read_metrics(run / "metrics.jsonl")
+    steps = [record for record in records if record["kind"] == "train"]
+    assert steps[0]["weight_fundamental"] == 0.5
+    assert steps[-1]["weight_fundamental"] != 0.5, "the discriminators' weights follow the similarities"
+    [*_, validation] = [record for record in records if record["kind"] == "validation"]
+    assert validation["nll"] == {}, "it trains no writing"
+    assert 0 <= validation["held_out_student_accuracy"] <= 1
+    report = report_in(run)
+    found = report["representation"]
+    assert found["left_out"]["without_image"] > 0
+    assert report["examples"] == sum(of["examples"] for of in found["by_language"].values()) > 16
+    rows = read_predictions(run, "test")
+    assert {row.reference for row in rows} <= set(LABELS)
+    for figure in ("student_accuracy", "teacher_neighbour1"):
+        column, name = figure.split("_")
+        of_english = [row.scores[figure] for row in rows if row.target == "english"]
+        assert found["by_language"]["english"][column][name] == pytest.approx(sum(of_english) / len(of_english))
+    alone = evaluated_alone(run, tmp_path / "alone")
+    assert report_in(alone) == report
+    assert "3 classes of tiny by text (student) and by both" in capsys.readouterr().out
 
 
 def test_translation_is_fine_tuned(tiny_corpus: Corpus, tmp_path: Path, pretrained: Path) -> None:

@@ -69,7 +69,7 @@ def curves() -> dict[str, list[float]]:
             name = run.removesuffix(AGAIN_SUFFIX)
             recipe = load_recipe(name)
             objective = recipe.objective.name
-            corpus = corpus_of(labels=objective == "classification", pixels="pixels" in recipe.needs)
+            corpus = corpus_of(labels=objective in ("classification", "amid"), pixels="pixels" in recipe.needs)
             # A low rate: rounding differences between machines must not grow into differences of their own.
             words = [*tiny_overrides(corpus.directory, Path(folder) / run), "optimizer.learning_rate=1e-3"]
             words += [f"training.steps={STEPS}"]
@@ -80,7 +80,7 @@ def curves() -> dict[str, list[float]]:
                 words += ["objective.negatives=32"]
             if objective == "classification":
                 words += ["corpus.tokenizer="]
-            if objective in ("retrieval", "classification"):
+            if objective in ("retrieval", "classification", "amid"):
                 words = [word for word in words if not word.startswith("objective.label_smoothing=")]
             if run in READS:
                 reference, other = READS[run]

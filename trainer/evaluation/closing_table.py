@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
+from models.objectives.amid_config import COLUMNS
 from trainer.evaluation.baseline_names import LABELS
 from trainer.evaluation.baselines.report import baseline_means, has_baselines, losses
 from trainer.evaluation.describe import (
@@ -14,6 +15,7 @@ from trainer.evaluation.describe import (
     describe_alignment,
     describe_baselines,
     describe_classification,
+    describe_representation,
     describe_retrieval,
     describe_rouge,
     describe_similarity,
@@ -22,6 +24,7 @@ from trainer.evaluation.describe import (
     without_images,
 )
 from trainer.evaluation.kept import evaluation_folder
+from trainer.evaluation.scoring.neighbours import FIGURES
 from trainer.evaluation.scoring.recall import RECALLED
 from trainer.evaluation.scoring.rouge import TYPES
 from trainer.evaluation.scoring.similarity import SIMILARITY
@@ -151,6 +154,22 @@ def _retrieval(report: Mapping[str, Any]) -> Table:
     return table
 
 
+def _representation(report: Mapping[str, Any]) -> Table:
+    """Return accuracy and R@k of student and teacher: the means, then each language."""
+    found = report["representation"]
+    names = {"trained": "trained on", "zero_shot": "zero-shot"}
+    rows = {f"{names[kind]} ({of['languages']})": of for kind, of in found["means"].items()} | found["by_language"]
+    table = _table(
+        f"{found['classes']:,} classes of {report['data']} by {found['target']} (student) and by both, step "
+        f"{report['step']}; in per cent",
+        ("language", "examples", *(f"{column} {name}" for column in COLUMNS for name in ("accuracy", "R@1", "R@5"))),
+    )
+    for name, of in rows.items():
+        cells = [_two(of[column][figure]) for column in COLUMNS for figure in FIGURES]
+        table.add_row(name, str(of.get("examples", "")), *cells)
+    return table
+
+
 def _table(title: str, columns: Sequence[str]) -> Table:
     table = Table(title=title, title_justify="left")
     for column in columns:
@@ -170,4 +189,5 @@ def _one(value: float | None) -> str:
 _OF_TASKS: Mapping[str, tuple[Callable[[Mapping[str, Any]], Table], Callable[[Mapping[str, Any]], list[str]]]] = {
     "retrieval": (_retrieval, describe_retrieval),
     "classification": (_classification, describe_classification),
+    "representation": (_representation, describe_representation),
 }

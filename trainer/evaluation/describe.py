@@ -110,6 +110,20 @@ def describe_classification(report: Mapping[str, Any]) -> list[str]:
     return [*lines, *([f"{report['unreadable']} examples unreadable"] if report.get("unreadable") else [])]
 
 
+def describe_representation(report: Mapping[str, Any]) -> list[str]:
+    """Return lines on the gallery, and on the examples that were left out."""
+    found = _section(report.get("representation"))
+    sizes = sorted(of["gallery"] for of in _section(found.get("by_language")).values())
+    lines = []
+    if sizes:
+        gallery = _between(f"{sizes[0]:,}", f"{sizes[-1]:,}")
+        lines.append(f"R@k: one of the k nearest of {gallery} training examples of the language has the class")
+    reasons = {"without_image": "without an image", "unlabelled": "without a label"}
+    left_out = _counts(found.get("left_out"))
+    lines += [f"left out: {left_out[key]} examples {text}" for key, text in reasons.items() if left_out.get(key)]
+    return [*lines, *([f"{report['unreadable']} examples unreadable"] if report.get("unreadable") else [])]
+
+
 def describe_translation(report: Mapping[str, Any]) -> list[str]:
     """Return a line a kind with the scores of each language's translations together; none for another task."""
     lines = []

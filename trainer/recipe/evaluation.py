@@ -16,11 +16,12 @@ _OF_TASKS = ("task", "candidates")
 class EvaluationSection(Section):
     """Settings of the evaluation after the last step (`d2tv evaluate` does it again with other directions)."""
 
-    task: Literal["summarization", "translation", "retrieval", "classification"] = Field(
+    task: Literal["summarization", "translation", "retrieval", "classification", "representation"] = Field(
         "summarization",
         description="summarization: of documents with their images; translation: of names, with their images; "
         "retrieval: of images by names and of names by images, within a language; classification: of documents with "
-        "their images, into the objective's labels",
+        "their images, into the objective's labels; representation: of AMID's student and teacher, by "
+        "class and neighbours",
     )
     directions: str = Field("all", description="all, mms, mxls, or a list like en-ru,*-ur")
     examples_per_kind: Count | None = Field(None, description="MMS and MXLS each; null: every held-out example")

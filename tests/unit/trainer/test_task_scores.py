@@ -9,6 +9,7 @@ from sacrebleu import corpus_bleu, corpus_chrf, sentence_chrf
 
 from shards.languages import LANGUAGE_CODES
 from trainer.evaluation.scoring.measures import Pair
+from trainer.evaluation.scoring.neighbours import found_among_neighbours
 from trainer.evaluation.scoring.recall import chance, recalls
 from trainer.evaluation.scoring.translation import TOKENIZERS, corpus_scores, sentence_scores
 from trainer.evaluation.tasks import TASKS
@@ -34,6 +35,19 @@ def test_recall_by_hand() -> None:
     assert recalls(nothing) == {"recall1": 0, "recall5": 0, "recall10": 100}, "no number finds nothing"
     assert chance(20) == {"recall1": 5, "recall5": 25, "recall10": 50}
     assert chance(4)["recall5"] == 100
+
+
+def test_neighbours_by_hand() -> None:
+    """A cosine takes no notice of lengths; of equally near ones the first come first; a query may be nowhere."""
+    gallery = np.array([[1.0, 0], [9, 1], [0, 2], [0, 0.1], [-1, 0], [-1, -0.1]])
+    classes = np.array([0, 1, 2, 2, 3, 4])
+    queries, own = np.array([[5.0, 0], [1, 0.01], [0, 1], [0.5, 0], [0, 0]]), np.array([0, 1, 2, 3, 1])
+    found = found_among_neighbours(queries, own, gallery, classes)
+    assert found[:, 0].tolist() == [True, False, True, False, False]
+    assert found[:, 1].tolist() == [True, True, True, False, True], "the farthest of six is left out"
+    few = found_among_neighbours(queries, own, gallery[:2], classes[:2])
+    assert few[:, 1].tolist() == [True, True, False, False, True]
+    assert not found_among_neighbours(queries, own, gallery[:0], classes[:0]).any()
 
 
 def test_languages_that_were_trained_on_stand_apart() -> None:

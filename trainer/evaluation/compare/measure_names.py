@@ -1,5 +1,6 @@
 """Name the measures of predictions in tables, and say which of their values are best."""
 
+from trainer.evaluation.scoring.neighbours import MEASURES as CLASSES
 from trainer.evaluation.scoring.recall import MEASURES as RECALLS
 from trainer.evaluation.scoring.similarity import SIMILARITY
 
@@ -17,6 +18,7 @@ SHORT = {
         measure: measure.replace("image_to_text_", "i→n ").replace("text_to_image_", "n→i ").replace("recall", "R@")
         for measure in RECALLS
     },
+    **{measure: measure.replace("_", " ").replace("neighbour", "R@") for measure in CLASSES},
 }
 #: Measures whose lowest, or highest, value is best; others have no best.
 LOWER_IS_BETTER = frozenset({"wrong_language", "repetition1", "repetition2"})
@@ -25,6 +27,6 @@ HIGHER_IS_BETTER = frozenset({*SHORT, "meaning_similarity", "lase", "language_co
 WITHOUT_WORDS = frozenset(
     {
         *("language_confidence", "wrong_language", "wrong_language_reference", "meaning_similarity", "bertscore"),
-        *("bleu", "chrf", *RECALLS),
+        *("bleu", "chrf", *RECALLS, *CLASSES),
     }
 )

@@ -7,6 +7,7 @@ from typing import Any
 from trainer.evaluation.evaluate import Evaluator
 from trainer.evaluation.tasks.base import Task
 from trainer.evaluation.tasks.classification import Classification
+from trainer.evaluation.tasks.representation import Representation
 from trainer.evaluation.tasks.retrieval import Retrieval
 from trainer.evaluation.tasks.summarization import Summarization
 from trainer.evaluation.tasks.translation import Translation
@@ -17,6 +18,7 @@ TASKS: Mapping[str, Task[Any]] = {
     "translation": Translation(),
     "retrieval": Retrieval(),
     "classification": Classification(),
+    "representation": Representation(),
 }
 
 

@@ -27,7 +27,7 @@ from trainer.evaluation.evaluate import Evaluator
 from trainer.evaluation.predictions import Prediction, write_predictions
 from trainer.evaluation.report import write_report
 from trainer.evaluation.scoring.recall import MEASURES, chance, recalls, scores_by_story
-from trainer.evaluation.tasks.zero_shot import trained_targets, zero_shot_means
+from trainer.evaluation.tasks.zero_shot import mean_figures, trained_targets, zero_shot_means
 from trainer.terminal.progress import stage
 from trainer.trained import Product
 
@@ -236,10 +236,7 @@ def retrieval_report(found: Mapping[str, Scored], trained_on: set[str]) -> dict[
             continue
         scores = of.score_NN.numpy()
         both = {"image_to_text": recalls(scores), "text_to_image": recalls(scores.T)}
-        by_language[language] = {"candidates": size, **both, "mean": _mean(list(both.values())), "chance": chance(size)}
+        mean = mean_figures(list(both.values()))
+        by_language[language] = {"candidates": size, **both, "mean": mean, "chance": chance(size)}
     figures = ("image_to_text", "text_to_image", "mean", "chance")
-    return {**zero_shot_means(by_language, trained_on, figures, _mean), "by_language": by_language}
-
-
-def _mean(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
+    return {**zero_shot_means(by_language, trained_on, figures, mean_figures), "by_language": by_language}

@@ -39,3 +39,8 @@ def zero_shot_means(
             if of
         },
     }
+
+
+def mean_figures(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return the mean of each figure over rows that have the same, for `zero_shot_means`."""
+    return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
