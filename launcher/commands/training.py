@@ -56,7 +56,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
         "which of its claims hold, the spread over seeds and what it cost. Killed, the same command goes on.",
         epilog="studies, on four languages of the emoji corpus: table1, table2 and distillation "
         "(D2TV's), across and across_selection (ACROSS' Tables 2 and 3), rc3_translation and rc3_retrieval (RC³'s "
-        "Tables 1 to 4)",
+        "Tables 1 to 4), amid (AMID's Tables 4 and 5)",
     )
     study.add_argument("study", metavar="STUDY", help="name, or path of a YAML file like launcher/studies/table1.yaml")
     study.add_argument("--out", type=Path, metavar="DIR", help="its runs and results (default: studies/NAME)")

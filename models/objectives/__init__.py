@@ -2,7 +2,7 @@
 torch, and one line in `OBJECTIVES`.
 
 They are exercised by tests/numerics (test_objective.py, test_across.py, test_cat.py, test_ncls.py, test_rc3.py,
-test_rc3_tasks.py, test_classification.py);
+test_rc3_tasks.py, test_classification.py, test_amid.py, test_amid_summary.py);
 recipes live in trainer/recipe/recipes/.
 
 | paper | file | equations | recipe |
@@ -27,6 +27,8 @@ recipes live in trainer/recipe/recipes/.
 | RC³ (ibid.), retrieval | retrieval.py | 3 | rc3_retrieval.yaml |
 | RC³ (ibid.), multimodal translation | translation.py | | rc3_translation.yaml |
 | RC³ (ibid.), XVNLI, xGQA, MaRVL | classification.py | | rc3_classification.yaml |
+| AMID (Chen et al., 2023), classification | amid.py, amid_distillation.py, adversary.py | 7-9, 11-17 | amid.yaml |
+| AMID for summaries, which is ours | amid_summary.py, the same two | 7-9, 11-17 | amid_summary.yaml |
 """
 
 import importlib

@@ -78,6 +78,9 @@ def curves() -> dict[str, list[float]]:
                 words += ["objective.alpha_steps=50"]
             if objective == "across":
                 words += ["objective.negatives=32"]
+            if objective.startswith("amid"):
+                words += ["objective.width=16", "objective.warmup_steps=0", "objective.epoch_steps=5"]
+                words += ["objective.alpha1=0.2", "objective.alpha2=0.1"]
             if objective == "classification":
                 words += ["corpus.tokenizer="]
             if objective in ("retrieval", "classification", "amid"):

@@ -19,7 +19,7 @@ from tests.unit.launcher.test_study import DEFINITION
 def test_the_shipped_study_is_the_papers_table() -> None:
     study = load_study("table1")
     rc3 = ["rc3_retrieval", "rc3_translation"]
-    assert study_names() == ["across", "across_selection", "distillation", *rc3, "table1", "table2"]
+    assert study_names() == ["across", "across_selection", "amid", "distillation", *rc3, "table1", "table2"]
     assert list(study.models) == ["MMS", "MXLS", "MMS+MXLS", "Vanilla-KD", "D²TV"]
     assert (study.baseline, len(study.seeds)) == ("Vanilla-KD", 3)
     planned = trials(study, Path("out"), ds_config=FP32, ranks=2, overrides=["training.steps=7"])
@@ -93,6 +93,27 @@ def test_across_study_adds_alignment_and_augmentation() -> None:
         assert trial.recipe.mixture.directions == trial.recipe.evaluation.directions == "*-en"
         assert trial.recipe.mixture.languages == ("english", "indonesian", "russian", "urdu")
     assert {trial.recipe.references["mls"].model for trial in others} == {first.run}
+
+
+def test_amid_study_leaves_out_one_part_at_a_time() -> None:
+    study = load_study("amid")
+    planned = trials(study, Path("out"), ds_config=FP32, ranks=2, overrides=[])[: len(study.models)]
+    settings = {trial.model: trial.recipe.objective.settings().model_dump() for trial in planned}
+    whole = settings.pop("AMID")
+    changed = {model: {key for key in of if of[key] != whole[key]} for model, of in settings.items()}
+    weights = {"divergence", "alpha1", "alpha2", "alpha3"}
+    assert changed == {
+        "student alone": weights | {"teacher"},
+        "teacher alone": weights | {"student"},
+        "MI_s": {"alpha2", "alpha3"},
+        "MI_s + MI_a": {"alpha3"},
+        "AMID with NCE": {"bound"},
+        "w/o warm-up": {"warmup_steps"},
+        "w/o D2": {"enhanced"},
+        "w/o dynamic weight": {"adaptive"},
+    }
+    others = [trial.recipe.model_dump(exclude={"run", "objective"}) for trial in planned]
+    assert all(one == others[0] for one in others)
 
 
 @pytest.mark.parametrize(("name", "measure"), [("rc3_translation", "chrf"), ("rc3_retrieval", "recall1")])
