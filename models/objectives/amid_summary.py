@@ -7,8 +7,8 @@
 
 A class is a story: the others of a row's class are the documents that tell it in other languages, several of which
 `batch.sources_per_target` puts into a group. Text and images are represented by the mean states of the two encoders.
-Encoder, decoder and head are shared, as the paper's extractors and classifier are, so the student is the network without
-its visual path: a text model of its own that stock transformers read.
+Encoder, decoder and head are shared, as the paper's extractors and classifier are, so the student is the network
+without its visual path: a text model of its own that stock transformers read.
 
 In Eq. 16 the teacher's distribution gets no gradient, so that both losses come out of one pass over the words
 (models/losses/consistency.py); the paper's gets one.

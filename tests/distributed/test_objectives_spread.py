@@ -32,7 +32,10 @@ AMID = ("objective.width=16", "objective.warmup_steps=1", "objective.epoch_steps
         ("amid", AMID),
         ("amid_summary", (*AMID, "batch.group_size=4", "batch.sources_per_target=2")),
     ],
-    ids="cat;ncls_mt;early fusion;rc3;rc3 translation;rc3 retrieval;rc3 classification;amid;amid_summary".split(";"),
+    ids=[
+        *("cat", "ncls_mt", "early fusion", "rc3", "rc3 translation", "rc3 retrieval", "rc3 classification"),
+        *("amid", "amid_summary"),
+    ],
 )
 def test_it_does_not_matter_how_it_is_spread(
     labelled_corpus: Corpus, tmp_path: Path, recipe: str, changed: tuple[str, ...]
