@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-
-CLASS_SEPARATOR = " / "
+#: Stands in a label of two levels between the group and the sub-group.
+GROUP_SEPARATOR = " / "
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,7 +9,7 @@ from pydantic import Field
 from models.objectives.config import ObjectiveConfig, WholeRecipe
 from models.objectives.labelled_config import LabelledConfig
 from shards.errors import InputError
-from shards.schema import CLASS_SEPARATOR
+from shards.schema import GROUP_SEPARATOR
 
 if TYPE_CHECKING:
     from models.network import Network
@@ -59,7 +59,7 @@ class AmidConfig(AmidKeys, LabelledConfig):
     name: Literal["amid"] = "amid"
     target: Literal["text", "image"] = Field(default="text", description="what the student reads; the other one helps")
     level: Literal["group", "label"] = Field(
-        default="group", description="the classes: labels up to their first ' / ' (emoji: 9 groups), or whole (98)"
+        default="group", description="the classes: labels up to their first ' / ' (emoji: 10 groups), or whole (97)"
     )
 
     @property
@@ -74,7 +74,7 @@ class AmidConfig(AmidKeys, LabelledConfig):
         return tuple(place[self._class(label)] for label in self.label_names)
 
     def _class(self, label: str) -> str:
-        return label if self.level == "label" else label.split(CLASS_SEPARATOR)[0]
+        return label if self.level == "label" else label.split(GROUP_SEPARATOR)[0]
 
     def check(self, recipe: WholeRecipe) -> None:
         """Refuse what no classifier can be trained by, and labels of one class."""
