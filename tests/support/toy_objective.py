@@ -37,22 +37,20 @@ class Toy(Objective):
         super().__init__()
         self.config, self.network = config, network
         of_text = network.config.model_copy(update={"vision": VisionConfig(enabled=False)})
-        words = network.vocab_size, network.pad_id, network.eos_id
-        self.plain = Network(of_text, *words, marks_texts=network.marks_texts)
+        self.plain = Network(
+            of_text, network.vocab_size, network.pad_id, network.eos_id, marks_texts=network.marks_texts
+        )
         self.centre = nn.Parameter(torch.zeros(network.hidden_size))
         self.register_buffer("mean_nll", torch.zeros(()))
 
     def counts(self, batch: Batch) -> dict[str, float]:
-        tokens = float((batch.summary_mask_BN.sum(dim=1) * (batch.weight_B > 0)).sum())
-        return {"nll": tokens, "pull": tokens, "plain": tokens}
+        return dict.fromkeys(("nll", "pull", "plain"), float(batch.summary_mask_BN[real_rows(batch)].sum()))
 
     def flops(self, batch: Batch) -> int:
         return sum(network.flops(self.arrange(batch)).training for network in (self.network, self.plain))
 
     def arrange(self, batch: Batch) -> Arrangement:
-        arrangement = self.network.arrangement(batch)
-        arrangement.decode("toy", "source", real_rows(batch))
-        return arrangement
+        return self.network.writing(batch, "toy", "source", real_rows(batch))
 
     def products(self) -> dict[str, Network]:
         return {"seeing": self.network, "plain": self.plain}
@@ -63,11 +61,8 @@ class Toy(Objective):
         hidden_TD, total, nll_T = _written(self.network, batch, arranged)
         _, plain, _ = _written(self.plain, batch, arranged)
         pull = (stream.weight_T * (hidden_TD - self.centre).square().mean(dim=1)).sum()
-        terms = {
-            "nll": Term(sum=total, count=counts["nll"], weight=1.0),
-            "pull": Term(sum=pull, count=counts["pull"], weight=self.config.pull),
-            "plain": Term(sum=plain, count=counts["plain"], weight=1.0),
-        }
+        sums = {"nll": (total, 1.0), "pull": (pull, self.config.pull), "plain": (plain, 1.0)}
+        terms = {name: Term(sum=of, count=counts[name], weight=weight) for name, (of, weight) in sums.items()}
         watched = {"toy_nll": Watched(sum=total.detach(), count=counts["nll"])}
         return Outputs.of(arranged, terms, nll_T=nll_T, branches=self.branches, watched=watched)
 
