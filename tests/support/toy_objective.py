@@ -36,10 +36,8 @@ class Toy(Objective):
     def __init__(self, config: ToyConfig, network: Network) -> None:
         super().__init__()
         self.config, self.network = config, network
-        of_text = network.config.model_copy(update={"vision": VisionConfig(enabled=False)})
-        self.plain = Network(
-            of_text, network.vocab_size, network.pad_id, network.eos_id, marks_texts=network.marks_texts
-        )
+        text = network.config.model_copy(update={"vision": VisionConfig(enabled=False)})
+        self.plain = Network(text, network.vocab_size, network.pad_id, network.eos_id, marks_texts=network.marks_texts)
         self.centre = nn.Parameter(torch.zeros(network.hidden_size))
         self.register_buffer("mean_nll", torch.zeros(()))
 
