@@ -15,12 +15,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+#: Stands in a label of two levels between the group and the sub-group.
+GROUP_SEPARATOR = " / "
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Article:
     """One document in one language with its summary. `url` identifies it in its source.
 
-    label: its class, where a corpus is of examples to classify; its summary is then the label's word.
+    label: its class, where it has one. The summary of an example to classify is the label's word, that of another
+        article is its own.
     """
 
     language: str
