@@ -23,7 +23,8 @@ GROUP_SEPARATOR = " / "
 class Article:
     """One document in one language with its summary. `url` identifies it in its source.
 
-    label: its class, where a corpus is of examples to classify; its summary is then the label's word.
+    label: its class, where it has one. The summary of an example to classify is the label's word, that of another
+        article is its own.
     """
 
     language: str

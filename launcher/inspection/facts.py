@@ -139,8 +139,10 @@ def _labels(corpus: Corpus, split: str) -> str | None:
     counts = label_counts(corpus, split)
     most = [number for number in np.argsort(-counts, kind="stable")[:SHOWN].tolist() if counts[number]]
     shares = ", ".join(f"{corpus.label_names[number]} {counts[number] / counts.sum():.1%}" for number in most)
+    without = int(corpus.manifest["splits"][split]["articles"] - counts.sum())
     return (
         f"labels of {split}: {np.count_nonzero(counts):,} of the corpus' {len(counts):,}, most often {shares or 'none'}"
+        + (f"; {without:,} articles have none" if without else "")
     )
 
 

@@ -111,6 +111,7 @@ def _build_in(
     data: Path | None,
     share: Share,
 ) -> Corpus | None:
+    revision = SOURCES[settings.source].revision
     # What the shards do not depend on is left out: another vocabulary does not cost the features again.
     shaping = {
         "format_version": FORMAT_VERSION,
@@ -118,6 +119,7 @@ def _build_in(
         "stories_per_shard": settings.stories_per_shard,
         "stories": settings.stories,
         "data": files,
+        **({"revision": revision} if revision > 1 else {}),
         **({"pixels": True} if settings.pixels else {}),
         **({"augment": settings.augment.noted() | {"model": model}} if settings.augment else {}),
     }

@@ -73,7 +73,8 @@ class Entry:
     tokenizer where none are asked for; the fewer pieces, the fewer rare Han characters have one, and others are spelled
     in bytes.  keeps_pixels: its stories can bring their image files.  grid_features: its features are those of
     shards/corpora/features.py, so that a model can be given pictures.  without_images: its texts can be read alone.
-    lists: its documents are lists of keywords, divided by commas (shards/text/lists.py), not sentences.
+    lists: its documents are lists of keywords, divided by commas (shards/text/lists.py), not sentences.  revision:
+    raised when the same input makes other stories: shards that an earlier release has begun are begun anew.
     """
 
     made_from: str
@@ -85,6 +86,7 @@ class Entry:
     grid_features: bool = False
     without_images: bool = False
     lists: bool = False
+    revision: int = 1
 
 
 def _open_emoji(opening: Opening) -> Source:
@@ -180,6 +182,7 @@ SOURCES: dict[str, Entry] = {
         keeps_pixels=True,
         grid_features=True,
         lists=True,
+        revision=2,  # labels
     ),
     "help": Entry(
         made_from="Mallard pages such as GNOME's user help, from Debian's gnome-user-docs or --data",

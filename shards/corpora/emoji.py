@@ -1,13 +1,15 @@
 """Make stories of 1,966 characters: their names and keywords in 44 languages (Unicode's CLDR), vendors' drawings.
 
 A story is a character. In each language its document is the character's keywords, its summary the
-character's name, both written by people. Its images are up to four vendors' renderings. It is small and
-real, covers all 44 x 44 directions, and any machine can fetch it.
+character's name, both written by people. Its images are up to four vendors' renderings, its label is the
+group and sub-group in Unicode's emoji list. It is small and real, covers all 44 x 44 directions, and any
+machine can fetch it.
 """
 
 import json
 import unicodedata
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +25,7 @@ from shards.format.pixels import decode
 from shards.format.writer import split_of
 from shards.languages import LANGUAGE_CODES
 from shards.problems import Problems
-from shards.schema import Article, Images, Story
+from shards.schema import GROUP_SEPARATOR, Article, Images, Story
 from shards.text.lines import has_text
 from shards.text.lists import LIST_COMMA
 
@@ -52,7 +54,8 @@ class EmojiSource:
     def __init__(
         self, cache: Path, vendors: Sequence[str] = VENDORS, stories: int | None = None, pixels: bool = False
     ) -> None:
-        """`vendors` in the order their renderings take in the image sequence; none means no images.
+        """`vendors` in the order their renderings take in the image sequence; none means no images and no
+        labels, for the vendors' packages hold Unicode's list.
 
         `stories` keeps the first so many. `pixels`: the renderings are kept beside their features.
 
@@ -101,7 +104,7 @@ class EmojiSource:
                 begin += len(each)
                 yield Story(
                     key=key,
-                    articles=self._articles[key],
+                    articles=tuple(replace(article, label=self._labels.get(key)) for article in self._articles[key]),
                     shared_images=_images(roi_IRV, each if self._pixels else None),
                 )
 
@@ -109,11 +112,12 @@ class EmojiSource:
         return Problems()
 
     def provenance(self) -> dict[str, Any]:
-        """Return the packages, the extractor, and the counts of characters by language.
+        """Return the packages, the extractor, and the counts of stories and of characters by language.
 
-        `listed` characters have an entry in the language, of which `emptied` had no keyword besides the
-        name, which leaves `articles`.
+        `groups` and `sub_groups` are those of the `stories_with_label`. `listed` characters have an entry in
+        the language, of which `emptied` had no keyword besides the name, which leaves `articles`.
         """
+        labels = [self._labels[key] for key in self._articles if key in self._labels]
         counts = dict.fromkeys(LANGUAGES, 0)
         for articles in self._articles.values():
             for article in articles:
@@ -128,6 +132,9 @@ class EmojiSource:
             "characters": self._characters,
             "stories": len(self._articles),
             "stories_with_images": len(self._renderings.keys() & self._articles.keys()),
+            "stories_with_label": len(labels),
+            "groups": len({label.partition(GROUP_SEPARATOR)[0] for label in labels}),
+            "sub_groups": len(set(labels)),
             "languages": {
                 language: {
                     "listed": self._listed[language],
@@ -147,6 +154,11 @@ class EmojiSource:
             for key, png in dict(_read_pngs(fetch(EMOJI_IMAGES[vendor], self._cache), vendor)).items():
                 renderings.setdefault(key, []).append(png)
         return renderings
+
+    @cached_property
+    def _labels(self) -> dict[str, str]:
+        """Return story key -> label. The vendors' packages are of one version and have the same list."""
+        return _read_labels(fetch(EMOJI_IMAGES[self._vendors[0]], self._cache)) if self._vendors else {}
 
     @cached_property
     def _extractor(self) -> "GridFeatures":
@@ -210,9 +222,24 @@ def _read_pngs(archive: Path, vendor: str) -> Iterator[tuple[str, bytes]]:
     """Yield (story key, PNG) of every rendering of a vendor, those with a skin tone included."""
     folder = f"img/{vendor}/64/"
     for name, png in read_members(archive, lambda name: name.startswith(folder)):
-        # CLDR leaves out the variation selector that asks for the coloured form; vendors write it.
-        code_points = [code_point for code_point in Path(name).stem.split("-") if code_point != "fe0f"]
-        yield "-".join(code_points), png
+        yield _without_fe0f(Path(name).stem), png
+
+
+def _read_labels(archive: Path) -> dict[str, str]:
+    """Return story key -> group and sub-group of Unicode's list.
+
+    Drawings with a skin tone, which stand below their character there, are no stories: CLDR has none.
+    """
+    [(_, content)] = read_members(archive, "emoji.json".__eq__)
+    return {
+        _without_fe0f(emoji["unified"].lower()): emoji["category"] + GROUP_SEPARATOR + emoji["subcategory"]
+        for emoji in json.loads(content)
+    }
+
+
+def _without_fe0f(code_points: str) -> str:
+    # CLDR leaves out the variation selector that asks for the coloured form; vendors write it.
+    return "-".join(each for each in code_points.split("-") if each != "fe0f")
 
 
 def _articles(character: str, annotations: dict[str, dict[str, dict[str, list[str]]]]) -> tuple[Article, ...]:

@@ -41,6 +41,23 @@ def test_every_direction_of_44_languages_has_an_example(emoji: Path) -> None:
     assert (corpus.direction_counts("train") > 0).sum() == 44 * 44
 
 
+def test_articles_have_the_class_of_their_character(emoji: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    corpus = open_corpus(emoji)
+    reader, keys = Reader(corpus), corpus.story_keys()
+    labels: dict[str, list[str | None]] = {key: [] for key in keys}
+    for row, story in enumerate(corpus.articles["story"]):
+        labels[keys[story]].append(reader.article(row).label)
+    assert set(labels["0031-20e3"]) == {"Symbols / keycap"}
+    assert set(labels["0024"]) == {None}
+    assert len(labels["0031-20e3"]) > 40
+    capsys.readouterr()
+    assert main(["verify", str(emoji), "--workers", "1"]) == 0
+    assert main(["inspect", str(emoji)]) == 0
+    without = sum(label is None for key in keys[:35] for label in labels[key])
+    shares = "1 of the corpus' 1, most often Symbols / keycap 100.0%"
+    assert f"labels of train: {shares}; {without:,} articles have none" in capsys.readouterr().out
+
+
 def test_nothing_of_the_building_stays_in_the_corpus(emoji: Path) -> None:
     manifest = json.loads((emoji / "manifest.json").read_text())
     known = {*manifest["files"], "manifest.json", "tokenizer"}

@@ -18,6 +18,7 @@ import pytest
 from launcher.preparation.directory import scratch
 from launcher.preparation.prepare import prepare
 from launcher.preparation.settings import PrepareSettings, Share, settings_for
+from shards.corpora import SOURCES
 from shards.errors import InputError
 from shards.files.caches import default_cache
 from shards.files.lock import locked
@@ -97,6 +98,7 @@ def test_parts_in_any_order_give_the_same_corpus(
     data: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out = tmp_path / "corpus"
     with pytest.raises(InputError, match="run the parts first"):
@@ -113,6 +115,11 @@ def test_parts_in_any_order_give_the_same_corpus(
     for share in ({"part": (2, 3)}, {"finish": True}, {}):
         with pytest.raises(InputError, match="begun with other settings"):
             build(other, out, data, **share)
+    # Nor may one release go on with what another has made of the same files.
+    with monkeypatch.context() as later:
+        later.setitem(SOURCES, "crosssum", replace(SOURCES["crosssum"], revision=2))
+        with pytest.raises(InputError, match="begun with other settings"):
+            build(settings, out, data, part=(2, 3))
     build(settings, out, data, part=(2, 3))
     corpus = build(settings, out, data, finish=True)
     assert corpus is not None

