@@ -46,7 +46,7 @@ class LabelledConfig(ObjectiveConfig):
         if len(found.label_names) < 2:
             raise InputError(
                 f"objective {self.name} wants examples of two labels or more, and {where} trains on "
-                f"{len(trained)}: set corpus.path to a corpus with labels (d2tv prepare emoji, xvnli, xgqa, marvl)"
+                f"{len(trained)}: set corpus.path to a corpus with labels (d2tv prepare xvnli, xgqa, marvl, emoji)"
             )
         if foreign := sorted(set(trained) - set(found.label_names)):
             raise InputError(f"{where} trains on the label {foreign[0]!r}, which objective.labels lacks: add it")
