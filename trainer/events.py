@@ -87,7 +87,10 @@ class StepSkipped:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Logged:
-    """A logging interval ended at `step`. unreadable, groups: the run's so far."""
+    """A logging interval ended at `step`. unreadable, groups: the run's so far.
+
+    idle: terms of weight 0 in the last micro-batch.
+    """
 
     step: int
     interval: Interval
@@ -96,6 +99,7 @@ class Logged:
     gradient_norm: float
     loss_scale: float | None
     scalars: Mapping[str, float]
+    idle: frozenset[str]
     unreadable: int
     groups: int
 

@@ -256,6 +256,7 @@ class Trainer:
                 gradient_norm=float(norm) if norm is not None else 0.0,
                 loss_scale=loss_scale(self.engine),
                 scalars={**self.measurements.scalars, **interval.watched},
+                idle=self.measurements.idle,
                 unreadable=self._unreadable.count,
                 groups=self.attempts * self.recipe.batch.groups_per_step,
             )

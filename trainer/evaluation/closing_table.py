@@ -155,14 +155,14 @@ def _retrieval(report: Mapping[str, Any]) -> Table:
 
 
 def _representation(report: Mapping[str, Any]) -> Table:
-    """Return accuracy and R@k of student and teacher: the means, then each language."""
+    """Return accuracy, under the name of the model, and R@k of student and teacher: the means, then each language."""
     found = report["representation"]
     names = {"trained": "trained on", "zero_shot": "zero-shot"}
     rows = {f"{names[kind]} ({of['languages']})": of for kind, of in found["means"].items()} | found["by_language"]
     table = _table(
         f"{found['classes']:,} classes of {report['data']} by {found['target']} (student) and by both, step "
-        f"{report['step']}; in per cent",
-        ("language", "examples", *(f"{column} {name}" for column in COLUMNS for name in ("accuracy", "R@1", "R@5"))),
+        f"{report['step']}; accuracy and R@k in per cent",
+        ("language", "examples", *(name for column in COLUMNS for name in (column, "R@1", "R@5"))),
     )
     for name, of in rows.items():
         cells = [_two(of[column][figure]) for column in COLUMNS for figure in FIGURES]

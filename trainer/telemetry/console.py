@@ -53,7 +53,8 @@ class Console:
             case events.LossSpiked():
                 worst = ", ".join(f"{name} {nll:.2f} (usually {usual:.2f})" for name, nll, usual in event.directions)
                 jump = f"the loss jumped from {event.usual:.3f} to {event.loss:.3f}"
-                self._print(f"step {event.step}: {jump}; NLL of the worst directions: {worst}")
+                # An objective that trains no writing has no NLL.
+                self._print(f"step {event.step}: {jump}" + (f"; NLL of the worst directions: {worst}" if worst else ""))
             case events.MixtureChanged():
                 self._print(f"step {event.step}: the mixture changes to {json.dumps(event.mixture)}")
             case events.ExamplesUnreadable():

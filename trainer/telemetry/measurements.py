@@ -20,6 +20,7 @@ class Measurements:
 
     def __init__(self, objective: Any, reader: Reader, languages: int, ranks: Ranks, device: torch.device) -> None:
         self.scalars: Mapping[str, float] = {}  # the objective's, of the last micro-batch
+        self.idle: frozenset[str] = frozenset()  # its terms of weight 0, likewise
         self._objective, self._languages, self._ranks, self._device = objective, languages, ranks, device
         self._meter = RankMeter(reader, device, count_forward=not objective.waits_for_ranks)
         self._totals: Totals | None = None
@@ -38,6 +39,7 @@ class Measurements:
         flops = self._objective.flops(batch) if totals.wants_flops else 0
         totals.add_micro_batch(outputs, batch, loss, flops)
         self.scalars = outputs.scalars
+        self.idle = frozenset(name for name, term in outputs.terms.items() if term.weight == 0)
 
     def _totals_of(self, outputs: Outputs) -> Totals:
         ranks = self._ranks

@@ -63,15 +63,21 @@ class SpikeDetector:
 
 
 class SpikeObserver:
-    """Emit a `LossSpiked` after every `Logged` whose loss stands out."""
+    """Emit a `LossSpiked` after every `Logged` whose loss stands out.
+
+    Where a term enters the loss or leaves it, as a warm-up ends, another loss begins, and the comparison anew.
+    """
 
     def __init__(self, languages: Sequence[str], deviations: float, emit: Callable[[Event], None]) -> None:
         self._languages, self._emit = languages, emit
+        self._deviations, self._idle = deviations, frozenset[str]()
         self._detector = SpikeDetector(deviations)
 
     def notify(self, event: Event) -> None:
         if isinstance(event, Logged):
             interval = event.interval
+            if event.idle != self._idle:
+                self._idle, self._detector = event.idle, SpikeDetector(self._deviations)
             nats, tokens = (dict(by_direction(self._languages, x)) for x in (interval.nats_TS, interval.tokens_TS))
             if (spike := self._detector.add(event.step, interval.total_loss, nats, tokens)) is not None:
                 self._emit(spike)

@@ -76,7 +76,7 @@ def reporting_in(tmp_path: Path, corpus: Corpus) -> Iterator[Reporting]:
     reporting.emit(Ended(step=1, outcome="finished"))
 
 
-def log(reporting: Reporting, step: int, loss: float, nats: list[float]) -> None:
+def log(reporting: Reporting, step: int, loss: float, nats: list[float], *idle: str) -> None:
     """An interval of 10 tokens a direction: english>english, urdu>english, english>urdu, urdu>urdu."""
     nats_TS, tokens_TS = np.reshape(nats, (2, 2)), np.full((2, 2), 10.0)
     reporting.emit(
@@ -88,6 +88,7 @@ def log(reporting: Reporting, step: int, loss: float, nats: list[float]) -> None
             gradient_norm=1.0,
             loss_scale=None,
             scalars={},
+            idle=frozenset(idle),
             unreadable=0,
             groups=4 * step,
         )
@@ -113,6 +114,21 @@ def test_a_loss_that_jumps_is_told_of_with_its_directions(
         assert spike["time"] > 1.6e9
         assert "step 13: the loss jumped from 8.01" in capsys.readouterr().out
         assert reporting.registry.get_sample_value("d2tv_loss_spikes_total") == 1
+
+
+def test_a_term_that_enters_the_loss_is_no_jump(
+    corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nothing = [0.0] * 4
+    with reporting_in(tmp_path, corpus) as reporting:
+        for step in range(1, 13):
+            log(reporting, step, 1.0, nothing, "contrast")
+        for step in range(13, 23):
+            log(reporting, step, 30.0, nothing)
+        assert not records(tmp_path, "spike"), "its warm-up has ended"
+        log(reporting, 23, 60.0, nothing)
+        assert [spike["step"] for spike in records(tmp_path, "spike")] == [23]
+        assert "the loss jumped from 30.000 to 60.000" in capsys.readouterr().out
 
 
 def test_an_interval_records_what_a_step_of_it_cost(corpus: Corpus, tmp_path: Path) -> None:
