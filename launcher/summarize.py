@@ -60,7 +60,12 @@ class Summarizer:
         self._data = data_of(self._path)
         recipe = trained_recipe(self._path, overrides)
         self._decoding: Decoding = recipe.evaluation.decoding(recipe.lengths.summary)
-        self._reads = recipe.objective.settings().reads
+        objective = recipe.objective.settings()
+        if "summarization" not in objective.tasks:
+            raise InputError(
+                f"{where} was trained by objective {objective.name}, which trains no writing: name another run"
+            )
+        self._reads = objective.reads
         self._features: Any = None
 
     @cached_property

@@ -92,7 +92,8 @@ def build_collator(
     transforms = [*(objective.transforms(recipe.training.seed) if training else ()), *perturbations]
     fetch = Fetcher(corpus, reader, sizes, rule=rule, pinned=device.type == "cuda", transforms=transforms)
     lengths = Lengths(document=recipe.lengths.document, summary=recipe.lengths.summary)
-    return Collator(corpus, fetch, tokenizer, lengths, needs=needs, classes=objective.label_names)
+    classes = objective.number_labels(corpus.label_names)
+    return Collator(corpus, fetch, tokenizer, lengths, needs=needs, classes=classes)
 
 
 def build_evaluator(

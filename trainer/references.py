@@ -26,7 +26,16 @@ from shards.text.tokenizer import Tokenizer, open_tokenizer
 from trainer.checkpoint.directory import file_hash, identity, read_state
 from trainer.checkpoint.tidying import reading
 from trainer.recipe import Recipe
-from trainer.trained_files import CONFIG, RECIPE, STATE, check_same_corpus, find_trained, trained_recipe
+from trainer.trained_files import (
+    CONFIG,
+    RECIPE,
+    STATE,
+    check_same_corpus,
+    find_trained,
+    is_model,
+    read_product,
+    trained_recipe,
+)
 
 #: File of a checkpoint: name -> where the reference lay, and its identity. A run without references writes none.
 REFERENCES = "references.json"
@@ -47,9 +56,12 @@ class Reference:
 
     @property
     def network(self) -> NetworkConfig:
-        """Return the network's configuration; a Hugging Face directory holds a text backbone alone."""
+        """Return the configuration of the read network. A Hugging Face directory holds a text backbone alone."""
         if self.recipe is not None:
-            return self.recipe.network
+            if is_model(self.path):
+                _, product = read_product(self.path)
+                return product or self.recipe.network
+            return self.recipe.objective.settings().product_of(self.recipe.network)
         return NetworkConfig(text=TextConfig(pretrained=str(self.path)), vision=VisionConfig(enabled=False))
 
 

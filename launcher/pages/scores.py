@@ -73,7 +73,9 @@ def read_scores(report: Mapping[str, Any], key: str) -> dict[str, Any]:
 
 
 def _describe(report: Mapping[str, Any]) -> str:
-    words = [f"step {report.get('step', '–')}", f"{report.get('examples', '–')} summaries decoded"]
+    written = report.get("by_kind") or report.get("nll") or "system" in report  # else a task judged examples
+    decoded = "summaries decoded" if written else "examples judged, whose figures `d2tv evaluate` prints"
+    words = [f"step {report.get('step', '–')}", f"{report.get('examples', '–')} {decoded}"]
     if isinstance(system := report.get("system"), dict):
         words = [f"predictions of {system.get('file')}", f"{report.get('examples', '–')} scored"]
         words += describe_counts(system.get("lines"))
@@ -83,9 +85,9 @@ def _describe(report: Mapping[str, Any]) -> str:
         words.append(without)
     settings = report.get("settings")
     if isinstance(settings, dict):
-        shown = ("task", "directions", "num_beams", "length_penalty", "no_repeat_ngram_size")
+        shown = ("task", "directions", *(("num_beams", "length_penalty", "no_repeat_ngram_size") if written else ()))
         words += [f"{key} {settings[key]}" for key in shown if key in settings]
-    return ", ".join([*words, f"ROUGE as {profile_in(report)}"])
+    return ", ".join([*words, *([f"ROUGE as {profile_in(report)}"] if written else [])])
 
 
 def _kinds(report: Mapping[str, Any]) -> dict[str, Table | None]:

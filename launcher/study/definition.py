@@ -30,11 +30,12 @@ class _Part(BaseModel):
 
 
 class Claim(_Part):
-    """Claim that `better` has the higher scores, by the mean over directions."""
+    """Claim that `better` has the higher scores, by the mean over directions. measure: of one alone, if not of all."""
 
     better: str
     than: str
     kind: DirectionKind = "all"
+    measure: str | None = None
 
 
 class Definition(_Part):
@@ -70,6 +71,10 @@ class Definition(_Part):
         for claim in self.claims:
             if claim.better == claim.than:
                 raise ValueError(f"claims: {claim.better!r} is compared with itself")
+            if claim.measure is not None and claim.measure not in self.measures:
+                raise ValueError(
+                    f"claims: {claim.measure!r} is none of measures{did_you_mean(claim.measure, self.measures)}"
+                )
         for measure in self.measures:
             if measure not in SHORT:
                 raise ValueError(f"measures: no measure {measure!r}{did_you_mean(measure, SHORT)}")

@@ -38,7 +38,6 @@ class Adversary(nn.Module):
     smoothed_2: Tensor
     total_2: Tensor
     steps_2: Tensor
-    taken: Tensor
 
     def __init__(self, width: int, *, epoch_steps: int, smoothing: float, adaptive: bool, enhanced: bool) -> None:
         """Build discriminators of representations that are `width` wide.
@@ -53,14 +52,13 @@ class Adversary(nn.Module):
         self.epoch_steps, self.smoothing, self.adaptive, self.enhanced = epoch_steps, smoothing, adaptive, enhanced
         for name in ("smoothed_2", "total_2", "steps_2"):
             self.register_buffer(name, torch.zeros(2, dtype=torch.float64))
-        self.register_buffer("taken", torch.zeros((), dtype=torch.int64))
 
     def weights(self) -> dict[str, Tensor]:
         """Return lambda_1 and lambda_2 by name: softmax of Eq. 14, float32 scalars that sum to 1."""
+        weight_2 = self.smoothed_2.softmax(dim=0).float()
         if not self.enhanced:
-            ones = torch.tensor([1.0, 0.0], device=self.smoothed_2.device)
-            return dict(zip(_LAYERS, ones, strict=True))
-        return dict(zip(_LAYERS, self.smoothed_2.softmax(dim=0).float(), strict=True))
+            weight_2 = torch.stack((weight_2.sum(), torch.zeros_like(weight_2[1])))
+        return dict(zip(_LAYERS, weight_2, strict=True))
 
     def deceived(self, name: str, student_BR: Tensor) -> Tensor:
         """Return -log D(S), Eq. 12, (B,) float32: the student learns, the discriminator does not."""
@@ -75,16 +73,15 @@ class Adversary(nn.Module):
         real_B1, imitated_B1 = discriminator(teacher_BR.detach()), discriminator(student_BR.detach())
         return F.softplus(-widen(real_B1[:, 0])) + F.softplus(widen(imitated_B1[:, 0]))
 
-    def add(self, similarity: Mapping[str, float]) -> None:
-        """Add a taken step's mean cosines, by name where it had any, and end the epoch after `epoch_steps` steps."""
+    def add(self, step: int, similarity: Mapping[str, float]) -> None:
+        """Add the mean cosines of taken step `step`, by name where it had any; every `epoch_steps` an epoch ends."""
         if not (self.adaptive and self.enhanced):
             return
         for place, name in enumerate(_LAYERS):
             if name in similarity:
                 self.total_2[place] += similarity[name]
                 self.steps_2[place] += 1
-        self.taken.add_(1)
-        if self.taken % self.epoch_steps == 0:
+        if step % self.epoch_steps == 0:
             # Without a pair of one class in all of an epoch, that weight's part stays what it was.
             found_2 = self.smoothing * self.smoothed_2 + (1 - self.smoothing) * (1 - self.total_2 / self.steps_2)
             self.smoothed_2.copy_(torch.where(self.steps_2 > 0, found_2, self.smoothed_2))

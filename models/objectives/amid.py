@@ -60,12 +60,7 @@ class Amid(Objective):
         assert batch.label_B is not None, "the configuration's `needs` asks for it"
         shown_B = batch.image_mask_BI.any(dim=1)
         rows = [row for row in real_rows(batch) if batch.label_B[row] >= 0 and shown_B[row]]
-        return compare_rows(rows, self.classes(batch), batch.group_B)
-
-    def classes(self, batch: Batch) -> Tensor:
-        """Return the class of each row, (B,) int64 on the host; any where it has no label."""
-        assert batch.label_B is not None
-        return torch.tensor(self.config.class_of_label)[batch.label_B.clamp(min=0)]
+        return compare_rows(rows, batch.label_B, batch.group_B, torch.arange(len(batch)))
 
     def flops(self, batch: Batch) -> int:
         """Count what is arranged, and the layers of the objective."""
@@ -97,7 +92,8 @@ class Amid(Objective):
         config, compared = self.config, self.compared(batch)
         arranged, idle, of = self._represent(batch, compared.rows)
         row_K = torch.tensor(compared.rows, dtype=torch.int64).to(idle.device, non_blocking=True)
-        class_K = self.classes(batch)[compared.rows].to(idle.device, non_blocking=True)
+        assert batch.label_B is not None
+        class_K = batch.label_B[compared.rows].to(idle.device, non_blocking=True)
         said = {"student": of.student_BR, "teacher": of.teacher_BR}
         logits = {column: self.classify(by_BR.index_select(0, row_K)) for column, by_BR in said.items()}
         sums = {
@@ -123,23 +119,26 @@ class Amid(Objective):
         """
         training = self.network.training
         self.network.eval()
-        _, _, of = self._represent(batch, real_rows(batch))
-        self.network.train(training)
+        try:
+            _, _, of = self._represent(batch, real_rows(batch))
+        finally:
+            self.network.train(training)
         said = {"student": of.student_BR, "teacher": of.teacher_BR}
         return {column: (self.classify(by_BR).argmax(dim=1), by_BR) for column, by_BR in said.items()}
 
     def measure(self, batch: Batch) -> dict[str, Tensor]:
         """Measure accuracies over the rows that have a label and images."""
-        rows, class_B = self.compared(batch).rows, self.classes(batch)
+        rows, label_B = self.compared(batch).rows, batch.label_B
+        assert label_B is not None
         right = {
-            f"held_out_{column}_accuracy": (chosen_B.cpu() == class_B)[rows].double()
+            f"held_out_{column}_accuracy": (chosen_B.cpu() == label_B)[rows].double()
             for column, (chosen_B, _) in self.judge(batch).items()
         }
         return {name: torch.stack([of.sum(), torch.ones_like(of).sum()]) for name, of in right.items()}
 
     def after_step(self, step: int, means: Mapping[str, float], kept: Mapping[str, Tensor]) -> None:
         """Let the discriminators' weights follow the cosines."""
-        self.distillation.after_step(means)
+        self.distillation.after_step(step, means)
 
     def parameter_groups(self) -> list[Group]:
         """Give the discriminators a rate of their own."""

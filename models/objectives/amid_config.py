@@ -62,26 +62,14 @@ class AmidConfig(AmidKeys, LabelledConfig):
         default="group", description="the classes: labels up to their first ' / ' (emoji: 10 groups), or whole (97)"
     )
 
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Return the classes, sorted: the labels, or their groups."""
-        return tuple(sorted({self._class(label) for label in self.label_names}))
-
-    @property
-    def class_of_label(self) -> tuple[int, ...]:
-        """Return the number of the class of each of `label_names`."""
-        place = {name: number for number, name in enumerate(self.class_names)}
-        return tuple(place[self._class(label)] for label in self.label_names)
-
-    def _class(self, label: str) -> str:
-        return label if self.level == "label" else label.split(GROUP_SEPARATOR)[0]
+    def class_of(self, label: str) -> str:
+        """Return the class of a label: its group, or itself."""
+        return label if self.level == "label" else label.partition(GROUP_SEPARATOR)[0]
 
     def check(self, recipe: WholeRecipe) -> None:
-        """Refuse what no classifier can be trained by, and labels of one class."""
+        """Refuse what no classifier can be trained by, and a network without images."""
         LabelledConfig.check(self, recipe)
         AmidKeys.check(self, recipe)
-        if self.labels is not None and len(self.class_names) < 2:
-            raise InputError("objective.labels are all of one class: set objective.level to label")
 
     def build(self, network: "Network", references: Mapping[str, "Network"] = MappingProxyType({})) -> "Amid":
         """Return the objective around `network`."""

@@ -39,29 +39,35 @@ class Representations:
 class Compared:
     """Rows that take part, on the host.
 
-    mated: those with others of their class beside them.  mate: of each of these, the next one.
+    others_BB: bool, a row's candidates of its class that read another document.  mated: rows that have such.  mate: of
+    each of these, the next one.
     """
 
     rows: list[int]
     candidates: Candidates
+    others_BB: Tensor
     mated: list[int]
     mate: list[int]
 
 
-def compare_rows(rows: Sequence[int], class_B: Tensor, group_B: Tensor) -> Compared:
-    """Return what the rows that take part are compared with. class_B: any where a row takes none."""
+def compare_rows(rows: Sequence[int], class_B: Tensor, group_B: Tensor, document_B: Tensor) -> Compared:
+    """Return what the rows that take part are compared with. class_B: any where a row takes none.
+
+    document_B: rows of one number read the same, so that neither is the other's mate.
+    """
     part_B = torch.zeros(len(group_B), dtype=torch.bool)
     part_B[list(rows)] = True
     beside_BB = (group_B[:, None] == group_B) & part_B & part_B[:, None]
     same_BB = beside_BB & (class_B[:, None] == class_B)
+    others_BB = same_BB & (document_B[:, None] != document_B)
     mated, mate = [], []
     for row in rows:
-        alike = same_BB[row].nonzero()[:, 0].tolist()
-        if len(alike) > 1:
+        others = others_BB[row].nonzero()[:, 0].tolist()
+        if others:
             mated.append(row)
-            mate.append(alike[(alike.index(row) + 1) % len(alike)])
+            mate.append(next((other for other in others if other > row), others[0]))
     candidates = Candidates(beside_BB=beside_BB, same_BB=same_BB)
-    return Compared(rows=list(rows), candidates=candidates, mated=mated, mate=mate)
+    return Compared(rows=list(rows), candidates=candidates, others_BB=others_BB, mated=mated, mate=mate)
 
 
 class Distillation(nn.Module):
@@ -117,10 +123,10 @@ class Distillation(nn.Module):
         )
         contrast = class_contrast if keys.bound == "mi" else class_nce
         cosine_BB = similarities(of.teacher_BR, of.student_BR)
-        others_BB = similarities(of.teacher_BR, of.auxiliary_BR)
+        auxiliary_BB = similarities(of.teacher_BR, of.auxiliary_BR)
         sums = {
             "mi_student": contrast(cosine_BB, candidates, keys.temperature).sum(),
-            "mi_auxiliary": contrast(others_BB, candidates, keys.temperature).sum(),
+            "mi_auxiliary": contrast(auxiliary_BB, candidates, keys.temperature).sum(),
         }
         weights, adversary = self.adversary.weights(), self.adversary
         pairs = {
@@ -131,19 +137,21 @@ class Distillation(nn.Module):
             sums[f"adversarial_{name}"] = weights[name] * adversary.deceived(name, student_KR).sum()
         for name, (teacher_KR, student_KR) in pairs.items():
             sums[f"discriminator_{name}"] = weights[name] * adversary.told_apart(name, teacher_KR, student_KR).sum()
-        same_BB, rows = candidates.same_BB.float() * cosine_BB.detach(), float(len(compared.rows))
-        own, pairs_of_class = same_BB.diagonal().sum(), float(compared.candidates.same_BB.sum()) - rows
+        cosine_BB, rows = cosine_BB.detach(), float(len(compared.rows))
+        others_BB, own_B = compared.others_BB, cosine_BB.diagonal()
         watched = {
-            f"{_SIMILARITY}fundamental": Watched(sum=own, count=rows),
-            f"{_SIMILARITY}enhanced": Watched(sum=same_BB.sum() - own, count=pairs_of_class),
+            f"{_SIMILARITY}fundamental": Watched(sum=own_B.index_select(0, row_K).sum(), count=rows),
+            f"{_SIMILARITY}enhanced": Watched(
+                sum=(others_BB.to(device, non_blocking=True) * cosine_BB).sum(), count=float(others_BB.sum())
+            ),
             "weight_fundamental": Watched(sum=weights["fundamental"] * rows, count=rows),
         }
         return sums, watched
 
-    def after_step(self, means: Mapping[str, float]) -> None:
-        """Add the step's mean cosines, where it had any."""
+    def after_step(self, step: int, means: Mapping[str, float]) -> None:
+        """Add the mean cosines of taken step `step`, where it had any."""
         figures = {name: f"{_SIMILARITY}{name}" for name in self.adversary.discriminators}
-        self.adversary.add({name: means[figure] for name, figure in figures.items() if figure in means})
+        self.adversary.add(step, {name: means[figure] for name, figure in figures.items() if figure in means})
 
     def groups(self, objective: nn.Module) -> list[Group]:
         """Return all trained parameters of an objective: the discriminators apart, at their own rate."""
@@ -160,9 +168,9 @@ class Distillation(nn.Module):
         rows, mated = len(compared.rows), len(compared.mated)
         discriminators = self.adversary.discriminators
         heads = sum(map(weights_of, (self.student, self.auxiliary, self.teacher)))
-        thrice = rows * weights_of(discriminators["fundamental"]) + mated * weights_of(discriminators["enhanced"])
+        judged = rows * weights_of(discriminators["fundamental"]) + mated * weights_of(discriminators["enhanced"])
         cosines = 2 * self.keys.width * int(compared.candidates.beside_BB.sum())
-        return 2 * (rows * heads + 3 * thrice + cosines)
+        return 2 * (rows * heads + 3 * judged + cosines)
 
 
 def weights_of(layers: nn.Module) -> int:

@@ -16,6 +16,7 @@ In Eq. 16 the teacher's distribution gets no gradient, so that both losses come 
 Shape suffixes as in models/ragged.py and models/losses/class_contrast.py.
 """
 
+import copy
 from collections.abc import Mapping
 
 import torch
@@ -23,7 +24,6 @@ from torch import Tensor
 
 from models.arranged import same_tokens
 from models.arrangement import Arrangement
-from models.config import VisionConfig
 from models.dropout import dropout
 from models.losses.consistency import cross_entropy_and_divergence
 from models.network import Network, by_row, real_rows
@@ -49,12 +49,8 @@ class AmidSummary(Objective):
         """Build the objective around the teacher, a network with vision."""
         super().__init__()
         self.config, self.network = config, network
-        blind = network.config.model_copy(update={"vision": VisionConfig(enabled=False)})
-        words = network.vocab_size, network.pad_id, network.eos_id
-        student = Network(blind, *words, marks_texts=network.marks_texts)
-        student.backbone = network.backbone
         # In a tuple, out of torch's sight: all its parameters are the teacher's, and a checkpoint holds them once.
-        self._student = (student,)
+        self._student = (text_alone(network),)
         self.distillation = Distillation(config, target=network.hidden_size, other=network.visual_size)
 
     @property
@@ -131,15 +127,25 @@ class AmidSummary(Objective):
 
     def after_step(self, step: int, means: Mapping[str, float], kept: Mapping[str, Tensor]) -> None:
         """Let the discriminators' weights follow the cosines."""
-        self.distillation.after_step(means)
+        self.distillation.after_step(step, means)
 
     def parameter_groups(self) -> list[Group]:
         """Give the discriminators a rate of their own."""
         return self.distillation.groups(self)
 
 
+def text_alone(network: Network) -> Network:
+    """Return a network that reads text with the same backbone, whose parameters it shares, and has no vision."""
+    alone = copy.copy(network)
+    alone._modules = {**network._modules, "vision": None, "fusion": None}
+    alone.config = AmidSummaryConfig.product_of(network.config)
+    alone.visual_size = alone.config.vision.width
+    return alone
+
+
 def _compared(batch: Batch) -> Compared:
     """Return the rows with images, and of each those of its group that tell the same story."""
     shown_B = batch.image_mask_BI.any(dim=1)
     rows = [row for row in real_rows(batch) if shown_B[row]]
-    return compare_rows(rows, batch.story_B, batch.group_B)
+    # A story with fewer sources than a group wants has some of them twice.
+    return compare_rows(rows, batch.story_B, batch.group_B, batch.source_language_B)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from models.config import NetworkConfig, VisionConfig
 from models.objectives.amid_config import AmidKeys
 from models.objectives.config import WholeRecipe
 from shards.errors import InputError
@@ -21,6 +22,11 @@ class AmidSummaryConfig(AmidKeys):
     name: Literal["amid_summary"] = "amid_summary"
     student: float = Field(default=1.0, gt=0, description="weight of the student's cross-entropy, Eq. 15")
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
+
+    @classmethod
+    def product_of(cls, network: NetworkConfig) -> NetworkConfig:
+        """Return the network without its vision: the student's."""
+        return network.model_copy(update={"vision": VisionConfig(enabled=False)})
 
     def check(self, recipe: WholeRecipe) -> None:
         """Refuse a network without images, and one whose encoder reads them with the text."""

@@ -39,7 +39,7 @@ class Classification(Objective):
         """Build the objective around a network of early fusion."""
         super().__init__()
         self.config, self.network = config, network
-        width, classes = network.hidden_size, len(config.label_names)
+        width, classes = network.hidden_size, len(config.class_names)
         self.head: nn.Module = nn.Linear(width, classes)
         if config.head == "mlp":
             hidden = 2 * width

@@ -66,9 +66,13 @@ class ObjectiveConfig(StrictConfig, ABC):
         return frozenset()
 
     @property
-    def label_names(self) -> tuple[str, ...]:
-        """Return the labels that `Batch.label_B` counts, where `needs` names it."""
+    def class_names(self) -> tuple[str, ...]:
+        """Return the classes that `Batch.label_B` counts, where `needs` names it."""
         return ()
+
+    def number_labels(self, labels: Collection[str]) -> dict[str, int]:
+        """Return the number in `class_names` of those labels of a corpus that are of a class."""
+        return {}
 
     def with_labels(self, trained: Collection[str], held_out: Collection[str], where: str) -> Self:
         """Return the configuration for a corpus to train on. By default this one.
@@ -83,6 +87,11 @@ class ObjectiveConfig(StrictConfig, ABC):
         seed: of the run. By default none, and none is imported.
         """
         return ()
+
+    @classmethod
+    def product_of(cls, network: NetworkConfig) -> NetworkConfig:
+        """Return what the first product's network is, of a recipe's. By default the same."""
+        return network
 
     def check(self, recipe: WholeRecipe) -> None:
         """Raise InputError, naming the fix, for a recipe that makes no sense with this objective."""

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -34,14 +35,14 @@ def collate_articles(
     languages: Sequence[str],
     rows: Mapping[str, torch.Tensor] | None = None,
     optional: Sequence[Field] = (),
-    classes: Sequence[str] = (),
+    classes: Mapping[str, int] = MappingProxyType({}),
 ) -> Batch:
     """Return the batch of examples from `source` to `target` articles, one a row.
 
     Documents and summaries are padded to the longest of the batch. An empty text is the end token alone, behind the
     language where the tokenizer marks it.  languages: those that the language numbers count.  rows: `story_B`,
     `group_B` and `weight_B`; by default the rows are unrelated.  optional: fields beside those that
-    every batch has.  classes: labels by their numbers in `label_B`.
+    every batch has.  classes: label -> its number in `label_B`.
     """
     # An article comes twice in a monolingual row, and in every row that a story batch gives it.
     encode, start_id, pad_id = cache(tokenizer.encode), cache(tokenizer.start_id), tokenizer.pad_id
@@ -54,10 +55,8 @@ def collate_articles(
     def starts(articles: Sequence[Article]) -> torch.Tensor:
         return torch.tensor([start_id(article.language) for article in articles])
 
-    class_of: Mapping[str | None, int] = {label: number for number, label in enumerate(classes)}
-
     def classified(articles: Sequence[Article]) -> torch.Tensor:
-        return torch.tensor([class_of.get(article.label, -1) for article in articles])
+        return torch.tensor([-1 if article.label is None else classes.get(article.label, -1) for article in articles])
 
     source_ids_BM, source_mask_BM = _pad(documents, pad_id)
     target_ids_BM, target_mask_BM = _pad(teachers, pad_id)
@@ -105,13 +104,14 @@ class Collator:
         lengths: Lengths,
         *,
         needs: Collection[str] = (),
-        classes: Sequence[str] | None = None,
+        classes: Mapping[str, int] | None = None,
     ) -> None:
         """needs: names of optional fields to make (shards/batch/fields.py). `InputError` for an unknown one.
 
-        classes: labels by their numbers in `label_B`; None: all those of the corpus.
+        classes: label -> its number in `label_B`; None: all those of the corpus, in their order.
         """
-        self._classes = corpus.label_names if classes is None else tuple(classes)
+        every = {label: number for number, label in enumerate(corpus.label_names)}
+        self._classes = every if classes is None else classes
         self._corpus, self._fetch, self._tokenizer, self._lengths = corpus, fetch, tokenizer, lengths
         self._optional = needed_fields(needs)
 

@@ -120,7 +120,7 @@ def test_labels_of_a_corpus_are_taken_where_none_are_given() -> None:
     with pytest.raises(InputError, match=r"objective\.labels is null"):
         config.build(build("mt5"))
     filled = config.with_labels({"b", "a"}, {"b"}, "here")
-    assert filled.label_names == ("a", "b")
+    assert filled.class_names == ("a", "b")
     assert filled.with_labels({"b"}, {"a"}, "here") == filled
     with pytest.raises(InputError, match=r"here trains on the label 'c', which objective\.labels lacks: add it"):
         filled.with_labels({"c", "a"}, (), "here")

@@ -165,7 +165,7 @@ def _representation(report: Mapping[str, Any]) -> Table:
         ("language", "examples", *(name for column in COLUMNS for name in (column, "R@1", "R@5"))),
     )
     for name, of in rows.items():
-        cells = [_two(of[column][figure]) for column in COLUMNS for figure in FIGURES]
+        cells = [_one(of[column][figure]) for column in COLUMNS for figure in FIGURES]
         table.add_row(name, str(of.get("examples", "")), *cells)
     return table
 

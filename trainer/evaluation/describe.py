@@ -117,7 +117,11 @@ def describe_representation(report: Mapping[str, Any]) -> list[str]:
     lines = []
     if sizes:
         gallery = _between(f"{sizes[0]:,}", f"{sizes[-1]:,}")
+        without = [name for name, of in _section(found.get("by_language")).items() if not of["gallery"]]
+        lines += [f"no training example with a label and an image in {', '.join(without)}: no R@k"] if without else []
         lines.append(f"R@k: one of the k nearest of {gallery} training examples of the language has the class")
+    if outside := found.get("outside"):
+        lines.append(f"{outside} examples have a label that training did not know, and count as wrong")
     reasons = {"without_image": "without an image", "unlabelled": "without a label"}
     left_out = _counts(found.get("left_out"))
     lines += [f"left out: {left_out[key]} examples {text}" for key, text in reasons.items() if left_out.get(key)]

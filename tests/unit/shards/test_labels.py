@@ -80,7 +80,8 @@ def batch_labels(corpus: Corpus, classes: tuple[str, ...] | None) -> torch.Tenso
     fetch = Fetcher(corpus, Reader(corpus, ReaderConfig(io_threads=0)), sizes)
     tokenizer = open_tokenizer(corpus.directory / "tokenizer")
     lengths = Lengths(document=32, summary=12)
-    collate = Collator(corpus, fetch, tokenizer, lengths, needs=("label",), classes=classes)
+    numbers = None if classes is None else {label: number for number, label in enumerate(classes)}
+    collate = Collator(corpus, fetch, tokenizer, lengths, needs=("label",), classes=numbers)
     story = corpus.articles["story"][edges[:, 1:]].astype(np.int64)
     batch = collate(Groups(number=np.arange(len(edges)), source=edges[:, :1], target=edges[:, 1:], story=story))
     assert batch.label_B is not None

@@ -36,7 +36,7 @@ def test_a_recipe_takes_its_labels_from_the_corpus(
     given = load_recipe("rc3_classification", words)
     assert given.objective.settings().model_dump()["labels"] is None
     recipe = with_labels(given, labelled_corpus)
-    assert recipe.objective.settings().label_names == LABELS
+    assert recipe.objective.settings().class_names == LABELS
     checkpoint, objective = write_checkpoint(recipe, labelled_corpus)
     assert isinstance(objective, Classification)
     config = read_saved_ds_config(checkpoint)

@@ -48,6 +48,8 @@ def test_neighbours_by_hand() -> None:
     few = found_among_neighbours(queries, own, gallery[:2], classes[:2])
     assert few[:, 1].tolist() == [True, True, False, False, True]
     assert not found_among_neighbours(queries, own, gallery[:0], classes[:0]).any()
+    unknown = np.full(5, -1)
+    assert not found_among_neighbours(queries, unknown, gallery, np.full(6, -1)).any(), "no class is none of its own"
 
 
 def test_languages_that_were_trained_on_stand_apart() -> None:

@@ -27,15 +27,17 @@ def found_among_neighbours(
     """Return whether any of a query's k most similar ones in the gallery has its class, (N, 2) for `NEIGHBOURS`.
 
     Similarity is the cosine; of equally similar ones the first come first. A gallery of less than k is all of a query's
-    neighbours.
+    neighbours. A query of class -1 finds none.
     """
-    gallery_RM = _normalized(gallery_MR).T
+    gallery_RM, most = _normalized(gallery_MR).T, min(max(NEIGHBOURS), len(gallery_MR))
     found = np.zeros((len(query_NR), len(NEIGHBOURS)), np.bool_)
     for begin in range(0, len(query_NR), _AT_ONCE):
         rows = slice(begin, begin + _AT_ONCE)
-        order_NM = np.argsort(-(_normalized(query_NR[rows]) @ gallery_RM), axis=1, kind="stable")
-        same_NK = gallery_class_M[order_NM[:, : max(NEIGHBOURS)]] == class_N[rows, None]
-        found[rows] = np.stack([same_NK[:, :k].any(axis=1) for k in NEIGHBOURS], axis=1)
+        for row, far_M in enumerate(-(_normalized(query_NR[rows]) @ gallery_RM), begin):
+            near = np.flatnonzero(far_M <= np.partition(far_M, most - 1)[most - 1]) if most else np.zeros(0, np.int64)
+            near = near[np.argsort(far_M[near], kind="stable")]
+            same = (gallery_class_M[near] == class_N[row]) & (class_N[row] >= 0)
+            found[row] = [same[:k].any() for k in NEIGHBOURS]
     return found
 
 

@@ -11,13 +11,13 @@ import torch
 from models.objectives.classification import Classification as Classifier
 from shards.arrays import Ints
 from shards.errors import InputError
-from shards.format.labels import label_counts
 from shards.languages import LANGUAGE_CODES
 from trainer.checkpoint.directory import read_state
 from trainer.distributed import raise_together, sum_over_ranks
 from trainer.evaluation.evaluate import Evaluator
 from trainer.evaluation.heldout import in_batches, share_of_rank
 from trainer.evaluation.report import write_report
+from trainer.evaluation.tasks.labels import check_labels
 from trainer.evaluation.tasks.zero_shot import trained_targets, zero_shot_means
 from trainer.terminal.progress import stage
 from trainer.trained import Product
@@ -51,14 +51,8 @@ class Classification:
                 f"evaluation.task=classification chooses by the objective's head, which {checkpoint} has not: name the "
                 "run or one of its checkpoints"
             )
-        classes = classifier.config.label_names
-        where = f"{split} of the corpus {corpus.manifest['name']}"
-        held = [name for name, count in zip(corpus.label_names, label_counts(corpus, split), strict=True) if count]
-        if not held:
-            raise InputError(
-                f"evaluation.task=classification wants labels, but {where} has none: set corpus.path to one that has"
-            )
-        classifier.config.check_held_out(held, where)
+        classes = classifier.config.class_names
+        check_labels(evaluator, classifier.config, split)
         known = np.isin(corpus.label_names, classes)
         mine, collate = share_of_rank(evaluator.choose(split), ranks), evaluator.collator(())
         found: Ints = np.zeros((len(corpus.languages), len(_COLUMNS)), np.int64)
@@ -119,7 +113,7 @@ class Classification:
             "by_target": {},
             "nll": {},
             "classification": {
-                **classification_report(found, trained_on, recipe.objective.settings().label_names),
+                **classification_report(found, trained_on, recipe.objective.settings().class_names),
                 "left_out": problems.get("counts", {}),
             },
         }
