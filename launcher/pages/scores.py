@@ -83,8 +83,7 @@ def _describe(report: Mapping[str, Any]) -> str:
         words.append(f"{report['unreadable']} examples unreadable")
     if without := without_images(report):
         words.append(without)
-    settings = report.get("settings")
-    if isinstance(settings, dict):
+    if isinstance(settings := report.get("settings"), dict):
         shown = ("task", "directions", *(("num_beams", "length_penalty", "no_repeat_ngram_size") if written else ()))
         words += [f"{key} {settings[key]}" for key in shown if key in settings]
     return ", ".join([*words, *([f"ROUGE as {profile_in(report)}"] if written else [])])
