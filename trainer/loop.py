@@ -54,6 +54,21 @@ def total_loss(outputs: Outputs, counts: Mapping[str, float]) -> torch.Tensor:
     return torch.stack([term.weight * term.sum / max(counts[name], 1.0) for name, term in terms]).sum()
 
 
+def agree(
+    batches: Sequence[StreamBatch], own_counts: Sequence[Mapping[str, float]], stop: bool, device: torch.device
+) -> tuple[dict[str, float], bool, int]:
+    """Return what each term is averaged over in the whole global batch, True if any rank is to stop, and placeholders.
+
+    own_counts: of each of `batches`, this rank's.  All ranks call this together.
+    """
+    local = {name: sum(counts[name] for counts in own_counts) for name in own_counts[0]}
+    others = [float(stop), float(sum(len(batch.unreadable) for batch in batches))]
+    *values, stops, unreadable = sum_over_ranks(
+        torch.tensor([*local.values(), *others], dtype=torch.float64, device=device)
+    ).tolist()
+    return dict(zip(local, values, strict=True)), stops > 0, round(unreadable)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Parts:
     """Parts that a training computes with. `open_loader(attempt)` returns a loader that reads from there on."""
@@ -86,12 +101,8 @@ class Trainer:
         self.own_state = OwnState(parts.engine.module, parts.device)
         self._parts = parts
         self.emit, self._stop = observers.emit, stop
-        self._contract = Contract(
-            parts.engine.module,
-            parts.recipe.objective.name,
-            repeats=not casts(parts.engine),
-            needs=parts.recipe.needs,
-        )
+        repeats, recipe = not casts(parts.engine), parts.recipe
+        self._contract = Contract(parts.engine.module, recipe.objective.name, repeats=repeats, needs=recipe.needs)
         self._skips = SkippedSteps(parts.engine, parts.recipe, parts.ranks, observers.emit)
         self._unreadable = UnreadableExamples(parts.recipe, parts.ranks, state.unreadable, observers.emit)
 
@@ -99,7 +110,8 @@ class Trainer:
         """Run to the end. True when the last step was taken, False when a signal stopped the run before."""
         training = self.recipe.training
         if self.step % training.validate_every == 0 or self.step == training.steps:
-            self._validate()  # at the beginning, or where a signal came before it
+            # At the beginning, or where a signal came before it.
+            self._parts.validation.run(self.engine.module, self.step)
         while self.step < training.steps:
             before = self.step
             stopped = self.train_step()
@@ -110,7 +122,7 @@ class Trainer:
                 self.save_now()
                 return False
             if advanced and (last or self.step % training.validate_every == 0):
-                self._validate()
+                self._parts.validation.run(self.engine.module, self.step)
             if advanced and (last or self.step % self.recipe.checkpoint.every == 0):
                 self.save()
             self.checkpoints.report()
@@ -135,7 +147,9 @@ class Trainer:
             self._contract.check_fields(batches)
             own_counts = [self.engine.module.counts(batch) for batch in batches]
             self._contract.check_counts(own_counts)
-            counts, stopped = self._agree(batches, own_counts)
+            counts, stopped, unreadable = agree(batches, own_counts, self._stop.received, self._parts.device)
+            if unreadable:
+                self._unreadable.check(batches, unreadable, self.step + 1, self._first_slot(self.attempts + 1))
         except (InputError, PeerError) as problem:
             self._save_and_end(problem)
         rate = learning_rate(self.step + 1, self.recipe)
@@ -174,22 +188,6 @@ class Trainer:
             batches = [next(self.loader) for _ in range(self.engine.gradient_accumulation_steps())]
             waited = time.perf_counter() - began  # from here on for the other ranks
         return batches, waited
-
-    def _agree(
-        self, batches: list[StreamBatch], own_counts: Sequence[Mapping[str, float]]
-    ) -> tuple[dict[str, float], bool]:
-        """Return what each term is averaged over in the whole global batch, and True if any rank is to stop.
-
-        own_counts: of each of `batches`. Raises `InputError` or `PeerError` where too many examples are placeholders.
-        """
-        local = {name: sum(counts[name] for counts in own_counts) for name in own_counts[0]}
-        others = [float(self._stop.received), float(sum(len(batch.unreadable) for batch in batches))]
-        *values, stops, unreadable = sum_over_ranks(
-            torch.tensor([*local.values(), *others], dtype=torch.float64, device=self._parts.device)
-        ).tolist()
-        if unreadable:
-            self._unreadable.check(batches, round(unreadable), self.step + 1, self._first_slot(self.attempts + 1))
-        return dict(zip(local, values, strict=True)), stops > 0
 
     def _conclude(self, began: float, data_wait: float) -> None:
         """Count the step, or its being skipped, which DeepSpeed decided over all ranks before the optimizer."""
@@ -261,9 +259,6 @@ class Trainer:
                 groups=self.attempts * self.recipe.batch.groups_per_step,
             )
         )
-
-    def _validate(self) -> None:
-        self._parts.validation.run(self.engine.module, self.step)
 
     def state(self) -> TrainState:
         """Return the state of this step, as a checkpoint holds it."""

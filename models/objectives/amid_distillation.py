@@ -28,7 +28,7 @@ _SIMILARITY = "similarity_"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Representations:
-    """What the three models say of each row, (B, R); any for a row that does not take part."""
+    """Hold what the three models say of each row, (B, R); any for a row that does not take part."""
 
     student_BR: Tensor
     teacher_BR: Tensor
